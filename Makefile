@@ -1,0 +1,55 @@
+# What one does with a checkout. Every target makes its environment, .venv, first; `make` alone lists them.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+# Arguments for the tool that a target runs: make test ARGS="tests/compiler -k shapes"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench test-kafka crash coverage lock clean always
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'PYTHON=/path/to/python chooses the interpreter (CPython 3.11 or 3.12), ARGS="..." goes to the tool that is run.'
+
+demo: $(READY) ## a flow on an in-process broker, shown as it runs
+	$(BIN)/loom demo $(ARGS)
+
+test: $(READY) ## all tests that need nothing but Python
+	$(PYTEST) -m "not kafka and not crash" $(ARGS)
+
+check: $(READY) ## lint, format, types, layers and imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_private_imports.py
+
+format: $(READY) ## write what `make check` would ask for, where a tool can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## the benchmarks
+	$(BIN)/python -m bench $(ARGS)
+
+test-kafka: $(READY) ## the tests that start a real Apache Kafka (needs java 17 and mvn)
+	$(PYTEST) -m "kafka and not crash" $(ARGS)
+
+crash: $(READY) ## kill processes at random moments and count what came out (minutes)
+	$(PYTEST) -m crash $(ARGS)
+
+coverage: $(READY) ## `make test` with a report of the lines it did not reach
+	$(PYTEST) -m "not kafka and not crash" --cov --cov-report=term-missing $(ARGS)
+
+lock: ## resolve requirements/dev.txt anew (needs python3.11 and python3.12)
+	scripts/lock.sh
+
+clean: ## remove the environment and what was generated, but the broker's jars (.cache)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov build dist
+	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# An interpreter that is named explicitly may differ from the one in .venv, which no timestamp tells.
+$(READY): requirements/dev.txt pyproject.toml scripts/make-venv.sh $(if $(PYTHON),always)
+	@PYTHON="$(PYTHON)" scripts/make-venv.sh $(VENV)

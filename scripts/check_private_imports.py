@@ -1,0 +1,79 @@
+"""Three rules of the house that the import contracts in pyproject.toml cannot express. `make check` runs this.
+
+1. A private name (`_x`) is not imported from another package.
+2. Nothing in `loom` imports from the package `loom.streaming` itself, but `loom.examples`, which shows what users do.
+3. The modules import each other without a cycle. An import under `if TYPE_CHECKING:` never runs and does not count;
+   one inside a function counts unless its target is in the same package, where it is the usual way to load late.
+   A name that a package exports counts as an import of the module that defines it.
+"""
+
+import ast
+import graphlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+FACADE, EXAMPLES = "loom.streaming", "loom.examples"
+
+
+class Import(NamedTuple):
+    line: int
+    base: str  # the module after `from`; empty for a plain import
+    name: str  # what is imported, with its full dotted path
+    late: bool  # inside a function
+    typing_only: bool
+
+
+def imports_of(node: ast.AST, package: str, late: bool = False, typing_only: bool = False) -> Iterator[Import]:
+    if isinstance(node, ast.Import):
+        yield from (Import(node.lineno, "", alias.name, late, typing_only) for alias in node.names)
+    if isinstance(node, ast.ImportFrom):
+        above = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+        base = ".".join(filter(None, (above, node.module)))
+        yield from (Import(node.lineno, base, f"{base}.{alias.name}", late, typing_only) for alias in node.names)
+    late = late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    guard = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+    for child in ast.iter_child_nodes(node):
+        yield from imports_of(child, package, late, typing_only or (guard and child not in getattr(node, "orelse", ())))
+
+
+def main(root: Path) -> int:
+    paths = {".".join(path.relative_to(root).with_suffix("").parts): path for path in root.rglob("*.py")}
+    modules = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    packages = {name.rpartition(".")[0] for name in paths if "." in name}
+
+    def home(module: str) -> str:  # `loom.streaming.kafka` of all that is in it; of `loom.cli.main` it is `loom.cli`
+        heads = (".".join(module.split(".")[:count]) for count in (3, 2))
+        return next((head for head in heads if head in packages), "loom")
+
+    found: dict[str, list[Import]] = {}
+    for module, path in sorted(modules.items()):
+        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        found[module] = list(imports_of(ast.parse(path.read_text(encoding="utf-8"), str(path)), package))
+    exports = {f"{m}.{i.name.rpartition('.')[2]}": i.name for m in found if m in packages for i in found[m] if i.base}
+
+    problems: list[str] = []
+    graph: dict[str, set[str]] = {module: set() for module in modules}
+    for module, imported in found.items():
+        for line, base, name, late, typing_only in imported:
+            target = exports.get(name, name)
+            target = next((t for t in (target, target.rpartition(".")[0], base) if t in modules), "")
+            private = [part for part in name.split(".") if part.startswith("_") and not part.endswith("__")]
+            if target and private and home(target) != home(module):
+                problems.append(f"{modules[module]}:{line}: imports the private {private[0]} from {home(target)}")
+            if base == FACADE and name not in {*modules, *packages} and not module.startswith(EXAMPLES):
+                problems.append(f"{modules[module]}:{line}: imports {name} from {FACADE} itself, not its submodule")
+            if target and not typing_only and not (late and home(target) == home(module)):
+                graph[module].add(target)
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        problems.append("imports form a cycle: " + " -> ".join(reversed(error.args[1])))
+
+    print("\n".join(problems) or f"{len(modules)} modules: no private import, no import of the facade, no cycle")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "src")))

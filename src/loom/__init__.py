@@ -1,0 +1,1 @@
+"""Loom: typed flows, compiled before they run. The streaming package is `loom.streaming`."""
