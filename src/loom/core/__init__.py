@@ -1,0 +1,1 @@
+"""The kernel: models, errors, config, observability. It knows nothing of streams."""

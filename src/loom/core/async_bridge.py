@@ -1,0 +1,226 @@
+"""An event loop in a thread of its own, for synchronous code that has to run coroutines.
+
+Made by whoever builds a plan with async scopes, used by stages and sinks, closed by whoever made it. anyio is
+imported when the first coroutine is run.
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib.util
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from loom.core.errors import LoomError
+from loom.core.logger import get_logger
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
+__all__ = ["AsyncBridge", "AsyncBridgeClosedError", "AsyncBridgeError"]
+
+T = TypeVar("T")
+
+_log = get_logger("loom.core.async_bridge")
+
+
+class AsyncBridgeError(LoomError):
+    """The bridge cannot do what it was asked: a backend is missing, or it was called from its own loop."""
+
+
+class AsyncBridgeClosedError(AsyncBridgeError):
+    """The bridge was shut down before the coroutine had run to its end."""
+
+
+class _State(enum.Enum):
+    NEW = "new"
+    RUNNING = "running"
+    CLOSED = "closed"
+
+
+class AsyncBridge:
+    """Runs coroutines from any thread, all in one event loop.
+
+    The loop's thread starts with the first `run` and is a daemon, so a bridge that was abandoned never keeps a
+    process alive.
+
+    >>> async def double(number: int) -> int:
+    ...     return number * 2
+    >>> bridge = AsyncBridge()
+    >>> bridge.run(double(21))
+    42
+    >>> bridge.shutdown()
+    True
+
+    Parameters:
+        backend: the event loop to use.
+        use_uvloop: run asyncio on uvloop; without meaning for trio.
+
+    Raises:
+        AsyncBridgeError: when trio or uvloop is asked for and not installed.
+        ValueError: when the backend is neither asyncio nor trio.
+    """
+
+    def __init__(self, backend: Literal["asyncio", "trio"] = "asyncio", *, use_uvloop: bool = False) -> None:
+        if backend not in ("asyncio", "trio"):
+            raise ValueError(f"the async backend {backend!r} is neither 'asyncio' nor 'trio'")
+        self._backend = backend
+        self._options: dict[str, Any] = {}
+        if backend == "trio":
+            _require("trio")
+        elif use_uvloop:
+            _require("uvloop")
+            self._options["use_uvloop"] = True
+        #: Guards the fields below, and is notified when a call ends.
+        self._changed = threading.Condition()
+        self._state = _State.NEW
+        self._running_calls = 0
+        self._portal: BlockingPortal | None = None
+        self._thread: threading.Thread | None = None
+
+    def run(self, coro: Coroutine[Any, Any, T] | Callable[[], Awaitable[T]], timeout: float | None = None) -> T:
+        """Run a coroutine to its end and return its value, or raise what it raises.
+
+        The limit is kept by cancelling the coroutine, which it may take notice of or not; the caller is let go in
+        either case. Code that blocks the loop itself holds up everybody.
+
+        Parameters:
+            coro: a coroutine, or a callable without arguments that makes one.
+            timeout: seconds until it is cancelled; None waits for ever.
+
+        Raises:
+            TimeoutError: when the limit has passed.
+            AsyncBridgeClosedError: when the bridge is shut down, before or meanwhile.
+            AsyncBridgeError: when called from the bridge's own loop, which would wait for itself for ever.
+        """
+        try:
+            portal = self._enter()
+        except BaseException:
+            if inspect.iscoroutine(coro):
+                coro.close()  # else Python warns of a coroutine that nobody awaited
+            raise
+        try:
+            return _outcome(portal, coro, timeout)
+        finally:
+            with self._changed:
+                self._running_calls -= 1
+                self._changed.notify_all()
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """Take no more coroutines, wait for those that run, and end the loop. May be called again.
+
+        Parameters:
+            timeout: seconds for all of it; None waits for ever. Past it whatever still runs is cancelled and the
+                loop's thread is left to itself, with a warning.
+
+        Returns:
+            Whether everything has ended.
+
+        Raises:
+            AsyncBridgeError: when called from the bridge's own loop.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        with self._changed:
+            self._refuse_own_loop()
+            self._state = _State.CLOSED
+            self._changed.wait_for(lambda: self._running_calls == 0, _left(deadline))
+            portal, thread, unfinished = self._portal, self._thread, self._running_calls
+        if portal is None or thread is None or not thread.is_alive():
+            return True
+        # From a thread of its own, because a coroutine that blocks the loop would hold this call up as well.
+        stopper = threading.Thread(target=_stop, args=(portal,), daemon=True, name="loom-async-bridge-stop")
+        stopper.start()
+        thread.join(_left(deadline))
+        if not thread.is_alive() and unfinished == 0:
+            stopper.join(1)  # it has nothing left to do but to end
+            return True
+        _log.warning("async_bridge_abandoned", running_calls=unfinished, timeout_s=timeout)
+        return False
+
+    def _enter(self) -> BlockingPortal:
+        with self._changed:
+            self._refuse_own_loop()
+            if self._state is _State.CLOSED:
+                raise AsyncBridgeClosedError("this async bridge is shut down")
+            if self._portal is None:
+                self._start()
+                self._state = _State.RUNNING
+            assert self._portal is not None
+            self._running_calls += 1
+            return self._portal
+
+    def _start(self) -> None:
+        started: Future[BlockingPortal] = Future()
+        self._thread = threading.Thread(
+            target=_serve, args=(self._backend, self._options, started), daemon=True, name="loom-async-bridge"
+        )
+        self._thread.start()
+        self._portal = started.result()
+
+    def _refuse_own_loop(self) -> None:
+        if self._thread is not None and self._thread.ident == threading.get_ident():
+            raise AsyncBridgeError("called from the bridge's own event loop, where it would wait for itself; use await")
+
+
+def _serve(backend: str, options: dict[str, Any], started: Future[BlockingPortal]) -> None:
+    """The loop's thread: open a portal, hand it over, and serve it until it is stopped."""
+    import anyio
+    from anyio.from_thread import BlockingPortal
+
+    async def serve() -> None:
+        async with BlockingPortal() as portal:
+            started.set_result(portal)
+            await portal.sleep_until_stopped()
+
+    try:
+        anyio.run(serve, backend=backend, backend_options=options)
+    except BaseException as error:  # noqa: BLE001  the thread that waits for the start is told, whatever it is
+        if not started.done():
+            started.set_exception(error)
+        elif isinstance(error, Exception):
+            _log.exception("async_bridge_failed")
+
+
+def _outcome(
+    portal: BlockingPortal, coro: Coroutine[Any, Any, T] | Callable[[], Awaitable[T]], timeout: float | None
+) -> T:
+    async def awaited() -> T:
+        return await (coro() if callable(coro) else coro)
+
+    try:
+        future = portal.start_task_soon(awaited)
+    except RuntimeError as error:
+        if inspect.iscoroutine(coro):
+            coro.close()
+        raise AsyncBridgeClosedError("the event loop of this async bridge has ended") from error
+    try:
+        return future.result(timeout)
+    except CancelledError as error:
+        raise AsyncBridgeClosedError("this async bridge was shut down while the coroutine ran") from error
+    except TimeoutError:
+        if not future.cancel():
+            return future.result()  # it has just ended, perhaps with a TimeoutError of its own
+        raise TimeoutError(f"the coroutine did not end within {timeout} s and was cancelled") from None
+    except BaseException:
+        future.cancel()  # an interrupt of the waiting thread; without effect when the coroutine has ended
+        raise
+
+
+def _stop(portal: BlockingPortal) -> None:
+    with suppress(RuntimeError, CancelledError):  # it has ended by itself
+        # Whatever still runs now is past the limit, or was left behind by a coroutine that has returned.
+        portal.call(portal.stop, True)
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - monotonic())
+
+
+def _require(package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise AsyncBridgeError(f"{package} is not installed; install loom-streaming[{package}]")

@@ -1,0 +1,65 @@
+"""Why an interpolation failed, said without repeating any text that a resolver or a variable may have put there.
+
+Called by `tree.py` with the exception that OmegaConf raised. Only names are taken over: of a variable, of a key,
+of a resolver, of an exception class.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from omegaconf.errors import GrammarParseError, MissingMandatoryValue
+
+from loom.core.config.keys import KeyPath, nearest, render
+from loom.core.config.problems import ConfigProblem
+
+__all__ = ["explain_failure"]
+
+# OmegaConf tells these cases apart by text alone once they are wrapped in one another.
+_UNSET = re.compile(r"Environment variable '([^']*)' not found")
+_NO_KEY = re.compile(r"Interpolation key '([^']*)' not found")
+_NO_RESOLVER = re.compile(r"Unsupported interpolation type (\S+)")
+_CIRCLE = re.compile(r"Recursive interpolation|Interpolation to parent node")
+_RAISED = re.compile(r"(\w+) raised while resolving interpolation")
+_MISSING = re.compile(r"[Mm]issing mandatory value|to a missing node|MissingMandatoryValue")
+_RESOLVER_USED = re.compile(r"\$\{\s*([\w.]+)\s*:")
+
+
+def explain_failure(
+    error: Exception, raw: str, path: KeyPath, file: str | None, sections: Iterable[str]
+) -> ConfigProblem:
+    """Describe a failed interpolation.
+
+    Parameters:
+        error: what OmegaConf raised.
+        raw: the text that holds the interpolation; only the names of its resolvers are taken from it.
+        path: where that text stands.
+        file: the file it stands in.
+        sections: the names of the top-level sections, to suggest one.
+    """
+    text = str(error)
+    key = render(path)
+    if isinstance(error, GrammarParseError):
+        return ConfigProblem(file, key, "not a valid interpolation", remedy=r"write `\${` for a literal `${`")
+    if isinstance(error, MissingMandatoryValue) or _MISSING.search(text):
+        return ConfigProblem(file, key, "marked as mandatory (`???`) and not given")
+    if match := _UNSET.search(text):
+        name = match[1]
+        remedy = f"set it, or write a default: `${{oc.env:{name},default}}`"
+        return ConfigProblem(file, key, f"the environment variable `{name}` is not set", remedy=remedy)
+    if match := _NO_RESOLVER.search(text):
+        return ConfigProblem(
+            file, key, f"no resolver is called `{match[1]}`", remedy="pass it in `resolvers` when the config is loaded"
+        )
+    if match := _NO_KEY.search(text):
+        target = match[1]
+        first = target.partition(".")[0]
+        close = None if first in sections else nearest(first, sections)
+        return ConfigProblem(file, key, f"refers to `{target}`, which does not exist", nearest=close)
+    if _CIRCLE.search(text):
+        return ConfigProblem(file, key, "refers to itself")
+    used = ", ".join(f"`{name}`" for name in dict.fromkeys(_RESOLVER_USED.findall(raw)))
+    raised = _RAISED.search(text)
+    kind = raised[1] if raised else type(error).__name__
+    return ConfigProblem(file, key, f"the resolver {used} failed with {kind}" if used else f"cannot resolve ({kind})")

@@ -1,0 +1,44 @@
+"""The roots of every error that Loom raises, and the domain errors that steps may raise.
+
+A `DomainError` raised inside a step is the record's own fault (`BUSINESS`), not the program's (`TASK`).
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "Conflict",
+    "DomainError",
+    "Forbidden",
+    "LoomError",
+    "NotFound",
+    "NotSupportedYetError",
+    "RuleViolation",
+]
+
+
+class LoomError(Exception):
+    """Base of every error raised by Loom itself."""
+
+
+class NotSupportedYetError(LoomError):
+    """A declared name or option whose feature is not built yet; it is refused rather than ignored."""
+
+
+class DomainError(LoomError):
+    """A record that breaks a rule of the domain. Raised by a step, it makes a `BUSINESS` error of that record."""
+
+
+class NotFound(DomainError):
+    """Something the record refers to does not exist."""
+
+
+class Forbidden(DomainError):
+    """The record asks for something that is not allowed."""
+
+
+class Conflict(DomainError):
+    """The record contradicts what is already known."""
+
+
+class RuleViolation(DomainError):
+    """The record breaks a business rule."""

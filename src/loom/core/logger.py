@@ -1,0 +1,133 @@
+"""Structured logs, on stderr, with secrets masked.
+
+`get_logger` is called at import time all over Loom and by steps, so it costs nothing: structlog is imported with the
+first line that is written. `configure_logging` is called by the CLI and the runner.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal, TextIO
+
+from loom.core.redaction import redact_mapping
+
+__all__ = ["Logger", "configure_logging", "get_logger", "redact_secrets"]
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+
+
+class Logger:
+    """A named logger whose every line carries its context.
+
+    It takes up the configuration that holds when a line is written, so it may be made before `configure_logging`.
+    Safe to use from any thread.
+    """
+
+    __slots__ = ("_context", "_name")
+
+    def __init__(self, name: str, context: dict[str, Any]) -> None:
+        self._name = name
+        self._context = context
+
+    def bind(self, **context: Any) -> Logger:
+        """A logger with more context."""
+        return Logger(self._name, {**self._context, **context})
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Write a line for developers."""
+        self._structlog().debug(event, **fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Write a line about what normally happens."""
+        self._structlog().info(event, **fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Write a line about what should be looked at."""
+        self._structlog().warning(event, **fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """Write a line about what went wrong."""
+        self._structlog().error(event, **fields)
+
+    def exception(self, event: str, **fields: Any) -> None:
+        """Write an error with the traceback of the exception at hand."""
+        self._structlog().exception(event, **fields)
+
+    def critical(self, event: str, **fields: Any) -> None:
+        """Write a line about what ends the program."""
+        self._structlog().critical(event, **fields)
+
+    def _structlog(self) -> Any:
+        import structlog
+
+        if not structlog.is_configured():
+            configure_logging()
+        # Bound anew for each line, so that it takes up the configuration of the moment.
+        return structlog.get_logger().bind(logger=self._name, **self._context)
+
+
+def get_logger(name: str, **context: Any) -> Logger:
+    """A logger.
+
+    >>> log = get_logger("orders", topic="orders.raw")
+    >>> log.debug("not shown by default")
+
+    Parameters:
+        name: written as `logger` in every line.
+        context: written in every line as well.
+    """
+    return Logger(name, context)
+
+
+def configure_logging(
+    level: str = "info", format: Literal["console", "json"] = "console", stream: TextIO | None = None
+) -> None:
+    """Set up structlog for this process. May be called again; loggers that exist follow.
+
+    Without a call, the first line that is written configures the defaults, unless the application has configured
+    structlog itself, whose configuration is then used as it is (`redact_secrets` can be added to its processors).
+
+    Parameters:
+        level: `debug`, `info`, `warning`, `error` or `critical`; lines below it are dropped.
+        format: `console` for people, `json` for one object per line.
+        stream: where lines go; None means whatever `sys.stderr` is when a line is written.
+
+    Raises:
+        ValueError: when the level or the format is none of these.
+    """
+    if level.lower() not in _LEVELS:
+        raise ValueError(f"the log level {level!r} is none of {', '.join(_LEVELS)}")
+    if format not in ("console", "json"):
+        raise ValueError(f"the log format {format!r} is none of console, json")
+
+    import structlog
+
+    def open_writer(*_: Any) -> structlog.WriteLogger:
+        return structlog.WriteLogger(stream if stream is not None else sys.stderr)
+
+    # Tracebacks are written without local variables, which structlog would add: they hold configurations and payloads.
+    renderer: Any = structlog.processors.JSONRenderer()
+    if format == "console":
+        terminal = (stream if stream is not None else sys.stderr).isatty()
+        plain = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=plain, sort_keys=False)
+    processors: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redact_secrets,
+        renderer,
+    ]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level.lower()]),
+        logger_factory=open_writer,
+        cache_logger_on_first_use=False,
+    )
+
+
+def redact_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor that masks the values of fields whose names speak of secrets, at any depth."""
+    return redact_mapping(event)

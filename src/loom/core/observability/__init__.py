@@ -1,0 +1,38 @@
+"""What a running flow tells about itself: life cycle events, and the observers they are handed to.
+
+Used by the runner and the engine adapter; names load on first use, so importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loom.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from loom.core.observability.event import EventKind, LifecycleEvent, LifecycleStatus, Scope
+    from loom.core.observability.protocol import LifecycleObserver
+    from loom.core.observability.runtime import ObservabilityRuntime
+    from loom.core.observability.settings import ObservabilityConfig
+    from loom.core.observability.structlog_observer import StructlogObserver
+
+__all__ = [
+    "EventKind",
+    "LifecycleEvent",
+    "LifecycleObserver",
+    "LifecycleStatus",
+    "ObservabilityConfig",
+    "ObservabilityRuntime",
+    "Scope",
+    "StructlogObserver",
+]
+
+_WHERE = {
+    "loom.core.observability.event": ("EventKind", "LifecycleEvent", "LifecycleStatus", "Scope"),
+    "loom.core.observability.protocol": ("LifecycleObserver",),
+    "loom.core.observability.runtime": ("ObservabilityRuntime",),
+    "loom.core.observability.settings": ("ObservabilityConfig",),
+    "loom.core.observability.structlog_observer": ("StructlogObserver",),
+}
+
+__getattr__, __dir__ = lazy_exports(__name__, _WHERE)

@@ -1,0 +1,54 @@
+"""The `observability` section of a configuration.
+
+Read by `ObservabilityRuntime.from_config`. A part that is written down is on unless it says `enabled: false`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from loom.core.model import LoomFrozenStruct
+
+__all__ = ["LogSettings", "ObservabilityConfig", "OtelSettings", "PrometheusEndpoint", "PrometheusSettings"]
+
+
+class LogSettings(LoomFrozenStruct):
+    """Events as log lines, and how this process logs altogether."""
+
+    enabled: bool = True
+    level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+class OtelSettings(LoomFrozenStruct):
+    """Events as OpenTelemetry spans."""
+
+    enabled: bool = True
+    #: Handed to the exporter.
+    config: Mapping[str, Any] = {}
+
+
+class PrometheusEndpoint(LoomFrozenStruct):
+    """Where metrics can be scraped."""
+
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9100
+    bind_address: str = "127.0.0.1"
+    path: str = "/metrics"
+
+
+class PrometheusSettings(LoomFrozenStruct):
+    """Events and counters as Prometheus metrics."""
+
+    enabled: bool = True
+    config: PrometheusEndpoint = PrometheusEndpoint()
+
+
+class ObservabilityConfig(LoomFrozenStruct):
+    """What is observed; a part that is left out is off."""
+
+    log: LogSettings | None = None
+    otel: OtelSettings | None = None
+    prometheus: PrometheusSettings | None = None

@@ -1,0 +1,104 @@
+"""W3C trace context: the `traceparent` of a record, read, written and continued.
+
+Called by the wire code that reads and writes headers, and by observers. No tracing library is needed for it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from loom.core.model import LoomFrozenStruct
+
+__all__ = [
+    "TraceParent",
+    "child",
+    "format_traceparent",
+    "new_span_id",
+    "new_trace_id",
+    "parse_traceparent",
+]
+
+_NO_TRACE = "0" * 32
+_NO_SPAN = "0" * 16
+_SAMPLED = 0x01
+#: What version 00 gives a meaning: sampled, and (level 2) a random trace id. Unknown bits must not be passed on.
+_KNOWN_FLAGS = 0x03
+
+#: version, trace id, parent id, flags, and whatever a later version adds behind another dash
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+
+
+class TraceParent(LoomFrozenStruct):
+    """Where a record stands in a trace.
+
+    Attributes:
+        trace_id: the whole trace, 32 lower-case hex digits, not all zero.
+        parent_id: the span that wrote this, 16 lower-case hex digits, not all zero.
+        flags: bit 0 says that the trace is sampled, bit 1 that its id is random.
+    """
+
+    trace_id: str
+    parent_id: str
+    flags: int = _SAMPLED
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the caller may have recorded this trace."""
+        return bool(self.flags & _SAMPLED)
+
+
+def parse_traceparent(value: bytes | str) -> TraceParent | None:
+    """Read a `traceparent` header; None when it is malformed, in which case a new trace begins.
+
+    A later version than 00 is read as far as it is known: its first four fields, and of the flags the sampled bit.
+
+    >>> parse_traceparent(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").sampled
+    True
+    >>> parse_traceparent("00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01") is None
+    True
+    """
+    if isinstance(value, bytes):
+        try:
+            value = value.decode("ascii")
+        except UnicodeDecodeError:
+            return None
+    match = _TRACEPARENT.fullmatch(value)
+    if match is None:
+        return None
+    version, trace_id, parent_id, flags, more = match.groups()
+    if version == "ff" or trace_id == _NO_TRACE or parent_id == _NO_SPAN:
+        return None
+    if version == "00":
+        return None if more is not None else TraceParent(trace_id, parent_id, int(flags, 16) & _KNOWN_FLAGS)
+    return TraceParent(trace_id, parent_id, int(flags, 16) & _SAMPLED)
+
+
+def format_traceparent(parent: TraceParent) -> str:
+    """Write a `traceparent` header, always as version 00.
+
+    >>> format_traceparent(TraceParent("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", 1))
+    '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+    """
+    return f"00-{parent.trace_id}-{parent.parent_id}-{parent.flags & _KNOWN_FLAGS:02x}"
+
+
+def child(parent: TraceParent) -> TraceParent:
+    """The same trace, continued by a new span."""
+    return TraceParent(parent.trace_id, new_span_id(), parent.flags)
+
+
+def new_trace_id() -> str:
+    """A random trace id of 32 hex digits, different in forked processes too."""
+    return _random_id(16, _NO_TRACE)
+
+
+def new_span_id() -> str:
+    """A random span id of 16 hex digits, different in forked processes too."""
+    return _random_id(8, _NO_SPAN)
+
+
+def _random_id(size: int, invalid: str) -> str:
+    while (drawn := os.urandom(size).hex()) == invalid:
+        pass
+    return drawn
