@@ -1,0 +1,67 @@
+"""An error is data: its kind, the step that failed, the reason and the original record.
+
+Stages build envelopes; error routes and error sinks receive them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from loom.core.errors import LoomError
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.kafka.record import KafkaRecord
+
+__all__ = ["ErrorEnvelope", "ErrorKind", "ErrorMessage", "ErrorMessageMeta", "LoomStreamingError"]
+
+P = TypeVar("P")
+
+
+class LoomStreamingError(LoomError):
+    """Base of the errors of `loom.streaming`."""
+
+
+class ErrorKind(StrEnum):
+    """Why a record could not go its way."""
+
+    WIRE = "wire"  #: its bytes do not decode
+    ROUTING = "routing"  #: no branch takes it, or choosing one failed
+    TASK = "task"  #: a step failed
+    BUSINESS = "business"  #: a step refused it with a `DomainError`
+
+
+class ErrorMessageMeta(LoomFrozenStruct):
+    """Where the failed message came from."""
+
+    message_id: str
+    key: bytes | str | None = None
+    headers: Mapping[str, bytes] = {}
+    topic: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+
+
+class ErrorMessage(LoomFrozenStruct, Generic[P]):
+    """The message that the failing step was given."""
+
+    payload: P
+    meta: ErrorMessageMeta
+
+
+class ErrorEnvelope(LoomFrozenStruct, Generic[P]):
+    """One record's failure, whole enough to be understood, repaired and replayed.
+
+    `original_message` is what the failing step was given (`None` for `WIRE`: nothing could be decoded);
+    `source` is the record as it was read. `error_type` is the exception's `module.qualname`;
+    `path` is the failing node's address in the flow.
+    """
+
+    kind: ErrorKind
+    reason: str
+    payload_type: str | None = None
+    original_message: ErrorMessage[P] | None = None
+    step_id: str | None = None
+    path: tuple[int, ...] = ()
+    error_type: str | None = None
+    source: KafkaRecord | None = None

@@ -1,0 +1,98 @@
+"""The declaration of a whole flow: source, process, output, error routes.
+
+Nothing happens here; `compile_flow` reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+from msgspec.structs import force_setattr
+
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.errors import ErrorKind
+from loom.streaming.nodes.boundary import FromTopic, IntoTopic
+from loom.streaming.process import Process
+
+__all__ = ["ErrorRoute", "ErrorRoutes", "StreamFlow", "Unrouted"]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+Unrouted: TypeAlias = Literal["fail", "drop"]
+
+
+class ErrorRoute(LoomFrozenStruct):
+    """Where errors of one or several kinds go.
+
+    >>> ErrorRoute([ErrorKind.WIRE, ErrorKind.TASK], IntoTopic("orders.errors"))  # doctest: +SKIP
+    """
+
+    kinds: ErrorKind | Iterable[ErrorKind]
+    output: IntoTopic[Any]
+
+    def __post_init__(self) -> None:
+        # An iterator would be used up by its first reader, so what is kept is always a tuple. A kind is a text, which
+        # is iterable too.
+        kinds = (self.kinds,) if isinstance(self.kinds, str) else tuple(self.kinds)
+        if not kinds:
+            raise ValueError("ErrorRoute() needs at least one kind, for example ErrorKind.TASK")
+        force_setattr(self, "kinds", tuple(ErrorKind(kind) for kind in kinds))
+        if not isinstance(self.output, IntoTopic):
+            raise TypeError(f"ErrorRoute() takes its output as IntoTopic(…), not {self.output!r}")
+
+    @property
+    def kind_set(self) -> tuple[ErrorKind, ...]:
+        """The kinds as a tuple, whichever way they were declared."""
+        return self.kinds if isinstance(self.kinds, tuple) else ()
+
+
+ErrorRoutes: TypeAlias = IntoTopic[Any] | ErrorRoute | Iterable[ErrorRoute] | Mapping[ErrorKind, IntoTopic[Any]]
+
+
+class _FlowOptions(LoomFrozenStruct, kw_only=True):
+    unrouted: Unrouted = "fail"
+
+
+class StreamFlow(_FlowOptions, Generic[In, Out]):
+    """A typed stream: read from `source`, pass `process`, write to `output`.
+
+    `errors` is one topic for every kind, one `ErrorRoute`, several, or a mapping from kind to topic; a kind named twice
+    is a `ValueError`. `unrouted` says what an error of a kind without a route does: `"fail"` stops the run and names
+    kind, step and record; `"drop"` counts and logs the record.
+    """
+
+    name: str
+    source: FromTopic[In]
+    process: Process
+    output: IntoTopic[Out] | None = None
+    errors: ErrorRoutes | None = None
+
+    def __post_init__(self) -> None:
+        if self.unrouted not in ("fail", "drop"):
+            raise ValueError(f"unrouted must be 'fail' or 'drop', not {self.unrouted!r}")
+        force_setattr(self, "errors", _routes(self.errors))
+
+    @property
+    def error_routes(self) -> tuple[ErrorRoute, ...]:
+        """The error routes in one form, whichever way they were declared."""
+        return self.errors if isinstance(self.errors, tuple) else ()
+
+
+def _routes(errors: ErrorRoutes | None) -> tuple[ErrorRoute, ...]:
+    if errors is None:
+        return ()
+    if isinstance(errors, IntoTopic):
+        return (ErrorRoute(tuple(ErrorKind), errors),)
+    if isinstance(errors, Mapping):
+        return tuple(ErrorRoute(kind, output) for kind, output in errors.items())
+    routes = (errors,) if isinstance(errors, ErrorRoute) else tuple(errors)
+    seen: set[ErrorKind] = set()
+    for route in routes:
+        if not isinstance(route, ErrorRoute):
+            raise TypeError(f"errors takes IntoTopic, ErrorRoute, a sequence of ErrorRoute or a mapping, not {route!r}")
+        for kind in route.kind_set:
+            if kind in seen:
+                raise ValueError(f"error kind {kind.value!r} is routed twice; give each kind one route")
+            seen.add(kind)
+    return routes

@@ -1,0 +1,112 @@
+"""What steps see of a record: a typed payload and its metadata.
+
+Built by the stages for whoever asks for a `Message`; read by steps, selectors and sinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Generic, TypeVar, cast, final
+
+from msgspec.structs import replace
+
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.kafka.headers import Headers
+
+__all__ = ["TOMBSTONE", "Message", "MessageMeta", "Tombstone", "loom_message_type", "loom_message_version"]
+
+# Nothing can put another payload into a message, so one of a derived type stands wherever one of its base does.
+P_co = TypeVar("P_co", covariant=True)
+Q = TypeVar("Q")
+
+
+@final
+class Tombstone:
+    """The payload of a record without a value; there is one instance, `Tombstone()`.
+
+    >>> Tombstone() is Tombstone()
+    True
+    """
+
+    __slots__ = ()
+    _instance: Tombstone | None = None
+
+    def __new__(cls) -> Tombstone:
+        if cls._instance is None:
+            cls._instance = super().__new__(cls)
+        return cls._instance
+
+    def __repr__(self) -> str:
+        return "Tombstone()"
+
+    def __reduce__(self) -> tuple[type[Tombstone], tuple[()]]:
+        return (Tombstone, ())
+
+
+TOMBSTONE: Final = Tombstone()
+
+
+class MessageMeta(LoomFrozenStruct):
+    """What is known of a message besides its payload.
+
+    `message_id` is `topic:partition:offset` for a record read from Kafka. `produced_at_ms` is the
+    record's timestamp in milliseconds since the epoch. `headers` keeps every pair of the record
+    (see `Headers.pairs`).
+    """
+
+    message_id: str
+    correlation_id: str | None = None
+    trace_id: str | None = None
+    parent_trace_id: str | None = None
+    causation_id: str | None = None
+    produced_at_ms: int | None = None
+    message_type: str | None = None
+    message_version: int | None = None
+    topic: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+    key: bytes | str | None = None
+    headers: Mapping[str, bytes] = {}
+
+
+class Message(LoomFrozenStruct, Generic[P_co]):
+    """A payload and its metadata; immutable, changed by making another.
+
+    >>> m = Message(1, MessageMeta("a:0:7", key=b"k"))
+    >>> m.with_payload(2).with_key(b"other").meta.key
+    b'other'
+    """
+
+    payload: P_co
+    meta: MessageMeta
+
+    def with_payload(self, payload: Q) -> Message[Q]:
+        """The same metadata with another payload."""
+        return Message(payload, self.meta)
+
+    def with_key(self, key: bytes | str | None) -> Message[P_co]:
+        """The same message with another record key; text is written as UTF-8."""
+        return Message(self.payload, replace(self.meta, key=key))
+
+    def with_headers(
+        self, headers: Mapping[str, bytes] | Iterable[tuple[str, bytes | None]] = (), **more: bytes
+    ) -> Message[P_co]:
+        """The same message with these headers added; a name given here replaces every pair of that name.
+
+        >>> Message(1, MessageMeta("m")).with_headers({"a": b"1"}, b=b"2").meta.headers.pairs
+        (('a', b'1'), ('b', b'2'))
+        """
+        added = Headers([*Headers.of(headers).pairs, *more.items()])
+        old = Headers.of(self.meta.headers)
+        return Message(self.payload, replace(self.meta, headers=old.replaced(added, added.pairs)))
+
+
+def loom_message_type(payload_type: type) -> str:
+    """The name a payload type has on the wire: `__loom_message_type__`, else `module.qualname`."""
+    named = cast(Any, getattr(payload_type, "__loom_message_type__", None))
+    return str(named) if named is not None else f"{payload_type.__module__}.{payload_type.__qualname__}"
+
+
+def loom_message_version(payload_type: type) -> int:
+    """The version a payload type has on the wire: `__loom_message_version__`, else 1."""
+    return int(getattr(payload_type, "__loom_message_version__", 1))

@@ -1,0 +1,1 @@
+"""What an author can write down, one file per kind of node."""
