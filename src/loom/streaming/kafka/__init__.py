@@ -1,0 +1,105 @@
+"""Kafka: settings, wire formats, clients and the in-process broker. Only this package imports the client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loom.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from loom.streaming.kafka.clients import KafkaConsumer, KafkaProducer
+    from loom.streaming.kafka.codec import DecodeError, DecodeOk, MsgspecCodec
+    from loom.streaming.kafka.embedded import EmbeddedBroker
+    from loom.streaming.kafka.errors import (
+        BrokerUnavailableError,
+        CommitError,
+        DeliveryFailedError,
+        FencedError,
+        KafkaTransportError,
+        OffsetOutOfRangeError,
+        SecondInstanceError,
+        TopicMissingError,
+        TransactionAbortedError,
+        TransactionFailedError,
+        WriterCountError,
+    )
+    from loom.streaming.kafka.formats import MessageDescriptor, MessageEnvelope, MessageMetadata
+    from loom.streaming.kafka.headers import Headers
+    from loom.streaming.kafka.record import KafkaRecord, TopicPartition
+    from loom.streaming.kafka.settings import (
+        ConsumerSettings,
+        Delivery,
+        HeaderPolicy,
+        KafkaSecuritySettings,
+        KafkaSettings,
+        KafkaSettingsError,
+        ProducerSettings,
+        WireFormat,
+    )
+
+__all__ = [
+    "BrokerUnavailableError",
+    "CommitError",
+    "ConsumerSettings",
+    "DecodeError",
+    "DecodeOk",
+    "Delivery",
+    "DeliveryFailedError",
+    "EmbeddedBroker",
+    "FencedError",
+    "HeaderPolicy",
+    "Headers",
+    "KafkaConsumer",
+    "KafkaProducer",
+    "KafkaRecord",
+    "KafkaSecuritySettings",
+    "KafkaSettings",
+    "KafkaSettingsError",
+    "KafkaTransportError",
+    "MessageDescriptor",
+    "MessageEnvelope",
+    "MessageMetadata",
+    "MsgspecCodec",
+    "OffsetOutOfRangeError",
+    "ProducerSettings",
+    "SecondInstanceError",
+    "TopicMissingError",
+    "TopicPartition",
+    "TransactionAbortedError",
+    "TransactionFailedError",
+    "WireFormat",
+    "WriterCountError",
+]
+
+_WHERE = {
+    "loom.streaming.kafka.clients": ("KafkaConsumer", "KafkaProducer"),
+    "loom.streaming.kafka.codec": ("DecodeError", "DecodeOk", "MsgspecCodec"),
+    "loom.streaming.kafka.embedded": ("EmbeddedBroker",),
+    "loom.streaming.kafka.errors": (
+        "BrokerUnavailableError",
+        "CommitError",
+        "DeliveryFailedError",
+        "FencedError",
+        "KafkaTransportError",
+        "OffsetOutOfRangeError",
+        "SecondInstanceError",
+        "TopicMissingError",
+        "TransactionAbortedError",
+        "TransactionFailedError",
+        "WriterCountError",
+    ),
+    "loom.streaming.kafka.formats": ("MessageDescriptor", "MessageEnvelope", "MessageMetadata"),
+    "loom.streaming.kafka.headers": ("Headers",),
+    "loom.streaming.kafka.record": ("KafkaRecord", "TopicPartition"),
+    "loom.streaming.kafka.settings": (
+        "ConsumerSettings",
+        "Delivery",
+        "HeaderPolicy",
+        "KafkaSecuritySettings",
+        "KafkaSettings",
+        "KafkaSettingsError",
+        "ProducerSettings",
+        "WireFormat",
+    ),
+}
+__getattr__, __dir__ = lazy_exports(__name__, _WHERE)

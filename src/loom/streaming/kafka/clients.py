@@ -1,0 +1,151 @@
+"""Typed clients for code outside a flow: put payloads on a topic, read them back.
+
+Flows use their own source and sink.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Generic, TypeVar
+
+from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import Message as ClientMessage
+
+from loom.streaming.kafka.client_config import is_transient, make_client
+from loom.streaming.kafka.codec import Decoded, MsgspecCodec
+from loom.streaming.kafka.consumer import CLIENT_RECORDS
+from loom.streaming.kafka.errors import BrokerUnavailableError, DeliveryFailedError, KafkaTransportError
+from loom.streaming.kafka.headers import Headers
+from loom.streaming.kafka.producer import Refusal, TopicWriter
+from loom.streaming.kafka.record import KafkaRecord
+from loom.streaming.kafka.settings import ConsumerSettings, ProducerSettings
+from loom.streaming.message import Message, MessageMeta
+
+__all__ = ["KafkaConsumer", "KafkaProducer"]
+
+P = TypeVar("P")
+
+#: seconds in which a group must take a new member in; brokers wait some 3 s for others to join, a busy one longer
+_JOIN = 30.0
+#: seconds of one wait on the client
+_SLICE = 0.1
+
+
+class KafkaProducer(Generic[P]):
+    """Writes payloads of one type to one topic, as a flow would; durable when `flush` returns.
+
+    >>> with KafkaProducer(settings, "orders.raw", Order) as orders:  # doctest: +SKIP
+    ...     orders.send(Order(7), key=b"7")
+    """
+
+    def __init__(self, settings: ProducerSettings, topic: str, payload: type[P]) -> None:
+        self._topic = topic
+        self._codec = MsgspecCodec(payload, settings.format, headers=settings.headers)
+        self._writer = TopicWriter(
+            settings.to_confluent_config(), max_message_bytes={}, tracked_topics=(), refused=_raise, waiting=_patient
+        )
+
+    def send(self, payload: P, *, key: bytes | str | None = None, timestamp_ms: int | None = None) -> None:
+        """Hand one payload to the client."""
+        meta = MessageMeta("", produced_at_ms=timestamp_ms, key=key)
+        self.send_record(self._codec.encode(self._topic, Message(payload, meta)))
+
+    def send_record(self, record: KafkaRecord) -> None:
+        """Hand one record to the client as it is, whatever its bytes."""
+        headers = Headers.of(record.headers).pairs or None
+        self._writer.write(record.topic, record.value, record.key, record.timestamp_ms or 0, headers, None)
+        self._writer.serve()
+
+    def flush(self) -> None:
+        """Wait until everything sent is durable; raises `DeliveryFailedError`."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Let the client go; what was not flushed is given up."""
+        self._writer.close()
+
+    def __enter__(self) -> KafkaProducer[P]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            self.close()
+
+
+class KafkaConsumer(Generic[P]):
+    """Reads messages of one payload type as a member of its group, from the topics of its settings.
+
+    Positions are confirmed by the client's auto-commit, or not at all where the settings name a delivery: keeping one
+    takes a flow. Used by one thread. Raises `ValueError` for settings without topics.
+
+    >>> with KafkaConsumer(settings, Order) as orders:        # doctest: +SKIP
+    ...     found = list(orders.read(idle_s=1))
+    """
+
+    def __init__(self, settings: ConsumerSettings, payload: type[P]) -> None:
+        if not settings.topics:
+            raise ValueError(
+                "a KafkaConsumer needs settings with topics; only a flow has a logical name to fall back to"
+            )
+        self._codec = MsgspecCodec(payload, settings.format)
+        config = settings.to_confluent_config() | {"auto.offset.reset": settings.auto_offset_reset}
+        self._consumer = make_client(Consumer, config)
+        self._assigned = False
+        self._consumer.subscribe(list(settings.topics), on_assign=self._on_assign)
+
+    def read(self, *, idle_s: float) -> Iterator[Decoded]:
+        """Messages as they come, until none has come for `idle_s` seconds; undecodable ones as data.
+
+        Joining the group takes seconds and is no idleness: the time counts from the assignment. Raises
+        `BrokerUnavailableError` when the group assigns nothing within 30 s.
+        """
+        joined_by = time.monotonic() + _JOIN
+        idle_since: float | None = None
+        while idle_since is None or time.monotonic() - idle_since < idle_s:
+            found = self._consumer.poll(_SLICE if idle_since is None else min(idle_s, _SLICE))
+            if self._assigned and idle_since is None:
+                idle_since = time.monotonic()
+            if found is None or not _is_record(found):
+                if not self._assigned and time.monotonic() > joined_by:
+                    raise BrokerUnavailableError(f"no group of the broker took this consumer in within {_JOIN:.0f} s")
+                continue
+            yield self._codec.decode(CLIENT_RECORDS.record(found))
+            # Behind the yield: the time that the caller takes is no idleness either.
+            idle_since = time.monotonic()
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+
+    def _on_assign(self, *_: object) -> None:
+        self._assigned = True
+
+    def __enter__(self) -> KafkaConsumer[P]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _is_record(found: ClientMessage) -> bool:
+    error = found.error()
+    if error is not None and not is_transient(error) and error.code() != KafkaError._PARTITION_EOF:
+        raise KafkaTransportError(error.str())
+    return error is None
+
+
+def _raise(refusal: Refusal) -> None:
+    raise DeliveryFailedError(f"{refusal.record.topic} refuses a record: {refusal.reason}")
+
+
+def _patient(what: str) -> None:
+    """Wait as long as it takes; the client gives up by itself after its message time-out."""

@@ -1,0 +1,119 @@
+"""Records to messages and back, for code outside a flow: tests, tools, producers of one's own.
+
+No client is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.kafka.formats import (
+    decode_payload,
+    encode_payload,
+    envelope_decoder,
+    envelope_encoder,
+    looks_like_envelope,
+)
+from loom.streaming.kafka.headers import Headers
+from loom.streaming.kafka.record import KafkaRecord
+from loom.streaming.kafka.settings import HeaderPolicy, WireFormat
+from loom.streaming.kafka.view import RECORDS
+from loom.streaming.kafka.wire import (
+    envelope_of,
+    key_bytes,
+    label_function,
+    meta_from_envelope,
+    rewritten,
+    wanted_from_meta,
+)
+from loom.streaming.message import TOMBSTONE, Message
+
+__all__ = ["DecodeError", "DecodeOk", "Decoded", "MsgspecCodec"]
+
+P = TypeVar("P")
+
+
+class DecodeOk(LoomFrozenStruct, Generic[P]):
+    """A record that decoded."""
+
+    message: Message[P]
+
+
+class DecodeError(LoomFrozenStruct):
+    """A record that did not, as data."""
+
+    error: str
+    raw: bytes | None
+    topic: str
+    key: bytes | None
+    headers: Headers
+
+
+Decoded: TypeAlias = DecodeOk[Any] | DecodeError
+
+
+class MsgspecCodec(Generic[P]):
+    """One payload type in one wire format.
+
+    `wire_format=None` reads JSON and recognises an envelope, as a consumer on its default does; it writes JSON.
+
+    >>> codec = MsgspecCodec(Order)                                     # doctest: +SKIP
+    >>> codec.decode(codec.encode("orders", Message(order, meta)))      # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        payload: type[P],
+        wire_format: WireFormat | None = None,
+        *,
+        headers: HeaderPolicy = HeaderPolicy.AUTO,
+    ) -> None:
+        chosen = wire_format or WireFormat.JSON
+        self._format = chosen
+        self._policy = headers
+        self._label = label_function(headers, chosen, several_types=False)
+        self._open = envelope_decoder(payload) if wire_format in (None, WireFormat.ENVELOPE) else None
+        self._bare: Callable[[bytes], Any] | None = None
+        if chosen is not WireFormat.ENVELOPE:
+            self._bare = decode_payload(chosen, payload)
+            self._write = encode_payload(chosen)
+        else:
+            self._seal = envelope_encoder()
+
+    def decode(self, record: KafkaRecord) -> Decoded:
+        """A record as a message; bytes that do not decode are returned as data, nothing is raised."""
+        meta = RECORDS.meta(record)
+        if record.value is None:
+            return DecodeOk(Message(TOMBSTONE, meta))
+        try:
+            if self._bare is not None and not (self._open is not None and looks_like_envelope(record.value)):
+                return DecodeOk(Message(self._bare(record.value), meta))
+            if self._open is None:
+                raise ValueError("an envelope, where a bare payload was expected")
+            envelope = self._open(record.value)
+            return DecodeOk(Message(envelope.payload, meta_from_envelope(meta, envelope.meta)))
+        except Exception as error:  # noqa: BLE001 - whatever the bytes hold, it is the record's fault
+            reason = str(error) or type(error).__name__
+            return DecodeError(reason, record.value, record.topic, record.key, Headers.of(record.headers))
+
+    def encode(self, topic: str, message: Message[Any]) -> KafkaRecord:
+        """A message as the record that a flow would write to `topic`. Raises what the format cannot hold."""
+        payload, meta = message.payload, message.meta
+        if payload is TOMBSTONE:
+            value = None
+        elif self._format is WireFormat.ENVELOPE:
+            value = self._seal(envelope_of(payload, meta))
+        else:
+            value = self._write(payload)
+        return KafkaRecord(topic, key_bytes(meta.key), value, self._headers(message), timestamp_ms=meta.produced_at_ms)
+
+    def _headers(self, message: Message[Any]) -> Headers:
+        if self._policy is HeaderPolicy.NONE:
+            return Headers()
+        label = self._label(type(message.payload))
+        if message.payload is TOMBSTONE:
+            label = dict.fromkeys(label)
+        wanted = {**wanted_from_meta(message.meta, full=self._policy is HeaderPolicy.FULL), **label}
+        return Headers(rewritten(Headers.of(message.meta.headers).pairs, wanted))

@@ -1,0 +1,302 @@
+"""The `kafka` section of the config, as structs, and what the client is told from it. No client is imported here.
+
+Read by the compiler (which needs delivery and formats) and by the clients (which need the properties).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+import msgspec
+
+from loom.core.config import ConfigError, ConfigProblem, convert_section
+from loom.core.config.keys import render
+from loom.core.model import LoomFrozenStruct
+from loom.core.redaction import MASK, is_secret_key
+from loom.streaming.errors import LoomStreamingError
+from loom.streaming.kafka.extra import CONSUMER_EXTRA, PRODUCER_EXTRA, refused_keys
+
+__all__ = [
+    "ConsumerSettings",
+    "Delivery",
+    "HeaderPolicy",
+    "KafkaSecuritySettings",
+    "KafkaSettings",
+    "KafkaSettingsError",
+    "ProducerSettings",
+    "WireFormat",
+    "broker_list",
+    "client_key",
+]
+
+ClientConfig: TypeAlias = dict[str, Any]
+#: one address, several behind commas, or a list
+Brokers: TypeAlias = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] | Annotated[str, msgspec.Meta(min_length=1)]
+Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+Settings = TypeVar("Settings")
+
+
+class KafkaSettingsError(LoomStreamingError):
+    """A Kafka setting that contradicts another, or redefines what a guarantee rests on."""
+
+
+class Delivery(StrEnum):
+    """What is promised for each record; see the delivery page of the docs."""
+
+    AT_MOST_ONCE = "at_most_once"
+    AT_LEAST_ONCE = "at_least_once"
+    EXACTLY_ONCE = "exactly_once"
+
+
+class WireFormat(StrEnum):
+    """How a payload stands in a record's value."""
+
+    JSON = "json"  #: the bare payload as JSON
+    MSGPACK = "msgpack"  #: the bare payload as MessagePack
+    ENVELOPE = "envelope"  #: one MessagePack map `{meta, payload}`
+    BYTES = "bytes"  #: the value as it is
+
+
+class HeaderPolicy(StrEnum):
+    """Which headers a producer writes."""
+
+    AUTO = "auto"  #: those that say something
+    FULL = "full"  #: all that are known
+    NONE = "none"  #: none
+
+
+class _Discreet(LoomFrozenStruct):
+    """A struct that may be printed: secrets are masked, and of a mapping only the keys are shown."""
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, _shown(name, getattr(self, name))) for name in self.__struct_fields__]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+class KafkaSecuritySettings(_Discreet):
+    """How a client proves who it is. Secrets never appear in `repr`."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER"] | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = None
+    ssl_ca_location: str | None = None
+    ssl_certificate_location: str | None = None
+    ssl_key_location: str | None = None
+    ssl_key_password: str | None = None
+
+    def to_confluent_config(self) -> ClientConfig:
+        """The client's properties; what is not set is left to the client."""
+        properties = {
+            "security.protocol": self.protocol,
+            "sasl.mechanism": self.sasl_mechanism,
+            "sasl.username": self.sasl_username,
+            "sasl.password": self.sasl_password,
+            "ssl.ca.location": self.ssl_ca_location,
+            "ssl.certificate.location": self.ssl_certificate_location,
+            "ssl.key.location": self.ssl_key_location,
+            "ssl.key.password": self.ssl_key_password,
+        }
+        return {name: value for name, value in properties.items() if value is not None}
+
+
+#: Bounds on the client's own memory. Its defaults allow a gigabyte, which a process with several
+#: clients must not reach; these hold some hundred thousand records of 250 bytes each way.
+_FETCH_QUEUE_KBYTES = 32 * 1024
+_SEND_QUEUE_KBYTES = 32 * 1024
+_SEND_QUEUE_RECORDS = 100_000
+
+
+class ConsumerSettings(_Discreet):
+    """One consumer.
+
+    `poll_timeout_ms` bounds one idle wait (never more than 20 ms are waited). `batch_size` is the largest number of
+    records handed to a stage at once. `extra` holds further client properties.
+    """
+
+    brokers: Brokers
+    group_id: str
+    topics: tuple[str, ...] = ()
+    auto_offset_reset: Literal["earliest", "latest"] = "earliest"
+    poll_timeout_ms: Positive = 100
+    enable_auto_commit: bool = True
+    security: KafkaSecuritySettings | None = None
+    extra: dict[str, Any] = {}
+    delivery: Delivery | None = None
+    batch_size: Positive = 2000
+    format: WireFormat | None = None
+
+    def __post_init__(self) -> None:
+        _positive("poll_timeout_ms", self.poll_timeout_ms)
+        _positive("batch_size", self.batch_size)
+        _check_extra(self.extra, CONSUMER_EXTRA)
+
+    @property
+    def auto_commit(self) -> bool:
+        """Whether the client commits by itself: only when no delivery was named, and it was left on."""
+        return self.delivery is None and self.enable_auto_commit
+
+    @property
+    def effective_delivery(self) -> Delivery | None:
+        """The delivery that holds; `None` is the client's auto-commit, which promises nothing."""
+        if self.delivery is not None:
+            return self.delivery
+        return None if self.enable_auto_commit else Delivery.AT_LEAST_ONCE
+
+    def to_confluent_config(self) -> ClientConfig:
+        """The client's properties. The client never resets an offset by itself: the source does, and says so."""
+        return {
+            "queued.max.messages.kbytes": _FETCH_QUEUE_KBYTES,
+            **self.extra,
+            "bootstrap.servers": ",".join(broker_list(self.brokers)),
+            "group.id": self.group_id,
+            "auto.offset.reset": "error",
+            "enable.auto.commit": self.auto_commit,
+            "isolation.level": "read_committed",
+            **(self.security.to_confluent_config() if self.security else {}),
+        }
+
+
+class ProducerSettings(_Discreet):
+    """One producer. `topic` is the physical name where it differs from the logical one."""
+
+    brokers: Brokers
+    client_id: str | None = None
+    topic: str | None = None
+    security: KafkaSecuritySettings | None = None
+    extra: dict[str, Any] = {}
+    format: WireFormat = WireFormat.JSON
+    headers: HeaderPolicy = HeaderPolicy.AUTO
+
+    def __post_init__(self) -> None:
+        _check_extra(self.extra, PRODUCER_EXTRA)
+
+    def to_confluent_config(self) -> ClientConfig:
+        """The client's properties: durable, ordered, compressed, and placed as JVM producers place."""
+        return {
+            "compression.type": "lz4",
+            "linger.ms": 5,
+            "queue.buffering.max.kbytes": _SEND_QUEUE_KBYTES,
+            "queue.buffering.max.messages": _SEND_QUEUE_RECORDS,
+            **self.extra,
+            "bootstrap.servers": ",".join(broker_list(self.brokers)),
+            **({"client.id": self.client_id} if self.client_id else {}),
+            "acks": "all",
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",
+            "delivery.report.only.error": True,
+            **(self.security.to_confluent_config() if self.security else {}),
+        }
+
+
+class KafkaSettings(_Discreet):
+    """The `kafka` section: a common consumer and producer, and entries by logical name that overlay them key by key.
+
+    A mapping inside an entry (`extra`, `security`) overlays the common mapping in the same way; a list replaces.
+    """
+
+    producer: dict[str, Any] | None = None
+    consumer: dict[str, Any] | None = None
+    producers: dict[str, dict[str, Any]] = {}
+    consumers: dict[str, dict[str, Any]] = {}
+
+    def consumer_entry(self, name: str) -> dict[str, Any] | None:
+        """What is configured for the consumer of this logical name, or `None` where nothing is."""
+        return _overlaid(self.consumer, self.consumers.get(name))
+
+    def producer_entry(self, name: str) -> dict[str, Any] | None:
+        """What is configured for the producer of this logical name, or `None` where nothing is."""
+        return _overlaid(self.producer, self.producers.get(name))
+
+    def consumer_for(self, name: str, *, file: str | None = None) -> ConsumerSettings:
+        """The consumer of a logical name; `file` is where the section was read, for messages.
+
+        Raises `KafkaSettingsError` where none is configured, `ConfigError` with everything that is wrong with it.
+        """
+        return _converted("consumer", name, self.consumer, self.consumers, ConsumerSettings, CONSUMER_EXTRA, file)
+
+    def producer_for(self, name: str, *, file: str | None = None) -> ProducerSettings:
+        """The producer of a logical name; as `consumer_for`."""
+        return _converted("producer", name, self.producer, self.producers, ProducerSettings, PRODUCER_EXTRA, file)
+
+
+def _converted(
+    role: str,
+    name: str,
+    common: Mapping[str, Any] | None,
+    named: Mapping[str, Mapping[str, Any]],
+    settings: type[Settings],
+    not_in_extra: Mapping[str, str | None],
+    file: str | None,
+) -> Settings:
+    under_name = named.get(name)
+    entry = _overlaid(common, under_name)
+    if entry is None:
+        raise KafkaSettingsError(f"no {role} for {name!r}: write kafka.{role} or {render(('kafka', f'{role}s', name))}")
+
+    def place(key: str) -> str:
+        """Where a key of the entry was written: what the common section holds is not the named one's fault."""
+        top = key.split(".", 1)[0].split("[", 1)[0]
+        is_common = under_name is None or (top in (common or {}) and top not in under_name)
+        where = f"kafka.{role}" if is_common else render(("kafka", f"{role}s", name))
+        return f"{where}.{key}" if key else where
+
+    problems = []
+    extra = entry.get("extra")
+    if isinstance(extra, Mapping):
+        refused = refused_keys(extra, not_in_extra)
+        entry["extra"] = {key: value for key, value in extra.items() if key not in refused}
+        for key, remedy in refused.items():
+            problems.append(ConfigProblem(file, place(render(("extra", key))), "may not be set here", remedy=remedy))
+    try:
+        converted = convert_section(entry, settings, file=file)
+        if not problems:
+            return converted
+    except ConfigError as error:
+        problems += [msgspec.structs.replace(problem, key=place(problem.key)) for problem in error.problems]
+    raise ConfigError(problems)
+
+
+def _shown(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return list(value)
+    return MASK if value is not None and is_secret_key(name) else value
+
+
+def _overlaid(common: Mapping[str, Any] | None, named: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if common is None and named is None:
+        return None
+    merged = dict(common or {})
+    for key, value in (named or {}).items():
+        below = merged.get(key)
+        merged[key] = _overlaid(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def broker_list(brokers: tuple[str, ...] | str) -> tuple[str, ...]:
+    """Each broker's `host:port`, whichever way they were written.
+
+    >>> broker_list("a:9092, b:9092")
+    ('a:9092', 'b:9092')
+    """
+    return tuple(part.strip() for part in brokers.split(",")) if isinstance(brokers, str) else brokers
+
+
+def _positive(key: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{key} must be at least 1")
+
+
+def _check_extra(extra: Mapping[str, Any], refused: Mapping[str, str | None]) -> None:
+    for key, remedy in refused_keys(extra, refused).items():
+        raise ValueError(f"extra may not set {key!r}: {remedy}")
+
+
+def client_key(config: Mapping[str, Any]) -> str:
+    """What tells two client configurations apart. Holds secrets: for comparing only, never shown."""
+    return json.dumps(config, sort_keys=True, default=str)

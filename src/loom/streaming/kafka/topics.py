@@ -1,0 +1,102 @@
+"""A look at the cluster before anything starts: is it there, do the topics exist, how large may a record be.
+
+Metadata calls without a time-out hang while a broker is away, so each has one, and all share a deadline.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
+
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.kafka.client_config import CLIENT_LOG, kafka_error, make_client
+from loom.streaming.kafka.errors import BrokerUnavailableError, TopicMissingError
+
+__all__ = ["TopicLook", "look_at_topics"]
+
+#: seconds; a start must have failed or succeeded within 15
+_REACH = 10.0
+#: seconds that a topic made a moment ago may stay invisible
+_APPEAR = 4.0
+_LIMITS = 3.0
+
+_CLIENT_KEYS = ("bootstrap.servers", "security.", "sasl.", "ssl.", "socket.", "client.dns.lookup")
+
+
+class TopicLook(LoomFrozenStruct):
+    """What was seen: partition numbers and the largest record, in bytes, of each topic (where the broker tells)."""
+
+    partitions: Mapping[str, tuple[int, ...]]
+    max_message_bytes: Mapping[str, int]
+
+
+def look_at_topics(config: dict[str, Any], needed: Mapping[str, str], *, limits_of: Iterable[str] = ()) -> TopicLook:
+    """Look up topics on one cluster. `needed` maps each topic to what it is needed for.
+
+    Raises `BrokerUnavailableError` when no broker answers within 10 s, `TopicMissingError` naming every topic that is
+    still not there 4 s later.
+    """
+    client = {key: value for key, value in config.items() if key.startswith(_CLIENT_KEYS)}
+    admin = make_client(AdminClient, client)
+    appear_by: float | None = None
+    while True:
+        # All topics are listed: asking for one by name could create it.
+        metadata = _metadata(admin, config["bootstrap.servers"])
+        partitions = {
+            name: tuple(sorted(topic.partitions))
+            for name, topic in metadata.topics.items()
+            if name in needed and topic.error is None and topic.partitions
+        }
+        missing = [topic for topic in needed if topic not in partitions]
+        if not missing:
+            break
+        now = time.monotonic()
+        appear_by = appear_by or now + _APPEAR
+        if now >= appear_by:
+            told = "; ".join(f"{topic!r} ({needed[topic]})" for topic in missing)
+            raise TopicMissingError(
+                f"topics that do not exist on {config['bootstrap.servers']}: {told}. Create them, or correct their "
+                "names in the flow or under kafka.producers / kafka.consumer.topics"
+            )
+        # The broker tells nobody when a topic appears; a metadata request is the only way to see it.
+        admin.poll(0.2)
+    limits = _limits(admin, sorted(set(limits_of)), known_controller=not metadata.cluster_id.startswith(_EMBEDDED))
+    return TopicLook(partitions, limits)
+
+
+#: how the client's in-process broker names its cluster; it answers no admin request but lets it time out
+_EMBEDDED = "mockCluster"
+
+
+def _metadata(admin: AdminClient, brokers: str) -> Any:
+    try:
+        return admin.list_topics(timeout=_REACH)
+    except KafkaException as error:
+        found = kafka_error(error)
+        hint = ""
+        if found.code() in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL):
+            hint = " (check kafka.*.security)"
+        raise BrokerUnavailableError(
+            f"no Kafka broker answers at {brokers} within {_REACH:.0f} s: {found.str()}{hint}"
+        ) from None
+
+
+def _limits(admin: AdminClient, topics: list[str], *, known_controller: bool) -> dict[str, int]:
+    if not topics or not known_controller:
+        return {}
+    futures = admin.describe_configs(
+        [ConfigResource(ResourceType.TOPIC, topic) for topic in topics], request_timeout=_LIMITS
+    )
+    limits = {}
+    for resource, future in futures.items():
+        try:
+            entries = future.result(timeout=_LIMITS + 1)
+            limits[resource.name] = int(entries["max.message.bytes"].value)
+        except (KafkaException, TimeoutError, KeyError) as error:
+            # Not allowed to look, or an old broker: refusals are then seen only when they happen.
+            CLIENT_LOG.info("max.message.bytes of %s is not known: %s", resource.name, error)
+    return limits

@@ -1,0 +1,160 @@
+"""A transactional producer: fenced once, then one transaction per epoch, with the positions inside it.
+
+The states and the moves between them are the type `State`; a move that is not legal is a fault of the caller. Nothing is
+repaired in place: after a failure the process ends and its successor fences it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import TopicPartition as ClientPartition
+
+from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
+from loom.streaming.kafka.errors import (
+    FencedError,
+    KafkaTransportError,
+    TransactionAbortedError,
+    TransactionFailedError,
+)
+from loom.streaming.kafka.record import TopicPartition
+
+__all__ = ["State", "Transactions"]
+
+#: Seconds of one call. The calls go on where they stood when they are repeated after a time-out, and between two of them
+#: the caller is asked whether there is time left.
+_SLICE = 0.5
+
+_FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
+
+
+class State(Enum):
+    """Where the producer stands."""
+
+    NEW = "new"  #: not fenced yet: a predecessor may still write
+    READY = "ready"  #: fenced, no transaction
+    OPEN = "open"  #: a transaction is under way
+    ENDED = "ended"  #: failed or closed; only a new process goes on
+
+
+class Transactions:
+    """The transactions of one process. Used by one thread at a time.
+
+    `metadata` is committed with every position. `waiting` is called between the slices of every wait and may raise.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        transactional_id: str,
+        *,
+        metadata: str,
+        waiting: Callable[[str], None],
+    ) -> None:
+        self._id = transactional_id
+        self._metadata = metadata
+        self._waiting = waiting
+        #: what the client has said to be the end of this producer
+        self._fatal: KafkaError | None = None
+        config = {**config, "transactional.id": transactional_id, "error_cb": self._on_error}
+        self.producer = make_client(Producer, config)
+        self.state = State.NEW
+
+    def fence(self) -> None:
+        """Shut out every earlier holder of this id, and let the broker end what it left open.
+
+        When this returns, nothing of a predecessor can be committed any more, so the group's positions are final.
+        """
+        self._expect(State.NEW)
+        self._repeat(lambda: self.producer.init_transactions(_SLICE * 4), "the end of a predecessor's transaction")
+        self.state = State.READY
+
+    def begin(self) -> None:
+        """Open a transaction, unless one is open."""
+        if self.state is State.OPEN:
+            return
+        self._expect(State.READY)
+        try:
+            self.producer.begin_transaction()
+        except KafkaException as error:
+            raise self.failed(kafka_error(error)) from None
+        self.state = State.OPEN
+
+    def commit(self, positions: Mapping[TopicPartition, int], group: Any) -> None:
+        """Make everything produced since `begin`, and these positions of the group, visible together."""
+        self._expect(State.OPEN)
+        if positions:
+            offsets = [
+                ClientPartition(partition.topic, partition.partition, offset, self._metadata)
+                for partition, offset in positions.items()
+            ]
+            self._repeat(
+                lambda: self.producer.send_offsets_to_transaction(offsets, group, _SLICE * 4),
+                "the positions' place in the transaction",
+            )
+        self._repeat(lambda: self.producer.commit_transaction(_SLICE * 4), "the commit of the transaction")
+        self.state = State.READY
+
+    def abort(self) -> None:
+        """Give up what is open. Best effort: a successor's fencing does the same."""
+        if self.state is State.OPEN:
+            try:
+                self.producer.abort_transaction(_SLICE * 4)
+            except KafkaException as error:
+                CLIENT_LOG.info("aborting the transaction failed: %s", kafka_error(error).str())
+        self.state = State.ENDED
+
+    def _repeat(self, call: Callable[[], None], what: str) -> None:
+        while True:
+            try:
+                call()
+            except KafkaException as error:
+                found = kafka_error(error)
+                if found.txn_requires_abort() or found.fatal() or not (found.retriable() or is_transient(found)):
+                    raise self.failed(found) from None
+                self._waiting(f"{what}: {found.str()}")
+            else:
+                return
+
+    def failure(self) -> KafkaTransportError | None:
+        """Why this producer will never write again, once the client has said so."""
+        return self.failed(self._fatal) if self._fatal is not None else None
+
+    def _on_error(self, error: KafkaError) -> None:
+        CLIENT_LOG.log(logging.INFO if is_transient(error) else logging.ERROR, "client: %s", error.str())
+        if error.fatal() and self._fatal is None:
+            self._fatal = error
+
+    def failed(self, error: KafkaError) -> KafkaTransportError:
+        """What an error of any call of this producer means; moves to the state that follows."""
+        if error.code() == KafkaError._FATAL and self._fatal is None:
+            # The call only says that there was a fatal error; which one is on its way to the callback.
+            try:
+                self.producer.poll(_SLICE)
+            except KafkaException as told:
+                self._fatal = kafka_error(told)
+        if self._fatal is not None:
+            error = self._fatal
+        if error.txn_requires_abort():
+            self.abort()
+            return TransactionAbortedError(
+                f"the transaction of {self._id!r} was aborted: {error.str()}. Nothing of this epoch is visible and its "
+                "positions stand where they stood: start the flow again"
+            )
+        self.state = State.ENDED
+        if error.code() in _FENCED:
+            return FencedError(
+                f"another process took over the transactional id {self._id!r}; this one ends, and nothing it has written "
+                "since is visible. Two instances of one flow share a group: stop one of them"
+            )
+        return TransactionFailedError(f"the transactional producer {self._id!r} failed for good: {error.str()}")
+
+    def _expect(self, state: State) -> None:
+        if self.state is not state:
+            raise TransactionFailedError(
+                f"the transactional producer {self._id!r} is {self.state.value} where it should be {state.value}"
+            )
