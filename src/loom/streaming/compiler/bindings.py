@@ -1,0 +1,83 @@
+"""From what an author wrote to something that can be called: a class, an instance, a function or a config binding."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from loom.core.config import ConfigBinding, ConfigContext, ConfigError
+from loom.core.config.refusal import raised_by_user_code
+from loom.streaming.compiler.catalogue import Code
+from loom.streaming.compiler.issues import Issues
+from loom.streaming.compiler.plan import BoundStep
+from loom.streaming.nodes.step import Step, StepFunction
+
+__all__ = ["bind_step", "is_step"]
+
+
+def is_step(node: object) -> bool:
+    """Whether a node of a process is user code, in any of the forms it may be written in."""
+    if isinstance(node, ConfigBinding):
+        return True
+    return isinstance(node, (Step, StepFunction)) or (isinstance(node, type) and issubclass(node, Step))
+
+
+def bind_step(node: Any, config: ConfigContext, issues: Issues, path: tuple[int, ...]) -> BoundStep | None:
+    """Make the one instance that serves the plan; what is wrong with its arguments becomes an issue."""
+    if isinstance(node, StepFunction):
+        return BoundStep(node.function, {}, node.function)
+    if isinstance(node, Step):
+        return BoundStep(node, {}, node)
+    target = node.target if isinstance(node, ConfigBinding) else node
+    named = getattr(target, "__qualname__", repr(target))
+    if not (isinstance(target, type) and issubclass(target, Step)):
+        issues.error(
+            Code.NODE_UNKNOWN,
+            f"{named}, the target of a binding, is no step class",
+            path=path,
+            expected="a subclass of RecordStep, ExpandStep or BatchStep",
+            remedy=f"let {named} inherit from one of them",
+        )
+        return None
+    arguments: dict[str, Any] = {}
+    if isinstance(node, ConfigBinding):
+        try:
+            arguments = config.arguments(node)
+        except ConfigError as error:
+            code = Code.CONFIG_MISSING if _is_missing(config, node.config_path) else Code.STEP_ARGUMENTS
+            issues.config(code, error, subject=named, where="process", path=path)
+            return None
+    elif missing := _required(target):
+        issues.error(
+            Code.STEP_ARGUMENTS,
+            f"{named} cannot be made without arguments",
+            path=path,
+            expected=f"values for {', '.join(missing)}",
+            remedy=f'name a section, {named}.from_config("…"), or give an instance, {named}(…)',
+        )
+        return None
+    try:
+        return BoundStep(target, arguments, target(**arguments))
+    except Exception as error:  # noqa: BLE001  an author's constructor may raise anything, and may quote a secret
+        said = raised_by_user_code(error, str(error), arguments)
+    issues.error(
+        Code.STEP_ARGUMENTS,
+        f"{named}() failed: {said}",
+        path=path,
+        remedy=f"mend the arguments, or {named}.__init__",
+    )
+    return None
+
+
+def _is_missing(config: ConfigContext, section: str) -> bool:
+    try:
+        return bool(section) and not config.has(section)
+    except ConfigError:  # it is there, and broken
+        return False
+
+
+def _required(target: type) -> list[str]:
+    if target.__init__ is object.__init__:  # type: ignore[misc]
+        return []
+    parameters = list(inspect.signature(target.__init__).parameters.values())[1:]  # type: ignore[misc]
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]

@@ -1,0 +1,175 @@
+"""A flow and its config become an immutable, validated plan, or one error that says everything that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from loom.core.config import ConfigContext
+from loom.streaming.compiler.catalogue import Code, CompilationError
+from loom.streaming.compiler.exactly_once import check_exactly_once
+from loom.streaming.compiler.issues import Issues
+from loom.streaming.compiler.names import ERRORS, OUTPUT, RESERVED, child_id, into_id
+from loom.streaming.compiler.plan import (
+    CompiledErrorRoute,
+    CompiledPlan,
+    CompiledSource,
+    CompiledTopic,
+    PayloadTypes,
+)
+from loom.streaming.compiler.signatures import UNKNOWN, payloads_of
+from loom.streaming.compiler.topics import TopicResolver
+from loom.streaming.compiler.walk import Flowing, ProcessWalk
+from loom.streaming.errors import ErrorKind
+from loom.streaming.flow import StreamFlow
+from loom.streaming.kafka.settings import Delivery, broker_list
+from loom.streaming.nodes.boundary import FromTopic, IntoTopic
+from loom.streaming.nodes.shape import StreamShape
+
+__all__ = ["compile_flow"]
+
+#: top-level sections that other parts of Loom read
+_KNOWN_SECTIONS = ("kafka", "streaming", "observability")
+
+
+def compile_flow(flow: StreamFlow[Any, Any], *, config: ConfigContext | Mapping[str, Any]) -> CompiledPlan:
+    """Compile a flow. Opens nothing and needs no broker.
+
+    Raises `CompilationError` with every problem found: config, bindings, shapes, payload types, ends, names.
+
+    >>> plan = compile_flow(flow, config={"kafka": {...}})  # doctest: +SKIP
+    >>> print(plan.explain())                               # doctest: +SKIP
+    """
+    context = config if isinstance(config, ConfigContext) else ConfigContext.from_dict(config)
+    issues = Issues()
+    topics = TopicResolver(context, issues)
+    walk = ProcessWalk(context, topics, issues, taken=[child_id(flow.name, name) for name in RESERVED])
+
+    source = None
+    arriving = UNKNOWN
+    # What type checkers know, an author without one may not.
+    declared: object = flow.source
+    if isinstance(declared, FromTopic):
+        source = topics.source(declared)
+        arriving = payloads_of(declared.payload)
+    else:
+        issues.error(
+            Code.NODE_UNKNOWN,
+            f"{declared!r} is no source",
+            where="source",
+            expected="FromTopic(…)",
+            remedy="write StreamFlow(source=FromTopic(…))",
+        )
+    nodes, left = walk.nodes(flow.process, (), Flowing(StreamShape.RECORD, arriving, flow.name))
+    output = _output(flow, topics, issues, left)
+    routes = _error_routes(flow, topics)
+    topics.finish()
+    terminals = {path: node.output for path, node in walk.terminals.items()}
+    written = [*([output] if output else []), *terminals.values(), *(route.output for route in routes)]
+    if source is not None:
+        _check_loops(source, written, issues)
+        _warn_unrouted(flow, routes, issues)
+        if source.delivery is Delivery.EXACTLY_ONCE:
+            outputs = [target for output in written for target in (output, output.dlq) if target is not None]
+            check_exactly_once(source, outputs, issues)
+    for section in _KNOWN_SECTIONS:
+        context.mark_read(section)
+    for section in context.unread_sections():
+        issues.warn(
+            Code.CONFIG_UNREAD,
+            f"nothing reads the section {section!r}",
+            where="config",
+            remedy=f"bind a step to it with from_config({section!r}), or remove it",
+        )
+    if issues.errors or source is None:
+        raise CompilationError(flow.name, issues.errors)
+    return CompiledPlan(
+        name=flow.name,
+        source=source,
+        nodes=nodes,
+        output=output,
+        error_routes=routes,
+        needs_async_bridge=False,
+        terminal_sinks=terminals,
+        terminal_storage_sinks={},
+        unrouted=flow.unrouted,
+        warnings=issues.warnings,
+    )
+
+
+def _output(flow: StreamFlow[Any, Any], topics: TopicResolver, issues: Issues, left: Flowing) -> CompiledTopic | None:
+    if left.shape is StreamShape.NONE:
+        if flow.output is not None:
+            issues.error(
+                Code.TWO_ENDS,
+                "the process ends in a terminal, so nothing reaches the flow's output",
+                where="output",
+                remedy="remove output=…, or the terminal",
+            )
+        return None
+    declared: object = flow.output
+    if declared is None:
+        issues.error(
+            Code.NO_END,
+            "the process has no end and the flow no output; its records would go nowhere",
+            where="output",
+            remedy="give the flow output=IntoTopic(…), or end the process with a terminal",
+        )
+        return None
+    if not isinstance(declared, IntoTopic):
+        issues.error(
+            Code.NODE_UNKNOWN,
+            f"{declared!r} is no output",
+            where="output",
+            expected="IntoTopic(…)",
+            remedy="write StreamFlow(output=IntoTopic(…))",
+        )
+        return None
+    return topics.output(declared, (), "output", child_id(flow.name, OUTPUT), left.payloads, left.shape)
+
+
+def _error_routes(flow: StreamFlow[Any, Any], topics: TopicResolver) -> tuple[CompiledErrorRoute, ...]:
+    routes = []
+    for route in flow.error_routes:
+        step_id = into_id(child_id(flow.name, ERRORS), route.output.name)
+        output = topics.bare_output(route.output, (), "errors", step_id, PayloadTypes((), known=False))
+        if output is not None:
+            routes.append(CompiledErrorRoute(route.kind_set, output))
+    return tuple(routes)
+
+
+def _check_loops(source: CompiledSource, written: list[CompiledTopic], issues: Issues) -> None:
+    for output in written:
+        for target in (output, output.dlq):
+            if target is None or target.topic not in source.topics:
+                continue
+            if set(broker_list(source.settings.brokers)) & set(broker_list(target.settings.brokers)):
+                issues.error(
+                    Code.TOPIC_LOOP,
+                    f"the flow would write to {target.topic!r}, which it reads",
+                    where=target.where,
+                    path=target.path,
+                    remedy="write to another topic: what is read again is written again, without end",
+                )
+            else:
+                # A copy from one cluster to another; only its author knows whether these are two.
+                issues.warn(
+                    Code.TOPIC_LOOP,
+                    f"the flow reads {target.topic!r} and writes to a topic of that name on other brokers",
+                    where=target.where,
+                    path=target.path,
+                    remedy="make sure that these brokers are another cluster, else what is written is read again",
+                )
+
+
+def _warn_unrouted(flow: StreamFlow[Any, Any], routes: tuple[CompiledErrorRoute, ...], issues: Issues) -> None:
+    routed = {kind for route in routes for kind in route.kinds}
+    unrouted = [kind.value for kind in ErrorKind if kind not in routed]
+    if unrouted:
+        consequence = "stops the run" if flow.unrouted == "fail" else "is dropped, counted and logged"
+        issues.warn(
+            Code.ERRORS_UNROUTED,
+            f"no route for {', '.join(unrouted)} errors: such a record {consequence}",
+            where="errors",
+            remedy="give the flow errors=IntoTopic(…)",
+        )

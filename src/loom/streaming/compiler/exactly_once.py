@@ -1,0 +1,79 @@
+"""What exactly-once needs and a flow or its run may not give: checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from loom.streaming.compiler.catalogue import Code, CompilationError
+from loom.streaming.compiler.issues import Issues
+from loom.streaming.compiler.plan import CompiledPlan, CompiledSource, CompiledTopic
+from loom.streaming.kafka.settings import KafkaSecuritySettings, broker_list, client_key
+
+__all__ = ["check_exactly_once", "check_exactly_once_run", "transaction_timeout_ms"]
+
+#: librdkafka's default for `transaction.timeout.ms`
+_TRANSACTION_TIMEOUT_MS = 60_000
+#: An epoch ends later than its interval by whatever one batch and the commit take, so a transaction gets this many.
+_EPOCHS_PER_TIMEOUT = 4
+
+
+def check_exactly_once(source: CompiledSource, outputs: Iterable[CompiledTopic], issues: Issues) -> None:
+    """One transaction is one producer on one cluster: everything that is written must fit it, and the source too."""
+    first: CompiledTopic | None = None
+    for output in outputs:
+        settings = output.settings
+        if _cluster(settings.brokers, settings.security) != _cluster(source.settings.brokers, source.settings.security):
+            issues.error(
+                Code.DELIVERY_UNKEPT,
+                f"exactly_once cannot be kept: {output.name!r} is written to another cluster, or as somebody else, than the "
+                "source is read from",
+                where=output.where,
+                path=output.path,
+                remedy=f"give kafka.producers.{output.name} the brokers and security of the consumer, or set "
+                "delivery: at_least_once",
+            )
+            continue
+        first = first or output
+        if client_key(settings.to_confluent_config()) != client_key(first.settings.to_confluent_config()):
+            issues.error(
+                Code.DELIVERY_UNKEPT,
+                f"exactly_once cannot be kept: the producers of {first.name!r} and {output.name!r} differ, and a "
+                "transaction has one",
+                where=output.where,
+                path=output.path,
+                expected="producers that differ in topic, format and headers only",
+                remedy=f"move what kafka.producers.{output.name} sets to kafka.producer",
+            )
+
+
+def check_exactly_once_run(plan: CompiledPlan, *, epoch_ms: int, foreign_sinks: bool) -> None:
+    """Refuse a run that could not keep what the plan promises. Raises `CompilationError`."""
+    issues = Issues()
+    if foreign_sinks:
+        issues.error(
+            Code.DELIVERY_UNKEPT,
+            "exactly_once cannot be kept: a sink that is no topic takes part in no transaction",
+            where="config",
+            remedy="remove error_sinks and streaming.sinks, or set delivery: at_least_once",
+        )
+    timeout_ms = transaction_timeout_ms(plan)
+    if epoch_ms * _EPOCHS_PER_TIMEOUT > timeout_ms:
+        issues.error(
+            Code.DELIVERY_UNKEPT,
+            "exactly_once cannot be kept: the broker would abort transactions as long as these epochs",
+            where="config",
+            expected=f"epoch_interval_ms of at most {timeout_ms // _EPOCHS_PER_TIMEOUT}, a quarter of transaction.timeout.ms",
+            found=epoch_ms,
+            remedy="shorten streaming.runtime.epoch_interval_ms, or raise transaction.timeout.ms in kafka.producer.extra",
+        )
+    if issues.errors:
+        raise CompilationError(plan.name, issues.errors)
+
+
+def transaction_timeout_ms(plan: CompiledPlan) -> int:
+    """After how long the broker aborts a transaction of this plan."""
+    return int(plan.topics()[0].settings.extra.get("transaction.timeout.ms", _TRANSACTION_TIMEOUT_MS))
+
+
+def _cluster(brokers: tuple[str, ...] | str, security: KafkaSecuritySettings | None) -> tuple[object, ...]:
+    return frozenset(broker_list(brokers)), security or KafkaSecuritySettings()

@@ -1,0 +1,68 @@
+"""A plan as text for a person: what is read, what happens, where everything goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from loom.core.errors import NotSupportedYetError
+from loom.streaming.compiler.plan import CompiledFork, CompiledNode, CompiledStep, CompiledTopic
+
+if TYPE_CHECKING:
+    from loom.streaming.compiler.plan import CompiledPlan
+
+__all__ = ["explain"]
+
+
+def explain(plan: CompiledPlan, format: str) -> str:
+    """The plan in one of the formats; secrets are not part of any."""
+    if format != "text":
+        raise NotSupportedYetError(f"explain(format={format!r}) is not supported yet; 'text' is")
+    return "\n".join(_lines(plan))
+
+
+def _lines(plan: CompiledPlan) -> Iterator[str]:
+    source = plan.source
+    yield f"flow {plan.name}"
+    reads = f"{' | '.join(source.topics)} as {source.payload.__qualname__} ({source.wire_format.value}"
+    reads += ", or envelope)" if source.recognise_envelope else ")"
+    yield f"  source  {source.name}: {reads}, group {source.settings.group_id}"
+    yield f"          delivery: {source.delivery.value if source.delivery else _BEST_EFFORT}"
+    yield "  process"
+    yield from _nodes(plan.nodes, "    ")
+    if plan.output is not None:
+        yield f"  output  {_topic(plan.output)}"
+    for route in plan.error_routes:
+        yield f"  errors  {', '.join(kind.value for kind in route.kinds)} -> {_topic(route.output)}"
+    yield f"  unrouted errors: {plan.unrouted}"
+    for warning in plan.warnings:
+        yield f"  {warning}"
+
+
+_BEST_EFFORT = "best effort: may lose and may repeat (the client's auto-commit)"
+
+
+def _nodes(nodes: tuple[CompiledNode, ...], indent: str) -> Iterator[str]:
+    for node in nodes:
+        path = ".".join(map(str, node.path))
+        if isinstance(node, CompiledStep):
+            drops = " | None" if node.may_drop and node.returns.types else ""
+            yield f"{indent}[{path}] {node.step_id} ({node.kind.value}): {node.accepts} -> {node.returns}{drops}"
+        elif isinstance(node, CompiledFork):
+            yield f"{indent}[{path}] {node.step_id} by {node.selects_on}"
+            for branch in node.branches:
+                yield f"{indent}  {branch.key!r}:"
+                yield from _nodes(branch.nodes, indent + "    ")
+            if node.default is None:
+                yield f"{indent}  otherwise: routing error"
+            else:
+                yield f"{indent}  otherwise:"
+                yield from _nodes(node.default.nodes, indent + "    ")
+        else:
+            yield f"{indent}[{path}] {node.step_id} -> {_topic(node.output)}"
+
+
+def _topic(output: CompiledTopic) -> str:
+    named = f"topic {output.topic}" + (f" (as {output.name})" if output.name != output.topic else "")
+    text = f"{named}, {output.settings.format.value}, headers {output.settings.headers.value}"
+    return text + (f", refused records -> {output.dlq.topic}" if output.dlq else "")

@@ -1,0 +1,213 @@
+"""The compiled flow: plain, immutable, engine-neutral.
+
+The compiler makes it, the adapter lowers it, `explain` prints it.
+
+It is a tree that mirrors the flow. What the compiler has decided (types, shapes, ids, paths, settings) stands here, so
+that nothing is decided again at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Any, Literal, NewType, TypeAlias
+
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.compiler.catalogue import Issue
+from loom.streaming.errors import ErrorKind
+from loom.streaming.flow import Unrouted
+from loom.streaming.kafka.settings import ConsumerSettings, Delivery, ProducerSettings, WireFormat
+from loom.streaming.nodes.shape import StreamShape
+
+__all__ = [
+    "BoundStep",
+    "CompiledBranch",
+    "CompiledErrorRoute",
+    "CompiledFork",
+    "CompiledIntoTopic",
+    "CompiledNode",
+    "CompiledPlan",
+    "CompiledSource",
+    "CompiledStep",
+    "CompiledTopic",
+    "NodePath",
+    "PayloadTypes",
+    "StepId",
+    "StepKind",
+    "walk_nodes",
+]
+
+NodePath: TypeAlias = tuple[int, ...]
+StepId = NewType("StepId", str)
+
+
+class PayloadTypes(LoomFrozenStruct):
+    """The payload types that may stand at one place of the flow; not `known` where an author left them open."""
+
+    types: tuple[Any, ...] = ()
+    known: bool = True
+
+    def __str__(self) -> str:
+        if not self.known:
+            return "any"
+        return " | ".join(getattr(t, "__qualname__", None) or str(t) for t in self.types) or "nothing"
+
+
+class StepKind(StrEnum):
+    """How a step is called."""
+
+    FUNCTION = "function"  #: payload in, result out
+    RECORD = "record"  #: message in, result out
+    EXPAND = "expand"  #: message in, any number of results out
+    BATCH = "batch"  #: list of messages in, list of results out
+
+
+class BoundStep(LoomFrozenStruct, eq=False):
+    """What is called, and what it was made of.
+
+    Two are equal when they name the same class or function with the same arguments, whichever instance serves them.
+    """
+
+    target: Any
+    arguments: Mapping[str, Any]
+    #: the instance, or the function itself; one per plan
+    instance: Any
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, BoundStep):
+            return NotImplemented
+        return self.target == other.target and self.arguments == other.arguments
+
+    def __hash__(self) -> int:
+        return hash(self.target)
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # An argument may be a secret, whatever its name; so may what an instance shows of itself.
+        target = self.target if hasattr(self.target, "__qualname__") else type(self.target)
+        return [("target", target.__qualname__), ("arguments", list(self.arguments))]
+
+    def __repr__(self) -> str:
+        return f"BoundStep({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+class CompiledSource(LoomFrozenStruct):
+    """Where records come from. `delivery` is `None` under the client's auto-commit, which promises nothing."""
+
+    name: str
+    payload: Any
+    shape: StreamShape
+    topics: tuple[str, ...]
+    settings: ConsumerSettings
+    delivery: Delivery | None
+    #: the format the consumer was set to; on its default it reads JSON and recognises an envelope
+    wire_format: WireFormat
+    recognise_envelope: bool
+    where: str = "source"
+
+
+class CompiledTopic(LoomFrozenStruct):
+    """Where records go: a logical name, resolved."""
+
+    name: str
+    topic: str
+    path: NodePath
+    where: str
+    step_id: StepId
+    payloads: PayloadTypes
+    settings: ProducerSettings
+    #: where a record goes that the broker refuses for good
+    dlq: CompiledTopic | None = None
+
+
+class CompiledStep(LoomFrozenStruct):
+    """One step of user code."""
+
+    path: NodePath
+    step_id: StepId
+    name: str
+    kind: StepKind
+    bound: BoundStep
+    in_shape: StreamShape
+    out_shape: StreamShape
+    accepts: PayloadTypes
+    returns: PayloadTypes
+    #: `None` was declared as a result: it drops the record
+    may_drop: bool
+    takes_tombstones: bool
+
+
+class CompiledBranch(LoomFrozenStruct):
+    """One way out of a fork."""
+
+    key: Any
+    label: str
+    nodes: tuple[CompiledNode, ...]
+
+
+class CompiledFork(LoomFrozenStruct):
+    """One branch takes each record."""
+
+    path: NodePath
+    step_id: StepId
+    selector: Any
+    #: what the selector is handed
+    selects_on: Literal["payload", "message"]
+    takes_tombstones: bool
+    branches: tuple[CompiledBranch, ...]
+    default: CompiledBranch | None
+
+
+class CompiledIntoTopic(LoomFrozenStruct):
+    """A terminal inside the process."""
+
+    path: NodePath
+    step_id: StepId
+    output: CompiledTopic
+
+
+CompiledNode: TypeAlias = CompiledStep | CompiledFork | CompiledIntoTopic
+
+
+class CompiledErrorRoute(LoomFrozenStruct):
+    """Where errors of these kinds go."""
+
+    kinds: tuple[ErrorKind, ...]
+    output: CompiledTopic
+
+
+class CompiledPlan(LoomFrozenStruct):
+    """A whole flow, checked and resolved. Equal plans do the same."""
+
+    name: str
+    source: CompiledSource
+    nodes: tuple[CompiledNode, ...]
+    output: CompiledTopic | None
+    error_routes: tuple[CompiledErrorRoute, ...]
+    needs_async_bridge: bool
+    #: inner outputs by the path of their node
+    terminal_sinks: Mapping[NodePath, CompiledTopic]
+    #: storage sinks inside the process, by path; none can be declared yet
+    terminal_storage_sinks: Mapping[NodePath, Any]
+    unrouted: Unrouted = "fail"
+    warnings: tuple[Issue, ...] = ()
+
+    def explain(self, format: Literal["text", "mermaid", "json"] = "text") -> str:
+        """The plan for a person to read. Only `text` is built so far; the others raise `NotSupportedYetError`."""
+        from loom.streaming.compiler.explain import explain
+
+        return explain(self, format)
+
+    def topics(self) -> tuple[CompiledTopic, ...]:
+        """Everything the plan may write to, dead letters included."""
+        outputs = [*([self.output] if self.output else []), *self.terminal_sinks.values()]
+        outputs += [route.output for route in self.error_routes]
+        return (*outputs, *(output.dlq for output in outputs if output.dlq is not None))
+
+
+def walk_nodes(nodes: tuple[CompiledNode, ...]) -> Iterator[CompiledNode]:
+    """Every node, each before those inside it."""
+    for node in nodes:
+        yield node
+        if isinstance(node, CompiledFork):
+            for branch in (*node.branches, *([node.default] if node.default else [])):
+                yield from walk_nodes(branch.nodes)

@@ -1,0 +1,244 @@
+"""What a step's annotations say: which payloads it takes, which it gives, whether it may drop.
+
+Read once at compile time from the generics of a step class, or from the signature of `execute` or of a function.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from typing import Any, TypeVar, get_args, get_origin
+
+from loom.core.config.shape import bare, is_union
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.compiler.plan import PayloadTypes, StepKind
+from loom.streaming.message import Message, Tombstone
+from loom.streaming.nodes.step import BatchStep, ExpandStep, RecordStep, Step
+
+__all__ = [
+    "UNKNOWN",
+    "SelectorSignature",
+    "Signature",
+    "UnreadableSignature",
+    "fits",
+    "kind_of",
+    "payloads_of",
+    "read_selector",
+    "read_signature",
+]
+
+UNKNOWN = PayloadTypes((), known=False)
+_KINDS: tuple[tuple[type, StepKind], ...] = (
+    (RecordStep, StepKind.RECORD),
+    (ExpandStep, StepKind.EXPAND),
+    (BatchStep, StepKind.BATCH),
+)
+_COLLECTIONS = (list, tuple, set, frozenset, Iterable, Iterator, Generator, Collection, Sequence)
+_NAMED_ONLY = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+
+
+class UnreadableSignature(Exception):
+    """A callable that cannot be called with one message: why, and what to do."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.remedy = remedy
+
+
+class Signature(LoomFrozenStruct):
+    """What a step takes and gives."""
+
+    accepts: PayloadTypes
+    returns: PayloadTypes
+    may_drop: bool
+    takes_tombstones: bool
+    is_async: bool
+    #: parameters beyond the message, which something would have to provide
+    dependencies: tuple[str, ...]
+
+
+class SelectorSignature(LoomFrozenStruct):
+    """What a selector takes: these payloads, bare or inside a message."""
+
+    accepts: PayloadTypes
+    asks_for_message: bool
+
+
+def kind_of(step: object) -> StepKind | None:
+    """How an instance of a step class is called; `None` where it is of no known kind."""
+    return next((kind for base, kind in _KINDS if isinstance(step, base)), None)
+
+
+def read_signature(function: Callable[..., Any], kind: StepKind, owner: type | None = None) -> Signature:
+    """Read a function, or the bound `execute` of a step of class `owner`.
+
+    The class's generics (`RecordStep[Order, Priced]`) rule where they are given; annotations fill in the rest. Raises
+    `UnreadableSignature` when the callable cannot take what a step of this kind is handed.
+    """
+    first, rest = _parameters(function)
+    hints = _hints(function)
+    in_annotation = hints.get(first.name, Any)
+    out_annotation = hints.get("return", Any)
+    if kind is StepKind.BATCH:
+        in_annotation = _element(in_annotation)
+    if kind in (StepKind.BATCH, StepKind.EXPAND):
+        out_annotation = _element(out_annotation)
+    accepts, _ = _payloads(in_annotation)
+    returns, may_drop = _payloads(out_annotation)
+    _check_handed(in_annotation, accepts, kind)
+    if owner is not None:
+        generic_in, generic_out = _generics(owner)
+        if not isinstance(generic_in, TypeVar):
+            accepts = _payloads(generic_in)[0]
+        if not isinstance(generic_out, TypeVar):
+            declared, drops = _payloads(generic_out)
+            returns, may_drop = declared, may_drop or drops
+    return Signature(
+        accepts,
+        returns,
+        may_drop,
+        accepts.known and Tombstone in accepts.types,
+        inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
+        _required(rest),
+    )
+
+
+def read_selector(function: Callable[..., Any]) -> SelectorSignature:
+    """Read a selector of a fork. Raises `UnreadableSignature` when it cannot be called with one record."""
+    first, rest = _parameters(function)
+    if required := _required(rest):
+        reason = f"it asks for {', '.join(map(repr, required))} too; a selector is handed one record"
+        raise UnreadableSignature(reason, "give those parameters defaults, or bind them with functools.partial")
+    if inspect.iscoroutinefunction(function):
+        raise UnreadableSignature("it is async; a selector answers at once", "make it a plain function")
+    annotation = _hints(function).get(first.name, Any)
+    return SelectorSignature(payloads_of(annotation), all(map(_is_message, _members(annotation))))
+
+
+def fits(flowing: PayloadTypes, accepted: PayloadTypes) -> bool:
+    """Whether everything that may arrive is accepted; what is not known fits."""
+    if not flowing.known or not accepted.known:
+        return True
+    return all(any(_is_a(found, wanted) for wanted in accepted.types) for found in flowing.types)
+
+
+def payloads_of(annotation: Any) -> PayloadTypes:
+    """The payload types that an annotation names."""
+    return _payloads(annotation)[0]
+
+
+def _check_handed(annotation: Any, accepts: PayloadTypes, kind: StepKind) -> None:
+    """A function is handed payloads, the methods of a step class messages; an annotation of the other is a mistake."""
+    asks_for_message = list(map(_is_message, _members(annotation)))
+    if kind is StepKind.FUNCTION and any(asks_for_message):
+        reason = "its parameter is annotated as a Message, but a @step function is handed the payload"
+        raise UnreadableSignature(reason, "annotate the payload's type, or write a RecordStep")
+    if kind is not StepKind.FUNCTION and accepts.known and object not in accepts.types and not all(asks_for_message):
+        what = "messages: list[Message[…]]" if kind is StepKind.BATCH else "message: Message[…]"
+        reason = f"execute() is handed Messages, but its parameter is annotated as {accepts}"
+        raise UnreadableSignature(reason, f"annotate it as {what}")
+
+
+def _is_a(found: Any, wanted: Any) -> bool:
+    if wanted is object or found == wanted:
+        return True
+    found_class, wanted_class = get_origin(found) or found, get_origin(wanted) or wanted
+    if not (isinstance(found_class, type) and isinstance(wanted_class, type)):
+        return False
+    try:
+        if not issubclass(found_class, wanted_class):
+            return False
+    except TypeError:  # a protocol or a typed dict, which only a type checker can compare
+        return True
+    # `Box[int]` fits `Box` and `Box[int]`, not `Box[str]`.
+    return all(a == b or a is Any or _is_open(b) for a, b in zip(get_args(found), get_args(wanted), strict=False))
+
+
+def _is_open(hint: Any) -> bool:
+    return hint is Any or isinstance(hint, TypeVar)
+
+
+def _payloads(annotation: Any) -> tuple[PayloadTypes, bool]:
+    """The payload types in an annotation, and whether `None` is among them."""
+    found: list[Any] = []
+    known, drops = True, False
+    for member in _members(annotation):
+        if member is Message or _is_open(member):
+            known = False
+        elif member is None or member is type(None):
+            drops = True
+        elif isinstance(member, type) and issubclass(member, BaseException):
+            continue  # a batch step's way to fail one item; no payload
+        elif _is_message(member):
+            inner, inner_drops = _payloads(get_args(member)[0])
+            known, drops = known and inner.known, drops or inner_drops
+            found += [t for t in inner.types if t not in found]
+        elif member not in found:
+            found.append(member)
+    return (PayloadTypes(tuple(found)) if known else UNKNOWN), drops
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    shape = bare(annotation)
+    return tuple(m for arm in get_args(shape) for m in _members(arm)) if is_union(shape) else (shape,)
+
+
+def _is_message(annotation: Any) -> bool:
+    return annotation is Message or get_origin(annotation) is Message
+
+
+def _element(annotation: Any) -> Any:
+    """`X` of `list[X]` or `Iterable[X]`; unknown where it is not written."""
+    if get_origin(annotation) in _COLLECTIONS and get_args(annotation):
+        return get_args(annotation)[0]
+    return Any
+
+
+def _generics(cls: Any) -> tuple[Any, Any]:
+    """The `In` and `Out` that a class and its bases fill in for `Step[In, Out]`; a `TypeVar` where they leave one open."""
+    for base in vars(cls).get("__orig_bases__", cls.__bases__):
+        origin = get_origin(base) or base
+        if not (isinstance(origin, type) and issubclass(origin, Step)):
+            continue
+        if origin is Step:
+            return get_args(base) or Step.__parameters__  # type: ignore[attr-defined]
+        given = dict(zip(getattr(origin, "__parameters__", ()), get_args(base), strict=False))
+        found_in, found_out = _generics(origin)
+        return _filled(found_in, given), _filled(found_out, given)
+    return Step.__parameters__  # type: ignore[attr-defined,no-any-return]
+
+
+def _filled(hint: Any, given: dict[TypeVar, Any]) -> Any:
+    """A type with the type variables in it replaced by what a subclass gave for them."""
+    if isinstance(hint, TypeVar):
+        return given.get(hint, hint)
+    if isinstance(hint, type) or not getattr(hint, "__parameters__", ()):
+        return hint
+    return hint[tuple(given.get(parameter, parameter) for parameter in hint.__parameters__)]
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, list[inspect.Parameter]]:
+    """The parameter that takes the message or payload, and the others."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        # Some C callables tell no signature; they are taken at their word.
+        parameters = [inspect.Parameter("payload", inspect.Parameter.POSITIONAL_ONLY)]
+    if not parameters or parameters[0].kind in _NAMED_ONLY:
+        raise UnreadableSignature("it takes no argument by position", "let its first parameter take the record")
+    return parameters[0], parameters[1:]
+
+
+def _required(parameters: list[inspect.Parameter]) -> tuple[str, ...]:
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return tuple(p.name for p in parameters if p.default is p.empty and p.kind not in open_ended)
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    target = function if inspect.isroutine(function) else getattr(type(function), "__call__", function)  # noqa: B004
+    try:
+        return typing.get_type_hints(target)
+    except Exception as unresolved:  # noqa: BLE001  an annotation is an expression, which may raise anything
+        reason = f"its annotations cannot be resolved: {unresolved}"
+        raise UnreadableSignature(reason, "import what they name unconditionally, at the top of the module") from None
