@@ -1,0 +1,68 @@
+"""The engine: a compiled plan runs as a Bytewax dataflow. Only this package imports bytewax."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loom.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from loom.streaming.bytewax.adapter import build_dataflow, build_dataflow_with_shutdown
+    from loom.streaming.bytewax.delivery import CommitTracker
+    from loom.streaming.bytewax.errors import (
+        DuplicateErrorSinkError,
+        FlowFailedError,
+        ForcedShutdownError,
+        RecoveryDirectoryError,
+        UnroutedRecordError,
+    )
+    from loom.streaming.bytewax.registry import (
+        ErrorSink,
+        RegisteredSink,
+        RuntimeSinkBinding,
+        SinkBuildContext,
+        SinkRegistry,
+    )
+    from loom.streaming.bytewax.runner import StreamingRunner
+    from loom.streaming.bytewax.settings import BytewaxRecoverySettings, BytewaxRuntimeConfig
+
+__all__ = [
+    "BytewaxRecoverySettings",
+    "BytewaxRuntimeConfig",
+    "CommitTracker",
+    "DuplicateErrorSinkError",
+    "ErrorSink",
+    "FlowFailedError",
+    "ForcedShutdownError",
+    "RecoveryDirectoryError",
+    "RegisteredSink",
+    "RuntimeSinkBinding",
+    "SinkBuildContext",
+    "SinkRegistry",
+    "StreamingRunner",
+    "UnroutedRecordError",
+    "build_dataflow",
+    "build_dataflow_with_shutdown",
+]
+
+_WHERE = {
+    "loom.streaming.bytewax.adapter": ("build_dataflow", "build_dataflow_with_shutdown"),
+    "loom.streaming.bytewax.delivery": ("CommitTracker",),
+    "loom.streaming.bytewax.errors": (
+        "DuplicateErrorSinkError",
+        "FlowFailedError",
+        "ForcedShutdownError",
+        "RecoveryDirectoryError",
+        "UnroutedRecordError",
+    ),
+    "loom.streaming.bytewax.registry": (
+        "ErrorSink",
+        "RegisteredSink",
+        "RuntimeSinkBinding",
+        "SinkBuildContext",
+        "SinkRegistry",
+    ),
+    "loom.streaming.bytewax.runner": ("StreamingRunner",),
+    "loom.streaming.bytewax.settings": ("BytewaxRecoverySettings", "BytewaxRuntimeConfig"),
+}
+__getattr__, __dir__ = lazy_exports(__name__, _WHERE)

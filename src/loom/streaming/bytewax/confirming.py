@@ -1,0 +1,134 @@
+"""What becomes of frozen positions: committed to the group, handed to a tracker, or left to the client's auto-commit.
+
+Called by a feed when an epoch's barrier is behind it, on the worker's thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+
+from loom.streaming.bytewax.delivery import CommitTracker
+from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.record import TopicPartition
+
+__all__ = ["ClientConfirms", "GroupConfirms", "TrackerConfirms", "TransactionConfirms"]
+
+#: seconds of one wait for the broker's answer while a flow ends
+_ANSWER_SLICE = 0.02
+#: seconds without a commit after which the last positions are committed again
+_KEEP_ALIVE = 3600.0
+
+
+class GroupConfirms:
+    """Commits to the consumer group: at most one commit on its way, the next one takes what has come together."""
+
+    def __init__(
+        self,
+        partitions: Collection[TopicPartition],
+        frozen: Mapping[TopicPartition, int],
+        records: PartitionReader,
+    ) -> None:
+        self._partitions = partitions
+        self._frozen = frozen
+        self._records = records
+        self._confirmed: dict[TopicPartition, int] = {}
+        self._alive_until = time.monotonic() + _KEEP_ALIVE
+
+    def confirm(self) -> None:
+        """Send what is frozen, unless an earlier commit is still on its way."""
+        self._take_answers()
+        if not self._records.commit_outstanding:
+            self._send()
+
+    def finish(self) -> bool:
+        """Confirm the last positions; `False` until the broker has said so."""
+        self._take_answers()
+        if self._records.commit_outstanding:
+            self._records.serve(_ANSWER_SLICE)
+            return False
+        return not self._send()
+
+    def _send(self) -> bool:
+        """Commit what is new, or after an hour of silence what is old; `False` when there is nothing to commit."""
+        positions = _newer(self._partitions, self._frozen, self._confirmed)
+        if not positions and time.monotonic() > self._alive_until:
+            # A group that commits nothing loses its positions after the broker's retention.
+            positions = dict(self._confirmed)
+        if not positions:
+            return False
+        if self._records.check_group():
+            self._records.commit(positions)
+            self._alive_until = time.monotonic() + _KEEP_ALIVE
+        return True
+
+    def _take_answers(self) -> None:
+        confirmed = self._records.commit_answers()
+        if confirmed:
+            self._confirmed.update(confirmed)
+
+
+class TrackerConfirms:
+    """Hands positions to a tracker of the caller's; what it raises ends the run."""
+
+    def __init__(
+        self,
+        partitions: Collection[TopicPartition],
+        frozen: Mapping[TopicPartition, int],
+        tracker: CommitTracker,
+    ) -> None:
+        self._partitions = partitions
+        self._frozen = frozen
+        self._tracker = tracker
+        self._confirmed: dict[TopicPartition, int] = {}
+
+    def confirm(self) -> None:
+        """Hand over what is new."""
+        positions = _newer(self._partitions, self._frozen, self._confirmed)
+        if positions:
+            self._tracker.confirm(positions)
+            self._confirmed.update(positions)
+
+    def finish(self) -> bool:
+        """Hand over the last positions."""
+        self.confirm()
+        return True
+
+
+class TransactionConfirms:
+    """The sink's transaction has confirmed the positions already; the source only waits for the last one."""
+
+    def confirm(self) -> None:
+        """Done at the sink's snapshot."""
+
+    def finish(self) -> bool:
+        """Done at the sink's snapshot, and the barrier is behind it."""
+        return True
+
+
+class ClientConfirms:
+    """Leaves confirming to the client's auto-commit, which promises nothing; only the last one is asked for."""
+
+    def __init__(self, records: PartitionReader) -> None:
+        self._records = records
+
+    def confirm(self) -> None:
+        """The client commits in its own time."""
+
+    def finish(self) -> bool:
+        """Let the client commit what it has handed out."""
+        self._records.commit_stored()
+        return True
+
+
+def _newer(
+    partitions: Collection[TopicPartition],
+    frozen: Mapping[TopicPartition, int],
+    confirmed: Mapping[TopicPartition, int],
+) -> dict[TopicPartition, int]:
+    """The frozen positions that are not confirmed yet."""
+    return {
+        partition: frozen[partition]
+        for partition in partitions
+        if partition in frozen and frozen[partition] != confirmed.get(partition)
+    }

@@ -1,0 +1,46 @@
+"""What a run can end with. Callers act on the class; the command line turns each into its exit code."""
+
+from __future__ import annotations
+
+from loom.streaming.errors import ErrorKind, LoomStreamingError
+
+__all__ = [
+    "DuplicateErrorSinkError",
+    "FlowFailedError",
+    "ForcedShutdownError",
+    "RecoveryDirectoryError",
+    "UnroutedRecordError",
+]
+
+
+class DuplicateErrorSinkError(LoomStreamingError):
+    """Two registered sinks want the errors of one kind."""
+
+
+class FlowFailedError(LoomStreamingError):
+    """A run that failed. The cause (`__cause__`) is what went wrong: the user's exception, or a fault of ours."""
+
+
+class UnroutedRecordError(FlowFailedError):
+    """A record failed, its kind of error has no route, and the flow says `unrouted="fail"`.
+
+    The exception that the step raised is the cause.
+    """
+
+    def __init__(self, flow: str, kind: ErrorKind, step_id: str, place: str, reason: str) -> None:
+        self.flow = flow
+        self.kind = kind
+        self.step_id = step_id
+        self.place = place
+        super().__init__(
+            f"{kind.value} error at {step_id} for {place}: {reason}. The flow {flow!r} has no route for "
+            f"{kind.value} errors, so it stops; give it errors=IntoTopic(…), or unrouted='drop'"
+        )
+
+
+class ForcedShutdownError(FlowFailedError):
+    """A stop that was not done within `force_shutdown_timeout_ms`; what was still open is named."""
+
+
+class RecoveryDirectoryError(LoomStreamingError):
+    """The recovery directory cannot be made or written."""

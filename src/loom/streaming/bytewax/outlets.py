@@ -1,0 +1,113 @@
+"""The plan's ways out, as a table: each slot is a topic or a sink of the caller's. Made once per build, opens nothing.
+
+Precedence: what is given explicitly, then what registered sinks bind, then what the flow declares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.bytewax.stages.failures import ErrorTarget
+from loom.streaming.bytewax.stages.fuse import OutputSlots
+from loom.streaming.compiler.plan import CompiledPlan, CompiledTopic, NodePath
+from loom.streaming.errors import ErrorKind
+from loom.streaming.kafka.dead_letter import dead_letter_writer
+from loom.streaming.kafka.settings import client_key
+
+__all__ = ["HostedOutlet", "Outlets", "TopicOutlet", "outlets_of"]
+
+
+class TopicOutlet(LoomFrozenStruct):
+    """A slot that is a topic."""
+
+    output: CompiledTopic
+    is_errors: bool
+
+
+class HostedOutlet(LoomFrozenStruct):
+    """A slot that is a sink: a Bytewax sink or an `IntoSink`."""
+
+    name: str
+    sink: Any
+
+
+Outlet: TypeAlias = TopicOutlet | HostedOutlet
+
+
+class Outlets(LoomFrozenStruct):
+    """Every way out of a plan, by slot, and what the stages must know of them."""
+
+    table: tuple[Outlet, ...]
+    slots: OutputSlots
+
+    def topics(self) -> dict[int, TopicOutlet]:
+        """The slots that are topics."""
+        return {slot: outlet for slot, outlet in enumerate(self.table) if isinstance(outlet, TopicOutlet)}
+
+
+def outlets_of(
+    plan: CompiledPlan,
+    *,
+    sink: Any | None,
+    terminal_sinks: Mapping[NodePath, Any] | None,
+    error_sinks: Mapping[ErrorKind, Any] | None,
+) -> Outlets:
+    """The table for a plan and its overrides. Raises `ValueError` for an override that replaces nothing."""
+    table: list[Outlet] = []
+    topic_slots: dict[tuple[Any, ...], int] = {}
+
+    def topic_slot(output: CompiledTopic, *, is_errors: bool) -> int:
+        # One slot however many nodes write to a topic, so that it is counted and named once.
+        dlq = output.dlq.topic if output.dlq is not None else None
+        key = (output.topic, client_key(output.settings.to_confluent_config()), dlq, is_errors)
+        if key not in topic_slots:
+            topic_slots[key] = len(table)
+            table.append(TopicOutlet(output, is_errors))
+        return topic_slots[key]
+
+    def hosted_slot(name: str, hosted: Any) -> int:
+        table.append(HostedOutlet(name, hosted))
+        return len(table) - 1
+
+    outputs: dict[NodePath, int] = {}
+    hosted: set[int] = set()
+    if sink is not None:
+        if plan.output is None:
+            raise ValueError(f"sink=… replaces the flow's output, and {plan.name!r} has none; use terminal_sinks")
+        outputs[()] = hosted_slot("output", sink)
+        hosted.add(outputs[()])
+    elif plan.output is not None:
+        outputs[()] = topic_slot(plan.output, is_errors=False)
+    overrides = dict(terminal_sinks or {})
+    for path, output in plan.terminal_sinks.items():
+        if path in overrides:
+            outputs[path] = hosted_slot(".".join(map(str, path)), overrides.pop(path))
+            hosted.add(outputs[path])
+        else:
+            outputs[path] = topic_slot(output, is_errors=False)
+    if overrides:
+        known = ", ".join(map(str, plan.terminal_sinks)) or "none"
+        raise ValueError(f"terminal_sinks names paths without a terminal: {sorted(overrides)}; the terminals: {known}")
+    errors = _error_targets(plan, dict(error_sinks or {}), topic_slot, hosted_slot)
+    names = tuple(o.output.topic if isinstance(o, TopicOutlet) else o.name for o in table)
+    return Outlets(tuple(table), OutputSlots(outputs, frozenset(hosted), errors, names))
+
+
+def _error_targets(
+    plan: CompiledPlan, sinks: dict[ErrorKind, Any], topic_slot: Any, hosted_slot: Any
+) -> dict[ErrorKind, ErrorTarget]:
+    targets = {}
+    routes = {kind: route.output for route in plan.error_routes for kind in route.kinds}
+    by_sink: dict[int, int] = {}
+    for kind in ErrorKind:
+        if kind in sinks:
+            found = sinks[kind]
+            if id(found) not in by_sink:
+                by_sink[id(found)] = hosted_slot(f"{kind.value} errors", found)
+            targets[kind] = ErrorTarget(by_sink[id(found)], None)
+        elif kind in routes:
+            output = routes[kind]
+            targets[kind] = ErrorTarget(topic_slot(output, is_errors=True), dead_letter_writer(output.settings.format))
+    return targets

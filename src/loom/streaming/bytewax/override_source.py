@@ -1,0 +1,251 @@
+"""A Bytewax source of the caller's in the place of Kafka: wrapped, so that batches, ticks and the end work as in production.
+
+It may yield `Message`s or `KafkaRecord`s, from several parts, or be dynamic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bytewax.inputs import (
+    DynamicSource,
+    FixedPartitionedSource,
+    Source,
+    StatefulSourcePartition,
+    StatelessSourcePartition,
+)
+
+from loom.streaming.bytewax.confirming import TrackerConfirms
+from loom.streaming.bytewax.delivery import CommitTracker, Delivery
+from loom.streaming.bytewax.feed import Confirming, Feed
+from loom.streaming.bytewax.stages.fuse import Stage
+from loom.streaming.bytewax.stages.outcome import Positions, SourceBatch
+from loom.streaming.compiler.plan import CompiledSource
+from loom.streaming.kafka.formats import encode_payload, envelope_encoder
+from loom.streaming.kafka.record import KafkaRecord, RecordPlace, TopicPartition
+from loom.streaming.kafka.settings import WireFormat
+from loom.streaming.kafka.view import OriginView
+from loom.streaming.kafka.wire import envelope_of, key_bytes
+from loom.streaming.message import TOMBSTONE, Message
+
+__all__ = ["override_view", "wrap_source"]
+
+#: how often a sleeping source is looked after
+_AWAKE = timedelta(milliseconds=20)
+
+
+def wrap_source(
+    source: Any,
+    plan_source: CompiledSource,
+    delivery: Delivery,
+    make_stage: Callable[[], Stage],
+    tracker: CommitTracker | None,
+) -> Source[SourceBatch]:
+    """A source of batches made of a source of records. Raises `TypeError` for what is no Bytewax source."""
+    batch_size = plan_source.settings.batch_size
+    if isinstance(source, FixedPartitionedSource):
+        return _WrappedFixed(source, delivery, make_stage, tracker, batch_size)
+    if isinstance(source, DynamicSource):
+        return _WrappedDynamic(source, delivery, make_stage, batch_size)
+    raise TypeError(f"source must be a Bytewax FixedPartitionedSource or DynamicSource, not {source!r}")
+
+
+def override_view(source: CompiledSource) -> OriginView:
+    """Looks at records and messages alike; a message is encoded only for a dead letter, in the source's format."""
+    if source.wire_format is WireFormat.ENVELOPE:
+        seal = envelope_encoder()
+
+        def encode(message: Message[Any]) -> bytes:
+            return seal(envelope_of(message.payload, message.meta))
+    else:
+        write = encode_payload(source.wire_format)
+
+        def encode(message: Message[Any]) -> bytes:
+            return write(message.payload)
+
+    def encoded(origin: Any) -> bytes | None:
+        if isinstance(origin, KafkaRecord):
+            return origin.value
+        if origin.payload is TOMBSTONE:
+            return None
+        try:
+            return encode(origin)
+        except Exception:  # noqa: BLE001 - it never was any bytes, and its error has to go its way all the same
+            return None
+
+    return OriginView(
+        value=lambda o: o.value if isinstance(o, KafkaRecord) else None,
+        key=lambda o: o.key if isinstance(o, KafkaRecord) else key_bytes(o.meta.key),
+        headers=lambda o: o.headers if isinstance(o, KafkaRecord) else o.meta.headers,
+        timestamp=lambda o: (o.timestamp_ms if isinstance(o, KafkaRecord) else o.meta.produced_at_ms) or 0,
+        place=_place,
+        encoded=encoded,
+    )
+
+
+def _place(origin: Any) -> RecordPlace:
+    place = origin if isinstance(origin, KafkaRecord) else origin.meta
+    return RecordPlace(place.topic, place.partition, place.offset)
+
+
+class _WrappedFixed(FixedPartitionedSource[SourceBatch, Any]):
+    def __init__(
+        self,
+        inner: FixedPartitionedSource[Any, Any],
+        delivery: Delivery,
+        make_stage: Callable[[], Stage],
+        tracker: CommitTracker | None,
+        batch_size: int,
+    ) -> None:
+        self._inner = inner
+        self._delivery = delivery
+        self._make_stage = make_stage
+        self._tracker = tracker
+        self._batch_size = batch_size
+
+    def list_parts(self) -> list[str]:
+        return self._inner.list_parts()
+
+    def build_part(self, step_id: str, for_part: str, resume_state: Any) -> _WrappedPart:
+        part = self._inner.build_part(step_id, for_part, resume_state)
+        return _WrappedPart(part, self._delivery, self._make_stage(), self._tracker, self._batch_size)
+
+
+class _WrappedDynamic(DynamicSource[SourceBatch]):
+    def __init__(
+        self, inner: DynamicSource[Any], delivery: Delivery, make_stage: Callable[[], Stage], batch_size: int
+    ) -> None:
+        self._inner = inner
+        self._delivery = delivery
+        self._make_stage = make_stage
+        self._batch_size = batch_size
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _WrappedStateless:
+        part = self._inner.build(step_id, worker_index, worker_count)
+        return _WrappedStateless(part, self._delivery, self._make_stage(), self._batch_size)
+
+
+class _WrappedPart(StatefulSourcePartition[SourceBatch, Any]):
+    def __init__(
+        self,
+        inner: StatefulSourcePartition[Any, Any],
+        delivery: Delivery,
+        stage: Stage,
+        tracker: CommitTracker | None,
+        batch_size: int,
+    ) -> None:
+        self._inner = inner
+        self._reader = _OverrideReader(inner, tracks=tracker is not None)
+        confirming: Confirming | None = None
+        if tracker is not None:
+            confirming = TrackerConfirms(self._reader.seen, delivery.frozen, tracker)
+        self._feed = Feed(self._reader, stage, delivery, confirming, batch_size=batch_size)
+        delivery.opened(self, "source", inner.close)
+        self._delivery = delivery
+
+    def next_batch(self) -> list[SourceBatch]:
+        return _guarded(self._feed, self._delivery)
+
+    def next_awake(self) -> datetime | None:
+        return self._reader.next_awake()
+
+    def snapshot(self) -> Any:
+        self._feed.snapshot()
+        return self._inner.snapshot()
+
+    def close(self) -> None:
+        self._delivery.closed(self)
+
+
+class _WrappedStateless(StatelessSourcePartition[SourceBatch]):
+    def __init__(self, inner: StatelessSourcePartition[Any], delivery: Delivery, stage: Stage, batch_size: int) -> None:
+        self._reader = _OverrideReader(inner, tracks=False)
+        self._feed = Feed(self._reader, stage, delivery, None, batch_size=batch_size, has_epochs=False)
+        self._delivery = delivery
+        delivery.opened(self, "source", inner.close)
+
+    def next_batch(self) -> list[SourceBatch]:
+        return _guarded(self._feed, self._delivery)
+
+    def next_awake(self) -> datetime | None:
+        return self._reader.next_awake()
+
+    def close(self) -> None:
+        self._delivery.closed(self)
+
+
+def _guarded(feed: Feed, delivery: Delivery) -> list[SourceBatch]:
+    try:
+        return feed.next_batch()
+    except StopIteration:
+        raise
+    except BaseException as fault:
+        delivery.failed(fault)
+        raise
+
+
+class _OverrideReader:
+    """Gathers the inner part's batches, which may hold one item each, into batches of production size."""
+
+    def __init__(
+        self, inner: StatefulSourcePartition[Any, Any] | StatelessSourcePartition[Any], *, tracks: bool
+    ) -> None:
+        self._inner = inner
+        self._tracks = tracks
+        self._over = False
+        self._fault: BaseException | None = None
+        #: the positions that have been handed on so far, when somebody is to confirm them
+        self.seen: set[TopicPartition] = set()
+
+    def next_awake(self) -> datetime | None:
+        """When the inner part wants to be asked again, but soon: a stop and the ticks of the stage do not wait for it."""
+        wanted = None if self._over else self._inner.next_awake()
+        return None if wanted is None else min(wanted, datetime.now(UTC) + _AWAKE)
+
+    def read(self, most: int) -> tuple[Sequence[Any], Positions, bool]:
+        if self._fault is not None:
+            raise self._fault
+        items: list[Any] = []
+        while len(items) < most and self._due():
+            try:
+                batch = list(self._inner.next_batch())
+            except StopIteration:
+                self._over = True
+                break
+            except BaseException as fault:
+                # What was read before the fault goes its way first.
+                if not items:
+                    raise
+                self._fault = fault
+                break
+            if not batch:
+                break
+            for item in batch:
+                if not isinstance(item, KafkaRecord | Message):
+                    raise TypeError(f"a source yields KafkaRecords or Messages, not {type(item).__qualname__}")
+            items += batch
+        return _distinct(items), self._positions(items) if self._tracks else {}, self._over
+
+    def _due(self) -> bool:
+        at = self._inner.next_awake()
+        return at is None or at <= datetime.now(UTC)
+
+    def _positions(self, items: Iterable[Any]) -> dict[TopicPartition, int]:
+        positions = {}
+        for item in items:
+            topic, partition, offset = _place(item)
+            if topic is not None and partition is not None and offset is not None:
+                positions[TopicPartition(topic, partition)] = offset + 1
+        self.seen.update(positions)
+        return positions
+
+
+def _distinct(items: list[Any]) -> list[Any]:
+    """Every record is an object of its own, as it is when a broker hands it over; tests like to repeat one."""
+    if len({id(item) for item in items}) == len(items):
+        return items
+    from copy import copy
+
+    return [copy(item) for item in items]

@@ -1,0 +1,95 @@
+"""Before anything starts: every cluster is there, and every topic that the flow reads or writes, dead letters included.
+
+Asked by the runner for a clear refusal, and by the source when the flow is run without it; looks once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.bytewax.outlets import Outlets
+from loom.streaming.compiler.plan import CompiledPlan, CompiledTopic
+from loom.streaming.kafka.settings import client_key
+from loom.streaming.kafka.topics import look_at_topics
+
+__all__ = ["Preflight", "Seen"]
+
+#: what decides which cluster a client talks to, and as whom
+_CONNECTION = ("bootstrap.servers", "security.", "sasl.", "ssl.")
+
+
+class Seen(LoomFrozenStruct):
+    """What the look found."""
+
+    #: partition numbers of the source's topics; empty where the source is the caller's own
+    source_partitions: Mapping[str, tuple[int, ...]]
+    #: the largest record of each topic, in bytes, by the client configuration that writes to it
+    max_message_bytes: Mapping[str, Mapping[str, int]]
+
+
+class Preflight:
+    """One look at all clusters of a plan, shared by everybody who asks."""
+
+    def __init__(self, plan: CompiledPlan, outlets: Outlets, *, reads_kafka: bool) -> None:
+        self._plan = plan
+        self._outlets = outlets
+        self._reads_kafka = reads_kafka
+        self._lock = threading.Lock()
+        self._seen: Seen | None = None
+
+    def look(self) -> Seen:
+        """Raises `BrokerUnavailableError` or `TopicMissingError`, the latter naming everything that is missing."""
+        with self._lock:
+            if self._seen is None:
+                self._seen = self._look()
+            return self._seen
+
+    def _look(self) -> Seen:
+        clusters: dict[str, _Cluster] = {}
+
+        def cluster(config: dict[str, Any]) -> _Cluster:
+            connection = {key: value for key, value in config.items() if key.startswith(_CONNECTION)}
+            return clusters.setdefault(client_key(connection), _Cluster(config))
+
+        source = self._plan.source
+        reading = cluster(source.settings.to_confluent_config()) if self._reads_kafka else None
+        if reading is not None:
+            for topic in source.topics:
+                reading.needed[topic] = f"the source {source.name!r}"
+        written: list[tuple[str, _Cluster, str]] = []
+        for outlet in self._outlets.topics().values():
+            what = "errors" if outlet.is_errors else f"output of {outlet.output.step_id}"
+            for output, role in ((outlet.output, what), (outlet.output.dlq, f"dead letters of {outlet.output.name!r}")):
+                if output is not None:
+                    target = self._write(output, role, cluster)
+                    written.append((client_key(output.settings.to_confluent_config()), target, output.topic))
+        looks = {id(c): look_at_topics(c.config, c.needed, limits_of=c.written) for c in clusters.values()}
+        partitions = {}
+        if reading is not None:
+            found = looks[id(reading)].partitions
+            partitions = {topic: found[topic] for topic in source.topics}
+        limits: dict[str, dict[str, int]] = {}
+        for key, target, topic in written:
+            limit = looks[id(target)].max_message_bytes.get(topic)
+            if limit is not None:
+                limits.setdefault(key, {})[topic] = limit
+        return Seen(partitions, limits)
+
+    @staticmethod
+    def _write(output: CompiledTopic, role: str, cluster: Any) -> _Cluster:
+        target: _Cluster = cluster(output.settings.to_confluent_config())
+        target.needed.setdefault(output.topic, role)
+        target.written.append(output.topic)
+        return target
+
+
+class _Cluster:
+    """What is asked of one cluster."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.needed: dict[str, str] = {}
+        self.written: list[str] = []

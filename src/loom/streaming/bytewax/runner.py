@@ -1,0 +1,290 @@
+"""Runs a flow: load, compile, look at the brokers, run the engine, stop in order, say what went wrong.
+
+The entry point of programs and of the command line; everything it calls is a page of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from os import PathLike
+from typing import Any
+
+from bytewax.dataflow import Dataflow
+from bytewax.run import cli_main
+
+from loom.core.async_bridge import AsyncBridge
+from loom.core.config import ConfigContext
+from loom.core.errors import LoomError, NotSupportedYetError
+from loom.core.logger import get_logger
+from loom.core.model import LoomFrozenStruct
+from loom.core.observability import ObservabilityConfig, ObservabilityRuntime, Scope
+from loom.streaming.bytewax.adapter import BuiltDataflow, build_dataflow_with_shutdown
+from loom.streaming.bytewax.errors import FlowFailedError
+from loom.streaming.bytewax.recovery import open_recovery
+from loom.streaming.bytewax.registry import ErrorSink, SinkRegistry, sort_bindings
+from loom.streaming.bytewax.settings import BytewaxRuntimeConfig, refuse_what_is_later
+from loom.streaming.compiler.compile import compile_flow
+from loom.streaming.compiler.exactly_once import check_exactly_once_run
+from loom.streaming.compiler.plan import CompiledPlan
+from loom.streaming.errors import ErrorKind
+from loom.streaming.flow import StreamFlow
+from loom.streaming.kafka.settings import Delivery
+from loom.streaming.metrics import FlowMetrics
+
+__all__ = ["StreamingRunner"]
+
+_log = get_logger(__name__)
+
+
+class _Supervision(LoomFrozenStruct):
+    stall_timeout_ms: int | None = None
+    restarts: int = 0
+
+
+class _StreamingSection(LoomFrozenStruct):
+    runtime: BytewaxRuntimeConfig = BytewaxRuntimeConfig()
+    supervision: _Supervision = _Supervision()
+    sinks: dict[str, dict[str, Any]] = {}
+
+
+class _PreparedStreamingRun:
+    """A compiled flow, lowered and ready for the engine."""
+
+    def __init__(
+        self, plan: CompiledPlan, built: BuiltDataflow, runtime: BytewaxRuntimeConfig, bridge: AsyncBridge
+    ) -> None:
+        self.plan = plan
+        self.built = built
+        self.runtime = runtime
+        #: started by the first sink that uses it
+        self.bridge = bridge
+
+    @property
+    def dataflow(self) -> Dataflow:
+        """What the engine runs."""
+        return self.built.dataflow
+
+    def shutdown(self) -> None:
+        """Stop a run, and let go of what it holds. Idempotent."""
+        self.built.shutdown()
+        if not self.built.delivery.stop.held:
+            self._close_bridge()
+
+    def finish(self) -> None:
+        """The engine has returned."""
+        self.built.finish()
+        self._close_bridge()
+
+    def _close_bridge(self) -> None:
+        limit = self.runtime.force_shutdown_timeout_ms
+        self.bridge.shutdown(None if limit is None else limit / 1000)
+
+
+class StreamingRunner:
+    """Runs one flow with one config.
+
+    >>> StreamingRunner.from_yaml(flow, "config.yaml").run()  # doctest: +SKIP
+
+    `from_*` only load; the flow is compiled at the first `build_dataflow`, `prepare_run` or `run`.
+    """
+
+    def __init__(self, *, _registry: SinkRegistry | None = None) -> None:
+        self._registry = _registry or SinkRegistry()
+        self._flow: StreamFlow[Any, Any] | None = None
+        self._config: ConfigContext | None = None
+        #: given by the caller; without one, what the config at hand says
+        self._observability: ObservabilityRuntime | None = None
+        #: given by the caller, so that no config decides about it
+        self._observability_given = False
+        self._derived: ObservabilityRuntime | None = None
+        self._prepared: _PreparedStreamingRun | None = None
+        #: called when a stop is overdue and the run does not come back; for processes that may be ended
+        self.on_overdue_stop: Callable[[], None] | None = None
+
+    @classmethod
+    def from_context(
+        cls,
+        flow: StreamFlow[Any, Any],
+        *,
+        config: ConfigContext,
+        observability_runtime: ObservabilityRuntime | None = None,
+    ) -> StreamingRunner:
+        """A runner on a config that is loaded already."""
+        runner = cls()
+        runner._flow, runner._config, runner._observability = flow, config, observability_runtime
+        runner._observability_given = observability_runtime is not None
+        return runner
+
+    @classmethod
+    def from_yaml(
+        cls,
+        flow: StreamFlow[Any, Any],
+        path: str | PathLike[str],
+        *,
+        observability_runtime: ObservabilityRuntime | None = None,
+    ) -> StreamingRunner:
+        """A runner on a YAML file. Raises `ConfigError` when it cannot be loaded."""
+        return cls.from_context(flow, config=ConfigContext.from_yaml(path), observability_runtime=observability_runtime)
+
+    @classmethod
+    def from_dict(
+        cls,
+        flow: StreamFlow[Any, Any],
+        config: Mapping[str, Any],
+        *,
+        observability_runtime: ObservabilityRuntime | None = None,
+    ) -> StreamingRunner:
+        """A runner on a mapping."""
+        return cls.from_context(
+            flow, config=ConfigContext.from_dict(config), observability_runtime=observability_runtime
+        )
+
+    def register_sink(self, sink_class: Any) -> None:
+        """Let the config name a sink class. Raises `TypeError` when it does not satisfy `RegisteredSink`."""
+        self._registry.register(sink_class)
+
+    @property
+    def metrics(self) -> FlowMetrics | None:
+        """The counters of the run at hand, or of the last one; `None` before the first."""
+        return self._prepared.built.delivery.metrics if self._prepared is not None else None
+
+    def build_dataflow(self) -> Dataflow:
+        """The dataflow of the flow; `shutdown()` lets go of what it opens."""
+        return self.prepare_run().dataflow
+
+    def prepare_run(self, *, error_sinks: Mapping[ErrorKind, ErrorSink] | None = None) -> _PreparedStreamingRun:
+        """Compile and lower the flow, for an engine that somebody else starts. Releases what an earlier call holds."""
+        return self._prepare(error_sinks, None)
+
+    def run(
+        self,
+        *,
+        flow: StreamFlow[Any, Any] | None = None,
+        config: ConfigContext | Mapping[str, Any] | None = None,
+        config_path: str | PathLike[str] | None = None,
+        error_sinks: Mapping[ErrorKind, ErrorSink] | None = None,
+        runtime: BytewaxRuntimeConfig | None = None,
+    ) -> None:
+        """Run the flow in this thread until it is stopped or its input ends.
+
+        `flow` with `config` or `config_path` reconfigures the runner first; `runtime` overrides the loaded section.
+        SIGTERM and SIGINT stop the run gracefully when it is in the main thread; `shutdown()` does from any thread.
+
+        Raises `CompilationError`, `ConfigError`, `BrokerUnavailableError` or `TopicMissingError` before anything is
+        read, and `FlowFailedError` (its cause is the user's exception) or one of its kind when the run fails.
+        """
+        self._reconfigure(flow, config, config_path)
+        observability = self._observability_runtime()
+        name = self._flow.name if self._flow is not None else "?"
+        with observability.span(Scope.POLL_CYCLE, name):
+            prepared = self._prepare(error_sinks, runtime)
+            try:
+                prepared.built.look_before()
+                observability.start_scrape_server()
+                self._start_log(prepared.plan)
+                with observability.span(Scope.FLOW, name):
+                    self._run_engine(prepared)
+            finally:
+                prepared.finish()
+
+    def shutdown(self) -> None:
+        """Stop the run at hand, from any thread, or let go of what `prepare_run` holds. Idempotent."""
+        if self._prepared is not None:
+            self._prepared.shutdown()
+
+    def _run_engine(self, prepared: _PreparedStreamingRun) -> None:
+        """Run the engine, and surface what really went wrong.
+
+        The engine wraps what its operators raise in an error that names a line of its own source, and with several
+        workers it panics and names nothing; the first fault that a part of ours saw is what counts.
+        """
+        runtime, delivery = prepared.runtime, prepared.built.delivery
+        recovery = open_recovery(runtime.recovery) if runtime.recovery is not None else None
+        if runtime.force_shutdown_timeout_ms is not None:
+            delivery.stop.limit_s = runtime.force_shutdown_timeout_ms / 1000
+        delivery.stop.overdue = self.on_overdue_stop
+        delivery.stop.held = True
+        try:
+            cli_main(  # type: ignore[no-untyped-call]
+                prepared.dataflow,
+                workers_per_process=runtime.workers_per_process,
+                epoch_interval=timedelta(milliseconds=runtime.epoch_ms),
+                recovery_config=recovery,
+            )
+        except BaseException as surfaced:  # noqa: BLE001 - the engine's panics are no Exception
+            fault = delivery.fault or surfaced.__cause__ or surfaced
+            if isinstance(fault, LoomError):
+                # Ours already says what, where and why; its own cause is the user's exception.
+                raise fault from fault.__cause__
+            text = f"the flow {prepared.plan.name!r} failed: {type(fault).__name__}: {fault}"
+            raise FlowFailedError(text) from fault
+        finally:
+            delivery.stop.held = False
+
+    def _prepare(
+        self, error_sinks: Mapping[ErrorKind, ErrorSink] | None, runtime: BytewaxRuntimeConfig | None
+    ) -> _PreparedStreamingRun:
+        if self._flow is None or self._config is None:
+            raise LoomError("this runner has no flow yet: use StreamingRunner.from_yaml(flow, path), or run(flow=…)")
+        if self._prepared is not None:
+            self._prepared.shutdown()
+            self._prepared = None
+        section = self._config.section_or_default("streaming", _StreamingSection, _StreamingSection())
+        chosen = runtime or section.runtime
+        refuse_what_is_later(chosen)
+        if section.supervision != _Supervision():
+            raise NotSupportedYetError("streaming.supervision is not supported yet; remove the section")
+        plan = compile_flow(self._flow, config=self._config)
+        observability = self._observability_runtime()
+        bound = sort_bindings(
+            self._registry.resolve(self._config, flow_name=plan.name, observability_runtime=observability)
+        )
+        bridge = AsyncBridge(chosen.async_backend, use_uvloop=chosen.use_uvloop)
+        taken = {**bound.errors, **(error_sinks or {})}
+        if plan.source.delivery is Delivery.EXACTLY_ONCE:
+            foreign = bool(taken) or bound.terminal is not None
+            check_exactly_once_run(plan, epoch_ms=chosen.epoch_ms, foreign_sinks=foreign)
+        built = build_dataflow_with_shutdown(
+            plan,
+            observability_runtime=observability,
+            sink=bound.terminal,
+            error_sinks=taken,
+            bridge=bridge,
+        )
+        self._prepared = _PreparedStreamingRun(plan, built, chosen, bridge)
+        return self._prepared
+
+    def _reconfigure(
+        self,
+        flow: StreamFlow[Any, Any] | None,
+        config: ConfigContext | Mapping[str, Any] | None,
+        config_path: str | PathLike[str] | None,
+    ) -> None:
+        if config is not None and config_path is not None:
+            raise ValueError("run() takes config or config_path, not both")
+        if flow is not None:
+            self._flow = flow
+        if config is not None or config_path is not None:
+            self._derived = None
+        if (config is not None or config_path is not None) and not self._observability_given:
+            self._observability = None
+        if config_path is not None:
+            self._config = ConfigContext.from_yaml(config_path)
+        elif config is not None:
+            self._config = config if isinstance(config, ConfigContext) else ConfigContext.from_dict(config)
+
+    def _observability_runtime(self) -> ObservabilityRuntime:
+        if self._observability is not None:
+            return self._observability
+        if self._derived is None:
+            section = self._config.section_optional("observability", ObservabilityConfig) if self._config else None
+            self._derived = ObservabilityRuntime.from_config(section)
+        return self._derived
+
+    @staticmethod
+    def _start_log(plan: CompiledPlan) -> None:
+        delivery = plan.source.delivery.value if plan.source.delivery else "best effort: may lose and may repeat"
+        _log.info("flow starts", flow=plan.name, topics=list(plan.source.topics), delivery=delivery)
+        for warning in plan.warnings:
+            _log.warning("flow warning", code=warning.code.value, where=warning.where, message=warning.message)

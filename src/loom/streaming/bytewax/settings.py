@@ -1,0 +1,58 @@
+"""How a flow is run: the `streaming.runtime` section. Every option is acted on or refused; none is ignored."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from loom.core.errors import NotSupportedYetError
+from loom.core.model import LoomFrozenStruct
+
+__all__ = ["BytewaxRecoverySettings", "BytewaxRuntimeConfig", "refuse_what_is_later"]
+
+DEFAULT_EPOCH_INTERVAL_MS = 1000
+
+
+class BytewaxRecoverySettings(LoomFrozenStruct):
+    """The engine's recovery store: a local directory shared by this execution, and how long (in milliseconds) old
+    snapshots are kept for a backup."""
+
+    db_dir: str
+    backup_interval_ms: int | None = None
+
+
+class BytewaxRuntimeConfig(LoomFrozenStruct):
+    """The engine's settings. Times are milliseconds.
+
+    `epoch_interval_ms=None` means 1,000. `force_shutdown_timeout_ms` covers the whole stop; `None` waits for ever.
+    """
+
+    workers_per_process: int = 1
+    process_id: int | None = None
+    addresses: tuple[str, ...] | None = None
+    epoch_interval_ms: int | None = None
+    recovery: BytewaxRecoverySettings | None = None
+    async_backend: Literal["asyncio", "trio"] = "asyncio"
+    use_uvloop: bool = False
+    force_shutdown_timeout_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers_per_process < 1:
+            raise ValueError("workers_per_process must be at least 1")
+        if self.epoch_interval_ms is not None and self.epoch_interval_ms < 1:
+            raise ValueError("epoch_interval_ms must be at least 1")
+        if self.force_shutdown_timeout_ms is not None and self.force_shutdown_timeout_ms < 1:
+            raise ValueError("force_shutdown_timeout_ms must be at least 1")
+
+    @property
+    def epoch_ms(self) -> int:
+        """The length of an epoch."""
+        return DEFAULT_EPOCH_INTERVAL_MS if self.epoch_interval_ms is None else self.epoch_interval_ms
+
+
+def refuse_what_is_later(runtime: BytewaxRuntimeConfig) -> None:
+    """Raise `NotSupportedYetError` for an option whose feature is not built yet."""
+    if runtime.process_id is not None or runtime.addresses is not None:
+        raise NotSupportedYetError(
+            "streaming.runtime.process_id and addresses (several processes) are not supported yet; remove them and use "
+            "workers_per_process"
+        )

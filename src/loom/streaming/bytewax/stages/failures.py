@@ -1,0 +1,153 @@
+"""An error is data: from an exception in a step to the record on its error route. Rare path, so clarity wins.
+
+Built once per stage; each place in the flow takes its own `fail` from `at()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from loom.core.errors import DomainError
+from loom.streaming.bytewax.errors import UnroutedRecordError
+from loom.streaming.bytewax.stages.outcome import Result
+from loom.streaming.compiler.plan import NodePath, StepId
+from loom.streaming.errors import ErrorEnvelope, ErrorKind, ErrorMessage, ErrorMessageMeta
+from loom.streaming.flow import Unrouted
+from loom.streaming.kafka.dead_letter import DeadLetterWriter
+from loom.streaming.kafka.view import OriginView
+from loom.streaming.message import MessageMeta, Tombstone
+from loom.streaming.metrics import Counts
+
+__all__ = ["NOT_DECODED", "ErrorTarget", "Fail", "Failures", "NoBranchError", "UndeclaredNoneError"]
+
+#: stands for the payload of a record whose bytes do not decode
+NOT_DECODED: Any = object()
+
+#: (exception, payload, origin, meta): makes the record an error of the place it was taken for
+Fail = Callable[[Exception, Any, Any, MessageMeta | None], None]
+
+
+class NoBranchError(Exception):
+    """No branch takes a record, and there is no default."""
+
+
+class UndeclaredNoneError(Exception):
+    """A step returned `None` though its return type does not say so."""
+
+
+class ErrorTarget:
+    """Where one kind of error goes: a slot of the plan's outlets, as a dead letter or as the envelope itself."""
+
+    __slots__ = ("slot", "write")
+
+    def __init__(self, slot: int, write: DeadLetterWriter | None) -> None:
+        self.slot = slot
+        #: `None` for a sink that takes envelopes
+        self.write = write
+
+
+class Failures:
+    """The error boundary of one stage."""
+
+    def __init__(
+        self,
+        flow: str,
+        targets: Mapping[ErrorKind, ErrorTarget],
+        unrouted: Unrouted,
+        view: OriginView,
+        counts: Counts,
+        emitter: Callable[[tuple[list[int], ...]], Callable[[Result], None]],
+        log_drop: Callable[[ErrorEnvelope[Any]], None],
+    ) -> None:
+        self._flow = flow
+        self._targets = targets
+        self._unrouted = unrouted
+        self._view = view
+        self._counts = counts
+        self._emitter = emitter
+        self._log_drop = log_drop
+        #: origin and kind of each failure in the batch at hand; the stage takes and clears it
+        self.failed: list[tuple[Any, ErrorKind]] = []
+
+    def at(
+        self,
+        step_id: StepId,
+        path: NodePath,
+        *,
+        kind: ErrorKind | None = None,
+        children: tuple[list[int], ...] = (),
+    ) -> Fail:
+        """The error boundary of one place. `children` tell which child of the expansions above is at work.
+
+        Without a `kind`, a `DomainError` is `BUSINESS` and anything else `TASK`.
+        """
+        emit = self._emitter(children)
+
+        def fail(error: Exception, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+            found = kind or (ErrorKind.BUSINESS if isinstance(error, DomainError) else ErrorKind.TASK)
+            self.failed.append((origin, found))
+            self._counts.errors[found, step_id] += 1
+            envelope = self._envelope(found, error, step_id, path, payload, origin, meta)
+            target = self._targets.get(found)
+            if target is None:
+                self._no_route(envelope, error, origin)
+            elif target.write is None:
+                emit((target.slot, envelope, None, 0, None, origin))
+            else:
+                index = ".".join(str(cell[0]) for cell in children if cell[0] >= 0)
+                record = target.write(envelope, self._flow, index)
+                emit((target.slot, record.value, record.key, record.timestamp_ms or 0, record.headers, origin))
+
+        return fail
+
+    def _envelope(
+        self,
+        kind: ErrorKind,
+        error: Exception,
+        step_id: StepId,
+        path: NodePath,
+        payload: Any,
+        origin: Any,
+        meta: MessageMeta | None,
+    ) -> ErrorEnvelope[Any]:
+        original = None
+        payload_type = None
+        if payload is not NOT_DECODED:
+            known = meta if meta is not None else self._view.meta(origin)
+            original = ErrorMessage(
+                payload,
+                ErrorMessageMeta(
+                    known.message_id, known.key, known.headers, known.topic, known.partition, known.offset
+                ),
+            )
+            payload_type = _named(Tombstone if payload is Tombstone() else type(payload))
+        return ErrorEnvelope(
+            kind,
+            _reason(error),
+            payload_type,
+            original,
+            step_id,
+            path,
+            _named(type(error)),
+            self._view.record(origin),
+        )
+
+    def _no_route(self, envelope: ErrorEnvelope[Any], error: Exception, origin: Any) -> None:
+        if self._unrouted == "drop":
+            self._log_drop(envelope)
+            return
+        raise UnroutedRecordError(
+            self._flow, envelope.kind, envelope.step_id or "", str(self._view.place(origin)), envelope.reason
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # an author's own exception that cannot even be told
+        return type(error).__name__
+
+
+def _named(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

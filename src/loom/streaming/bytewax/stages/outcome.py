@@ -1,0 +1,68 @@
+"""What goes into a stage and what comes out: the interface between source, stage and sink.
+
+Hot path: one `SourceBatch` and one `StageResults` per batch; per record only the result tuple.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, Protocol, TypeAlias
+
+from loom.streaming.kafka.record import TopicPartition
+
+__all__ = ["EndMark", "Positions", "Result", "RunsBatches", "SourceBatch", "StageResults"]
+
+#: offsets of the next record to read, by partition
+Positions: TypeAlias = Mapping[TopicPartition, int]
+
+#: (slot, value, key, timestamp in ms (0 or None: now), header pairs or None, origin). The slot is a place in the plan's table of
+#: outlets; `value` is bytes or `None` for a topic, and a message or error envelope for a hosted sink. The origin is the
+#: record as its source handed it over.
+Result: TypeAlias = tuple[int, Any, bytes | None, int | None, Any, Any]
+
+
+class EndMark(Enum):
+    """Which end a stage is told of. It decides what becomes of records that still wait."""
+
+    INPUT = "input"  #: the input is over: what waits is emitted
+    STOP = "stop"  #: the flow is asked to stop: what waits stays unconfirmed
+
+
+class RunsBatches(Protocol):
+    """What works on a batch: the stage of the source client that read it."""
+
+    def run(self, batch: SourceBatch) -> StageResults:
+        """Work on one batch."""
+
+
+class SourceBatch:
+    """What a source hands to its stage.
+
+    `origins` may be empty: a tick, by which a stage acts on time. `positions` are those that the source has moved on to
+    with this batch; `now` is a monotonic time in seconds.
+    """
+
+    __slots__ = ("end", "now", "origins", "positions", "stage")
+
+    def __init__(
+        self, stage: RunsBatches, origins: Sequence[Any], positions: Positions, now: float, end: EndMark | None = None
+    ) -> None:
+        self.stage = stage
+        self.origins = origins
+        self.positions = positions
+        self.now = now
+        self.end = end
+
+
+class StageResults:
+    """What a stage hands to the sink: tagged results in source order, and the positions that are safe with them.
+
+    A position is safe when every record before it has left the stage, in this batch or an earlier one.
+    """
+
+    __slots__ = ("results", "safe")
+
+    def __init__(self, results: list[Result], safe: Positions) -> None:
+        self.results = results
+        self.safe = safe

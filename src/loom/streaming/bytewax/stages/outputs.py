@@ -1,0 +1,156 @@
+"""The ends of a stage: a payload becomes the bytes, key, time and headers of an outgoing record. Hot path.
+
+The usual record (no headers, metadata never looked at) takes the short way; the headers of any other are worked out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from loom.streaming.bytewax.stages.entry import Entry
+from loom.streaming.bytewax.stages.failures import Fail
+from loom.streaming.bytewax.stages.outcome import Result
+from loom.streaming.compiler.plan import CompiledTopic
+from loom.streaming.kafka.formats import encode_payload, envelope_encoder
+from loom.streaming.kafka.headers import Headers
+from loom.streaming.kafka.settings import HeaderPolicy, WireFormat
+from loom.streaming.kafka.view import OriginView
+from loom.streaming.kafka.wire import envelope_of, key_bytes, label_function, rewritten, wanted_from_meta
+from loom.streaming.message import TOMBSTONE, Message, MessageMeta
+
+__all__ = ["QuietOutput", "build_hosted", "build_topic", "quiet_output"]
+
+Emit = Callable[[Result], None]
+
+
+def build_topic(output: CompiledTopic, slot: int, view: OriginView, emit: Emit, fail: Fail) -> Entry:
+    """Into a topic. A value that does not encode is a `TASK` error at this output."""
+    settings = output.settings
+    if settings.format is WireFormat.ENVELOPE:
+        return _build_envelope(output, slot, view, emit, fail)
+    encode = encode_payload(settings.format)
+    key_of, headers_of, time_of = view.key, view.headers, view.timestamp
+    headers_for = _header_function(output, view)
+    quiet = _says_nothing_by_itself(output)
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        try:
+            value = encode(payload)
+            if meta is None:
+                if quiet and not headers_of(origin):
+                    emit((slot, value, key_of(origin), time_of(origin), None, origin))
+                    return
+                record = (slot, value, key_of(origin), time_of(origin), headers_for(payload, origin, None), origin)
+            else:
+                headers = headers_for(payload, origin, meta)
+                record = (slot, value, key_bytes(meta.key), meta.produced_at_ms or time_of(origin), headers, origin)
+        except Exception as error:
+            fail(error, payload, origin, meta)
+            return
+        emit(record)
+
+    return Entry(run, _build_tombstone(slot, view, emit, fail, headers_for))
+
+
+class QuietOutput(NamedTuple):
+    """An output whose usual record is its encoded payload and nothing else, for the straight loop."""
+
+    slot: int
+    encode: Callable[[Any], bytes]
+    fail: Fail
+
+
+def quiet_output(output: CompiledTopic, slot: int, fail: Fail) -> QuietOutput | None:
+    """The output's parts, where a record that came without headers leaves without any; else `None`."""
+    if output.settings.format is WireFormat.ENVELOPE or not _says_nothing_by_itself(output):
+        return None
+    return QuietOutput(slot, encode_payload(output.settings.format), fail)
+
+
+def build_hosted(slot: int, view: OriginView, emit: Emit) -> Entry:
+    """Into a sink that takes messages."""
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        emit((slot, Message(payload, view.meta(origin) if meta is None else meta), None, 0, None, origin))
+
+    return Entry(run, run)
+
+
+def _build_envelope(output: CompiledTopic, slot: int, view: OriginView, emit: Emit, fail: Fail) -> Entry:
+    encode = envelope_encoder()
+    headers_for = _header_function(output, view)
+    time_of = view.timestamp
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        try:
+            known = view.meta(origin) if meta is None else meta
+            value, headers = encode(envelope_of(payload, known)), headers_for(payload, origin, meta)
+            record = (slot, value, key_bytes(known.key), known.produced_at_ms or time_of(origin), headers, origin)
+        except Exception as error:
+            fail(error, payload, origin, meta)
+            return
+        emit(record)
+
+    return Entry(run, _build_tombstone(slot, view, emit, fail, headers_for))
+
+
+def _build_tombstone(slot: int, view: OriginView, emit: Emit, fail: Fail, headers_for: Any) -> Any:
+    """A tombstone is written as a null value; it has no type, so nothing labels it."""
+    time_of = view.timestamp
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        try:
+            known = view.meta(origin) if meta is None else meta
+            record = (
+                slot,
+                None,
+                key_bytes(known.key),
+                known.produced_at_ms or time_of(origin),
+                headers_for(payload, origin, meta),
+                origin,
+            )
+        except Exception as error:
+            fail(error, payload, origin, meta)
+            return
+        emit(record)
+
+    return run
+
+
+def _says_nothing_by_itself(output: CompiledTopic) -> bool:
+    """Whether a record that came without headers leaves without any."""
+    policy = output.settings.headers
+    if policy is HeaderPolicy.NONE:
+        return True
+    if policy is HeaderPolicy.FULL or not output.payloads.known or _several(output):
+        return False
+    return all(getattr(t, "__loom_message_type__", None) is None for t in output.payloads.types)
+
+
+def _several(output: CompiledTopic) -> bool:
+    return not output.payloads.known or sum(t is not type(TOMBSTONE) for t in output.payloads.types) > 1
+
+
+def _header_function(output: CompiledTopic, view: OriginView) -> Callable[[Any, Any, MessageMeta | None], Any]:
+    """(payload, origin, meta) -> the pairs to write, or `None`."""
+    settings = output.settings
+    policy = settings.headers
+    if policy is HeaderPolicy.NONE:
+        return lambda payload, origin, meta: None
+    full = policy is HeaderPolicy.FULL
+    label_of = label_function(policy, settings.format, several_types=_several(output))
+    pairs_of, meta_of = view.pairs, view.meta
+
+    def headers_for(payload: Any, origin: Any, meta: MessageMeta | None) -> Any:
+        label = label_of(payload.__class__)
+        if payload is TOMBSTONE:
+            label = dict.fromkeys(label)
+        if meta is None and not full:
+            # Untouched metadata: what the record carries passes through as it stands.
+            return rewritten(pairs_of(origin), label) or None
+        known = meta_of(origin) if meta is None else meta
+        wanted = {**wanted_from_meta(known, full=full), **label}
+        return rewritten(Headers.of(known.headers).pairs, wanted) or None
+
+    return headers_for
