@@ -1,0 +1,69 @@
+"""What the command line ends with. Scripts and supervisors act on these numbers; they are part of the contract."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from loom.core.config import ConfigError
+from loom.core.errors import NotSupportedYetError
+from loom.streaming.bytewax.errors import ForcedShutdownError, RecoveryDirectoryError
+from loom.streaming.compiler.catalogue import Code, CompilationError
+from loom.streaming.kafka.errors import (
+    BrokerUnavailableError,
+    OffsetOutOfRangeError,
+    SecondInstanceError,
+    TopicMissingError,
+    TransactionAbortedError,
+    TransactionFailedError,
+    WriterCountError,
+)
+from loom.streaming.kafka.settings import KafkaSettingsError
+
+__all__ = ["Exit", "FlowNotFoundError", "exit_for"]
+
+
+class Exit(IntEnum):
+    """The exit codes."""
+
+    DONE = 0  #: stopped in order, or the input is over
+    FAILED = 1  #: the run failed: a record, a step, a delivery
+    USAGE = 2  #: wrong arguments, or no such module or flow
+    CONFIG = 3  #: the config cannot be read or does not fit
+    COMPILATION = 4  #: the flow does not compile
+    ENVIRONMENT = 5  #: no broker, no topic, no such position, a directory that cannot be written
+    FORCED = 6  #: a stop that took longer than it may
+    RESTART = 7  #: a transaction was aborted: nothing of its epoch is visible, start the flow again
+    REPLACED = 8  #: another instance took over or shares the group, or the transactional producer failed for good
+
+
+class FlowNotFoundError(Exception):
+    """`module:flow` names nothing that could be run."""
+
+
+_CODES: tuple[tuple[type[BaseException], Exit], ...] = (
+    (FlowNotFoundError, Exit.USAGE),
+    (ConfigError, Exit.CONFIG),
+    (KafkaSettingsError, Exit.CONFIG),
+    (NotSupportedYetError, Exit.CONFIG),
+    (CompilationError, Exit.COMPILATION),
+    (BrokerUnavailableError, Exit.ENVIRONMENT),
+    (TopicMissingError, Exit.ENVIRONMENT),
+    (OffsetOutOfRangeError, Exit.ENVIRONMENT),
+    (RecoveryDirectoryError, Exit.ENVIRONMENT),
+    (WriterCountError, Exit.ENVIRONMENT),
+    (ForcedShutdownError, Exit.FORCED),
+    (TransactionAbortedError, Exit.RESTART),
+    (TransactionFailedError, Exit.REPLACED),
+    (SecondInstanceError, Exit.REPLACED),
+)
+
+
+#: what the compiler finds in the config and not in the flow
+_OF_THE_CONFIG = {Code.CONFIG_MISSING, Code.CONFIG_INVALID, Code.DELIVERY_CONFLICT, Code.TOPIC_SHARED}
+
+
+def exit_for(error: BaseException) -> Exit:
+    """The exit code of an error."""
+    if isinstance(error, CompilationError) and all(issue.code in _OF_THE_CONFIG for issue in error.errors):
+        return Exit.CONFIG
+    return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.FAILED)

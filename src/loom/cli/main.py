@@ -1,0 +1,166 @@
+"""The `loom` command: each subcommand turns what it is asked into one call and errors into one message and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from loom.cli.exits import Exit, FlowNotFoundError, exit_for
+from loom.cli.load import load_flow
+from loom.core.config import ConfigContext
+from loom.core.errors import LoomError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Typed stream processors: declared, checked, then run.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_Target = Annotated[str, typer.Argument(metavar="MODULE:FLOW", help="the flow to take, as module:name")]
+_Config = Annotated[Path, typer.Option("--config", "-c", help="the YAML file with its settings")]
+_Debug = Annotated[bool, typer.Option("--debug", help="show tracebacks and the client's own log lines")]
+_Sinks = Annotated[
+    list[str] | None, typer.Option("--sink", metavar="MODULE:CLASS", help="let the config name this sink class")
+]
+
+
+@app.command()
+def run(flow: _Target, config: _Config, debug: _Debug = False, sink: _Sinks = None) -> None:
+    """Run a flow until it is stopped (SIGTERM or SIGINT) or its input ends.
+
+    Exit codes: 0 done, 1 the run failed, 2 usage, 3 config, 4 the flow does not compile, 5 broker, topic, position or
+    directory, 6 a stop that took too long, 7 a transaction was aborted (start again), 8 another instance took over.
+    """
+
+    def work() -> None:
+        _log_to_stderr(debug)
+        declared = load_flow(flow)
+        from loom.streaming.bytewax.runner import StreamingRunner
+
+        runner = StreamingRunner.from_yaml(declared, config)
+        for sink_class in _sink_classes(sink or []):
+            runner.register_sink(sink_class)
+        runner.on_overdue_stop = _end_now
+        runner.run()
+
+    _guarded(work, debug)
+
+
+@app.command()
+def check(flow: _Target, config: _Config, debug: _Debug = False) -> None:
+    """Compile a flow and explain the plan. Needs no broker."""
+
+    def work() -> None:
+        from loom.streaming.compiler.compile import compile_flow
+
+        plan = compile_flow(load_flow(flow), config=ConfigContext.from_yaml(config))
+        typer.echo(plan.explain())
+
+    _guarded(work, debug)
+
+
+@app.command()
+def demo(
+    records: Annotated[int | None, typer.Option(help="how many flights to send; all of them by default")] = None,
+    debug: _Debug = False,
+) -> None:
+    """Run the flights example on an in-process broker: real data, live counters, a table that adds up."""
+
+    def work() -> None:
+        _log_to_stderr(debug, quiet=not debug)
+        from loom.cli.demo import run_demo
+
+        run_demo(records)
+
+    _guarded(work, debug)
+
+
+def main() -> NoReturn:
+    """The console script."""
+    app()
+    raise SystemExit(Exit.DONE)
+
+
+def _guarded(work: Callable[[], None], debug: bool) -> None:
+    """Run a command; what goes wrong becomes one message on stderr and a documented exit code."""
+    try:
+        work()
+    except (LoomError, FlowNotFoundError, TypeError, ValueError, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        _say(error)
+        raise typer.Exit(exit_for(error)) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except Exception as error:  # noqa: BLE001 - the last boundary: a message and a code, no traceback
+        if debug:
+            traceback.print_exc()
+        _say(error)
+        raise typer.Exit(Exit.FAILED) from None
+
+
+def _say(error: BaseException) -> None:
+    text = _text(error) if isinstance(error, (LoomError, FlowNotFoundError)) else _named_text(error)
+    typer.echo(f"loom: {text}", err=True)
+    cause = error.__cause__
+    if cause is not None and (getattr(cause, "strerror", None) or _text(cause)) not in text:
+        typer.echo(f"loom: caused by {_named_text(cause)}", err=True)
+
+
+def _named_text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_text(error)}"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an author's own exception that cannot even be told
+        return type(error).__name__
+
+
+def _sink_classes(names: list[str]) -> list[Any]:
+    """The classes given with --sink, and those that installed packages offer."""
+    from importlib.metadata import entry_points
+
+    classes = [point.load() for point in entry_points(group="loom.streaming.sinks")]
+    for name in names:
+        module_name, _, class_name = name.partition(":")
+        try:
+            classes.append(getattr(importlib.import_module(module_name), class_name))
+        except (ImportError, AttributeError, ValueError) as error:
+            raise FlowNotFoundError(f"--sink {name}: {error}; write MODULE:CLASS") from None
+    return classes
+
+
+def _log_to_stderr(debug: bool, *, quiet: bool = False) -> None:
+    from loom.core.logger import configure_logging
+
+    level = "debug" if debug else "warning" if quiet else "info"
+    configure_logging(level=level)
+    # The client says every lost connection several times over; what matters is raised or logged by us.
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("loom.streaming.kafka.client").setLevel(
+        logging.DEBUG if debug else logging.CRITICAL if quiet else logging.WARNING
+    )
+
+
+def _end_now() -> None:
+    """A stop is overdue and the run does not come back from code that is not ours: the process ends itself."""
+    typer.echo("loom: the stop took longer than force_shutdown_timeout_ms; ending now", err=True)
+    sys.stderr.flush()
+    os._exit(Exit.FORCED)
+
+
+if __name__ == "__main__":
+    main()
