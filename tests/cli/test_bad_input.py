@@ -1,0 +1,281 @@
+"""Whatever a person gets wrong: the documented exit code, one message that names it, and no traceback unless asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loom.cli.exits import Exit
+from tests.cli.conftest import SECRET, Loom, Told
+
+Change = Callable[[dict[str, Any]], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One mistake, and what must be said of it."""
+
+    code: Exit
+    tells: tuple[str, ...]
+    flow: str = "flows:numbers"
+    config: Change | str | None = None
+    arguments: tuple[str, ...] = ()
+    command: str = "check"
+
+
+def consumer(**more: Any) -> Change:
+    return lambda config: config["kafka"]["consumer"].update(more)
+
+
+def producer(**more: Any) -> Change:
+    return lambda config: config["kafka"]["producer"].update(more)
+
+
+def streaming(**sections: Any) -> Change:
+    return lambda config: config.update(streaming=sections)
+
+
+def renamed(*path: str, to: str) -> Change:
+    def change(config: dict[str, Any]) -> None:
+        for name in path[:-1]:
+            config = config[name]
+        config[to] = config.pop(path[-1])
+
+    return change
+
+
+CASES = {
+    "no-colon": Case(Exit.USAGE, ("'flows'", "MODULE:FLOW"), flow="flows"),
+    "unknown-module": Case(Exit.USAGE, ("no module 'flosw'",), flow="flosw:numbers"),
+    "unknown-submodule": Case(Exit.USAGE, ("no module 'flows.inner'",), flow="flows.inner:numbers"),
+    "unknown-flow": Case(Exit.USAGE, ("'numbrs'", "did you mean flows:numbers?"), flow="flows:numbrs"),
+    "no-flow": Case(Exit.USAGE, ("flows:positive", "not a StreamFlow"), flow="flows:positive"),
+    "broken-module": Case(Exit.FAILED, ("SyntaxError",), flow="broken:flow"),
+    "failing-module": Case(Exit.FAILED, ("ZeroDivisionError",), flow="failing:flow"),
+    "importing-module": Case(Exit.FAILED, ("ModuleNotFoundError", "'nowhere_to_be_found'"), flow="importing:flow"),
+    "no-yaml": Case(Exit.CONFIG, ("not valid YAML", "line 3"), config=f"kafka:\n  sasl_password: [{SECRET}\n  x: }}"),
+    "no-mapping": Case(Exit.CONFIG, ("loom.yaml",), config=f"- {SECRET}\n"),
+    "empty": Case(Exit.CONFIG, ("kafka.consumer", "kafka.producer"), config=""),
+    "unknown-key": Case(
+        Exit.CONFIG,
+        ("kafka.consumer.group_idd", "group_id", "loom.yaml"),
+        config=renamed("kafka", "consumer", "group_id", to="group_idd"),
+    ),
+    "unknown-section": Case(
+        Exit.CONFIG, ("kafka.consumr", "consumer"), config=renamed("kafka", "consumer", to="consumr")
+    ),
+    "missing-key": Case(
+        Exit.CONFIG, ("kafka.producer.brokers",), config=lambda config: config["kafka"]["producer"].pop("brokers")
+    ),
+    "wrong-type": Case(Exit.CONFIG, ("kafka.consumer.batch_size", "int"), config=consumer(batch_size=[SECRET])),
+    "secret-of-wrong-type": Case(
+        Exit.CONFIG,
+        ("kafka.producer.security.sasl_password",),
+        config=producer(security={"sasl_password": [SECRET]}),
+    ),
+    "unknown-choice": Case(Exit.CONFIG, ("kafka.consumer.delivery",), config=consumer(delivery="at_leest_once")),
+    "contradiction": Case(
+        Exit.CONFIG, ("at_least_once", "enable_auto_commit"), config=consumer(enable_auto_commit=True)
+    ),
+    "guarantee-redefined": Case(Exit.CONFIG, ("kafka.producer.extra", "acks"), config=producer(extra={"acks": 1})),
+    "secret-redefined": Case(
+        Exit.CONFIG, ("sasl.password", "security.sasl_password"), config=consumer(extra={"sasl.password": SECRET})
+    ),
+    "variable-not-set": Case(
+        Exit.CONFIG, ("NOT_SET_ANYWHERE",), config=consumer(group_id="${oc.env:NOT_SET_ANYWHERE}")
+    ),
+    "unknown-runtime-key": Case(
+        Exit.CONFIG,
+        ("streaming.runtime.epoch_intervall_ms", "epoch_interval_ms"),
+        config=streaming(runtime={"epoch_intervall_ms": 5}),
+        command="run",
+    ),
+    "wrong-runtime-type": Case(
+        Exit.CONFIG,
+        ("streaming.runtime.epoch_interval_ms", "int"),
+        config=streaming(runtime={"epoch_interval_ms": "soon"}),
+        command="run",
+    ),
+    "runtime-out-of-range": Case(
+        Exit.CONFIG,
+        ("workers_per_process",),
+        config=streaming(runtime={"workers_per_process": 0}),
+        command="run",
+    ),
+    "later-supervision": Case(
+        Exit.CONFIG,
+        ("supervision", "not supported yet"),
+        config=streaming(supervision={"restarts": 3}),
+        command="run",
+    ),
+    "later-cluster": Case(
+        Exit.CONFIG,
+        ("process_id", "not supported yet"),
+        config=streaming(runtime={"process_id": 0, "addresses": ["a:1", "b:1"]}),
+        command="run",
+    ),
+    "later-prometheus": Case(
+        Exit.CONFIG,
+        ("observability.prometheus", "not supported yet"),
+        config=lambda config: config.update(observability={"prometheus": {"enabled": True}}),
+        command="run",
+    ),
+    "later-policy": Case(Exit.COMPILATION, ("partitioning", "not supported yet"), flow="flows:partitioned"),
+    "unregistered-sink": Case(
+        Exit.CONFIG,
+        ("streaming.sinks.store", "'liness'"),
+        config=streaming(sinks={"store": {"type": "liness", "password": SECRET}}),
+        command="run",
+    ),
+    "unknown-sink-key": Case(
+        Exit.CONFIG,
+        ("streaming.sinks.store", "txet", "text"),
+        config=streaming(sinks={"store": {"type": "lines", "txet": SECRET}}),
+        arguments=("--sink", "flows:Lines"),
+        command="run",
+    ),
+    "unknown-sink-class": Case(Exit.USAGE, ("--sink flows:Linse",), arguments=("--sink", "flows:Linse"), command="run"),
+    "wrong-payload": Case(Exit.COMPILATION, ("shout", "Text", "Number", "type-mismatch"), flow="flows:mistyped"),
+}
+
+
+def prepare(loom: Loom, case: Case) -> Path:
+    (loom.directory / "broken.py").write_text("flow = (\n")
+    (loom.directory / "failing.py").write_text("flow = 1 / 0\n")
+    (loom.directory / "importing.py").write_text("import nowhere_to_be_found\n")
+    return loom.write(case.config) if isinstance(case.config, str) else loom.config(case.config)
+
+
+def assert_told(told: Told, code: Exit, tells: tuple[str, ...]) -> None:
+    assert told.code == code, told.err
+    assert told.out == ""
+    assert len(told.messages) == 1, told.err
+    for one in tells:
+        assert one in told.messages[0]
+
+
+#: as `run` they are told like everything that `check` finds
+ALSO_RUN = ("unknown-flow", "unknown-key", "wrong-payload")
+RUNS = {**CASES, **{f"run-{name}": replace(CASES[name], command="run") for name in ALSO_RUN}}
+
+
+class Ahead:
+    """Starts the commands of the next tests while one is looked at: nearly all of their time is spent on imports."""
+
+    def __init__(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        self._folders = tmp_path_factory
+        self._left = list(RUNS)
+        self._started: dict[str, tuple[Loom, Any]] = {}
+
+    def told(self, name: str) -> Told:
+        ahead = [name] if name in self._left else []
+        for one in ahead + [other for other in self._left if other != name][: 3 - len(self._started)]:
+            self._left.remove(one)
+            loom, case = Loom(self._folders.mktemp(one)), RUNS[one]
+            config = prepare(loom, case)
+            self._started[one] = loom, loom.start(case.command, case.flow, "-c", config, *case.arguments)
+        loom, process = self._started.pop(name)
+        return loom.end(process)
+
+    def close(self) -> None:
+        for _, process in self._started.values():
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def ahead(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ahead]:
+    started = Ahead(tmp_path_factory)
+    yield started
+    started.close()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_mistake_is_told_in_one_message(ahead: Ahead, name: str) -> None:
+    told = ahead.told(name)
+    assert_told(told, RUNS[name].code, RUNS[name].tells)
+    assert told.err.startswith("loom: ")
+    assert "Traceback" not in told.err
+
+
+@pytest.mark.parametrize("name", ["unknown-flow", "failing-module", "secret-of-wrong-type", "wrong-payload"])
+def test_with_debug_there_is_a_traceback_too(loom: Loom, name: str) -> None:
+    case = CASES[name]
+    told = loom("run", case.flow, "-c", prepare(loom, case), "--debug")
+    assert_told(told, case.code, case.tells)
+    assert "Traceback" in told.err
+
+
+def test_a_config_that_is_not_there_is_named(loom: Loom) -> None:
+    told = loom("run", "flows:numbers", "-c", "nowhere.yaml")
+    assert_told(told, Exit.CONFIG, ("nowhere.yaml", "No such file"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("fly",), ("run", "flows:numbers"), ("check", "flows:numbers", "--config")],
+    ids=" ".join,
+)
+def test_wrong_arguments_are_usage(loom: Loom, arguments: tuple[str, ...]) -> None:
+    told = loom(*arguments)
+    assert told.code == Exit.USAGE
+    assert told.err + told.out
+    assert "Traceback" not in told.err
+
+
+# ---- what only shows when the flow is started; those that wait for a broker are started first and looked at last
+
+
+@dataclass
+class Waiting:
+    """Commands under way, by name."""
+
+    started: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waiting]:
+    from loom.streaming.kafka import EmbeddedBroker
+
+    under_way = Waiting()
+    with EmbeddedBroker() as empty:
+        for name, bootstrap, arguments in (
+            ("no-broker", "127.0.0.1:1", ()),
+            ("no-broker-debug", "127.0.0.1:1", ("--debug",)),
+            ("silent-broker", "192.0.2.1:9092", ()),
+            ("no-topics", empty.bootstrap, ()),
+        ):
+            loom = Loom(tmp_path_factory.mktemp(name))
+            config = loom.config(bootstrap=bootstrap)
+            process = loom.start("run", "flows:everything", "-c", config, *arguments)
+            under_way.started[name] = (loom, process, time.monotonic())
+        yield under_way
+        for _, process, _ in under_way.started.values():
+            process.kill()
+
+
+def test_every_missing_topic_is_named_at_once(waiting: Waiting) -> None:
+    loom, process, _ = waiting.started["no-topics"]
+    told = loom.end(process)
+    assert_told(told, Exit.ENVIRONMENT, ("'numbers'", "'out'", "'errors'", "'refused'"))
+    assert "Traceback" not in told.err
+
+
+@pytest.mark.parametrize("name", ["no-broker", "silent-broker"])
+def test_a_broker_that_does_not_answer_is_named_within_fifteen_seconds(waiting: Waiting, name: str) -> None:
+    loom, process, began = waiting.started[name]
+    told = loom.end(process, max(1.0, began + 15 - time.monotonic()))
+    address = "127.0.0.1:1" if name == "no-broker" else "192.0.2.1:9092"
+    assert_told(told, Exit.ENVIRONMENT, (address,))
+    assert "Traceback" not in told.err
+
+
+def test_with_debug_the_clients_own_lines_and_a_traceback_are_shown(waiting: Waiting) -> None:
+    loom, process, _ = waiting.started["no-broker-debug"]
+    told = loom.end(process)
+    assert told.code == Exit.ENVIRONMENT
+    assert "Traceback" in told.err

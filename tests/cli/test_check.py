@@ -1,0 +1,39 @@
+"""`loom check`: the plan as text, without a broker."""
+
+from __future__ import annotations
+
+from tests.cli.conftest import Loom
+
+
+def test_a_flow_is_explained(loom: Loom) -> None:
+    told = loom("check", "flows:everything", "-c", loom.config())
+    assert (told.code, told.err) == (0, "")
+    for line in (
+        "flow everything",
+        "numbers as Number",
+        "group readers",
+        "everything.positive",
+        "topic out",
+        "refused",
+    ):
+        assert line in told.out
+
+
+def test_warnings_are_part_of_the_explanation(loom: Loom) -> None:
+    told = loom("check", "flows:numbers", "-c", loom.config(lambda config: config.update(pricing={"currency": "EUR"})))
+    assert told.code == 0
+    for warning in ("errors-unrouted", "config-unread", "'pricing'"):
+        assert warning in told.out
+
+
+def test_a_module_is_looked_for_where_the_command_is_run(loom: Loom) -> None:
+    inner = loom.directory / "shop"
+    inner.mkdir()
+    (loom.directory / "flows.py").rename(inner / "flows.py")
+    assert loom("check", "shop.flows:numbers", "-c", loom.config()).code == 0
+
+
+def test_a_flow_may_be_an_attribute_of_an_object(loom: Loom) -> None:
+    with (loom.directory / "flows.py").open("a") as module:
+        module.write("\n\nclass shop:\n    flow = numbers\n")
+    assert loom("check", "flows:shop.flow", "-c", loom.config()).code == 0

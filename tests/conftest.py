@@ -1,0 +1,20 @@
+"""What tests of every folder may ask for: a broker inside this process, empty and of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from loom.streaming.kafka import EmbeddedBroker
+
+# The engine prints where in its own source it failed, a page for each failed run; nobody reads it here.
+os.environ["RUST_BACKTRACE"] = "0"
+
+
+@pytest.fixture
+def broker() -> Iterator[EmbeddedBroker]:
+    """The client's own test broker; `broker.bootstrap` is its address. Every topic has four partitions."""
+    with EmbeddedBroker() as running:
+        yield running

@@ -1,0 +1,75 @@
+"""The broker for the tests of this folder: one Apache Kafka per session; all tests here are marked `kafka`.
+
+`LOOM_TEST_KAFKA=host:port` uses a broker that is there already; tests that would break it then skip.
+`LOOM_REQUIRE_KAFKA=1` makes a skip in this folder a failure, so that CI cannot pass without having proved anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from tests.support.apache_kafka import ApacheKafka, why_unavailable
+from tests.support.broker import Broker, ExternalKafka, FreshTopics
+
+FOLDER = Path(__file__).parent
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses among the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(FOLDER):
+            item.add_marker(pytest.mark.kafka)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _skip_as_failure((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _skip_as_failure((yield))
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A running broker."""
+    if bootstrap := os.environ.get("LOOM_TEST_KAFKA"):
+        yield ExternalKafka(bootstrap)
+        return
+    if (reason := why_unavailable()) is not None:
+        pytest.skip(reason)
+    with ApacheKafka(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
+
+
+@pytest.fixture
+def breakable_kafka(kafka: Broker) -> Iterator[ApacheKafka]:
+    """The session's broker for tests that kill, pause or restart it; whatever they leave, it runs again afterwards."""
+    if not isinstance(kafka, ApacheKafka):
+        pytest.skip("a broker that LOOM_TEST_KAFKA names is not ours to break")
+    yield kafka
+    if kafka.alive:
+        kafka.resume()
+    else:
+        kafka.start()
+
+
+@pytest.fixture
+def fresh_topics(kafka: Broker) -> FreshTopics:
+    """Topics and names that no other test uses."""
+    return FreshTopics(kafka)
+
+
+def _skip_as_failure(report: Report) -> Report:
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("LOOM_REQUIRE_KAFKA") == "1":
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"LOOM_REQUIRE_KAFKA=1 allows no skip here: {reason}"
+    return report

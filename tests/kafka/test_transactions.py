@@ -1,0 +1,75 @@
+"""Transactions against Apache Kafka: what the in-process broker does not really do (positions, fencing)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from loom.streaming.kafka import FencedError, ProducerSettings, TopicPartition
+from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.settings import ConsumerSettings
+from loom.streaming.kafka.transactions import State, Transactions
+from tests.support.broker import Broker, FreshTopics
+
+
+@pytest.fixture
+def partition(fresh_topics: FreshTopics) -> TopicPartition:
+    return TopicPartition(fresh_topics.create("in"), 0)
+
+
+@pytest.fixture
+def group(fresh_topics: FreshTopics) -> str:
+    return fresh_topics.name("group")
+
+
+@pytest.fixture
+def reader(kafka: Broker, group: str) -> Iterator[PartitionReader]:
+    opened = PartitionReader(ConsumerSettings((kafka.bootstrap,), group))
+    yield opened
+    opened.close()
+
+
+def transactions(broker: Broker, group: str) -> Transactions:
+    config = ProducerSettings((broker.bootstrap,)).to_confluent_config()
+    return Transactions(config, f"{group}-flow-0", metadata="loom-writers=1", waiting=lambda what: None)
+
+
+def test_a_commit_moves_the_group_and_says_how_many_write(
+    kafka: Broker, group: str, reader: PartitionReader, partition: TopicPartition
+) -> None:
+    writer = transactions(kafka, group)
+    writer.fence()
+    writer.begin()
+    for n in range(5):
+        writer.producer.produce(partition.topic, b"%d" % n, partition=0)
+    writer.producer.flush(5)
+    writer.commit({partition: 3}, reader.group_metadata())
+    assert writer.state is State.READY
+    found = reader.resolve([partition], {})
+    assert found.offsets == {partition: 3}
+    assert found.unknown == ()
+    assert found.metadata == {partition: "loom-writers=1"}
+
+
+@pytest.mark.parametrize("at", ["before the transaction", "inside it"])
+def test_a_predecessor_is_told_that_another_took_over_and_moves_nothing(
+    kafka: Broker, group: str, reader: PartitionReader, partition: TopicPartition, at: str
+) -> None:
+    predecessor, successor = transactions(kafka, group), transactions(kafka, group)
+    predecessor.fence()
+    if at == "inside it":
+        predecessor.begin()
+        predecessor.producer.produce(partition.topic, b"x")
+        predecessor.producer.flush(5)
+    successor.fence()
+
+    def go_on() -> None:
+        predecessor.begin()
+        predecessor.producer.produce(partition.topic, b"x")
+        predecessor.commit({partition: 1}, reader.group_metadata())
+
+    with pytest.raises(FencedError, match="another process took over"):
+        go_on()
+    assert predecessor.state is State.ENDED
+    assert reader.resolve([partition], {}).unknown == (partition,)

@@ -1,0 +1,528 @@
+"""Each code of the catalogue, provoked by one small mistake: its place, and a message and a remedy that name the culprit."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+
+from loom.streaming import (
+    Fork,
+    FromTopic,
+    IntoTopic,
+    PartitionGuarantee,
+    PartitionPolicy,
+    Process,
+    StreamFlow,
+    StreamShape,
+    compile_flow,
+    step,
+)
+from loom.streaming.compiler import Code, CompilationError, Issue, Severity
+from tests.streaming.compiler.mistakes import (
+    Bodiless,
+    ById,
+    Kindless,
+    NeedsRate,
+    Stray,
+    WantsPayload,
+    by_cents,
+    by_name_only,
+    by_slow_country,
+    convert,
+    fetch,
+    make_bytes,
+    make_unwritable,
+    no_argument,
+    two_things,
+    unresolved,
+    wants_message,
+)
+from tests.streaming.orders import CONFIG, Order, Price, by_country, config, ended, flow, price, validate
+
+INTO = IntoTopic[Any]("orders.priced")
+KEYED = IntoTopic[Any]("orders.priced", partitioning=PartitionPolicy(ById(), PartitionGuarantee.NONE))
+
+
+class Case(NamedTuple):
+    """One mistake and the one issue that it makes."""
+
+    code: Code
+    flow: StreamFlow[Any, Any]
+    config: dict[str, Any]
+    where: str
+    path: tuple[int, ...]
+    #: what the message and the remedy must name
+    message: str
+    remedy: str
+    expected: str = ""
+    found: str = ""
+
+
+def with_pricing(**section: Any) -> dict[str, Any]:
+    return {**CONFIG, "pricing": section}
+
+
+CASES = [
+    Case(
+        Code.CONFIG_MISSING,
+        flow(validate),
+        {"kafka": {"producer": CONFIG["kafka"]["producer"]}},
+        "source",
+        (),
+        "the consumer of 'orders.raw'",
+        "add a kafka.consumer section with brokers and group_id",
+        'kafka.consumer or kafka.consumers["orders.raw"]',
+    ),
+    Case(
+        Code.CONFIG_MISSING,
+        ended(validate, IntoTopic("orders.es"), errors=None),
+        {"kafka": {"consumer": CONFIG["kafka"]["consumer"]}},
+        "process",
+        (1,),
+        "the producer of 'orders.es'",
+        "kafka.producer",
+    ),
+    Case(
+        Code.CONFIG_MISSING,
+        flow(Price.from_config("pricing")),
+        {**CONFIG, "pricin": {}},
+        "process",
+        (0,),
+        "Price: pricing",
+        "'pricin'",
+    ),
+    Case(
+        Code.CONFIG_INVALID,
+        flow(validate),
+        config(consumer={"group_idd": "x"}),
+        "config",
+        (),
+        "kafka.consumer.group_idd: unknown key",
+        "'group_id'",
+    ),
+    Case(
+        Code.CONFIG_INVALID,
+        flow(validate),
+        config(producers={"orders.priced": {"formats": "json"}}),
+        "config",
+        (),
+        'kafka.producers["orders.priced"].formats: unknown key',
+        "'format'",
+    ),
+    Case(
+        Code.CONFIG_INVALID,
+        flow(validate),
+        config(producer={"extra": {"acks": 1}}),
+        "config",
+        (),
+        "kafka.producer.extra.acks: may not be set here",
+        "a delivery guarantee rests on it",
+    ),
+    Case(
+        Code.CONFIG_INVALID,
+        flow(validate),
+        {"kafka": {**CONFIG["kafka"], "producrs": {}}},
+        "config",
+        (),
+        "kafka.producrs: unknown key",
+        "'producers'",
+    ),
+    Case(
+        Code.CONFIG_UNREAD,
+        flow(validate),
+        with_pricing(currency="EUR"),
+        "config",
+        (),
+        "'pricing'",
+        "from_config('pricing')",
+    ),
+    Case(
+        Code.CONFIG_UNREAD,
+        flow(validate),
+        config(producers={"orders.pricd": {"topic": "x"}}),
+        "config",
+        (),
+        'kafka.producers["orders.pricd"]',
+        "'orders.priced'",
+    ),
+    Case(
+        Code.STEP_ARGUMENTS,
+        flow(NeedsRate),
+        CONFIG,
+        "process",
+        (0,),
+        "NeedsRate cannot be made without arguments",
+        'NeedsRate.from_config("…")',
+        "values for rate",
+    ),
+    Case(
+        Code.STEP_ARGUMENTS,
+        flow(Price.from_config("pricing")),
+        with_pricing(currancy="EUR"),
+        "process",
+        (0,),
+        "Price: pricing.currancy: `Price` has no such argument",
+        "'currency'",
+    ),
+    Case(
+        Code.STEP_ARGUMENTS,
+        flow(NeedsRate.configure(rate=7.5)),
+        CONFIG,
+        "process",
+        (0,),
+        "NeedsRate() failed: ValueError",
+        "NeedsRate.__init__",
+    ),
+    Case(
+        Code.STEP_SIGNATURE,
+        flow(no_argument),
+        CONFIG,
+        "process",
+        (0,),
+        "no_argument: it takes no argument",
+        "first parameter",
+    ),
+    Case(
+        Code.STEP_SIGNATURE,
+        flow(by_name_only),
+        CONFIG,
+        "process",
+        (0,),
+        "by_name_only: it takes no argument by position",
+        "first parameter",
+    ),
+    Case(Code.STEP_SIGNATURE, flow(Bodiless), CONFIG, "process", (0,), "Bodiless defines no execute()", "let Bodiless"),
+    Case(Code.STEP_SIGNATURE, flow(Kindless), CONFIG, "process", (0,), "Kindless defines no execute()", "RecordStep"),
+    Case(
+        Code.STEP_SIGNATURE,
+        flow(wants_message),
+        CONFIG,
+        "process",
+        (0,),
+        "wants_message: its parameter is annotated as a Message",
+        "write a RecordStep",
+    ),
+    Case(
+        Code.STEP_SIGNATURE,
+        flow(WantsPayload),
+        CONFIG,
+        "process",
+        (0,),
+        "wants_payload: execute() is handed Messages, but its parameter is annotated as Order",
+        "message: Message[…]",
+    ),
+    Case(
+        Code.STEP_SIGNATURE,
+        flow(unresolved),
+        CONFIG,
+        "process",
+        (0,),
+        "unresolved: its annotations cannot be resolved: name 'Nowhere' is not defined",
+        "import",
+    ),
+    Case(
+        Code.STEP_SIGNATURE,
+        ended(Fork.by(two_things, {"ES": Process(INTO)})),
+        CONFIG,
+        "process",
+        (0,),
+        "the selector two_things: it asks for 'rates' too",
+        "defaults",
+    ),
+    Case(
+        Code.STEP_SIGNATURE,
+        ended(Fork.by(by_slow_country, {"ES": Process(INTO)})),
+        CONFIG,
+        "process",
+        (0,),
+        "the selector by_slow_country: it is async",
+        "plain function",
+    ),
+    Case(
+        Code.STEP_ASYNC, flow(fetch), CONFIG, "process", (0,), "fetch is an async step", "make fetch a plain function"
+    ),
+    Case(
+        Code.STEP_DEPENDENCY,
+        flow(validate, convert),
+        CONFIG,
+        "process",
+        (1,),
+        "convert asks for 'rates'",
+        "give 'rates' to the constructor",
+    ),
+    Case(Code.NODE_UNKNOWN, flow(by_country), CONFIG, "process", (0,), "by_country is no node", "@step"),
+    Case(Code.NODE_UNKNOWN, flow(Process(validate)), CONFIG, "process", (0,), "Process is no node", "in this process"),
+    Case(Code.NODE_UNKNOWN, flow(validate, "price"), CONFIG, "process", (1,), "'price' is no node", "IntoTopic(…)"),
+    Case(
+        Code.NODE_UNKNOWN,
+        flow(validate, source="orders.raw"),
+        CONFIG,
+        "source",
+        (),
+        "'orders.raw' is no source",
+        "FromTopic(…)",
+        "FromTopic(…)",
+    ),
+    Case(
+        Code.NODE_UNKNOWN,
+        flow(validate, output="orders.priced"),
+        CONFIG,
+        "output",
+        (),
+        "'orders.priced' is no output",
+        "IntoTopic(…)",
+        "IntoTopic(…)",
+    ),
+    Case(
+        Code.NODE_UNKNOWN,
+        ended(Fork.by(ById, {"ES": Process(INTO)})),
+        CONFIG,
+        "process",
+        (0,),
+        "the selector ById",
+        "ById(…)",
+    ),
+    Case(
+        Code.NOT_SUPPORTED,
+        flow(validate, output=KEYED),
+        CONFIG,
+        "output",
+        (),
+        "IntoTopic('orders.priced', partitioning=…)",
+        "in a step",
+    ),
+    Case(
+        Code.SHAPE_MISMATCH,
+        flow(validate, output=IntoTopic("orders.priced", shape=StreamShape.BATCH)),
+        CONFIG,
+        "output",
+        (),
+        "'orders.priced' is declared to take batch",
+        "IntoTopic('orders.priced')",
+        "batch",
+        "record",
+    ),
+    Case(
+        Code.TYPE_MISMATCH,
+        flow(price, validate),
+        CONFIG,
+        "process",
+        (1,),
+        "validate does not take what arrives",
+        "the annotation of validate",
+        "Order",
+        "PricedOrder",
+    ),
+    Case(
+        Code.TYPE_MISMATCH,
+        flow(price, output=IntoTopic("orders.priced", payload=Order)),
+        CONFIG,
+        "output",
+        (),
+        "the topic 'orders.priced'",
+        "IntoTopic('orders.priced')",
+        "Order",
+        "PricedOrder",
+    ),
+    Case(
+        Code.TYPE_MISMATCH,
+        ended(Fork.by(by_cents, {0: Process(INTO)})),
+        CONFIG,
+        "process",
+        (0,),
+        "the selector by_cents",
+        "annotation",
+        "PricedOrder",
+        "Order",
+    ),
+    Case(
+        Code.PAYLOAD_INVALID,
+        flow(step(lambda payload: payload), source=FromTopic("orders.raw", payload=Stray)),
+        CONFIG,
+        "source",
+        (),
+        "a source's payload is a struct",
+        "let Stray inherit from LoomFrozenStruct",
+        "LoomFrozenStruct",
+        "Stray",
+    ),
+    Case(
+        Code.PAYLOAD_INVALID,
+        flow(make_unwritable),
+        CONFIG,
+        "output",
+        (),
+        "no format of ours holds a Stray",
+        "Unwritable",
+        "LoomFrozenStruct",
+        "Unwritable",
+    ),
+    Case(
+        Code.PAYLOAD_INVALID,
+        flow(make_bytes),
+        CONFIG,
+        "output",
+        (),
+        "the format json",
+        "format: bytes",
+        "a LoomStruct",
+        "bytes",
+    ),
+    Case(
+        Code.BEHIND_TERMINAL,
+        ended(IntoTopic("orders.es"), price),
+        CONFIG,
+        "process",
+        (1,),
+        "price stands behind",
+        "in front of the terminal",
+    ),
+    Case(Code.NO_END, ended(price), CONFIG, "output", (), "the process has no end", "output=IntoTopic(…)"),
+    Case(
+        Code.NO_END,
+        ended(Fork.by(by_country, {"ES": Process(price), "PT": Process(INTO)})),
+        CONFIG,
+        "process",
+        (0, 0),
+        "the branch 'es' of a Fork",
+        "end the branch 'es'",
+    ),
+    Case(
+        Code.TWO_ENDS, flow(price, IntoTopic("orders.es")), CONFIG, "output", (), "the flow's output", "remove output"
+    ),
+    Case(Code.NAME_TWICE, flow(validate, validate), CONFIG, "process", (1,), "'orders.validate'", "@step(name=…)"),
+    Case(
+        Code.NAME_TWICE,
+        ended(Fork.by(by_country, {"ES": Process(INTO), "es": Process(IntoTopic("orders.es"))})),
+        CONFIG,
+        "process",
+        (0, 1),
+        "'ES' and 'es' have the same label 'es'",
+        "rename 'es'",
+    ),
+    Case(
+        Code.TOPIC_LOOP,
+        flow(price, output=IntoTopic("orders.raw")),
+        CONFIG,
+        "output",
+        (),
+        "'orders.raw'",
+        "another topic",
+    ),
+    Case(
+        Code.TOPIC_SHARED,
+        flow(price),
+        config(producer={"topic": "everything"}),
+        "config",
+        (),
+        "orders.errors, orders.priced",
+        "kafka.producers",
+        "",
+        "everything",
+    ),
+    Case(
+        Code.DELIVERY_CONFLICT,
+        flow(price),
+        config(consumer={"enable_auto_commit": True}),
+        "config",
+        (),
+        "'orders.raw' is set to delivery: at_least_once",
+        "remove enable_auto_commit",
+    ),
+    Case(
+        Code.DELIVERY_UNKEPT,
+        flow(price),
+        config(consumer={"delivery": "exactly_once"}, producers={"orders.priced": {"brokers": ["elsewhere:9092"]}}),
+        "output",
+        (),
+        "exactly_once cannot be kept: 'orders.priced' is written to another cluster",
+        "orders.priced",
+    ),
+    Case(
+        Code.DELIVERY_UNKEPT,
+        flow(price),
+        config(consumer={"delivery": "exactly_once"}, producers={"orders.errors": {"client_id": "other"}}),
+        "errors",
+        (),
+        "the producers of 'orders.priced' and 'orders.errors' differ",
+        "orders.errors",
+        "topic, format and headers only",
+    ),
+    Case(
+        Code.ERRORS_UNROUTED,
+        flow(price, errors={"wire": IntoTopic("orders.errors")}),
+        CONFIG,
+        "errors",
+        (),
+        "routing, task, business",
+        "errors=IntoTopic(…)",
+    ),
+]
+WARNINGS = {Code.CONFIG_UNREAD, Code.ERRORS_UNROUTED}
+
+
+def issues(declared: StreamFlow[Any, Any], settings: dict[str, Any]) -> tuple[Issue, ...]:
+    try:
+        return compile_flow(declared, config=settings).warnings
+    except CompilationError as error:
+        return error.errors
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{case.code.value}-{case.message[:40]}" for case in CASES])
+def test_a_mistake_is_one_issue_that_names_it(case: Case) -> None:
+    (issue,) = issues(case.flow, case.config)
+    assert issue.code is case.code
+    assert issue.severity is (Severity.WARNING if case.code in WARNINGS else Severity.ERROR)
+    assert (issue.where, issue.path) == (case.where, case.path)
+    assert case.message in issue.message
+    assert case.remedy in (issue.remedy or "")
+    assert case.expected in (issue.expected or "")
+    assert case.found in (issue.found or "")
+
+
+def test_every_code_of_the_catalogue_is_provoked_here() -> None:
+    assert {case.code for case in CASES} == set(Code)
+
+
+def test_codes_are_readable_and_stable() -> None:
+    assert {code.value for code in Code} == {
+        "config-missing",
+        "config-invalid",
+        "config-unread",
+        "step-arguments",
+        "step-signature",
+        "step-async",
+        "step-dependency",
+        "node-unknown",
+        "not-supported",
+        "shape-mismatch",
+        "type-mismatch",
+        "payload-invalid",
+        "behind-terminal",
+        "no-end",
+        "two-ends",
+        "name-twice",
+        "topic-loop",
+        "topic-shared",
+        "delivery-conflict",
+        "delivery-unkept",
+        "errors-unrouted",
+    }
+
+
+def test_an_issue_prints_its_place_and_how_to_mend_it() -> None:
+    issue = Issue(Code.TYPE_MISMATCH, Severity.ERROR, "process", (1, 0), "no", "Order", "Line", "change it")
+    assert str(issue) == (
+        "error type-mismatch at process[1, 0]: no\n    expected: Order\n    found:    Line\n    mend:     change it"
+    )
+    assert str(Issue(Code.NO_END, Severity.WARNING, "output", (), "no end")) == "warning no-end at output: no end"
+
+
+def test_the_error_prints_the_flow_the_number_and_every_issue() -> None:
+    one = Issue(Code.NO_END, Severity.ERROR, "output", (), "no end")
+    other = Issue(Code.TWO_ENDS, Severity.ERROR, "output", (), "two ends")
+    assert str(CompilationError("orders", [one])).startswith("flow 'orders' does not compile: 1 problem\n")
+    error = CompilationError("orders", iter([one, other]))
+    assert error.errors == (one, other)
+    assert str(error) == f"flow 'orders' does not compile: 2 problems\n{one}\n{other}"

@@ -1,0 +1,158 @@
+"""A run is asked to stop: whoever asks, and from wherever, it ends in order and confirms what it has written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from bytewax.run import cli_main
+
+from loom.core.model import LoomFrozenStruct
+from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, compile_flow, step
+from loom.streaming.bytewax import BytewaxRuntimeConfig, build_dataflow_with_shutdown
+from loom.streaming.kafka import EmbeddedBroker
+from tests.support.running import all_done, config_for, content, positions, produce, run_all
+
+
+class Number(LoomFrozenStruct):
+    n: int
+
+
+@step
+def same(number: Number) -> Number:
+    return number
+
+
+def flow(*nodes: Any) -> StreamFlow[Any, Any]:
+    return StreamFlow("stopping", FromTopic("numbers", Number), Process(*(nodes or (same,))), IntoTopic("out"))
+
+
+@pytest.fixture
+def config(broker: EmbeddedBroker) -> dict[str, Any]:
+    """Of a flow over 40 records in two partitions, a few at a time."""
+    for topic in ("numbers", "out"):
+        broker.create_topic(topic)
+    from loom.streaming.kafka import KafkaRecord
+
+    produce(
+        broker.bootstrap,
+        "numbers",
+        *(KafkaRecord("numbers", b"%d" % n, b'{"n":%d}' % n, partition=n % 2) for n in range(40)),
+    )
+    return config_for(broker.bootstrap, consumer={"delivery": "at_least_once", "batch_size": 5})
+
+
+def assert_in_order(broker: EmbeddedBroker) -> int:
+    """Exactly what was written is confirmed; tells how much that is."""
+    written = content(broker.bootstrap, "out")["out"]
+    found = sorted(int((record.value or b"")[5:-1]) for record in written)
+    assert len(found) == len(set(found))
+    confirmed = positions(broker.bootstrap, "numbers")
+    expected = [n for partition in (0, 1) for n in range(partition, confirmed[partition] * 2 + partition, 2)]
+    assert found == sorted(expected)
+    return len(found)
+
+
+def asking(ask: Any, after: int = 12) -> Any:
+    """A step that asks for the stop when it has seen some records."""
+    seen = []
+
+    @step
+    def counted(number: Number) -> Number:
+        seen.append(number.n)
+        if len(seen) == after:
+            ask()
+        return number
+
+    return counted
+
+
+def test_a_step_may_stop_the_runner_it_runs_in(broker: EmbeddedBroker, config: dict[str, Any]) -> None:
+    runner = StreamingRunner.from_dict(flow(asking(lambda: runner.shutdown())), config)
+    runner.run()
+    assert 12 <= assert_in_order(broker) < 40
+    run_all(flow(), config, 40 - sum(positions(broker.bootstrap, "numbers").values()))
+    assert assert_in_order(broker) == 40
+
+
+def test_a_step_may_stop_a_dataflow_of_its_own(broker: EmbeddedBroker, config: dict[str, Any]) -> None:
+    built = build_dataflow_with_shutdown(compile_flow(flow(asking(lambda: built.shutdown())), config=config))
+    cli_main(built.dataflow, epoch_interval=timedelta(milliseconds=20))
+    built.shutdown()
+    assert 12 <= assert_in_order(broker) < 40
+
+
+@pytest.fixture
+def user_signal() -> Iterator[int]:
+    before = signal.getsignal(signal.SIGUSR1)
+    yield signal.SIGUSR1
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_signal_handler_of_the_callers_may_stop_a_run(
+    broker: EmbeddedBroker, config: dict[str, Any], user_signal: int
+) -> None:
+    built = build_dataflow_with_shutdown(compile_flow(flow(), config=config))
+    signal.signal(user_signal, lambda *_: built.shutdown())
+    over = threading.Event()
+
+    def send() -> None:
+        while not over.wait(0.002) and not all_done(40)(built.delivery.metrics.read()):
+            pass
+        os.kill(os.getpid(), user_signal)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        cli_main(built.dataflow, epoch_interval=timedelta(milliseconds=20))
+    finally:
+        over.set()
+        sender.join()
+        built.shutdown()
+    assert assert_in_order(broker) == 40
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_stops_the_run_and_the_handlers_are_given_back(
+    broker: EmbeddedBroker, config: dict[str, Any], number: int
+) -> None:
+    before = signal.getsignal(number)
+    StreamingRunner.from_dict(flow(asking(lambda: os.kill(os.getpid(), number))), config).run()
+    assert 12 <= assert_in_order(broker) < 40
+    assert signal.getsignal(number) is before
+
+
+def test_a_stop_before_the_run_is_no_stop_of_it(broker: EmbeddedBroker, config: dict[str, Any]) -> None:
+    runner = StreamingRunner.from_dict(flow(), config)
+    runner.prepare_run()
+    runner.shutdown()
+    from tests.support.running import run_until
+
+    run_until(runner, all_done(40))
+    assert assert_in_order(broker) == 40
+
+
+def test_a_stop_that_takes_longer_than_it_may_ends_with_an_error_that_says_so(
+    broker: EmbeddedBroker, config: dict[str, Any]
+) -> None:
+    """The epoch is longer than the stop may take, so the last positions cannot be confirmed in time."""
+    from loom.streaming.bytewax import ForcedShutdownError
+
+    runner = StreamingRunner.from_dict(flow(asking(lambda: runner.shutdown(), after=1)), config)
+    with pytest.raises(ForcedShutdownError, match="the end of the epoch"):
+        runner.run(runtime=BytewaxRuntimeConfig(epoch_interval_ms=60_000, force_shutdown_timeout_ms=200))
+    # What was not confirmed is read again.
+    assert sum(positions(broker.bootstrap, "numbers").values()) == 0
+
+
+def test_a_dataflow_may_be_run_again(broker: EmbeddedBroker, config: dict[str, Any]) -> None:
+    """Of a stopped dataflow a second run ends at once, in order, and says nothing wrong."""
+    built = build_dataflow_with_shutdown(compile_flow(flow(asking(lambda: built.shutdown())), config=config))
+    for _ in range(2):
+        cli_main(built.dataflow, epoch_interval=timedelta(milliseconds=20))
+    assert 12 <= assert_in_order(broker) < 40

@@ -1,0 +1,75 @@
+"""The transactional producer as a state machine, on the in-process broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from loom.streaming.kafka import (
+    EmbeddedBroker,
+    ProducerSettings,
+    TopicPartition,
+    TransactionFailedError,
+)
+from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.settings import ConsumerSettings
+from loom.streaming.kafka.transactions import State, Transactions
+
+POSITION = TopicPartition("in", 0)
+
+
+@pytest.fixture
+def broker() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker() as running:
+        running.create_topic("in")
+        running.create_topic("out")
+        yield running
+
+
+def transactions(broker: EmbeddedBroker, name: str = "g-flow-0") -> Transactions:
+    config = ProducerSettings((broker.bootstrap,)).to_confluent_config()
+    return Transactions(config, name, metadata="loom-writers=1", waiting=lambda what: None)
+
+
+@pytest.fixture
+def reader(broker: EmbeddedBroker) -> Iterator[PartitionReader]:
+    opened = PartitionReader(ConsumerSettings((broker.bootstrap,), "g", auto_offset_reset="earliest"))
+    yield opened
+    opened.close()
+
+
+def test_an_aborted_transaction_moves_nothing(broker: EmbeddedBroker, reader: PartitionReader) -> None:
+    writer = transactions(broker)
+    writer.fence()
+    writer.begin()
+    writer.producer.produce("out", b"x")
+    writer.abort()
+    assert writer.state is State.ENDED
+    assert reader.resolve([POSITION], {}).unknown == (POSITION,)
+
+
+def test_opening_twice_is_opening_once(broker: EmbeddedBroker) -> None:
+    writer = transactions(broker)
+    writer.fence()
+    writer.begin()
+    writer.begin()
+    assert writer.state is State.OPEN
+
+
+@pytest.mark.parametrize("move", ["begin", "commit"])
+def test_what_is_not_fenced_neither_opens_nor_commits(
+    broker: EmbeddedBroker, reader: PartitionReader, move: str
+) -> None:
+    writer = transactions(broker)
+    with pytest.raises(TransactionFailedError, match="is new where it should be"):
+        writer.begin() if move == "begin" else writer.commit({}, reader.group_metadata())
+
+
+def test_nothing_goes_on_behind_an_end(broker: EmbeddedBroker) -> None:
+    writer = transactions(broker)
+    writer.fence()
+    writer.abort()
+    writer.abort()  # again is no harm
+    with pytest.raises(TransactionFailedError, match="is ended where it should be ready"):
+        writer.begin()

@@ -1,0 +1,1 @@
+"""What the tests and benchmarks share: a real broker, readers and writers of numbered records, flows as processes."""

@@ -1,0 +1,118 @@
+"""One run of the numbers flow: its topics, its config, its process, and the verdict on what came out."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.kafka.crash.verify import Verdict, seen, verify
+from tests.support.broker import Broker, FreshTopics
+from tests.support.flow_process import FlowProcess
+from tests.support.kafka_io import ReadRecord, end_offsets, group_positions, produce_numbered, read_all
+
+PARTITIONS = 4
+FLOWS = Path(__file__).resolve().parents[1] / "kafka"
+
+
+class NumbersRun:
+    """Topics of its own on a broker, and the flow as a process."""
+
+    def __init__(
+        self, broker: Broker, directory: Path, *, runtime: dict[str, Any] | None = None, **consumer: Any
+    ) -> None:
+        fresh = FreshTopics(broker)
+        self.bootstrap = broker.bootstrap
+        self.source = fresh.create("numbers-in", PARTITIONS)
+        self.outputs = {name: fresh.create(f"numbers-{name}", PARTITIONS) for name in ("even", "odd", "errors")}
+        self.group = fresh.name("numbers")
+        config = {
+            "kafka": {
+                "consumer": {
+                    "brokers": [self.bootstrap],
+                    "group_id": self.group,
+                    "topics": [self.source],
+                    "delivery": "at_least_once",
+                    **consumer,
+                },
+                "producer": {"brokers": [self.bootstrap]},
+                "producers": {f"numbers.{name}": {"topic": topic} for name, topic in self.outputs.items()},
+            },
+            "streaming": {"runtime": runtime or {}},
+        }
+        path = directory / "numbers.yaml"
+        path.write_text(yaml.safe_dump(config))
+        self.flow = FlowProcess("numbers_flow:flow", config=path, directory=directory, pythonpath=[FLOWS])
+
+    @contextmanager
+    def producing(self, count: int, rate: float) -> Iterator[threading.Thread]:
+        """Numbers arrive at `rate` per second while the block runs; its end waits for the last one."""
+        failures: list[BaseException] = []
+
+        def produce() -> None:
+            try:
+                self.produce(count, rate)
+            except BaseException as failure:
+                failures.append(failure)
+
+        thread = threading.Thread(target=produce, daemon=True)
+        thread.start()
+        yield thread
+        thread.join()
+        assert not failures, failures
+
+    def produce(self, count: int, rate: float | None = None, *, start: int = 0) -> None:
+        """Write the numbers `start` … to the source."""
+        produce_numbered(
+            self.bootstrap,
+            self.source,
+            count,
+            start=start,
+            rate=rate,
+            partitions=PARTITIONS,
+            value=lambda n: b'{"n":%d}' % n,
+        )
+
+    def ends(self) -> dict[int, int]:
+        """The end of the source, by partition."""
+        return end_offsets(self.bootstrap, self.source)
+
+    def await_all_confirmed(self, timeout: float = 60.0) -> None:
+        """Wait until the group stands at the end of the source."""
+        self.flow.await_positions(self.bootstrap, self.group, self.source, self.ends(), timeout)
+
+    def lag(self) -> int:
+        """How many records of the source the group has not confirmed."""
+        positions = group_positions(self.bootstrap, self.group, self.source)
+        return sum(end - positions.get(part, 0) for part, end in end_offsets(self.bootstrap, self.source).items())
+
+    def verdict(self, count: int) -> Verdict:
+        """What became of the first `count` numbers, as a reader sees it that asks for committed records only."""
+        found = [
+            one
+            for topic in self.outputs.values()
+            for one in seen(read_all(self.bootstrap, topic, isolation="read_committed"), _number_of)
+        ]
+        return verify(range(count), found, lambda n: n % PARTITIONS)
+
+    def stop(self, within: float) -> float:
+        """SIGTERM, exit code 0; returns the seconds it took. A flow that is not up yet is waited for first."""
+        self.flow.await_line("flow starts")
+        asked = time.monotonic()
+        self.flow.sigterm()
+        code = self.flow.wait(within)
+        assert code == 0, f"exit {code}:\n{self.flow.tail()}"
+        return time.monotonic() - asked
+
+
+def _number_of(record: ReadRecord) -> int:
+    assert record.value is not None
+    number = json.loads(record.value)["n"]
+    assert isinstance(number, int)
+    return number

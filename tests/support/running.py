@@ -1,0 +1,294 @@
+"""Flows under test: run in memory with overrides, or on a broker until all they were given has arrived somewhere.
+
+`in_memory` runs a flow on the engine with a source and sinks in the place of every topic; `into_topics` tells what would be
+written to each topic; `run_until` and `run_all` run a `StreamingRunner` in this thread and stop it from another one.
+Nothing here sleeps for a fixed time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from bytewax.inputs import Source
+from bytewax.run import cli_main
+from bytewax.testing import TestingSink, TestingSource
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+
+from loom.streaming import ErrorEnvelope, ErrorKind, Message, StreamFlow, StreamingRunner, compile_flow
+from loom.streaming.bytewax import build_dataflow_with_shutdown
+from loom.streaming.bytewax.adapter import Transport, lower
+from loom.streaming.bytewax.outlets import outlets_of
+from loom.streaming.bytewax.override_source import override_view, wrap_source
+from loom.streaming.kafka import Headers, KafkaRecord
+from loom.streaming.metrics import FlowCounts
+from tests.support.kafka_io import ReadRecord, group_positions
+
+#: A producer at its quickest: it does not wait for company, connects before it is first used, and looks often for what it
+#: does not know yet. One that is used in the very moment it is made otherwise stands still for half a second or a whole one.
+QUICK = {"linger.ms": 0, "enable.sparse.connections": False, "topic.metadata.refresh.interval.ms": 10}
+#: nobody listens there: whoever tries to connect is told so at once
+NOBODY = "127.0.0.1:1"
+
+
+def config_for(
+    bootstrap: str = NOBODY,
+    *,
+    consumer: Mapping[str, Any] | None = None,
+    producer: Mapping[str, Any] | None = None,
+    runtime: Mapping[str, Any] | None = None,
+    **sections: Any,
+) -> dict[str, Any]:
+    """A config of one consumer and one producer, with short epochs; `sections` are further top-level ones."""
+    return {
+        "kafka": {
+            "consumer": {"brokers": [bootstrap], "group_id": "readers", **(consumer or {})},
+            "producer": {"brokers": [bootstrap], "extra": QUICK, **(producer or {})},
+        },
+        "streaming": {"runtime": {"epoch_interval_ms": 20, **(runtime or {})}},
+        **sections,
+    }
+
+
+def records(*values: bytes | None, topic: str = "numbers", key: bytes | None = None) -> list[KafkaRecord]:
+    """Records as a broker would hand them over, one behind the other in partition 0."""
+    return [KafkaRecord(topic, key, value, {}, 0, offset, 1_000 + offset) for offset, value in enumerate(values)]
+
+
+def numbers(*values: int) -> list[KafkaRecord]:
+    """Records that hold `{"n": value}`."""
+    return records(*(b'{"n":%d}' % value for value in values))
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came out of a run in memory."""
+
+    output: list[Message[Any]]
+    errors: dict[ErrorKind, list[ErrorEnvelope[Any]]]
+    terminals: dict[tuple[int, ...], list[Message[Any]]]
+    counts: FlowCounts
+
+    def payloads(self, path: tuple[int, ...] = ()) -> list[Any]:
+        """The payloads of the flow's output, or of the terminal at a path."""
+        return [message.payload for message in (self.terminals[path] if path else self.output)]
+
+    def reasons(self, kind: ErrorKind) -> list[str]:
+        """The reasons of the errors of one kind."""
+        return [envelope.reason for envelope in self.errors[kind]]
+
+
+def in_memory(
+    flow: StreamFlow[Any, Any],
+    source: Iterable[Any] | Source[Any],
+    *,
+    config: Mapping[str, Any] | None = None,
+    catch: Iterable[ErrorKind] = tuple(ErrorKind),
+    **build: Any,
+) -> Ran:
+    """Run a flow with testing sinks for its output, its terminals and the error kinds of `catch`.
+
+    `source` is a list of records and messages, or a Bytewax source. `build` goes to `build_dataflow_with_shutdown`.
+    """
+    plan = compile_flow(flow, config=config or config_for())
+    if not isinstance(source, Source):
+        source = TestingSource(source)
+    output: list[Any] = []
+    errors: dict[ErrorKind, list[Any]] = {kind: [] for kind in catch}
+    terminals: dict[tuple[int, ...], list[Any]] = {path: [] for path in plan.terminal_sinks}
+    sinks: dict[str, Any] = {
+        "sink": TestingSink(output) if plan.output is not None else None,
+        "error_sinks": {kind: TestingSink(caught) for kind, caught in errors.items()},
+        "terminal_sinks": {path: TestingSink(taken) for path, taken in terminals.items()},
+    }
+    built = build_dataflow_with_shutdown(plan, source=source, **{**sinks, **build})
+    try:
+        cli_main(built.dataflow, epoch_interval=timedelta(milliseconds=20))
+    finally:
+        built.shutdown()
+    return Ran(output, errors, terminals, built.delivery.metrics.read())
+
+
+def all_done(inputs: int) -> Callable[[FlowCounts], bool]:
+    """Whether so many inputs have ended somewhere and what they became is durable."""
+    return lambda counts: counts.accounted >= inputs and counts.durable >= sum(counts.outputs.values())
+
+
+def run_until(
+    runner: StreamingRunner, done: Callable[[FlowCounts], bool], *, timeout: float = 30.0, **run: Any
+) -> FlowCounts:
+    """Run in this thread; another one stops the run once its counters say that it is done. Returns the counters.
+
+    The runner must be a new one: that of an earlier run still shows its counters.
+    """
+    over = threading.Event()
+    late: list[FlowCounts] = []
+
+    def watch() -> None:
+        deadline = time.monotonic() + timeout
+        while not over.wait(0.002):
+            metrics = runner.metrics
+            if metrics is not None and done(metrics.read()):
+                break
+            if time.monotonic() > deadline:
+                late.append(metrics.read() if metrics is not None else FlowCounts(0, 0, 0, {}, {}, {}, {}, {}, 0))
+                break
+        runner.shutdown()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        runner.run(**run)
+    finally:
+        over.set()
+        watcher.join(10)
+    if late:
+        raise TimeoutError(f"the run was not done after {timeout} s: {late[0]}")
+    assert runner.metrics is not None
+    return runner.metrics.read()
+
+
+def run_all(flow: StreamFlow[Any, Any], config: Mapping[str, Any], inputs: int, **run: Any) -> FlowCounts:
+    """Run a flow until so many inputs have ended somewhere durably."""
+    return run_until(StreamingRunner.from_dict(flow, config), all_done(inputs), **run)
+
+
+def causes(error: BaseException | None) -> list[BaseException]:
+    """An exception and what caused it, down to the first cause."""
+    chain = []
+    while error is not None:
+        chain.append(error)
+        error = error.__cause__
+    return chain
+
+
+@dataclass(frozen=True)
+class Written:
+    """A record as it was handed to a producer."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    timestamp_ms: int
+
+
+class _Notebook:
+    """In the place of the producers: keeps what they would write."""
+
+    def __init__(self, names: tuple[str, ...], topics: dict[str, list[Written]]) -> None:
+        self._names = names
+        self._topics = topics
+
+    def write(self, results: Iterable[Any]) -> None:
+        for slot, value, key, timestamp_ms, headers, _ in results:
+            self._topics.setdefault(self._names[slot], []).append(
+                Written(key, value, tuple(getattr(headers, "pairs", headers) or ()), timestamp_ms)
+            )
+
+    def serve(self) -> None:
+        pass
+
+    def flush(self, positions: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def into_topics(
+    flow: StreamFlow[Any, Any], source: Iterable[Any], *, config: Mapping[str, Any] | None = None
+) -> tuple[dict[str, list[Written]], FlowCounts]:
+    """Run a flow on a list of records and messages; what would stand in each of its topics, error routes included.
+
+    No broker is needed, and no partitions are chosen. A failed run raises what its fault was.
+    """
+    plan = compile_flow(flow, config=config or config_for())
+    names = outlets_of(plan, sink=None, terminal_sinks=None, error_sinks=None).slots.names
+    topics: dict[str, list[Written]] = {}
+    transport = Transport(
+        override_view(plan.source),
+        lambda delivery, make_stage: wrap_source(TestingSource(source), plan.source, delivery, make_stage, None),
+        lambda: _Notebook(names, topics),
+    )
+    built = lower(plan, transport=transport)
+    try:
+        cli_main(built.dataflow, epoch_interval=timedelta(milliseconds=20))
+    except BaseException as surfaced:
+        raise built.delivery.fault or surfaced from None
+    finally:
+        built.shutdown()
+    return topics, built.delivery.metrics.read()
+
+
+def content(bootstrap: str, *topics: str) -> dict[str, list[ReadRecord]]:
+    """All that stands in some topics of a broker, by topic; in order within a partition."""
+    reader = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "tests",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 10,
+            "log_level": 0,
+        }
+    )
+    try:
+        found: dict[str, list[ReadRecord]] = {topic: [] for topic in topics}
+        unread = {
+            (topic, partition)
+            for topic in topics
+            for partition in reader.list_topics(topic, 5).topics[topic].partitions
+        }
+        reader.assign([TopicPartition(topic, partition, 0) for topic, partition in unread])
+        deadline = time.monotonic() + 20
+        while unread:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not read to the end: {unread}")
+            message = reader.poll(0.1)
+            if message is None:
+                continue
+            error = message.error()
+            if error is None:
+                found[message.topic()].append(
+                    ReadRecord(
+                        message.topic(),
+                        message.partition(),
+                        message.offset(),
+                        message.key(),
+                        message.value(),
+                        tuple(message.headers() or ()),
+                        message.timestamp()[1],
+                    )
+                )
+            elif error.code() == KafkaError._PARTITION_EOF:
+                unread.discard((message.topic(), message.partition()))
+        return found
+    finally:
+        reader.close()
+
+
+def produce(bootstrap: str, topic: str, *records: KafkaRecord | bytes | None) -> None:
+    """Write records as they are, each to its partition or else to partition 0; returns when they stand there."""
+    writer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "log_level": 0})
+    for record in records:
+        if not isinstance(record, KafkaRecord):
+            record = KafkaRecord(topic, None, record)
+        writer.produce(
+            topic,
+            record.value,
+            record.key,
+            partition=record.partition or 0,
+            timestamp=record.timestamp_ms or 0,
+            headers=list(Headers.of(record.headers).pairs) or None,
+        )
+    assert writer.flush(10) == 0
+
+
+def positions(bootstrap: str, topic: str, group: str = "readers") -> dict[int, int]:
+    """Where a group stands, without the partitions in which it has confirmed nothing."""
+    return group_positions(bootstrap, group, topic)
