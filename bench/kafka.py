@@ -1,0 +1,101 @@
+"""From Kafka to Kafka, at least once: the same work between two topics of a real broker on this machine."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+from confluent_kafka import KafkaError, Message, Producer
+
+from bench.contenders import KAFKA, resolve
+from bench.measure import Sample, in_fresh_process, in_turn, measured
+from bench.orders import make_orders
+from bench.report import Result
+from loom.streaming.kafka.settings import ConsumerSettings, ProducerSettings
+from tests.support.apache_kafka import ApacheKafka, why_unavailable
+from tests.support.kafka_io import count_records, delete_topic
+
+PARTITIONS = 4
+INPUT = "orders.raw"
+
+
+class KafkaJob(msgspec.Struct, frozen=True):
+    """One run: read `records` orders from `source`, write as many to `target`, confirm for `group`, stop."""
+
+    contender: str
+    bootstrap: str
+    source: str
+    target: str
+    group: str
+    records: int
+
+
+Job = KafkaJob
+
+
+def compare(records: int, rounds: int) -> Result:
+    """Start a broker, fill a topic, and run all contenders, in turn."""
+    if (reason := why_unavailable()) is not None:
+        raise SystemExit(f"no Kafka benchmarks here: {reason}")
+    with ExitStack() as life:
+        folder = life.enter_context(tempfile.TemporaryDirectory(prefix="loom-bench-"))
+        broker = life.enter_context(ApacheKafka(Path(folder) / "kafka"))
+        broker.create_topic(INPUT, PARTITIONS)
+        fill(broker.bootstrap, records)
+        samples = in_turn(KAFKA, rounds, lambda name: run_and_verify(broker, name, records))
+    missing = tuple(name for name in KAFKA if name not in samples)
+    return Result("kafka", records, ("loop", "bytewax_bundled"), samples, missing)
+
+
+def run_and_verify(broker: ApacheKafka, contender: str, records: int) -> Sample:
+    """One run into a topic and with a group of its own; every record must be there afterwards, and no other."""
+    run = uuid.uuid4().hex[:8]
+    target = broker.create_topic(f"{contender}.{run}", PARTITIONS)
+    job = KafkaJob(contender, broker.bootstrap, INPUT, target, f"bench-{contender}-{run}", records)
+    sample = in_fresh_process("kafka", job)
+    if (written := count_records(broker.bootstrap, target, isolation="read_committed")) != records:
+        raise RuntimeError(f"{contender} left {written} records of {records} in its output")
+    delete_topic(broker.bootstrap, target)
+    return sample
+
+
+def run_job(job: KafkaJob) -> Sample:
+    """Called in the contender's own process. Connecting is part of the work, importing is not."""
+    run = resolve(KAFKA[job.contender])
+    assert run is not None
+    return measured(lambda: run(job), job.records)
+
+
+def fill(bootstrap: str, records: int) -> None:
+    """Write the orders, placed by key and compressed as the contenders' own output is."""
+    failures: list[KafkaError] = []
+
+    def failed(error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            failures.append(error)
+
+    producer = Producer(producer_config(bootstrap))
+    for order in make_orders(records):
+        while True:
+            try:
+                producer.produce(INPUT, order.value, order.key, on_delivery=failed)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    if producer.flush(60) or failures:
+        raise RuntimeError(f"the input could not be written: {failures[:3]}")
+    if (found := count_records(bootstrap, INPUT)) != records:
+        raise RuntimeError(f"the input holds {found} records of {records}")
+
+
+def producer_config(bootstrap: str) -> dict[str, str | int | float | bool]:
+    """The settings of every contender's producer: the project's own, so that nobody compares another durability."""
+    return dict(ProducerSettings(brokers=(bootstrap,)).to_confluent_config())
+
+
+def consumer_config(bootstrap: str, group: str) -> dict[str, str | int | float | bool]:
+    """The settings of every contender's consumer, the project's own too; positions are committed by hand."""
+    return dict(ConsumerSettings(brokers=(bootstrap,), group_id=group, enable_auto_commit=False).to_confluent_config())
