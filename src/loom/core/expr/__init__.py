@@ -1,0 +1,36 @@
+"""Expressions over records, written with operators and compiled once to plain functions. They know nothing of streams.
+
+Used by `loom.streaming.nodes.expressions`, which has the roots that an author writes; names load on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loom.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from loom.core.expr.checking import ExpressionProblem, ProblemKind, check_expression
+    from loom.core.expr.compiling import CompiledExpression, compile_expression
+    from loom.core.expr.expression import Expression, PathExpression, root, same_expression, structure
+
+__all__ = [
+    "CompiledExpression",
+    "Expression",
+    "ExpressionProblem",
+    "PathExpression",
+    "ProblemKind",
+    "check_expression",
+    "compile_expression",
+    "root",
+    "same_expression",
+    "structure",
+]
+
+_WHERE = {
+    "loom.core.expr.checking": ("ExpressionProblem", "ProblemKind", "check_expression"),
+    "loom.core.expr.compiling": ("CompiledExpression", "compile_expression"),
+    "loom.core.expr.expression": ("Expression", "PathExpression", "root", "same_expression", "structure"),
+}
+
+__getattr__, __dir__ = lazy_exports(__name__, _WHERE)
