@@ -19,7 +19,8 @@ if TYPE_CHECKING:
         PartitionPolicy,
         PartitionStrategy,
     )
-    from loom.streaming.nodes.route import Fork, Selector
+    from loom.streaming.nodes.expressions import msg, payload
+    from loom.streaming.nodes.route import Fork, Predicate, Selector
     from loom.streaming.nodes.shape import StreamShape
     from loom.streaming.nodes.sink import IntoSink, SinkPartition
     from loom.streaming.nodes.step import BatchStep, ExpandStep, RecordStep, Step, step
@@ -43,6 +44,7 @@ __all__ = [
     "PartitionGuarantee",
     "PartitionPolicy",
     "PartitionStrategy",
+    "Predicate",
     "Process",
     "RecordStep",
     "Selector",
@@ -54,6 +56,8 @@ __all__ = [
     "Tombstone",
     "compile_flow",
     "loom_message_type",
+    "msg",
+    "payload",
     "step",
 ]
 
@@ -76,7 +80,8 @@ _WHERE = {
         "PartitionPolicy",
         "PartitionStrategy",
     ),
-    "loom.streaming.nodes.route": ("Fork", "Selector"),
+    "loom.streaming.nodes.expressions": ("msg", "payload"),
+    "loom.streaming.nodes.route": ("Fork", "Predicate", "Selector"),
     "loom.streaming.nodes.shape": ("StreamShape",),
     "loom.streaming.nodes.sink": ("IntoSink", "SinkPartition"),
     "loom.streaming.nodes.step": ("BatchStep", "ExpandStep", "RecordStep", "Step", "step"),
@@ -86,7 +91,7 @@ _WHERE = {
 _LATER = (
     *("Router", "Route", "ForkRoute", "Broadcast", "BroadcastRoute", "Explode", "ExpandRoutes", "PayloadExpander"),
     *("CollectBatch", "WindowStrategy", "ForEach", "Drain", "BatchExpandStep", "FromMultiTypeTopic"),
-    *("With", "WithAsync", "ResourceScope", "ContextFactory", "msg", "payload", "Predicate"),
+    *("With", "WithAsync", "ResourceScope", "ContextFactory"),
     *("IntoTable", "Backend", "SqlAlchemySinkConfig", "SqlAlchemyDatabaseConfig", "DeltaSinkConfig", "FromMongoCDC"),
 )
 __getattr__, __dir__ = lazy_exports(__name__, _WHERE, later=_LATER)

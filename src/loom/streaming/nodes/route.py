@@ -14,7 +14,7 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming.message import Message
 from loom.streaming.process import Process
 
-__all__ = ["Fork", "ForkBranch", "Selector"]
+__all__ = ["Fork", "ForkBranch", "Predicate", "Selector"]
 
 P_contra = TypeVar("P_contra", contravariant=True)
 
@@ -25,6 +25,21 @@ class Selector(Protocol[P_contra]):
 
     def select(self, message: Message[P_contra]) -> Hashable:
         """The key of the branch. A key that no branch has goes to the default, else it is a `ROUTING` error."""
+
+
+@runtime_checkable
+class Predicate(Protocol[P_contra]):
+    """Hand-written routing: says whether a route takes a message.
+
+    >>> class IsLate:
+    ...     def matches(self, message: Message[object]) -> bool:
+    ...         return (message.meta.produced_at_ms or 0) < 1_700_000_000_000
+    >>> isinstance(IsLate(), Predicate)
+    True
+    """
+
+    def matches(self, message: Message[P_contra]) -> bool:
+        """Whether the route takes it. What this raises is a `ROUTING` error of the record."""
 
 
 class ForkBranch(LoomFrozenStruct):
