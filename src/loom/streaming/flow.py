@@ -12,7 +12,7 @@ from msgspec.structs import force_setattr
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.errors import ErrorKind
-from loom.streaming.nodes.boundary import FromTopic, IntoTopic
+from loom.streaming.nodes.boundary import FromMultiTypeTopic, FromTopic, IntoTopic
 from loom.streaming.process import Process
 
 __all__ = ["ErrorRoute", "ErrorRoutes", "StreamFlow", "Unrouted"]
@@ -63,7 +63,7 @@ class StreamFlow(_FlowOptions, Generic[In, Out]):
     """
 
     name: str
-    source: FromTopic[In]
+    source: FromTopic[In] | FromMultiTypeTopic[In]
     process: Process
     output: IntoTopic[Out] | None = None
     errors: ErrorRoutes | None = None

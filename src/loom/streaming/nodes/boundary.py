@@ -6,13 +6,22 @@ The config maps logical names to brokers and physical topics; a flow names none 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+from msgspec.structs import force_setattr
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.message import Message
 from loom.streaming.nodes.shape import StreamShape
 
-__all__ = ["FromTopic", "IntoTopic", "PartitionGuarantee", "PartitionPolicy", "PartitionStrategy"]
+__all__ = [
+    "FromMultiTypeTopic",
+    "FromTopic",
+    "IntoTopic",
+    "PartitionGuarantee",
+    "PartitionPolicy",
+    "PartitionStrategy",
+]
 
 P = TypeVar("P")
 P_contra = TypeVar("P_contra", contravariant=True)
@@ -21,7 +30,8 @@ P_contra = TypeVar("P_contra", contravariant=True)
 class FromTopic(LoomFrozenStruct, Generic[P]):
     """Read records of one payload type from a logical topic.
 
-    `payload` is a `LoomStruct` or `LoomFrozenStruct` type (or `bytes`, with the `bytes` format).
+    `payload` is a `LoomStruct` or `LoomFrozenStruct` type (or `bytes`, with the `bytes` format). With
+    `ErrorEnvelope[P]` the topic's dead letters are read back, their original bytes decoded as `P` where they decode.
 
     >>> FromTopic("orders.raw", payload=Order)  # doctest: +SKIP
     """
@@ -29,6 +39,26 @@ class FromTopic(LoomFrozenStruct, Generic[P]):
     name: str
     payload: type[P]
     shape: StreamShape = StreamShape.RECORD
+
+
+class FromMultiTypeTopic(LoomFrozenStruct, Generic[P]):
+    """Read records of two or more payload types from one logical topic, told apart by their message type.
+
+    The type stands in the header `x-message-type` (or in the envelope); a record without one, or with one that none of
+    `payloads` has, is a `WIRE` error. A producer writes it with `headers: full`, or by itself where the class names its
+    type (`__loom_message_type__`) or the output holds several.
+
+    >>> FromMultiTypeTopic("orders.events", payloads=(OrderPlaced, OrderCancelled))  # doctest: +SKIP
+    """
+
+    name: str
+    payloads: tuple[type[P], ...]
+    shape: StreamShape = StreamShape.RECORD
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "payloads", tuple(self.payloads))
+        if len(self.payloads) < 2:
+            raise ValueError("FromMultiTypeTopic() needs two payload types or more; FromTopic reads one")
 
 
 class PartitionGuarantee(StrEnum):
@@ -39,6 +69,7 @@ class PartitionGuarantee(StrEnum):
     ENTITY_STABLE = "entity_stable"
 
 
+@runtime_checkable
 class PartitionStrategy(Protocol[P_contra]):
     """Chooses the key, and so the partition, of an outgoing message."""
 
@@ -47,7 +78,13 @@ class PartitionStrategy(Protocol[P_contra]):
 
 
 class PartitionPolicy(LoomFrozenStruct):
-    """How outgoing messages get their key. Declared here, refused by the compiler until it is built."""
+    """How outgoing messages get their key.
+
+    A message that has a key keeps it unless `allow_repartition`; else `strategy` (a `PartitionStrategy`) names it.
+    Where it names none, `ENTITY_STABLE` makes a `ROUTING` error of the record, `BEST_EFFORT` writes it under the key
+    that it came with, and `NONE` without one. `ENTITY_STABLE` also holds on to the partition count that the topic has
+    at the start, so that a key stays where it is while the flow runs.
+    """
 
     strategy: Any
     guarantee: PartitionGuarantee

@@ -1,20 +1,20 @@
-"""Branches: `Fork` sends each record into exactly one of several processes, and ends there.
+"""Branches of which one takes each record: a `Router` goes on behind them, a `Fork` ends there.
 
-A selector is a function of the payload, a function whose parameter is annotated `Message`, or an
-object with `select(message)`.
+A selector is an expression (`payload.country`), a function of the payload, a function whose parameter is annotated
+`Message`, or an object with `select(message)`. A predicate is an expression, a function that answers with a truth
+value, or an object with `matches(message)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
-from loom.core.errors import NotSupportedYetError
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.message import Message
 from loom.streaming.process import Process
 
-__all__ = ["Fork", "ForkBranch", "Predicate", "Selector"]
+__all__ = ["Fork", "ForkRoute", "Predicate", "Route", "RouteBranch", "Router", "Selector"]
 
 P_contra = TypeVar("P_contra", contravariant=True)
 
@@ -29,59 +29,100 @@ class Selector(Protocol[P_contra]):
 
 @runtime_checkable
 class Predicate(Protocol[P_contra]):
-    """Hand-written routing: says whether a route takes a message.
-
-    >>> class IsLate:
-    ...     def matches(self, message: Message[object]) -> bool:
-    ...         return (message.meta.produced_at_ms or 0) < 1_700_000_000_000
-    >>> isinstance(IsLate(), Predicate)
-    True
-    """
+    """Hand-written routing: says whether a branch takes a message."""
 
     def matches(self, message: Message[P_contra]) -> bool:
-        """Whether the route takes it. What this raises is a `ROUTING` error of the record."""
+        """Whether the branch takes the message. What it raises is a `ROUTING` error of that record."""
 
 
-class ForkBranch(LoomFrozenStruct):
-    """One way out of a fork: the key it stands for and what happens there."""
+class Route(LoomFrozenStruct):
+    """A branch of `Router.when`: it takes the records that `when` holds for and no route before it took.
+
+    `name` labels it in step ids; without one the label is made of the predicate.
+    """
+
+    when: Any
+    process: Process
+    name: str | None = None
+
+
+class ForkRoute(Route):
+    """A branch of `Fork.when`; it ends in a terminal."""
+
+
+class RouteBranch(LoomFrozenStruct):
+    """One way out, in the form that `by` and `when` share: a selector's key, or a predicate."""
 
     key: Any
     process: Process
+    label: str | None = None
 
 
-class Fork(LoomFrozenStruct):
-    """A terminal node: one branch takes each record. Made by `Fork.by`.
+class _Choice(LoomFrozenStruct):
+    """What routers and forks have in common. `selector` is `None` where predicates choose."""
+
+    selector: Any
+    branches: tuple[RouteBranch, ...]
+    default: Process | None = None
+    name: str | None = None
+
+    _route: ClassVar[type[Route]] = Route
+
+    @classmethod
+    def by(
+        cls,
+        selector: Any,
+        routes: Mapping[Any, Process],
+        *,
+        default: Process | None = None,
+        name: str | None = None,
+    ) -> Self:
+        """Choose the branch by a key computed from each record.
+
+        A key that no branch has goes to `default`; without one, and when the selector raises, it is a `ROUTING`
+        error of that record. `name` keeps two of these in one process apart.
+        """
+        if not routes:
+            raise ValueError(f"{cls.__name__}.by() needs at least one branch")
+        return cls(selector, tuple(RouteBranch(key, process) for key, process in routes.items()), default, name)
+
+    @classmethod
+    def when(cls, routes: Iterable[Route], *, default: Process | None = None, name: str | None = None) -> Self:
+        """Choose the first branch whose predicate holds.
+
+        A record for which none holds goes to `default`; without one, and when a predicate raises, it is a `ROUTING`
+        error of that record.
+        """
+        given = tuple(routes)
+        if not given:
+            raise ValueError(f"{cls.__name__}.when() needs at least one route")
+        for route in given:
+            if not isinstance(route, Route):
+                raise TypeError(f"{cls.__name__}.when() takes {cls._route.__name__}(when, process), not {route!r}")
+        return cls(None, tuple(RouteBranch(route.when, route.process, route.name) for route in given), default, name)
+
+
+class Router(_Choice):
+    """One branch takes each record, and what leaves the branch goes on behind the router.
+
+    A branch may hold any node; one that ends in a terminal ends there. Branches that make different payload types need
+    something behind the router that names them all.
+
+    >>> Router.by(lambda order: order.country, {                    # doctest: +SKIP
+    ...     "ES": Process(PriceInEuro),
+    ...     "UK": Process(PriceInPounds),
+    ... }, default=Process(PriceInDollars))
+    """
+
+
+class Fork(_Choice):
+    """A terminal node: one branch takes each record, and the stream ends there.
+
+    Each branch ends in a terminal such as `IntoTopic`; none falls through to the flow's output.
 
     >>> Fork.by(lambda order: order.country, {                      # doctest: +SKIP
     ...     "ES": Process(Price, IntoTopic("orders.es")),
     ... }, default=Process(IntoTopic("orders.rest")))
     """
 
-    selector: Any
-    branches: tuple[ForkBranch, ...]
-    default: Process | None = None
-
-    @classmethod
-    def by(
-        cls,
-        selector: Callable[[Any], Hashable] | Selector[Any],
-        branches: Mapping[Any, Process],
-        *,
-        default: Process | None = None,
-    ) -> Fork:
-        """Choose the branch by a key computed from each record.
-
-        A function is handed the payload, or the `Message` where its parameter is annotated so. A key that no
-        branch has goes to `default`; without one, and when the selector raises, it is a `ROUTING` error of
-        that record. Each branch ends in a terminal such as `IntoTopic`; none falls through to the flow's output.
-        """
-        if not branches:
-            raise ValueError("Fork.by() needs at least one branch")
-        return cls(selector, tuple(ForkBranch(key, process) for key, process in branches.items()), default)
-
-    @classmethod
-    def when(cls, routes: Any, *, default: Process | None = None) -> Fork:  # noqa: ARG003 - not built yet
-        """Choose the branch by predicates, the first match. Not built yet: raises `NotSupportedYetError`."""
-        raise NotSupportedYetError(
-            "Fork.when(…) is not supported yet; use Fork.by with a function that names the branch"
-        )
+    _route: ClassVar[type[Route]] = ForkRoute

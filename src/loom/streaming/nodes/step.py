@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from loom.core.logger import Logger
     from loom.streaming.message import Message
 
-__all__ = ["BatchStep", "ExpandStep", "RecordStep", "Step", "StepFunction", "step"]
+__all__ = ["BatchExpandStep", "BatchStep", "ExpandStep", "RecordStep", "Step", "StepFunction", "step"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -93,6 +93,19 @@ class BatchStep(Step[In, Out]):
 
     def execute(self, messages: list[Message[In]], *args: Any, **deps: Any) -> list[Any]:
         """Work on one batch."""
+        raise NotImplementedError(f"{type(self).__qualname__} must define execute(self, messages)")
+
+
+class BatchExpandStep(Step[In, Out]):
+    """A batch of messages in; for each of them any number of payloads or messages out.
+
+    An entry is an iterable of results, in order, or an exception instance, which fails that item alone. When `execute`
+    raises, or returns another number of entries, every item fails with an envelope of its own; nothing is run twice. An
+    entry that raises while it is iterated fails its item and emits nothing of it.
+    """
+
+    def execute(self, messages: list[Message[In]], *args: Any, **deps: Any) -> list[Iterable[Any]]:
+        """Expand one batch."""
         raise NotImplementedError(f"{type(self).__qualname__} must define execute(self, messages)")
 
 

@@ -1,0 +1,49 @@
+"""A terminal node whose branches all take every record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.nodes.boundary import IntoTopic
+from loom.streaming.process import Process
+
+__all__ = ["Broadcast", "BroadcastRoute"]
+
+
+class BroadcastRoute(LoomFrozenStruct):
+    """One branch: a process, and the topic it ends in unless the process ends itself.
+
+    `name` labels the branch in step ids; without one the label is made of the topic that it ends in.
+    """
+
+    process: Process
+    output: IntoTopic[Any] | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, init=False)
+class Broadcast:
+    """Every branch takes every record, one branch after the other, and the stream ends there.
+
+    The branches are handed the same payload object, so its type should be frozen. An error in one branch is that branch's
+    own: the others go on.
+
+    >>> Broadcast(                                                      # doctest: +SKIP
+    ...     BroadcastRoute(Process(Price), IntoTopic("orders.priced")),
+    ...     BroadcastRoute(Process(Audit, IntoTopic("orders.audit"))),
+    ... )
+    """
+
+    routes: tuple[BroadcastRoute, ...]
+    name: str | None
+
+    def __init__(self, *routes: BroadcastRoute, name: str | None = None) -> None:
+        if not routes:
+            raise ValueError("Broadcast() needs at least one BroadcastRoute(process, output)")
+        for route in routes:
+            if not isinstance(route, BroadcastRoute):
+                raise TypeError(f"Broadcast() takes BroadcastRoute(process, output), not {route!r}")
+        object.__setattr__(self, "routes", routes)
+        object.__setattr__(self, "name", name)

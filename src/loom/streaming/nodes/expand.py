@@ -1,0 +1,55 @@
+"""Nodes that make many records of one without a step class: `Explode`, and `ExpandRoutes`, which parts them by type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.process import Process
+
+__all__ = ["ExpandRoutes", "Explode", "PayloadExpander"]
+
+P_contra = TypeVar("P_contra", contravariant=True)
+
+
+class Explode(LoomFrozenStruct):
+    """Each payload becomes any number of payloads, in order; the next node takes them one by one.
+
+    `exploder` is a function of the payload. One that raises part-way emits nothing: the record is one `TASK` error.
+
+    >>> Explode(lambda order: order.lines)  # doctest: +SKIP
+    """
+
+    exploder: Callable[[Any], Iterable[Any]]
+    name: str | None = None
+
+
+@runtime_checkable
+class PayloadExpander(Protocol[P_contra]):
+    """Makes payloads of several types out of one."""
+
+    def expand(self, payload: P_contra) -> dict[type, list[Any]]:
+        """The payloads by their type. What it raises makes one `TASK` error of the record, and nothing is emitted."""
+
+
+class ExpandRoutes(LoomFrozenStruct, kw_only=True):
+    """A terminal node: an expander makes payloads of several types, and each type has a branch of its own.
+
+    A type without a branch goes to `default`; without one, each such payload is a `ROUTING` error. Branches end in a
+    terminal, as those of a `Fork` do.
+
+    >>> ExpandRoutes(expander=SplitOrder(), routes={                    # doctest: +SKIP
+    ...     Line: Process(IntoTopic("orders.lines")),
+    ...     Refund: Process(IntoTopic("orders.refunds")),
+    ... })
+    """
+
+    expander: PayloadExpander[Any]
+    routes: Mapping[type, Process]
+    default: Process | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.routes:
+            raise ValueError("ExpandRoutes() needs at least one route, a payload type and its process")

@@ -1,0 +1,66 @@
+"""Scoped resources around an inner process. Declared here, refused by the compiler until they are built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.process import Process
+
+__all__ = ["ContextFactory", "ResourceScope", "With", "WithAsync"]
+
+
+class ResourceScope(StrEnum):
+    """How long a resource lives."""
+
+    WORKER = "worker"
+    BATCH = "batch"
+
+
+class ContextFactory(LoomFrozenStruct):
+    """Makes a context manager when the scope opens."""
+
+    callable: Callable[..., Any]
+
+
+@dataclass(frozen=True, init=False)
+class With:
+    """Run an inner process with synchronous resources, injected by name into `execute`. Not built yet."""
+
+    scope: ResourceScope
+    process: Process
+    deps: Mapping[str, Any]
+
+    def __init__(self, scope: ResourceScope = ResourceScope.WORKER, *, process: Process, **deps: Any) -> None:
+        object.__setattr__(self, "scope", scope)
+        object.__setattr__(self, "process", process)
+        object.__setattr__(self, "deps", deps)
+
+
+@dataclass(frozen=True, init=False)
+class WithAsync:
+    """Run an inner process of async steps, several messages at a time. Not built yet."""
+
+    scope: ResourceScope
+    max_concurrency: int
+    task_timeout_ms: int | None
+    process: Process
+    deps: Mapping[str, Any]
+
+    def __init__(
+        self,
+        scope: ResourceScope = ResourceScope.WORKER,
+        max_concurrency: int = 10,
+        task_timeout_ms: int | None = None,
+        *,
+        process: Process,
+        **deps: Any,
+    ) -> None:
+        object.__setattr__(self, "scope", scope)
+        object.__setattr__(self, "max_concurrency", max_concurrency)
+        object.__setattr__(self, "task_timeout_ms", task_timeout_ms)
+        object.__setattr__(self, "process", process)
+        object.__setattr__(self, "deps", deps)
