@@ -35,6 +35,8 @@ class Code(StrEnum):
     NOT_SUPPORTED = "not-supported"  #: a declared option whose feature is not built yet
     SHAPE_MISMATCH = "shape-mismatch"  #: a node is handed a shape that it does not take
     TYPE_MISMATCH = "type-mismatch"  #: a node is handed a payload type that it does not take
+    EXPRESSION_FIELD = "expression-field"  #: an expression asks for a field that a payload does not have
+    PAYLOAD_SHARED = "payload-shared"  #: branches share a payload that is not frozen (warning)
     PAYLOAD_INVALID = "payload-invalid"  #: a payload type that cannot be read or written
     BEHIND_TERMINAL = "behind-terminal"  #: a node behind one that ends the stream
     NO_END = "no-end"  #: records would fall off the end of a flow or branch

@@ -18,12 +18,13 @@ from loom.streaming.compiler.plan import (
     PayloadTypes,
 )
 from loom.streaming.compiler.signatures import UNKNOWN, payloads_of
+from loom.streaming.compiler.table import ROWS
 from loom.streaming.compiler.topics import TopicResolver
 from loom.streaming.compiler.walk import Flowing, ProcessWalk
 from loom.streaming.errors import ErrorKind
 from loom.streaming.flow import StreamFlow
 from loom.streaming.kafka.settings import Delivery, broker_list
-from loom.streaming.nodes.boundary import FromTopic, IntoTopic
+from loom.streaming.nodes.boundary import FromMultiTypeTopic, FromTopic, IntoTopic
 from loom.streaming.nodes.shape import StreamShape
 
 __all__ = ["compile_flow"]
@@ -43,7 +44,7 @@ def compile_flow(flow: StreamFlow[Any, Any], *, config: ConfigContext | Mapping[
     context = config if isinstance(config, ConfigContext) else ConfigContext.from_dict(config)
     issues = Issues()
     topics = TopicResolver(context, issues)
-    walk = ProcessWalk(context, topics, issues, taken=[child_id(flow.name, name) for name in RESERVED])
+    walk = ProcessWalk(ROWS, context, topics, issues, taken=[child_id(flow.name, name) for name in RESERVED])
 
     source = None
     arriving = UNKNOWN
@@ -52,6 +53,9 @@ def compile_flow(flow: StreamFlow[Any, Any], *, config: ConfigContext | Mapping[
     if isinstance(declared, FromTopic):
         source = topics.source(declared)
         arriving = payloads_of(declared.payload)
+    elif isinstance(declared, FromMultiTypeTopic):
+        source = topics.source(declared)
+        arriving = PayloadTypes(declared.payloads)
     else:
         issues.error(
             Code.NODE_UNKNOWN,
@@ -64,14 +68,13 @@ def compile_flow(flow: StreamFlow[Any, Any], *, config: ConfigContext | Mapping[
     output = _output(flow, topics, issues, left)
     routes = _error_routes(flow, topics)
     topics.finish()
-    terminals = {path: node.output for path, node in walk.terminals.items()}
-    written = [*([output] if output else []), *terminals.values(), *(route.output for route in routes)]
+    written = [*([output] if output else []), *walk.terminals.values(), *(route.output for route in routes)]
     if source is not None:
         _check_loops(source, written, issues)
         _warn_unrouted(flow, routes, issues)
         if source.delivery is Delivery.EXACTLY_ONCE:
             outputs = [target for output in written for target in (output, output.dlq) if target is not None]
-            check_exactly_once(source, outputs, issues)
+            check_exactly_once(source, outputs, walk.storage, issues)
     for section in _KNOWN_SECTIONS:
         context.mark_read(section)
     for section in context.unread_sections():
@@ -90,8 +93,8 @@ def compile_flow(flow: StreamFlow[Any, Any], *, config: ConfigContext | Mapping[
         output=output,
         error_routes=routes,
         needs_async_bridge=False,
-        terminal_sinks=terminals,
-        terminal_storage_sinks={},
+        terminal_sinks=walk.terminals,
+        terminal_storage_sinks=walk.storage,
         unrouted=flow.unrouted,
         warnings=issues.warnings,
     )
@@ -125,7 +128,9 @@ def _output(flow: StreamFlow[Any, Any], topics: TopicResolver, issues: Issues, l
             remedy="write StreamFlow(output=IntoTopic(…))",
         )
         return None
-    return topics.output(declared, (), "output", child_id(flow.name, OUTPUT), left.payloads, left.shape)
+    return topics.output(
+        declared, (), "output", child_id(flow.name, OUTPUT), left.payloads, left.shape, mixed=left.mixed
+    )
 
 
 def _error_routes(flow: StreamFlow[Any, Any], topics: TopicResolver) -> tuple[CompiledErrorRoute, ...]:

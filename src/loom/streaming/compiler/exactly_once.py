@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from loom.streaming.compiler.catalogue import Code, CompilationError
 from loom.streaming.compiler.issues import Issues
-from loom.streaming.compiler.plan import CompiledPlan, CompiledSource, CompiledTopic
+from loom.streaming.compiler.plan import CompiledPlan, CompiledSource, CompiledTopic, NodePath
 from loom.streaming.kafka.settings import KafkaSecuritySettings, broker_list, client_key
 
 __all__ = ["check_exactly_once", "check_exactly_once_run", "transaction_timeout_ms"]
@@ -17,8 +17,20 @@ _TRANSACTION_TIMEOUT_MS = 60_000
 _EPOCHS_PER_TIMEOUT = 4
 
 
-def check_exactly_once(source: CompiledSource, outputs: Iterable[CompiledTopic], issues: Issues) -> None:
+def check_exactly_once(
+    source: CompiledSource,
+    outputs: Iterable[CompiledTopic],
+    storage: Mapping[NodePath, object],
+    issues: Issues,
+) -> None:
     """One transaction is one producer on one cluster: everything that is written must fit it, and the source too."""
+    for path, sink in storage.items():
+        issues.error(
+            Code.DELIVERY_UNKEPT,
+            f"exactly_once cannot be kept: {sink} is no topic and takes part in no transaction",
+            path=path,
+            remedy="write to a topic, or set delivery: at_least_once and let the sink overwrite what is repeated",
+        )
     first: CompiledTopic | None = None
     for output in outputs:
         settings = output.settings

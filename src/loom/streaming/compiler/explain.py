@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loom.core.errors import NotSupportedYetError
-from loom.streaming.compiler.plan import CompiledFork, CompiledNode, CompiledStep, CompiledTopic
+from loom.streaming.compiler.nodes.into import CompiledIntoTopic
+from loom.streaming.compiler.plan import CompiledNode, CompiledSource, CompiledTopic, PayloadTypes, Reads
 
 if TYPE_CHECKING:
     from loom.streaming.compiler.plan import CompiledPlan
@@ -24,7 +25,7 @@ def explain(plan: CompiledPlan, format: str) -> str:
 def _lines(plan: CompiledPlan) -> Iterator[str]:
     source = plan.source
     yield f"flow {plan.name}"
-    reads = f"{' | '.join(source.topics)} as {source.payload.__qualname__} ({source.wire_format.value}"
+    reads = f"{' | '.join(source.topics)} as {_reads(source)} ({source.wire_format.value}"
     reads += ", or envelope)" if source.recognise_envelope else ")"
     yield f"  source  {source.name}: {reads}, group {source.settings.group_id}"
     yield f"          delivery: {source.delivery.value if source.delivery else _BEST_EFFORT}"
@@ -39,27 +40,29 @@ def _lines(plan: CompiledPlan) -> Iterator[str]:
         yield f"  {warning}"
 
 
+def _reads(source: CompiledSource) -> str:
+    payloads = str(PayloadTypes(source.payloads))
+    if source.reads is Reads.DEAD_LETTERS:
+        return "dead letters" + (f" of {payloads}" if source.payload is not Any else "")
+    return payloads
+
+
 _BEST_EFFORT = "best effort: may lose and may repeat (the client's auto-commit)"
 
 
 def _nodes(nodes: tuple[CompiledNode, ...], indent: str) -> Iterator[str]:
     for node in nodes:
         path = ".".join(map(str, node.path))
-        if isinstance(node, CompiledStep):
-            drops = " | None" if node.may_drop and node.returns.types else ""
-            yield f"{indent}[{path}] {node.step_id} ({node.kind.value}): {node.accepts} -> {node.returns}{drops}"
-        elif isinstance(node, CompiledFork):
-            yield f"{indent}[{path}] {node.step_id} by {node.selects_on}"
-            for branch in node.branches:
-                yield f"{indent}  {branch.key!r}:"
-                yield from _nodes(branch.nodes, indent + "    ")
-            if node.default is None:
-                yield f"{indent}  otherwise: routing error"
-            else:
-                yield f"{indent}  otherwise:"
-                yield from _nodes(node.default.nodes, indent + "    ")
-        else:
-            yield f"{indent}[{path}] {node.step_id} -> {_topic(node.output)}"
+        summary = f" -> {_topic(node.output)}" if isinstance(node, CompiledIntoTopic) else node.summary
+        yield f"{indent}[{path}] {node.step_id}{summary}"
+        for branch in node.branches:
+            yield f"{indent}  {branch.title}:"
+            yield from _nodes(branch.nodes, indent + "    ")
+            if branch.output is not None:
+                where = ".".join(map(str, branch.path))
+                yield f"{indent}    [{where}] {branch.output.step_id} -> {_topic(branch.output)}"
+        if node.otherwise is not None:
+            yield f"{indent}  otherwise: {node.otherwise}"
 
 
 def _topic(output: CompiledTopic) -> str:

@@ -17,21 +17,20 @@ from loom.streaming.compiler.catalogue import Issue
 from loom.streaming.errors import ErrorKind
 from loom.streaming.flow import Unrouted
 from loom.streaming.kafka.settings import ConsumerSettings, Delivery, ProducerSettings, WireFormat
+from loom.streaming.nodes.boundary import PartitionPolicy
 from loom.streaming.nodes.shape import StreamShape
 
 __all__ = [
     "BoundStep",
     "CompiledBranch",
     "CompiledErrorRoute",
-    "CompiledFork",
-    "CompiledIntoTopic",
     "CompiledNode",
     "CompiledPlan",
     "CompiledSource",
-    "CompiledStep",
     "CompiledTopic",
     "NodePath",
     "PayloadTypes",
+    "Reads",
     "StepId",
     "StepKind",
     "walk_nodes",
@@ -60,6 +59,7 @@ class StepKind(StrEnum):
     RECORD = "record"  #: message in, result out
     EXPAND = "expand"  #: message in, any number of results out
     BATCH = "batch"  #: list of messages in, list of results out
+    BATCH_EXPAND = "batch expand"  #: list of messages in, list of any number of results for each out
 
 
 class BoundStep(LoomFrozenStruct, eq=False):
@@ -90,11 +90,21 @@ class BoundStep(LoomFrozenStruct, eq=False):
         return f"BoundStep({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
+class Reads(StrEnum):
+    """How a source finds out what a record holds."""
+
+    PAYLOAD = "payload"  #: every record holds the one payload type
+    LABELLED = "labelled"  #: its message type says which of several
+    DEAD_LETTERS = "dead letters"  #: it is a dead letter, and becomes an `ErrorEnvelope`
+
+
 class CompiledSource(LoomFrozenStruct):
     """Where records come from. `delivery` is `None` under the client's auto-commit, which promises nothing."""
 
     name: str
-    payload: Any
+    #: what is decoded: one type, or those that a label chooses from
+    payloads: tuple[Any, ...]
+    reads: Reads
     shape: StreamShape
     topics: tuple[str, ...]
     settings: ConsumerSettings
@@ -103,6 +113,11 @@ class CompiledSource(LoomFrozenStruct):
     wire_format: WireFormat
     recognise_envelope: bool
     where: str = "source"
+
+    @property
+    def payload(self) -> Any:
+        """The payload type of a source that reads one."""
+        return self.payloads[0]
 
 
 class CompiledTopic(LoomFrozenStruct):
@@ -115,57 +130,72 @@ class CompiledTopic(LoomFrozenStruct):
     step_id: StepId
     payloads: PayloadTypes
     settings: ProducerSettings
+    #: how messages get their key, where the author says
+    partitioning: PartitionPolicy | None = None
     #: where a record goes that the broker refuses for good
     dlq: CompiledTopic | None = None
 
 
-class CompiledStep(LoomFrozenStruct):
-    """One step of user code."""
+class CompiledNode(LoomFrozenStruct, kw_only=True):
+    """What every node of a plan has. The kinds of nodes stand in `loom.streaming.compiler.nodes`, each with its own fields."""
 
     path: NodePath
     step_id: StepId
-    name: str
-    kind: StepKind
-    bound: BoundStep
     in_shape: StreamShape
+    #: `NONE` for a terminal
     out_shape: StreamShape
     accepts: PayloadTypes
+    #: what leaves the node for the one behind it
     returns: PayloadTypes
-    #: `None` was declared as a result: it drops the record
-    may_drop: bool
-    takes_tombstones: bool
+
+    @property
+    def branches(self) -> tuple[CompiledBranch, ...]:
+        """The ways out of a node that has several, the default last."""
+        return ()
+
+    @property
+    def continues(self) -> bool:
+        """Whether something leaves the node for the one behind it."""
+        return self.out_shape is not StreamShape.NONE
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether one record may become several, so that its results have an order among themselves."""
+        return False
+
+    @property
+    def gathers(self) -> bool:
+        """Whether records are held until others have come, so that some may overtake others."""
+        return False
+
+    @property
+    def waits(self) -> bool:
+        """Whether records are kept beyond the engine's batch that brought them."""
+        return False
+
+    @property
+    def summary(self) -> str:
+        """What a reader of the plan should know of the node, in half a line."""
+        return ""
+
+    @property
+    def otherwise(self) -> str | None:
+        """What becomes of a record that no branch takes, where that needs saying."""
+        return None
 
 
 class CompiledBranch(LoomFrozenStruct):
-    """One way out of a fork."""
+    """One way out of a node."""
 
+    #: what stands for the branch in the flow: a selector's key, a payload type, or nothing
     key: Any
     label: str
+    #: the branch as a reader of the plan knows it
+    title: str
     nodes: tuple[CompiledNode, ...]
-
-
-class CompiledFork(LoomFrozenStruct):
-    """One branch takes each record."""
-
-    path: NodePath
-    step_id: StepId
-    selector: Any
-    #: what the selector is handed
-    selects_on: Literal["payload", "message"]
-    takes_tombstones: bool
-    branches: tuple[CompiledBranch, ...]
-    default: CompiledBranch | None
-
-
-class CompiledIntoTopic(LoomFrozenStruct):
-    """A terminal inside the process."""
-
-    path: NodePath
-    step_id: StepId
-    output: CompiledTopic
-
-
-CompiledNode: TypeAlias = CompiledStep | CompiledFork | CompiledIntoTopic
+    #: where the branch ends when its process does not end itself
+    output: CompiledTopic | None = None
+    path: NodePath = ()
 
 
 class CompiledErrorRoute(LoomFrozenStruct):
@@ -208,6 +238,5 @@ def walk_nodes(nodes: tuple[CompiledNode, ...]) -> Iterator[CompiledNode]:
     """Every node, each before those inside it."""
     for node in nodes:
         yield node
-        if isinstance(node, CompiledFork):
-            for branch in (*node.branches, *([node.default] if node.default else [])):
-                yield from walk_nodes(branch.nodes)
+        for branch in node.branches:
+            yield from walk_nodes(branch.nodes)

@@ -8,24 +8,27 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from loom.core.config.shape import bare, is_union
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.plan import PayloadTypes, StepKind
 from loom.streaming.message import Message, Tombstone
-from loom.streaming.nodes.step import BatchStep, ExpandStep, RecordStep, Step
+from loom.streaming.nodes.step import BatchExpandStep, BatchStep, ExpandStep, RecordStep, Step
 
 __all__ = [
     "UNKNOWN",
     "SelectorSignature",
     "Signature",
     "UnreadableSignature",
+    "elements_of",
     "fits",
     "kind_of",
     "payloads_of",
     "read_selector",
     "read_signature",
+    "together",
+    "without_tombstones",
 ]
 
 UNKNOWN = PayloadTypes((), known=False)
@@ -33,6 +36,7 @@ _KINDS: tuple[tuple[type, StepKind], ...] = (
     (RecordStep, StepKind.RECORD),
     (ExpandStep, StepKind.EXPAND),
     (BatchStep, StepKind.BATCH),
+    (BatchExpandStep, StepKind.BATCH_EXPAND),
 )
 _COLLECTIONS = (list, tuple, set, frozenset, Iterable, Iterator, Generator, Collection, Sequence)
 _NAMED_ONLY = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
@@ -59,10 +63,11 @@ class Signature(LoomFrozenStruct):
 
 
 class SelectorSignature(LoomFrozenStruct):
-    """What a selector takes: these payloads, bare or inside a message."""
+    """What a selector takes: these payloads, bare or inside a message; and what its annotation says that it gives."""
 
     accepts: PayloadTypes
     asks_for_message: bool
+    returns: Any = Any
 
 
 def kind_of(step: object) -> StepKind | None:
@@ -80,10 +85,14 @@ def read_signature(function: Callable[..., Any], kind: StepKind, owner: type | N
     hints = _hints(function)
     in_annotation = hints.get(first.name, Any)
     out_annotation = hints.get("return", Any)
-    if kind is StepKind.BATCH:
+    if kind in (StepKind.BATCH, StepKind.BATCH_EXPAND):
         in_annotation = _element(in_annotation)
-    if kind in (StepKind.BATCH, StepKind.EXPAND):
+    if kind is not StepKind.FUNCTION and kind is not StepKind.RECORD:
         out_annotation = _element(out_annotation)
+    if kind is StepKind.BATCH_EXPAND:
+        # `list[list[Out] | Exception]`: an entry is the results of one message, or why it has none.
+        entries = [_element(member) for member in _members(out_annotation) if not _is_exception(member)]
+        out_annotation = Union[tuple(entries)] if entries else Any  # noqa: UP007 - made at run time
     accepts, _ = _payloads(in_annotation)
     returns, may_drop = _payloads(out_annotation)
     _check_handed(in_annotation, accepts, kind)
@@ -105,15 +114,17 @@ def read_signature(function: Callable[..., Any], kind: StepKind, owner: type | N
 
 
 def read_selector(function: Callable[..., Any]) -> SelectorSignature:
-    """Read a selector of a fork. Raises `UnreadableSignature` when it cannot be called with one record."""
+    """Read a selector, a predicate or an exploder. Raises `UnreadableSignature` when it cannot be called with one record."""
     first, rest = _parameters(function)
     if required := _required(rest):
-        reason = f"it asks for {', '.join(map(repr, required))} too; a selector is handed one record"
+        reason = f"it asks for {', '.join(map(repr, required))} too; it is handed one record"
         raise UnreadableSignature(reason, "give those parameters defaults, or bind them with functools.partial")
     if inspect.iscoroutinefunction(function):
-        raise UnreadableSignature("it is async; a selector answers at once", "make it a plain function")
-    annotation = _hints(function).get(first.name, Any)
-    return SelectorSignature(payloads_of(annotation), all(map(_is_message, _members(annotation))))
+        raise UnreadableSignature("it is async, and has to answer at once", "make it a plain function")
+    hints = _hints(function)
+    annotation = hints.get(first.name, Any)
+    asks_for_message = all(map(_is_message, _members(annotation)))
+    return SelectorSignature(payloads_of(annotation), asks_for_message, hints.get("return", Any))
 
 
 def fits(flowing: PayloadTypes, accepted: PayloadTypes) -> bool:
@@ -123,9 +134,26 @@ def fits(flowing: PayloadTypes, accepted: PayloadTypes) -> bool:
     return all(any(_is_a(found, wanted) for wanted in accepted.types) for found in flowing.types)
 
 
+def elements_of(annotation: Any) -> PayloadTypes:
+    """The payload types that an annotation of a collection names for its elements."""
+    return _payloads(_element(annotation))[0]
+
+
 def payloads_of(annotation: Any) -> PayloadTypes:
     """The payload types that an annotation names."""
     return _payloads(annotation)[0]
+
+
+def without_tombstones(payloads: PayloadTypes) -> PayloadTypes:
+    """Tombstones pass a step that does not name them, so they are no mismatch."""
+    return PayloadTypes(tuple(t for t in payloads.types if t is not Tombstone), payloads.known)
+
+
+def together(several: Iterable[PayloadTypes]) -> PayloadTypes:
+    """Every type of several; not known where one of them is not."""
+    found = list(several)
+    types = tuple(dict.fromkeys(t for payloads in found for t in payloads.types))
+    return PayloadTypes(types) if all(payloads.known for payloads in found) else UNKNOWN
 
 
 def _check_handed(annotation: Any, accepts: PayloadTypes, kind: StepKind) -> None:
@@ -135,7 +163,8 @@ def _check_handed(annotation: Any, accepts: PayloadTypes, kind: StepKind) -> Non
         reason = "its parameter is annotated as a Message, but a @step function is handed the payload"
         raise UnreadableSignature(reason, "annotate the payload's type, or write a RecordStep")
     if kind is not StepKind.FUNCTION and accepts.known and object not in accepts.types and not all(asks_for_message):
-        what = "messages: list[Message[…]]" if kind is StepKind.BATCH else "message: Message[…]"
+        batch = kind in (StepKind.BATCH, StepKind.BATCH_EXPAND)
+        what = "messages: list[Message[…]]" if batch else "message: Message[…]"
         reason = f"execute() is handed Messages, but its parameter is annotated as {accepts}"
         raise UnreadableSignature(reason, f"annotate it as {what}")
 
@@ -168,7 +197,7 @@ def _payloads(annotation: Any) -> tuple[PayloadTypes, bool]:
             known = False
         elif member is None or member is type(None):
             drops = True
-        elif isinstance(member, type) and issubclass(member, BaseException):
+        elif _is_exception(member):
             continue  # a batch step's way to fail one item; no payload
         elif _is_message(member):
             inner, inner_drops = _payloads(get_args(member)[0])
@@ -182,6 +211,10 @@ def _payloads(annotation: Any) -> tuple[PayloadTypes, bool]:
 def _members(annotation: Any) -> tuple[Any, ...]:
     shape = bare(annotation)
     return tuple(m for arm in get_args(shape) for m in _members(arm)) if is_union(shape) else (shape,)
+
+
+def _is_exception(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseException)
 
 
 def _is_message(annotation: Any) -> bool:

@@ -6,7 +6,7 @@ A missing or invalid entry, an option that is not built yet, and topics that wou
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, TypeVar, get_origin
+from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 from loom.core.config import ConfigContext, ConfigError
 from loom.core.config.keys import nearest, render
@@ -14,8 +14,8 @@ from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.issues import Issues
 from loom.streaming.compiler.names import child_id
 from loom.streaming.compiler.payloads import why_not_read, why_not_written
-from loom.streaming.compiler.plan import CompiledSource, CompiledTopic, NodePath, PayloadTypes, StepId
-from loom.streaming.compiler.signatures import fits, payloads_of
+from loom.streaming.compiler.plan import CompiledSource, CompiledTopic, NodePath, PayloadTypes, Reads, StepId
+from loom.streaming.compiler.signatures import fits, payloads_of, without_tombstones
 from loom.streaming.errors import ErrorEnvelope
 from loom.streaming.kafka.settings import (
     ConsumerSettings,
@@ -24,8 +24,14 @@ from loom.streaming.kafka.settings import (
     ProducerSettings,
     WireFormat,
 )
-from loom.streaming.message import Tombstone
-from loom.streaming.nodes.boundary import FromTopic, IntoTopic
+from loom.streaming.message import loom_message_type
+from loom.streaming.nodes.boundary import (
+    FromMultiTypeTopic,
+    FromTopic,
+    IntoTopic,
+    PartitionPolicy,
+    PartitionStrategy,
+)
 from loom.streaming.nodes.shape import StreamShape
 
 __all__ = ["TopicResolver"]
@@ -53,22 +59,26 @@ class TopicResolver:
         #: logical names that fall back to the common producer's topic
         self._fallbacks: set[str] = set()
 
-    def source(self, node: FromTopic[Any]) -> CompiledSource | None:
+    def source(self, node: FromTopic[Any] | FromMultiTypeTopic[Any]) -> CompiledSource | None:
         """The source, or `None` where it cannot be resolved."""
         settings = self._consumer(node.name)
         if node.shape is not StreamShape.RECORD:
-            self._later("source", (), f"FromTopic(shape={node.shape.value!r})", "leave the shape at its default")
+            self._later(
+                "source", (), f"{type(node).__name__}(shape={node.shape.value!r})", "leave the shape at its default"
+            )
         if settings is None:
             return None
         wire_format = settings.format or WireFormat.JSON
-        if (get_origin(node.payload) or node.payload) is ErrorEnvelope:
-            remedy = "read the topic with FromTopic(…, payload=…) of what was sent to it first"
-            self._later("source", (), "FromTopic(payload=ErrorEnvelope), which reads dead letters back,", remedy)
-        else:
-            self._check_payload("source", (), node.payload, wire_format, why_not_read)
+        payloads, reads = _read(node)
+        for payload in payloads:
+            if payload is not Any:
+                self._check_payload("source", (), payload, wire_format, why_not_read)
+        if reads is Reads.LABELLED:
+            self._check_labels(payloads)
         return CompiledSource(
             node.name,
-            node.payload,
+            payloads,
+            reads,
             node.shape,
             settings.topics or (node.name,),
             settings,
@@ -76,6 +86,21 @@ class TopicResolver:
             wire_format,
             recognise_envelope=settings.format is None,
         )
+
+    def _check_labels(self, payloads: tuple[Any, ...]) -> None:
+        """Types that share a label cannot be told apart."""
+        by_label: dict[str, Any] = {}
+        for payload in payloads:
+            label = loom_message_type(payload)
+            if label in by_label:
+                self._issues.error(
+                    Code.NAME_TWICE,
+                    f"two payload types of the source have the message type {label!r}",
+                    where="source",
+                    found=PayloadTypes((by_label[label], payload)),
+                    remedy="give one of them another __loom_message_type__",
+                )
+            by_label[label] = payload
 
     def output(
         self,
@@ -85,11 +110,26 @@ class TopicResolver:
         step_id: StepId,
         flowing: PayloadTypes,
         shape: StreamShape,
+        *,
+        mixed: bool = False,
     ) -> CompiledTopic | None:
-        """An output of messages, checked against what flows into it."""
-        if node.payload is not None:
+        """An output of messages, checked against what flows into it.
+
+        `mixed`: it comes from branches that make different types, which nothing between has named.
+        """
+        if node.payload is None and mixed:
+            self._issues.error(
+                Code.TYPE_MISMATCH,
+                f"branches that make different payload types end in the topic {node.name!r}, which names none of them",
+                where=where,
+                path=path,
+                expected="branches that make one type, or a topic that names all",
+                found=flowing,
+                remedy=f"write IntoTopic({node.name!r}, payload={flowing}), or let the branches make one type",
+            )
+        elif node.payload is not None:
             declared = payloads_of(node.payload)
-            if not fits(_bare(flowing), declared):
+            if not fits(without_tombstones(flowing), declared):
                 self._issues.error(
                     Code.TYPE_MISMATCH,
                     f"the topic {node.name!r} does not take what arrives",
@@ -115,20 +155,41 @@ class TopicResolver:
         self, node: IntoTopic[Any], path: NodePath, where: str, step_id: StepId, flowing: PayloadTypes
     ) -> CompiledTopic | None:
         """An output whatever flows into it: an error route takes records, not payloads."""
-        if node.partitioning is not None:
-            self._later(where, path, f"IntoTopic({node.name!r}, partitioning=…)", "give messages their key in a step")
         settings = self._producer(node.name, where, path)
         dlq_settings = self._producer(node.dlq, where, path) if node.dlq is not None else None
         if settings is None:
             return None
         dlq = None
         if node.dlq is not None and dlq_settings is not None:
-            dlq_topic = dlq_settings.topic or node.dlq
-            dlq = CompiledTopic(node.dlq, dlq_topic, path, where, child_id(step_id, "dlq"), flowing, dlq_settings)
+            dlq_topic, dlq_id = dlq_settings.topic or node.dlq, child_id(step_id, "dlq")
+            dlq = CompiledTopic(node.dlq, dlq_topic, path, where, dlq_id, flowing, dlq_settings)
+        if node.partitioning is not None:
+            self._check_policy(node, where, path)
         if where != "errors":
-            for member in _bare(flowing).types:
+            for member in without_tombstones(flowing).types:
                 self._check_payload(where, path, member, settings.format, why_not_written)
-        return CompiledTopic(node.name, settings.topic or node.name, path, where, step_id, flowing, settings, dlq)
+        topic = settings.topic or node.name
+        return CompiledTopic(node.name, topic, path, where, step_id, flowing, settings, node.partitioning, dlq)
+
+    def _check_policy(self, node: IntoTopic[Any], where: str, path: NodePath) -> None:
+        policy: Any = node.partitioning
+        if where == "errors":
+            self._issues.error(
+                Code.NOT_SUPPORTED,
+                f"IntoTopic({node.name!r}, partitioning=…) as an error route is not supported",
+                where=where,
+                path=path,
+                remedy="remove partitioning=…: a dead letter keeps the key of the record that it was",
+            )
+        elif not isinstance(policy, PartitionPolicy) or not isinstance(policy.strategy, PartitionStrategy):
+            self._issues.error(
+                Code.NODE_UNKNOWN,
+                f"IntoTopic({node.name!r}, partitioning=…) has no strategy with partition_key(message)",
+                where=where,
+                path=path,
+                expected="PartitionPolicy(strategy, guarantee), the strategy an object with partition_key(message)",
+                remedy="give an instance of a class that has partition_key(self, message) -> bytes | str | None",
+            )
 
     def finish(self) -> None:
         """Check what only the whole flow shows."""
@@ -241,8 +302,14 @@ class TopicResolver:
         self._issues.error(Code.NOT_SUPPORTED, f"{what} is not supported yet", where=where, path=path, remedy=remedy)
 
 
-def _bare(payloads: PayloadTypes) -> PayloadTypes:
-    return PayloadTypes(tuple(t for t in payloads.types if t is not Tombstone), payloads.known)
+def _read(node: FromTopic[Any] | FromMultiTypeTopic[Any]) -> tuple[tuple[Any, ...], Reads]:
+    """The types that are decoded, and how a record's is found."""
+    if isinstance(node, FromMultiTypeTopic):
+        return node.payloads, Reads.LABELLED
+    payload: Any = node.payload
+    if (get_origin(payload) or payload) is ErrorEnvelope:
+        return get_args(payload) or (Any,), Reads.DEAD_LETTERS
+    return (payload,), Reads.PAYLOAD
 
 
 def _key(role: Role, name: str) -> str:

@@ -1,0 +1,126 @@
+"""A broadcast: every branch takes every record and ends."""
+
+from __future__ import annotations
+
+from typing import Any, get_origin
+
+from msgspec.structs import replace
+
+from loom.streaming.compiler.catalogue import Code
+from loom.streaming.compiler.names import branch_label, child_id, into_id
+from loom.streaming.compiler.plan import CompiledBranch, CompiledNode, NodePath, PayloadTypes
+from loom.streaming.compiler.walk import Compiled, Flowing, ProcessWalk
+from loom.streaming.message import Tombstone
+from loom.streaming.nodes.boundary import IntoTopic
+from loom.streaming.nodes.broadcast import Broadcast, BroadcastRoute
+from loom.streaming.nodes.shape import StreamShape
+from loom.streaming.process import Process
+
+__all__ = ["CompiledBroadcast", "compile_broadcast"]
+
+#: classes whose instances no branch can change
+_UNCHANGEABLE = (int, float, complex, str, bytes, bool, tuple, frozenset, type(None))
+
+
+class CompiledBroadcast(CompiledNode, kw_only=True):
+    """Every branch takes every record."""
+
+    routes: tuple[CompiledBranch, ...]
+
+    @property
+    def branches(self) -> tuple[CompiledBranch, ...]:
+        return self.routes
+
+    @property
+    def multiplies(self) -> bool:
+        return True
+
+    @property
+    def summary(self) -> str:
+        return ", every branch"
+
+
+def compile_broadcast(walk: ProcessWalk, node: Broadcast, path: NodePath, flowing: Flowing) -> Compiled:
+    """A broadcast; the branches share the payload, so its type should be frozen."""
+    walk.check_shape("Broadcast", path, flowing.shape, (StreamShape.RECORD, StreamShape.MANY))
+    _warn_shared(walk, path, flowing.payloads)
+    inside = flowing
+    if node.name is not None:
+        inside = replace(flowing, parent=child_id(flowing.parent, node.name))
+    labels: set[str] = set()
+    branches = []
+    for index, route in enumerate(node.routes):
+        where = (*path, index)
+        label = _label(route, index)
+        if label in labels:
+            walk.issues.error(
+                Code.NAME_TWICE,
+                f"two branches of the Broadcast have the label {label!r}",
+                path=where,
+                remedy="step ids are made of the labels; give one of them a name: BroadcastRoute(…, name=…)",
+            )
+        labels.add(label)
+        branches.append(_branch(walk, route, label, where, inside))
+    made = CompiledBroadcast(
+        path=path,
+        step_id=walk.name(flowing.parent, node.name or "broadcast", path),
+        in_shape=flowing.shape,
+        out_shape=StreamShape.NONE,
+        accepts=flowing.payloads,
+        returns=flowing.payloads,
+        routes=tuple(branches),
+    )
+    return made, flowing.on(made)
+
+
+def _branch(walk: ProcessWalk, route: BroadcastRoute, label: str, path: NodePath, flowing: Flowing) -> CompiledBranch:
+    branch, left = walk.branch(None, label, label, route.process, path, flowing)
+    if route.output is None:
+        walk.must_end("a Broadcast", label, path, left)
+        return branch
+    if left.shape is StreamShape.NONE:
+        walk.issues.error(
+            Code.TWO_ENDS,
+            f"the branch {label!r} of a Broadcast has an output behind a process that has already ended",
+            path=path,
+            remedy="remove output=…, or the terminal in the process",
+        )
+        return branch
+    step_id = walk.take(into_id(child_id(flowing.parent, label), route.output.name), path)
+    output = walk.topics.output(route.output, path, "process", step_id, left.payloads, left.shape, mixed=left.mixed)
+    if output is not None:
+        walk.terminals[path] = output
+    return replace(branch, output=output)
+
+
+def _label(route: BroadcastRoute, index: int) -> str:
+    if route.name is not None:
+        return branch_label(route.name)
+    process: Any = route.process
+    nodes = process.nodes if isinstance(process, Process) else (process,)
+    end = route.output if route.output is not None else nodes[-1]
+    return branch_label(end.name) if isinstance(end, IntoTopic) else f"branch-{index}"
+
+
+def _warn_shared(walk: ProcessWalk, path: NodePath, payloads: PayloadTypes) -> None:
+    changeable = [t for t in payloads.types if not _is_frozen(t)]
+    if changeable:
+        walk.issues.warn(
+            Code.PAYLOAD_SHARED,
+            "the branches of the Broadcast are handed the same payload object, and its type is not frozen",
+            path=path,
+            expected="a LoomFrozenStruct",
+            found=PayloadTypes(tuple(changeable)),
+            remedy="make the type frozen, or make sure that no step changes what it is handed",
+        )
+
+
+def _is_frozen(payload: Any) -> bool:
+    cls = get_origin(payload) or payload
+    config = getattr(cls, "__struct_config__", None)
+    if config is not None:
+        return bool(config.frozen)
+    parameters = getattr(cls, "__dataclass_params__", None)
+    if parameters is not None:
+        return bool(parameters.frozen)
+    return not isinstance(cls, type) or issubclass(cls, (*_UNCHANGEABLE, Tombstone))

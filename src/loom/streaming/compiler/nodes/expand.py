@@ -1,0 +1,177 @@
+"""Expansions without a step class: `Explode` goes on in place, `ExpandRoutes` parts what it makes by type and ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from loom.streaming.compiler.catalogue import Code
+from loom.streaming.compiler.names import branch_label, child_id
+from loom.streaming.compiler.plan import CompiledBranch, CompiledNode, NodePath, PayloadTypes
+from loom.streaming.compiler.signatures import (
+    UnreadableSignature,
+    elements_of,
+    payloads_of,
+    read_selector,
+    without_tombstones,
+)
+from loom.streaming.compiler.walk import Compiled, Flowing, ProcessWalk, named
+from loom.streaming.message import Tombstone
+from loom.streaming.nodes.expand import ExpandRoutes, Explode, PayloadExpander
+from loom.streaming.nodes.shape import StreamShape
+from loom.streaming.nodes.step import StepFunction
+
+__all__ = ["CompiledExpandRoutes", "CompiledExplode", "compile_expand_routes", "compile_explode"]
+
+_ONE_BY_ONE = (StreamShape.RECORD, StreamShape.MANY)
+
+
+class CompiledExplode(CompiledNode, kw_only=True):
+    """One payload becomes many, which go on."""
+
+    exploder: Any
+    takes_tombstones: bool
+
+    @property
+    def multiplies(self) -> bool:
+        return True
+
+    @property
+    def summary(self) -> str:
+        return f": {self.accepts} -> {self.returns}"
+
+
+class CompiledExpandRoutes(CompiledNode, kw_only=True):
+    """One payload becomes payloads of several types, each of which has a branch."""
+
+    expander: Any
+    routes: tuple[CompiledBranch, ...]
+    default: CompiledBranch | None
+
+    @property
+    def branches(self) -> tuple[CompiledBranch, ...]:
+        return (*self.routes, self.default) if self.default is not None else self.routes
+
+    @property
+    def multiplies(self) -> bool:
+        return True
+
+    @property
+    def summary(self) -> str:
+        return f" by type: {self.accepts} -> {self.returns}"
+
+    @property
+    def otherwise(self) -> str | None:
+        return "routing error" if self.default is None else None
+
+
+def compile_explode(walk: ProcessWalk, node: Explode, path: NodePath, flowing: Flowing) -> Compiled:
+    """An exploder is a function of the payload; what it makes is read from its annotation."""
+    walk.check_shape("Explode", path, flowing.shape, _ONE_BY_ONE)
+    call: Any = node.exploder.function if isinstance(node.exploder, StepFunction) else node.exploder
+    if isinstance(call, type) or not callable(call):
+        walk.issues.error(
+            Code.NODE_UNKNOWN,
+            f"the exploder {named(call)} is no function",
+            path=path,
+            remedy="write Explode(lambda payload: payload.items), or give a function of the payload",
+        )
+        return None
+    problem = f"the exploder {named(node.exploder)}"
+    try:
+        signature = read_selector(call)
+        if signature.asks_for_message:
+            raise UnreadableSignature(
+                "its parameter is annotated as a Message, but it is handed the payload",
+                "annotate the payload's type, or write an ExpandStep",
+            )
+    except UnreadableSignature as unreadable:
+        walk.issues.error(Code.STEP_SIGNATURE, f"{problem}: {unreadable}", path=path, remedy=unreadable.remedy)
+        return None
+    walk.check_types(problem, path, flowing, signature.accepts)
+    made = CompiledExplode(
+        path=path,
+        step_id=walk.name(flowing.parent, node.name or "explode", path),
+        in_shape=flowing.shape,
+        out_shape=StreamShape.MANY,
+        accepts=signature.accepts,
+        returns=elements_of(signature.returns),
+        exploder=call,
+        takes_tombstones=signature.accepts.known and Tombstone in signature.accepts.types,
+    )
+    return made, flowing.on(made)
+
+
+def compile_expand_routes(walk: ProcessWalk, node: ExpandRoutes, path: NodePath, flowing: Flowing) -> Compiled:
+    """What the expander makes is taken at its word: the payloads under a type are of that type."""
+    walk.check_shape("ExpandRoutes", path, flowing.shape, _ONE_BY_ONE)
+    accepts = _accepted(walk, node, path, flowing)
+    inside = Flowing(StreamShape.MANY, flowing.payloads, flowing.parent)
+    if node.name is not None:
+        inside = replace(inside, parent=child_id(flowing.parent, node.name))
+    labels: set[str] = {"default"} if node.default is not None else set()
+    routes = []
+    for index, (payload, process) in enumerate(node.routes.items()):
+        where = (*path, index)
+        payloads = payloads_of(payload)
+        declared: object = payload
+        if not isinstance(declared, type):
+            walk.issues.error(
+                Code.NODE_UNKNOWN,
+                f"{declared!r}, a key of ExpandRoutes, is no type",
+                path=where,
+                remedy="the keys of routes={…} are the payload types that the expander makes",
+            )
+        label = branch_label(getattr(payload, "__name__", payload))
+        if label in labels:
+            walk.issues.error(
+                Code.NAME_TWICE,
+                f"two branches of ExpandRoutes have the label {label!r}",
+                path=where,
+                remedy="step ids are made of the names of the types; rename one of them",
+            )
+        labels.add(label)
+        branch, left = walk.branch(payload, label, str(payloads), process, where, replace(inside, payloads=payloads))
+        walk.must_end("ExpandRoutes", label, where, left)
+        routes.append(branch)
+    default = None
+    if node.default is not None:
+        where = (*path, len(node.routes))
+        unknown = replace(inside, payloads=PayloadTypes((), known=False))
+        default, left = walk.branch(None, "default", "otherwise", node.default, where, unknown)
+        walk.must_end("ExpandRoutes", "default", where, left)
+    if accepts is None:
+        return None
+    made = CompiledExpandRoutes(
+        path=path,
+        step_id=walk.name(flowing.parent, node.name or "expand_routes", path),
+        in_shape=flowing.shape,
+        out_shape=StreamShape.NONE,
+        accepts=accepts,
+        returns=PayloadTypes(tuple(node.routes)),
+        expander=node.expander,
+        routes=tuple(routes),
+        default=default,
+    )
+    return made, flowing.on(made)
+
+
+def _accepted(walk: ProcessWalk, node: ExpandRoutes, path: NodePath, flowing: Flowing) -> PayloadTypes | None:
+    """The payload types that the expander takes, or `None` where it is none."""
+    if isinstance(node.expander, type) or not isinstance(node.expander, PayloadExpander):
+        walk.issues.error(
+            Code.NODE_UNKNOWN,
+            f"the expander {named(node.expander)} is no object with expand(payload)",
+            path=path,
+            remedy="write a class with expand(self, payload) -> dict[type, list], and give an instance of it",
+        )
+        return None
+    problem = f"the expander {named(type(node.expander))}"
+    try:
+        accepts = read_selector(node.expander.expand).accepts
+    except UnreadableSignature as unreadable:
+        walk.issues.error(Code.STEP_SIGNATURE, f"{problem}: {unreadable}", path=path, remedy=unreadable.remedy)
+        return None
+    walk.check_types(problem, path, replace(flowing, payloads=without_tombstones(flowing.payloads)), accepts)
+    return accepts

@@ -1,0 +1,21 @@
+"""Nodes of the contract whose features are not built yet: each is refused where it stands, with a way out."""
+
+from __future__ import annotations
+
+from loom.streaming.compiler.catalogue import Code
+from loom.streaming.compiler.plan import NodePath
+from loom.streaming.compiler.walk import Compiled, Flowing, ProcessWalk
+from loom.streaming.nodes.scope import With, WithAsync
+
+__all__ = ["refuse_scope"]
+
+
+def refuse_scope(walk: ProcessWalk, node: With | WithAsync, path: NodePath, flowing: Flowing) -> Compiled:  # noqa: ARG001 - a row's signature
+    """Scoped resources are not built yet."""
+    walk.issues.error(
+        Code.NOT_SUPPORTED,
+        f"{type(node).__name__} is not supported yet",
+        path=path,
+        remedy="write the inner nodes in this process directly, and let the steps open what they need in their constructors",
+    )
+    return None
