@@ -25,8 +25,9 @@ from loom.streaming.bytewax.override_source import override_view, wrap_source
 from loom.streaming.bytewax.preflight import Preflight
 from loom.streaming.bytewax.sink import SLOT, OutputSink
 from loom.streaming.bytewax.source import KafkaSource
-from loom.streaming.bytewax.stages.fuse import Stage, build_stage
+from loom.streaming.bytewax.stages.fuse import build_stage
 from loom.streaming.bytewax.stages.outcome import SourceBatch, StageResults
+from loom.streaming.bytewax.stages.stage import Stage
 from loom.streaming.bytewax.writers import NoWriters, TopicWriters, Writers
 from loom.streaming.compiler.names import engine_id
 from loom.streaming.compiler.plan import CompiledPlan, NodePath

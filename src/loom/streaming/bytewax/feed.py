@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from loom.streaming.bytewax.delivery import Delivery
 from loom.streaming.bytewax.pace import Pace
-from loom.streaming.bytewax.stages.fuse import Stage
 from loom.streaming.bytewax.stages.outcome import EndMark, Positions, SourceBatch
+from loom.streaming.bytewax.stages.stage import Stage
 
 __all__ = ["Confirming", "Feed", "Reader"]
 

@@ -5,12 +5,12 @@ Precedence: what is given explicitly, then what registered sinks bind, then what
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.bytewax.stages.failures import ErrorTarget
-from loom.streaming.bytewax.stages.fuse import OutputSlots
+from loom.streaming.bytewax.stages.slots import OutputSlots
 from loom.streaming.compiler.plan import CompiledPlan, CompiledTopic, NodePath
 from loom.streaming.errors import ErrorKind
 from loom.streaming.kafka.dead_letter import dead_letter_writer
@@ -31,6 +31,8 @@ class HostedOutlet(LoomFrozenStruct):
 
     name: str
     sink: Any
+    #: what an `IntoSink` is built with
+    config: Any = None
 
 
 Outlet: TypeAlias = TopicOutlet | HostedOutlet
@@ -53,6 +55,7 @@ def outlets_of(
     sink: Any | None,
     terminal_sinks: Mapping[NodePath, Any] | None,
     error_sinks: Mapping[ErrorKind, Any] | None,
+    audits: Iterable[Any] = (),
 ) -> Outlets:
     """The table for a plan and its overrides. Raises `ValueError` for an override that replaces nothing."""
     table: list[Outlet] = []
@@ -67,8 +70,8 @@ def outlets_of(
             table.append(TopicOutlet(output, is_errors))
         return topic_slots[key]
 
-    def hosted_slot(name: str, hosted: Any) -> int:
-        table.append(HostedOutlet(name, hosted))
+    def hosted_slot(name: str, hosted: Any, config: Any = None) -> int:
+        table.append(HostedOutlet(name, hosted, config))
         return len(table) - 1
 
     outputs: dict[NodePath, int] = {}
@@ -87,12 +90,19 @@ def outlets_of(
             hosted.add(outputs[path])
         else:
             outputs[path] = topic_slot(output, is_errors=False)
+    for path, storage in plan.terminal_storage_sinks.items():
+        if path in overrides:
+            outputs[path] = hosted_slot(".".join(map(str, path)), overrides.pop(path))
+        else:
+            outputs[path] = hosted_slot(storage.step_id, storage.sink, storage.config)
+        hosted.add(outputs[path])
     if overrides:
-        known = ", ".join(map(str, plan.terminal_sinks)) or "none"
+        known = ", ".join(map(str, (*plan.terminal_sinks, *plan.terminal_storage_sinks))) or "none"
         raise ValueError(f"terminal_sinks names paths without a terminal: {sorted(overrides)}; the terminals: {known}")
     errors = _error_targets(plan, dict(error_sinks or {}), topic_slot, hosted_slot)
+    copies = tuple(hosted_slot(f"audit {number}", audit) for number, audit in enumerate(audits, 1))
     names = tuple(o.output.topic if isinstance(o, TopicOutlet) else o.name for o in table)
-    return Outlets(tuple(table), OutputSlots(outputs, frozenset(hosted), errors, names))
+    return Outlets(tuple(table), OutputSlots(outputs, frozenset(hosted), errors, names, copies))
 
 
 def _error_targets(

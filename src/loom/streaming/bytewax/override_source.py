@@ -20,8 +20,8 @@ from bytewax.inputs import (
 from loom.streaming.bytewax.confirming import TrackerConfirms
 from loom.streaming.bytewax.delivery import CommitTracker, Delivery
 from loom.streaming.bytewax.feed import Confirming, Feed
-from loom.streaming.bytewax.stages.fuse import Stage
 from loom.streaming.bytewax.stages.outcome import Positions, SourceBatch
+from loom.streaming.bytewax.stages.stage import Stage
 from loom.streaming.compiler.plan import CompiledSource
 from loom.streaming.kafka.formats import encode_payload, envelope_encoder
 from loom.streaming.kafka.record import KafkaRecord, RecordPlace, TopicPartition

@@ -19,8 +19,8 @@ from loom.streaming.bytewax.delivery import CommitTracker, Delivery
 from loom.streaming.bytewax.exactly_once import ExactlyOnce
 from loom.streaming.bytewax.feed import Confirming, Feed
 from loom.streaming.bytewax.pace import Pace
-from loom.streaming.bytewax.stages.fuse import Stage
 from loom.streaming.bytewax.stages.outcome import Positions, SourceBatch
+from loom.streaming.bytewax.stages.stage import Stage
 from loom.streaming.bytewax.stages.waiting import WaitingRoom
 from loom.streaming.compiler.plan import CompiledSource
 from loom.streaming.kafka.consumer import PartitionReader

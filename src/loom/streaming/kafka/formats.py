@@ -26,6 +26,7 @@ __all__ = [
     "envelope_decoder",
     "envelope_encoder",
     "looks_like_envelope",
+    "peek_message_type",
 ]
 
 P = TypeVar("P")
@@ -111,6 +112,21 @@ def envelope_encoder() -> Callable[[MessageEnvelope[Any]], bytes]:
 def looks_like_envelope(value: bytes) -> bool:
     """Whether a value that is no JSON may be an envelope. Cheap, and asked only after JSON has failed."""
     return value[:1] == bytes((_FIXMAP_OF_TWO,))
+
+
+class _Label(LoomFrozenStruct):
+    """The part of an envelope that says what it holds; the rest is skipped."""
+
+    meta: MessageMetadata
+
+
+_read_label = msgspec.msgpack.Decoder(_Label).decode
+
+
+def peek_message_type(value: bytes) -> bytes | None:
+    """The message type that an envelope names, before its payload is decoded. Raises on bytes that are no envelope."""
+    found = _read_label(value).meta.descriptor.message_type
+    return found.encode() if found is not None else None
 
 
 def _only_bytes(payload: Any) -> bytes:

@@ -10,13 +10,15 @@ from typing import Any
 
 from loom.streaming.bytewax.stages.entry import Entry
 from loom.streaming.bytewax.stages.failures import NOT_DECODED, Fail
-from loom.streaming.bytewax.stages.straight import Straight, build_loop
-from loom.streaming.compiler.plan import CompiledSource
+from loom.streaming.bytewax.stages.inline import Inline, build_loop
+from loom.streaming.bytewax.stages.read_back import dead_letter_decoder
+from loom.streaming.bytewax.stages.told_apart import DecodeRecord, labelled_decoder
+from loom.streaming.compiler.plan import CompiledSource, Reads
 from loom.streaming.kafka.formats import decode_payload, envelope_decoder, looks_like_envelope
 from loom.streaming.kafka.settings import WireFormat
 from loom.streaming.kafka.view import OriginView
 from loom.streaming.kafka.wire import meta_from_envelope
-from loom.streaming.message import TOMBSTONE, Message
+from loom.streaming.message import TOMBSTONE, Message, MessageMeta
 
 __all__ = ["Head", "build_head"]
 
@@ -24,17 +26,52 @@ __all__ = ["Head", "build_head"]
 Head = Callable[[Sequence[Any]], None]
 
 
-def build_head(source: CompiledSource, view: OriginView, entry: Entry, fail: Fail, straight: Straight) -> Head:
-    """The loop over one batch of records. `straight` is the part of the flow that the loop itself can run."""
+def build_head(source: CompiledSource, view: OriginView, entry: Entry, fail: Fail, inside: Inline) -> Head:
+    """The loop over one batch of records. `inside` writes the flow into a loop that can hold it."""
+    if source.reads is Reads.LABELLED:
+        return _decoding(view, entry, fail, labelled_decoder(source, view))
+    if source.reads is Reads.DEAD_LETTERS:
+        return _decoding(view, entry, fail, dead_letter_decoder(source, view), tombstones=False)
     if source.wire_format is WireFormat.ENVELOPE:
-        return _envelope_head(source, view, entry, fail)
+        return _decoding(view, entry, fail, _opening(source, view))
     return build_loop(
-        straight,
+        inside,
         view,
         decode_payload(source.wire_format, source.payload),
         _without_value(entry),
         _second_look(source, view, entry, fail),
     )
+
+
+def _decoding(view: OriginView, entry: Entry, fail: Fail, decode: DecodeRecord, *, tombstones: bool = True) -> Head:
+    """The loop for records that need more than their value to be decoded."""
+    value_of, record, without_value = view.value, entry.record, _without_value(entry)
+
+    def run(origins: Sequence[Any]) -> None:
+        for origin in origins:
+            value = value_of(origin)
+            if value is None and (tombstones or isinstance(origin, Message)):
+                without_value(origin)
+                continue
+            try:
+                payload, meta = decode(origin, value or b"")
+            except Exception as error:
+                fail(error, NOT_DECODED, origin, None)
+                continue
+            record(payload, origin, meta)
+
+    return run
+
+
+def _opening(source: CompiledSource, view: OriginView) -> DecodeRecord:
+    """Every record is an envelope."""
+    opened = envelope_decoder(source.payload)
+
+    def decode(origin: Any, value: bytes) -> tuple[Any, MessageMeta | None]:
+        envelope = opened(value)
+        return envelope.payload, meta_from_envelope(view.meta(origin), envelope.meta)
+
+    return decode
 
 
 def _without_value(entry: Entry) -> Callable[[Any], None]:
@@ -69,24 +106,3 @@ def _second_look(
         fail(error, NOT_DECODED, origin, None)
 
     return look
-
-
-def _envelope_head(source: CompiledSource, view: OriginView, entry: Entry, fail: Fail) -> Head:
-    opened = envelope_decoder(source.payload)
-    value_of, meta_of, record, without_value = view.value, view.meta, entry.record, _without_value(entry)
-
-    def run(origins: Sequence[Any]) -> None:
-        for origin in origins:
-            value = value_of(origin)
-            if value is None:
-                without_value(origin)
-                continue
-            try:
-                envelope = opened(value)
-                meta = meta_from_envelope(meta_of(origin), envelope.meta)
-            except Exception as error:
-                fail(error, NOT_DECODED, origin, None)
-                continue
-            record(envelope.payload, origin, meta)
-
-    return run

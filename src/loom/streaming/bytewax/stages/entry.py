@@ -1,21 +1,85 @@
-"""The way into a built node: one callable for payloads, one for tombstones, so that neither asks about the other."""
+"""The ways into a built node: one callable for payloads, one for tombstones and one for batches, so that none asks which it has.
+
+Hot path: `Take` is called once per record and node.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-from loom.streaming.message import MessageMeta
+from loom.streaming.compiler.plan import NodePath
+from loom.streaming.message import TOMBSTONE, MessageMeta
 
-__all__ = ["Entry", "Take"]
+__all__ = ["NOWHERE", "NO_CHILD", "Above", "Cell", "Entry", "Indexes", "Item", "Take", "TakeBatch", "entry_of"]
 
 #: (payload, origin, meta). The origin is the record as its source handed it over; meta is `None` until a step or the
 #: wire format gives the record one that is not simply the origin's.
 Take: TypeAlias = Callable[[Any, Any, MessageMeta | None], None]
+#: which child of each expansion above a record is
+Indexes: TypeAlias = tuple[int, ...]
+#: a record in a batch: (payload, origin, meta, indexes)
+Item: TypeAlias = tuple[Any, Any, MessageMeta | None, Indexes]
+TakeBatch: TypeAlias = Callable[[list[Item]], None]
+
+#: in the place of a child's index: the record has passed an expansion by
+NO_CHILD = -1
+
+
+class Cell:
+    """Where an expansion (or a broadcast) says which child is at work, for errors and for the order of results."""
+
+    __slots__ = ("at", "told")
+
+    def __init__(self, *, told: bool = True) -> None:
+        self.at = 0
+        #: whether error records tell the index; a broadcast's branch is told by the step id
+        self.told = told
+
+
+class Above(NamedTuple):
+    """What stands above a place in the flow.
+
+    `cells` are the expansions on the way here, with those of branches that were not taken, which then say `NO_CHILD`:
+    so the children of one record can be put in order wherever they are. `waits` are the ways here, each by the nodes on
+    it that keep records.
+    """
+
+    cells: tuple[Cell, ...] = ()
+    waits: frozenset[tuple[NodePath, ...]] = frozenset({()})
+
+    def below(self, cell: Cell) -> Above:
+        """Below an expansion here."""
+        return Above((*self.cells, cell), self.waits)
+
+    def behind(self, path: NodePath) -> Above:
+        """Behind a node that keeps records."""
+        return Above(self.cells, frozenset((*way, path) for way in self.waits))
+
+    def indexes(self) -> Indexes:
+        """Which child is at work now."""
+        return tuple([cell.at for cell in self.cells])
+
+
+NOWHERE = Above()
 
 
 class Entry(NamedTuple):
-    """Where a record goes next."""
+    """Where a record, or a batch of them, goes next."""
 
     record: Take
     tombstone: Take
+    batch: TakeBatch
+
+
+def entry_of(record: Take, tombstone: Take, above: Above) -> Entry:
+    """The entry of a node that takes records one by one; a batch is taken apart."""
+    cells = above.cells
+
+    def batch(items: list[Item]) -> None:
+        for payload, origin, meta, indexes in items:
+            for cell, index in zip(cells, indexes, strict=True):
+                cell.at = index
+            (tombstone if payload is TOMBSTONE else record)(payload, origin, meta)
+
+    return Entry(record, tombstone, batch)

@@ -10,6 +10,7 @@ from typing import Any
 
 from loom.core.errors import DomainError
 from loom.streaming.bytewax.errors import UnroutedRecordError
+from loom.streaming.bytewax.stages.entry import NO_CHILD, NOWHERE, Above
 from loom.streaming.bytewax.stages.outcome import Result
 from loom.streaming.compiler.plan import NodePath, StepId
 from loom.streaming.errors import ErrorEnvelope, ErrorKind, ErrorMessage, ErrorMessageMeta
@@ -57,7 +58,7 @@ class Failures:
         unrouted: Unrouted,
         view: OriginView,
         counts: Counts,
-        emitter: Callable[[tuple[list[int], ...]], Callable[[Result], None]],
+        emitter: Callable[[int, Above], Callable[[Result], None]],
         log_drop: Callable[[ErrorEnvelope[Any]], None],
     ) -> None:
         self._flow = flow
@@ -76,13 +77,14 @@ class Failures:
         path: NodePath,
         *,
         kind: ErrorKind | None = None,
-        children: tuple[list[int], ...] = (),
+        above: Above = NOWHERE,
     ) -> Fail:
-        """The error boundary of one place. `children` tell which child of the expansions above is at work.
+        """The error boundary of one place.
 
         Without a `kind`, a `DomainError` is `BUSINESS` and anything else `TASK`.
         """
-        emit = self._emitter(children)
+        emitters = {target.slot: self._emitter(target.slot, above) for target in self._targets.values()}
+        told = [cell for cell in above.cells if cell.told]
 
         def fail(error: Exception, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
             found = kind or (ErrorKind.BUSINESS if isinstance(error, DomainError) else ErrorKind.TASK)
@@ -93,11 +95,13 @@ class Failures:
             if target is None:
                 self._no_route(envelope, error, origin)
             elif target.write is None:
-                emit((target.slot, envelope, None, 0, None, origin))
+                emitters[target.slot]((target.slot, envelope, None, 0, None, origin))
             else:
-                index = ".".join(str(cell[0]) for cell in children if cell[0] >= 0)
+                index = ".".join(str(cell.at) for cell in told if cell.at != NO_CHILD)
                 record = target.write(envelope, self._flow, index)
-                emit((target.slot, record.value, record.key, record.timestamp_ms or 0, record.headers, origin))
+                emitters[target.slot](
+                    (target.slot, record.value, record.key, record.timestamp_ms or 0, record.headers, origin)
+                )
 
         return fail
 

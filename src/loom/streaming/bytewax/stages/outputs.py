@@ -6,10 +6,12 @@ The usual record (no headers, metadata never looked at) takes the short way; the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
-from loom.streaming.bytewax.stages.entry import Entry
+from loom.streaming.bytewax.stages.entry import Above, Entry, Take, entry_of
 from loom.streaming.bytewax.stages.failures import Fail
+from loom.streaming.bytewax.stages.inline import Inline, LoopCode
+from loom.streaming.bytewax.stages.keyed import keyed
 from loom.streaming.bytewax.stages.outcome import Result
 from loom.streaming.compiler.plan import CompiledTopic
 from loom.streaming.kafka.formats import encode_payload, envelope_encoder
@@ -19,17 +21,40 @@ from loom.streaming.kafka.view import OriginView
 from loom.streaming.kafka.wire import envelope_of, key_bytes, label_function, rewritten, wanted_from_meta
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
 
-__all__ = ["QuietOutput", "build_hosted", "build_topic", "quiet_output"]
+__all__ = ["OutputParts", "build_audit", "build_hosted", "build_topic"]
 
 Emit = Callable[[Result], None]
 
 
-def build_topic(output: CompiledTopic, slot: int, view: OriginView, emit: Emit, fail: Fail) -> Entry:
-    """Into a topic. A value that does not encode is a `TASK` error at this output."""
-    settings = output.settings
+def build_topic(
+    output: CompiledTopic, slot: int, build: OutputParts, emit: Emit, fail: Fail, misplaced: Fail, above: Above
+) -> tuple[Entry, Inline | None]:
+    """Into a topic, and the same as code for the loop where a record leaves as plainly as it came.
+
+    A value that does not encode is a `TASK` error at this output; a key policy that names no key where it has to is a
+    `ROUTING` error there (`misplaced`).
+    """
+    settings, view = output.settings, build.view
     if settings.format is WireFormat.ENVELOPE:
-        return _build_envelope(output, slot, view, emit, fail)
-    encode = encode_payload(settings.format)
+        entry, inline = _build_envelope(output, slot, view, emit, fail, above), None
+    else:
+        entry, inline = _build_bare(output, slot, view, emit, fail, above)
+    if output.partitioning is not None:
+        return keyed(output.partitioning, entry, build.message, view, misplaced, above), None
+    return entry, inline
+
+
+class OutputParts(Protocol):
+    """What an output is built with."""
+
+    view: OriginView
+    message: Callable[[Any, Any], Message[Any]]
+
+
+def _build_bare(
+    output: CompiledTopic, slot: int, view: OriginView, emit: Emit, fail: Fail, above: Above
+) -> tuple[Entry, Inline | None]:
+    encode = encode_payload(output.settings.format)
     key_of, headers_of, time_of = view.key, view.headers, view.timestamp
     headers_for = _header_function(output, view)
     quiet = _says_nothing_by_itself(output)
@@ -50,34 +75,51 @@ def build_topic(output: CompiledTopic, slot: int, view: OriginView, emit: Emit, 
             return
         emit(record)
 
-    return Entry(run, _build_tombstone(slot, view, emit, fail, headers_for))
+    def inline(code: LoopCode) -> None:
+        payload = code.payload
+        code.line(
+            f"if {code.name('headers_of', headers_of)}(origin):",
+            f"    {code.name('take', run)}({payload}, origin, None)",
+            "    continue",
+            "try:",
+            f"    value = {code.name('encode', encode)}({payload})",
+            "except Exception as error:",
+            f"    {code.name('fail', fail)}(error, {payload}, origin, None)",
+            "    continue",
+            f"{code.name('emit', emit)}(({slot}, value, {code.name('key_of', key_of)}(origin), "
+            f"{code.name('time_of', time_of)}(origin), None, origin))",
+            "continue",
+        )
+        code.ended = True
+
+    tombstone = _build_tombstone(slot, view, emit, fail, headers_for)
+    return entry_of(run, tombstone, above), inline if quiet else None
 
 
-class QuietOutput(NamedTuple):
-    """An output whose usual record is its encoded payload and nothing else, for the straight loop."""
-
-    slot: int
-    encode: Callable[[Any], bytes]
-    fail: Fail
-
-
-def quiet_output(output: CompiledTopic, slot: int, fail: Fail) -> QuietOutput | None:
-    """The output's parts, where a record that came without headers leaves without any; else `None`."""
-    if output.settings.format is WireFormat.ENVELOPE or not _says_nothing_by_itself(output):
-        return None
-    return QuietOutput(slot, encode_payload(output.settings.format), fail)
-
-
-def build_hosted(slot: int, view: OriginView, emit: Emit) -> Entry:
+def build_hosted(slot: int, view: OriginView, emit: Emit, above: Above) -> Entry:
     """Into a sink that takes messages."""
 
     def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         emit((slot, Message(payload, view.meta(origin) if meta is None else meta), None, 0, None, origin))
 
-    return Entry(run, run)
+    return entry_of(run, run, above)
 
 
-def _build_envelope(output: CompiledTopic, slot: int, view: OriginView, emit: Emit, fail: Fail) -> Entry:
+def build_audit(after: Entry, slot: int, view: OriginView, emit: Emit, above: Above) -> Entry:
+    """A copy of every message into a sink, in front of the output that it is a copy for."""
+    copy = build_hosted(slot, view, emit, above).record
+
+    def both(take: Take) -> Take:
+        def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+            copy(payload, origin, meta)
+            take(payload, origin, meta)
+
+        return run
+
+    return entry_of(both(after.record), both(after.tombstone), above)
+
+
+def _build_envelope(output: CompiledTopic, slot: int, view: OriginView, emit: Emit, fail: Fail, above: Above) -> Entry:
     encode = envelope_encoder()
     headers_for = _header_function(output, view)
     time_of = view.timestamp
@@ -92,7 +134,7 @@ def _build_envelope(output: CompiledTopic, slot: int, view: OriginView, emit: Em
             return
         emit(record)
 
-    return Entry(run, _build_tombstone(slot, view, emit, fail, headers_for))
+    return entry_of(run, _build_tombstone(slot, view, emit, fail, headers_for), above)
 
 
 def _build_tombstone(slot: int, view: OriginView, emit: Emit, fail: Fail, headers_for: Any) -> Any:

@@ -45,12 +45,18 @@ class WaitingRoom:
 
     def __init__(self, nodes: Iterable[WaitingNode] = ()) -> None:
         self._nodes = list(nodes)
+        #: the time of the batch at hand, in monotonic seconds
+        self.now = 0.0
         #: the source's positions, as far as it has read
         self._read: dict[TopicPartition, int] = {}
 
     def add(self, node: WaitingNode) -> None:
         """A node behind those already here."""
         self._nodes.append(node)
+
+    def reverse(self) -> None:
+        """Turn the order around, for who builds from the tail."""
+        self._nodes.reverse()
 
     def kept(self) -> int:
         """How many records wait."""

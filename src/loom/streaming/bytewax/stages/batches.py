@@ -1,0 +1,172 @@
+"""User code that takes a batch: what the engine has handed over at once, or what a node has collected. Hot path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from loom.streaming.bytewax.stages.builder import StageBuilder
+from loom.streaming.bytewax.stages.entry import NO_CHILD, Above, Entry, Item
+from loom.streaming.bytewax.stages.failures import Fail
+from loom.streaming.bytewax.stages.results import look_at
+from loom.streaming.compiler.nodes.step import CompiledStep
+from loom.streaming.message import TOMBSTONE, Message, MessageMeta
+from loom.streaming.nodes.shape import StreamShape
+
+__all__ = ["build_batch", "build_batch_expand"]
+
+
+def build_batch(build: StageBuilder, step: CompiledStep, after: Entry, above: Above) -> Entry:
+    """A `BatchStep`: on batches it makes batches, on records it gathers what the engine's batch brings."""
+    if step.in_shape is StreamShape.BATCH:
+        return _on_batches(build, step, after, above)
+    return _on_records(build, step, after, above)
+
+
+def _on_batches(build: StageBuilder, step: CompiledStep, after: Entry, above: Above) -> Entry:
+    leaving = _Leaving(above)
+    run = _work(build, step, Entry(leaving.take, leaving.take, after.batch), above)
+
+    def batch(items: list[Item]) -> None:
+        run(items)
+        if leaving.items:
+            after.batch(leaving.taken())
+
+    return _of_batches(batch, above)
+
+
+def _on_records(build: StageBuilder, step: CompiledStep, after: Entry, above: Above) -> Entry:
+    run = _work(build, step, after, above)
+    waiting: list[Item] = []
+
+    def gather(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        waiting.append((payload, origin, meta, above.indexes()))
+
+    def flush() -> None:
+        if waiting:
+            items = waiting.copy()
+            waiting.clear()
+            run(items)
+
+    build.stage.flushes.append(flush)
+    return build.entry(gather, gather if step.takes_tombstones else after.tombstone, above)
+
+
+def _work(build: StageBuilder, step: CompiledStep, after: Entry, above: Above) -> Callable[[list[Item]], None]:
+    """Runs the step once on the items and sends each of its entries on; a tombstone keeps its place among them."""
+    ask = _asking(build, step)
+    fail = build.fail(step.step_id, step.path, above)
+    drops = build.counts.drops if step.may_drop else None
+    plain, odd = look_at(step.returns, after, fail, drops, step.step_id, step.name)
+    straight, tombstone, cells, takes_tombstones = after.record, after.tombstone, above.cells, step.takes_tombstones
+
+    def run(items: list[Item]) -> None:
+        asked = [item for item in items if takes_tombstones or item[0] is not TOMBSTONE]
+        entries = iter(ask(asked) if asked else ())
+        for payload, origin, meta, indexes in items:
+            for cell, index in zip(cells, indexes, strict=True):
+                cell.at = index
+            if payload is TOMBSTONE and not takes_tombstones:
+                tombstone(payload, origin, meta)
+                continue
+            result = next(entries)
+            if result.__class__ in plain:
+                straight(result, origin, meta)
+            elif isinstance(result, Exception):
+                fail(result, payload, origin, meta)
+            else:
+                odd(result, payload, origin, meta)
+
+    return run
+
+
+def build_batch_expand(build: StageBuilder, step: CompiledStep, after: Entry, above: Above) -> Entry:
+    """A `BatchExpandStep`: for each item any number of results, all of them one batch again."""
+    ask = _asking(build, step)
+    cell = build.cell(step.path)
+    below = above.below(cell)
+    fail = build.fail(step.step_id, step.path, above)
+    drops = build.counts.drops if step.may_drop else None
+    leaving = _Leaving(below)
+    one_of_many = build.fail(step.step_id, step.path, below)
+    inner = Entry(leaving.take, leaving.take, after.batch)
+    plain, odd = look_at(step.returns, inner, one_of_many, drops, step.step_id, step.name)
+    cells, takes_tombstones = above.cells, step.takes_tombstones
+
+    def batch(items: list[Item]) -> None:
+        asked = [item for item in items if takes_tombstones or item[0] is not TOMBSTONE]
+        entries = iter(ask(asked) if asked else ())
+        for payload, origin, meta, indexes in items:
+            for above_cell, index in zip(cells, indexes, strict=True):
+                above_cell.at = index
+            if payload is TOMBSTONE and not takes_tombstones:
+                cell.at = NO_CHILD
+                leaving.take(payload, origin, meta)
+                continue
+            results = _whole(next(entries), fail, payload, origin, meta)
+            for number, result in enumerate(results):
+                cell.at = number
+                if result.__class__ in plain:
+                    leaving.take(result, origin, meta)
+                else:
+                    odd(result, payload, origin, meta)
+        if leaving.items:
+            after.batch(leaving.taken())
+
+    return _of_batches(batch, above)
+
+
+def _whole(entry: Any, fail: Fail, payload: Any, origin: Any, meta: MessageMeta | None) -> list[Any]:
+    """An entry's results, taken whole: one that raises part-way emits nothing."""
+    try:
+        if isinstance(entry, Exception):
+            raise entry
+        return list(entry)
+    except Exception as error:
+        fail(error, payload, origin, meta)
+        return []
+
+
+def _asking(build: StageBuilder, step: CompiledStep) -> Callable[[list[Item]], list[Any]]:
+    """Calls the step once with the messages of a batch; one entry for each, an exception where it failed."""
+    execute, lazy_message, name = step.bound.instance.execute, build.message, step.name
+
+    def ask(items: list[Item]) -> list[Any]:
+        messages = [
+            lazy_message(payload, origin) if meta is None else Message(payload, meta)
+            for payload, origin, meta, _ in items
+        ]
+        try:
+            results = execute(messages)
+            if len(results) != len(items):
+                raise ValueError(f"{name} returned {len(results)} entries for {len(items)} messages")
+        except Exception as error:
+            # Nothing is run twice: which item is to blame is not known, so each gets its own envelope.
+            return [error] * len(items)
+        return list(results)
+
+    return ask
+
+
+class _Leaving:
+    """The batch that is about to leave a node."""
+
+    def __init__(self, above: Above) -> None:
+        self._above = above
+        self.items: list[Item] = []
+
+    def take(self, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        self.items.append((payload, origin, meta, self._above.indexes()))
+
+    def taken(self) -> list[Item]:
+        items, self.items = self.items, []
+        return items
+
+
+def _of_batches(batch: Callable[[list[Item]], None], above: Above) -> Entry:
+    """The entry of a node that takes batches; a single record is a batch of one."""
+
+    def single(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        batch([(payload, origin, meta, above.indexes())])
+
+    return Entry(single, single, batch)

@@ -1,0 +1,222 @@
+"""Puts a stage together from the end of each chain to its head, since a closure holds what comes behind it.
+
+The table of builders says how each kind of node becomes closures; this file knows none of them. Runs once per stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from loom.streaming.bytewax.stages.entry import NOWHERE, Above, Cell, Entry, Take, entry_of
+from loom.streaming.bytewax.stages.failures import Fail, Failures
+from loom.streaming.bytewax.stages.inline import Inline, LoopCode
+from loom.streaming.bytewax.stages.lazy_message import message_class
+from loom.streaming.bytewax.stages.outcome import Result
+from loom.streaming.bytewax.stages.outputs import build_audit, build_hosted, build_topic
+from loom.streaming.bytewax.stages.slots import OutputSlots
+from loom.streaming.bytewax.stages.stage import Stage
+from loom.streaming.compiler.plan import (
+    CompiledBranch,
+    CompiledNode,
+    CompiledPlan,
+    CompiledTopic,
+    NodePath,
+    StepId,
+    walk_nodes,
+)
+from loom.streaming.errors import ErrorEnvelope, ErrorKind
+from loom.streaming.kafka.settings import Delivery
+from loom.streaming.kafka.view import OriginView
+from loom.streaming.message import Message
+from loom.streaming.metrics import Counts
+
+__all__ = ["BuildNode", "StageBuilder"]
+
+
+class StageBuilder:
+    """What a node's builder is handed: the stage, and the ways to make everything around the node."""
+
+    def __init__(
+        self,
+        table: Mapping[type[CompiledNode], BuildNode],
+        plan: CompiledPlan,
+        slots: OutputSlots,
+        view: OriginView,
+        counts: Counts,
+        stage: Stage,
+        log_drop: Callable[[ErrorEnvelope[Any]], None],
+    ) -> None:
+        self._table = table
+        self.plan = plan
+        self.view = view
+        self.counts = counts
+        self.stage = stage
+        self._slots = slots
+        #: makes a message whose metadata is worked out when somebody looks
+        self.message: Callable[[Any, Any], Message[Any]] = message_class(view)
+        self._failures = Failures(plan.name, slots.errors, plan.unrouted, view, counts, self._emitter, log_drop)
+        self._cells: dict[NodePath, Cell] = {}
+        self._entries: dict[NodePath, Entry] = {}
+        self._inlines: dict[NodePath, Inline] = {}
+        #: by slot, the ways on which records reach it
+        self._ways: dict[int, set[tuple[NodePath, ...]]] = {}
+
+    def build(self) -> tuple[Entry, Inline]:
+        """Build every node. Returns the way in, and the same as code for the loop."""
+        plan, stage = self.plan, self.stage
+        nodes = list(walk_nodes(plan.nodes))
+        stage.prepare(
+            self._failures,
+            multiplies=any(node.multiplies for node in nodes) or bool(self._slots.audits),
+            notes_children=any(node.multiplies for node in nodes) and any(node.gathers for node in nodes),
+            waits=any(node.waits for node in nodes),
+        )
+        end = None
+        above = NOWHERE
+        for node in plan.nodes:
+            above = self._below(node, above)
+        if plan.output is not None:
+            end = self.output(plan.output, (), above)
+        entry = self.chain(plan.nodes, end, NOWHERE)
+        # Built tail first, so what is nearest to the source stands last.
+        stage.flushes.reverse()
+        stage.room.reverse()
+        if stage.gate is not None:
+            stage.gate.hold(self._held_back())
+        return entry, lambda code: self.inline_chain(code, plan.nodes, end, ())
+
+    def chain(self, nodes: tuple[CompiledNode, ...], end: Entry | None, above: Above) -> Entry:
+        """Nodes one behind the other; `end` is what stands behind the last one, unless that ends the stream."""
+        places = [above]
+        for node in nodes:
+            places.append(self._below(node, places[-1]))
+        after = end
+        for node, place in zip(reversed(nodes), reversed(places[:-1]), strict=True):
+            after = self._entries[node.path] = self._table[type(node)](self, node, after, place)
+        if after is None:
+            raise ValueError("a process without nodes and without an output")
+        return after
+
+    def branch(self, branch: CompiledBranch, end: Entry | None, above: Above) -> Entry:
+        """One way out of a node, into `end` where it neither ends itself nor has an output."""
+        if branch.output is not None:
+            below = above
+            for node in branch.nodes:
+                below = self._below(node, below)
+            end = self.output(branch.output, branch.path, below)
+        return self.chain(branch.nodes, end, above)
+
+    def output(self, output: CompiledTopic, path: NodePath, above: Above) -> Entry:
+        """A topic, or the sink that has taken its place."""
+        slot = self._slots.outputs[path]
+        emit = self._emitter(slot, above)
+        if slot in self._slots.hosted:
+            entry = build_hosted(slot, self.view, emit, above)
+        else:
+            task = self.fail(output.step_id, output.path, above, kind=ErrorKind.TASK)
+            routing = self.fail(output.step_id, output.path, above, kind=ErrorKind.ROUTING)
+            entry, inline = build_topic(output, slot, self, emit, task, routing, above)
+            if inline is not None and not self._slots.audits:
+                self._inlines[(*path, -1) if path == () else path] = inline
+        for audit in self._slots.audits:
+            entry = build_audit(entry, audit, self.view, self._emitter(audit, above), above)
+        return entry
+
+    def hosted(self, path: NodePath, above: Above) -> Entry:
+        """A sink that takes messages."""
+        slot = self._slots.outputs[path]
+        return build_hosted(slot, self.view, self._emitter(slot, above), above)
+
+    def entry(self, record: Take, tombstone: Take, above: Above) -> Entry:
+        """The entry of a node that takes records one by one."""
+        return entry_of(record, tombstone, above)
+
+    def fail(self, step_id: StepId, path: NodePath, above: Above, *, kind: ErrorKind | None = None) -> Fail:
+        """The error boundary of a place."""
+        return self._failures.at(step_id, path, kind=kind, above=above)
+
+    def cell(self, path: NodePath, *, told: bool = True) -> Cell:
+        """Where the expansion at a path says which child is at work."""
+        return self._cells.setdefault(path, Cell(told=told))
+
+    def emits_on_stop(self) -> bool:
+        """Whether records that wait leave at a stop: where positions have been confirmed already."""
+        return self.plan.source.delivery in (Delivery.AT_MOST_ONCE, None)
+
+    def inline(self, path: NodePath, code: Inline) -> None:
+        """Let the loop run a node by itself."""
+        self._inlines[path] = code
+
+    def inline_branch(self, code: LoopCode, branch: CompiledBranch) -> None:
+        """Write a branch that goes on behind its node, or ends in a terminal."""
+        self.inline_chain(code, branch.nodes, None, ())
+
+    def inline_chain(self, code: LoopCode, nodes: tuple[CompiledNode, ...], end: Entry | None, path: NodePath) -> None:
+        """Write nodes into the loop, up to the first that it cannot run; `path` is that of an output behind them.
+
+        Without an `end` the code falls through, with the payload in `code.payload`.
+        """
+        for node in nodes:
+            inline = self._inlines.get(node.path)
+            if inline is None:
+                code.leave(self._entries[node.path].record)
+                return
+            inline(code)
+            if code.ended:
+                return
+        if end is not None:
+            output = self._inlines.get((*path, -1) if path == () else path)
+            if output is not None:
+                output(code)
+            else:
+                code.leave(end.record)
+
+    def places(self, node: CompiledNode, above: Above) -> list[Above]:
+        """What stands above the head of each branch of a node that takes one of them, and at last above what is behind it.
+
+        The expansions of the branches before it are above a branch too, since its records share their way on with
+        those of the others.
+        """
+        places: list[Above] = []
+        ways: set[tuple[NodePath, ...]] = set()
+        cells = above.cells
+        for branch in node.branches:
+            place = Above(cells, above.waits)
+            places.append(place)
+            for inner in branch.nodes:
+                place = self._below(inner, place)
+            cells = place.cells
+            if branch.nodes[-1].continues:
+                ways |= place.waits
+        return [*places, Above(cells, frozenset(ways) or above.waits)]
+
+    def _below(self, node: CompiledNode, above: Above) -> Above:
+        """What stands above the node behind this one."""
+        if node.waits:
+            return above.behind(node.path)
+        if not node.continues:
+            return above
+        if node.branches:
+            return self.places(node, above)[-1]
+        return above.below(self.cell(node.path)) if node.multiplies else above
+
+    def _emitter(self, slot: int, above: Above) -> Callable[[Result], None]:
+        """What takes the results of a place."""
+        self._ways.setdefault(slot, set()).update(above.waits)
+        return self.stage.emitter(above)
+
+    def _held_back(self) -> frozenset[int] | None:
+        """The slots whose results have to wait for records kept before them; `None` for all.
+
+        Under exactly-once what has left the stage must be a prefix of the source, since the position says so. Otherwise
+        only the order within an output matters, and that is in danger where records reach it on ways that wait
+        differently.
+        """
+        if self.plan.source.delivery is Delivery.EXACTLY_ONCE:
+            return None
+        return frozenset(slot for slot, ways in self._ways.items() if len(ways) > 1)
+
+
+#: (builder, node, what stands behind it or `None`, what stands above it)
+BuildNode: TypeAlias = Callable[[StageBuilder, Any, Entry | None, Above], Entry]

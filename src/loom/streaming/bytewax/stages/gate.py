@@ -1,0 +1,153 @@
+"""Order and account where nodes keep records beyond their batch. Hot path of such flows, and of no others.
+
+Every input is followed until nothing of it is kept any more; only then is it counted. A result of a record that stands
+behind a kept one of its partition is held back where the order of its output, or the transaction, demands it: what has
+left is then a prefix of the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from loom.streaming.bytewax.stages.entry import Indexes
+from loom.streaming.bytewax.stages.outcome import Result
+from loom.streaming.errors import ErrorKind
+from loom.streaming.kafka.record import TopicPartition
+from loom.streaming.kafka.view import OriginView
+from loom.streaming.metrics import Counts
+
+__all__ = ["Flight", "Gate"]
+
+_ORIGIN = 5
+#: Results held back beyond which the source is given no more credit. They hold their values in memory.
+_MOST_HELD = 20_000
+#: where records without a position of their own are thought to stand, in the order in which they came
+NO_PARTITION = TopicPartition("", -1)
+
+
+class Flight:
+    """One input on its way."""
+
+    __slots__ = ("failed", "kept", "offset", "origin", "partition", "sequence", "wrote")
+
+    def __init__(self, origin: Any, partition: TopicPartition, offset: int, sequence: int) -> None:
+        #: held, so that its id is nobody else's
+        self.origin = origin
+        self.partition = partition
+        self.offset = offset
+        self.sequence = sequence
+        #: how many records made of it are kept
+        self.kept = 0
+        self.wrote = False
+        self.failed: ErrorKind | None = None
+
+
+_Held = tuple[tuple[int, Indexes, int], int, TopicPartition, Result]
+
+
+class Gate:
+    """Follows inputs, and lets results through in order."""
+
+    def __init__(self, view: OriginView, counts: Counts) -> None:
+        self._place = view.place
+        self._counts = counts
+        self._flights: dict[int, Flight] = {}
+        self._sequence = 0
+        self._touched: list[Flight] = []
+        #: slots whose results wait for kept records before them; `None`: all
+        self._slots: frozenset[int] | None = frozenset()
+        #: what each node that keeps records holds back, by partition the offset of the oldest
+        self._bars: list[dict[TopicPartition, int]] = []
+        self._held: list[_Held] = []
+        self._number = 0
+
+    def hold(self, slots: frozenset[int] | None) -> None:
+        """Which slots wait."""
+        self._slots = slots
+
+    def watch(self, oldest: dict[TopicPartition, int]) -> None:
+        """A node that keeps records, by the mapping in which it says from where on."""
+        self._bars.append(oldest)
+
+    def credit(self) -> int:
+        """How many more results may be held back."""
+        return _MOST_HELD - len(self._held)
+
+    def arrive(self, origins: Sequence[Any]) -> None:
+        """Records that the stage is about to work on."""
+        place, flights, sequence, touched = self._place, self._flights, self._sequence, self._touched
+        for origin in origins:
+            sequence += 1
+            topic, number, offset = place(origin)
+            if topic is None or number is None or offset is None:
+                flight = Flight(origin, NO_PARTITION, sequence, sequence)
+            else:
+                flight = Flight(origin, TopicPartition(topic, number), offset, sequence)
+            flights[id(origin)] = flight
+            touched.append(flight)
+        self._sequence = sequence
+
+    def keep(self, origin: Any) -> Flight:
+        """A record made of this input is kept."""
+        flight = self._flights[id(origin)]
+        flight.kept += 1
+        return flight
+
+    def let_go(self, flight: Flight) -> None:
+        """It is kept no longer."""
+        flight.kept -= 1
+        self._touched.append(flight)
+
+    def passed(
+        self, results: list[Result], children: list[Indexes] | None, failed: list[tuple[Any, ErrorKind]]
+    ) -> list[Result]:
+        """What may leave now, in order; counts the inputs that are done."""
+        flights = self._flights
+        for origin, kind in failed:
+            flight = flights[id(origin)]
+            flight.failed = flight.failed or kind
+        failed.clear()
+        leaving: list[_Held] = []
+        bars = self._lowest()
+        slots = self._slots
+        held, self._held = self._held, []
+        for entry in held:
+            bar = bars.get(entry[2])
+            (leaving if bar is None or entry[1] < bar else self._held).append(entry)
+        for index, result in enumerate(results):
+            flight = flights[id(result[_ORIGIN])]
+            flight.wrote = True
+            self._number += 1
+            child = children[index] if children is not None else ()
+            made = ((flight.sequence, child, self._number), flight.offset, flight.partition, result)
+            if slots is None or result[0] in slots:
+                bar = bars.get(flight.partition)
+                if bar is not None and flight.offset >= bar:
+                    self._held.append(made)
+                    continue
+            leaving.append(made)
+        leaving.sort()
+        self._settle()
+        return [made[3] for made in leaving]
+
+    def _lowest(self) -> dict[TopicPartition, int]:
+        lowest: dict[TopicPartition, int] = {}
+        for bar in self._bars:
+            for partition, offset in bar.items():
+                if offset < lowest.get(partition, offset + 1):
+                    lowest[partition] = offset
+        return lowest
+
+    def _settle(self) -> None:
+        counts, flights = self._counts, self._flights
+        for flight in self._touched:
+            if flight.kept or flights.pop(id(flight.origin), None) is None:
+                continue
+            if flight.failed is not None:
+                counts.inputs_failed[flight.failed] += 1
+            elif flight.wrote:
+                counts.inputs_written += 1
+            else:
+                counts.inputs_dropped += 1
+        self._touched.clear()

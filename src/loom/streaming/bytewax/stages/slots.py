@@ -1,0 +1,25 @@
+"""The plan's ways out as the stages know them. Made by the outlets, once per build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.bytewax.stages.failures import ErrorTarget
+from loom.streaming.compiler.plan import NodePath
+from loom.streaming.errors import ErrorKind
+
+__all__ = ["OutputSlots"]
+
+
+class OutputSlots(LoomFrozenStruct):
+    """Which slot of the plan's outlets each output of the flow has, and which of them take messages."""
+
+    #: the flow's own output stands under the empty path
+    outputs: Mapping[NodePath, int]
+    hosted: frozenset[int]
+    errors: Mapping[ErrorKind, ErrorTarget]
+    #: the name under which results are counted, by slot
+    names: tuple[str, ...]
+    #: sinks that get a copy of every output message
+    audits: tuple[int, ...] = ()

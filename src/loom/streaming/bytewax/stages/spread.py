@@ -1,0 +1,105 @@
+"""Nodes that hand one record to several places: broadcasts, and expansions that need no step class. Hot path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loom.streaming.bytewax.stages.builder import StageBuilder
+from loom.streaming.bytewax.stages.entry import NO_CHILD, Above, Entry
+from loom.streaming.bytewax.stages.failures import NoBranchError
+from loom.streaming.bytewax.stages.results import look_at
+from loom.streaming.compiler.nodes.broadcast import CompiledBroadcast
+from loom.streaming.compiler.nodes.expand import CompiledExpandRoutes, CompiledExplode
+from loom.streaming.errors import ErrorKind
+from loom.streaming.message import MessageMeta
+
+__all__ = ["build_broadcast", "build_expand_routes", "build_explode"]
+
+
+def build_broadcast(build: StageBuilder, node: CompiledBroadcast, after: Entry | None, above: Above) -> Entry:
+    """Every branch takes every record, one after the other."""
+    # The branch is part of the order of results, as a child of an expansion is; errors name it by their step id.
+    cell = build.cell(node.path, told=False)
+    below = above.below(cell)
+    entries = [build.branch(branch, None, below) for branch in node.routes]
+    records = [(number, entry.record) for number, entry in enumerate(entries)]
+    tombstones = [(number, entry.tombstone) for number, entry in enumerate(entries)]
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        for number, take in records:
+            cell.at = number
+            take(payload, origin, meta)
+
+    def pass_tombstone(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        for number, take in tombstones:
+            cell.at = number
+            take(payload, origin, meta)
+
+    return build.entry(run, pass_tombstone, above)
+
+
+def build_explode(build: StageBuilder, node: CompiledExplode, after: Entry | None, above: Above) -> Entry:
+    """A payload becomes many; one that is no payload (`None`) is an error of its own."""
+    assert after is not None
+    cell, explode = build.cell(node.path), node.exploder
+    fail = build.fail(node.step_id, node.path, above)
+    parts = look_at(node.returns, after, build.fail(node.step_id, node.path, above.below(cell)), None, node.step_id)
+    plain, straight, odd = parts.plain, after.record, parts.odd
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        try:
+            # Taken whole inside the boundary: an expansion that raises part-way emits nothing.
+            results = list(explode(payload))
+        except Exception as error:
+            fail(error, payload, origin, meta)
+            return
+        for index, result in enumerate(results):
+            cell.at = index
+            if result.__class__ in plain:
+                straight(result, origin, meta)
+            else:
+                odd(result, payload, origin, meta)
+
+    def pass_by(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        cell.at = NO_CHILD
+        after.tombstone(payload, origin, meta)
+
+    return build.entry(run, run if node.takes_tombstones else pass_by, above)
+
+
+def build_expand_routes(build: StageBuilder, node: CompiledExpandRoutes, after: Entry | None, above: Above) -> Entry:
+    """Payloads of several types, each to the branch of its type."""
+    cell = build.cell(node.path)
+    below = above.below(cell)
+    takes = {branch.key: build.branch(branch, None, below).record for branch in node.routes}
+    default = build.branch(node.default, None, below) if node.default is not None else None
+    otherwise = default.record if default is not None else None
+    fail = build.fail(node.step_id, node.path, above)
+    unrouted = build.fail(node.step_id, node.path, below, kind=ErrorKind.ROUTING)
+    expand = node.expander.expand
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        try:
+            groups = [(takes.get(kind, otherwise), kind, list(found)) for kind, found in expand(payload).items()]
+        except Exception as error:
+            fail(error, payload, origin, meta)
+            return
+        index = 0
+        for take, kind, found in groups:
+            for child in found:
+                cell.at = index
+                index += 1
+                if take is None:
+                    named = getattr(kind, "__qualname__", kind)
+                    unrouted(NoBranchError(f"no branch for the type {named} and no default"), child, origin, meta)
+                else:
+                    take(child, origin, meta)
+
+    def pass_by(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        cell.at = NO_CHILD
+        if default is not None:
+            default.tombstone(payload, origin, meta)
+        else:
+            unrouted(NoBranchError("a tombstone, which no branch takes, and no default"), payload, origin, meta)
+
+    return build.entry(run, pass_by, above)

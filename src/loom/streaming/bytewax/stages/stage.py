@@ -1,0 +1,161 @@
+"""Everything between source and sink as one batch function. `run` is the hot path: called by the adapter once per batch.
+
+Each source client has a stage of its own, so nothing in it is shared between worker threads but the author's steps.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
+from loom.streaming.bytewax.stages.entry import Above, Indexes
+from loom.streaming.bytewax.stages.failures import Failures
+from loom.streaming.bytewax.stages.gate import Gate
+from loom.streaming.bytewax.stages.outcome import Result, SourceBatch, StageResults
+from loom.streaming.bytewax.stages.waiting import WaitingRoom
+from loom.streaming.errors import ErrorKind
+from loom.streaming.kafka.view import OriginView
+from loom.streaming.metrics import Counts
+
+__all__ = ["Stage"]
+
+_slot_of = itemgetter(0)
+_ORIGIN = 5
+
+
+class Stage:
+    """One worker's work on the records of one source client."""
+
+    def __init__(self, counts: Counts, names: tuple[str, ...], view: OriginView) -> None:
+        self._counts = counts
+        self._names = names
+        self._view = view
+        self._results: list[Result] = []
+        #: which child each result is of, where expansions and gathering nodes together could change the order of children
+        self._children: list[Indexes] | None = None
+        self._multiplies = False
+        self._failures: Failures | None = None
+        #: takes the records of one batch
+        self.head: Callable[[Sequence[Any]], None] = lambda origins: None
+        #: what gathers records until the end of the engine's batch, the nearest to the source first
+        self.flushes: list[Callable[[], None]] = []
+        self.room = WaitingRoom()
+        #: only where nodes keep records beyond their batch
+        self.gate: Gate | None = None
+        self._ending = False
+        #: the end mark has been worked on and nothing waits any more
+        self.ended = False
+
+    def prepare(self, failures: Failures, *, multiplies: bool, notes_children: bool, waits: bool) -> None:
+        """Told by the builder before it builds: whether one record may have several results, and come late."""
+        self._failures = failures
+        self._multiplies = multiplies
+        if notes_children:
+            self._children = []
+        if waits:
+            self.gate = Gate(self._view, self._counts)
+
+    def emitter(self, above: Above) -> Callable[[Result], None]:
+        """What takes the results of a place."""
+        emit, noted, indexes = self._results.append, self._children, above.indexes
+        if noted is None:
+            return emit
+
+        def emit_child(result: Result) -> None:
+            emit(result)
+            noted.append(indexes())
+
+        return emit_child
+
+    def run(self, batch: SourceBatch) -> StageResults:
+        """Work on one batch; what it returns is in source order per output."""
+        origins, gate, room = batch.origins, self.gate, self.room
+        room.now = batch.now
+        if origins:
+            if gate is not None:
+                gate.arrive(origins)
+            self.head(origins)
+            self.flush()
+        room.tick(batch.now)
+        if batch.end is not None:
+            self._ending = True
+            room.end(batch.end)
+        if self._ending:
+            self.ended = room.kept() == 0
+        if gate is not None:
+            results = gate.passed(*self._taken(), self._failed())
+            self._count_outputs(results)
+            self._counts.read += len(origins)
+        else:
+            results = self._in_order(origins)
+            self._count(origins, results)
+        return StageResults(results, room.safe(batch.positions))
+
+    def flush(self) -> None:
+        """Let everything that gathers records hand them on."""
+        for flush in self.flushes:
+            flush()
+
+    def _taken(self) -> tuple[list[Result], list[Indexes] | None]:
+        results = self._results.copy()
+        self._results.clear()
+        if self._children is None:
+            return results, None
+        children = self._children.copy()
+        self._children.clear()
+        return results, children
+
+    def _in_order(self, origins: Sequence[Any]) -> list[Result]:
+        results, children = self._taken()
+        if not self.flushes or len(results) < 2:
+            return results
+        # A batch step lets others overtake the records it gathers; what leaves is put back in source order.
+        place = {id(origin): index for index, origin in enumerate(origins)}
+        if children is None:
+            results.sort(key=lambda result: place.get(id(result[_ORIGIN]), -1))
+            return results
+        keys = [(place.get(id(result[_ORIGIN]), -1), child) for result, child in zip(results, children, strict=True)]
+        return [results[index] for index in sorted(range(len(results)), key=keys.__getitem__)]
+
+    def _failed(self) -> list[tuple[Any, ErrorKind]]:
+        return self._failures.failed if self._failures is not None else []
+
+    def _count_outputs(self, results: list[Result]) -> None:
+        counts, names = self._counts, self._names
+        if results:
+            if len(names) == 1:
+                counts.outputs[names[0]] += len(results)
+            else:
+                for slot, count in Counter(map(_slot_of, results)).items():
+                    counts.outputs[names[slot]] += count
+
+    def _count(self, origins: Sequence[Any], results: list[Result]) -> None:
+        counts = self._counts
+        failed = self._failed()
+        counts.read += len(origins)
+        self._count_outputs(results)
+        if self._multiplies:
+            first: dict[int, ErrorKind] = {}
+            for origin, kind in failed:
+                first.setdefault(id(origin), kind)
+            written = len({id(result[_ORIGIN]) for result in results} - first.keys())
+            kinds = list(first.values())
+        else:
+            kinds = [kind for _, kind in failed]
+            written = len(results) - self._emitted_errors(results, failed)
+        if kinds:
+            counts.inputs_failed.update(kinds)
+        counts.inputs_written += written
+        counts.inputs_dropped += len(origins) - written - len(kinds)
+        if failed:
+            failed.clear()
+
+    @staticmethod
+    def _emitted_errors(results: list[Result], failed: list[tuple[Any, ErrorKind]]) -> int:
+        """How many of the results are errors on their way; a dropped error left no result."""
+        if not failed:
+            return 0
+        guilty = {id(origin) for origin, _ in failed}
+        return sum(id(result[_ORIGIN]) in guilty for result in results)
