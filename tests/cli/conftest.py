@@ -29,8 +29,8 @@ FLOWS = '''
 import time
 
 from loom.core.model import LoomFrozenStruct
-from loom.streaming import ErrorKind, ErrorRoute, FromTopic, IntoTopic, PartitionGuarantee, PartitionPolicy
-from loom.streaming import Process, StreamFlow, step
+from loom.streaming import ErrorKind, ErrorRoute, FromTopic, IntoTopic
+from loom.streaming import Process, StreamFlow, With, step
 
 
 class Number(LoomFrozenStruct):
@@ -74,8 +74,7 @@ everything = StreamFlow(
 mistyped = StreamFlow("mistyped", source, Process(shout), IntoTopic("out"))
 dawdling = StreamFlow("dawdling", source, Process(dawdle), IntoTopic("out"))
 hanging = StreamFlow("hanging", source, Process(stuck), IntoTopic("out"))
-policy = PartitionPolicy(lambda message: b"k", PartitionGuarantee.NONE)
-partitioned = StreamFlow("partitioned", source, Process(positive), IntoTopic("out", partitioning=policy))
+scoped = StreamFlow("scoped", source, Process(With(process=Process(positive))), IntoTopic("out"))
 
 
 class Lines:

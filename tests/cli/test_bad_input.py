@@ -125,7 +125,7 @@ CASES = {
         config=lambda config: config.update(observability={"prometheus": {"enabled": True}}),
         command="run",
     ),
-    "later-policy": Case(Exit.COMPILATION, ("partitioning", "not supported yet"), flow="flows:partitioned"),
+    "later-scope": Case(Exit.COMPILATION, ("With", "not supported yet"), flow="flows:scoped"),
     "unregistered-sink": Case(
         Exit.CONFIG,
         ("streaming.sinks.store", "'liness'"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loom.core.model import LoomFrozenStruct
+from loom.core.model import LoomFrozenStruct, LoomStruct
 from loom.streaming import Message, RecordStep, Step, step
 from tests.streaming.orders import Order, PricedOrder
 
@@ -72,6 +72,15 @@ class WantsPayload(RecordStep[Order, Order]):
 @step
 def make_unwritable(order: Order) -> Unwritable:
     return Unwritable(order.id, Stray())
+
+
+class OpenOrder(LoomStruct):
+    id: int
+
+
+@step
+def make_open(order: Order) -> OpenOrder:
+    return OpenOrder(order.id)
 
 
 @step

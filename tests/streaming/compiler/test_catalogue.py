@@ -7,15 +7,18 @@ from typing import Any, NamedTuple
 import pytest
 
 from loom.streaming import (
+    Broadcast,
+    BroadcastRoute,
     Fork,
+    ForkRoute,
     FromTopic,
     IntoTopic,
-    PartitionGuarantee,
-    PartitionPolicy,
     Process,
     StreamFlow,
     StreamShape,
+    With,
     compile_flow,
+    payload,
     step,
 )
 from loom.streaming.compiler import Code, CompilationError, Issue, Severity
@@ -32,6 +35,7 @@ from tests.streaming.compiler.mistakes import (
     convert,
     fetch,
     make_bytes,
+    make_open,
     make_unwritable,
     no_argument,
     two_things,
@@ -41,7 +45,6 @@ from tests.streaming.compiler.mistakes import (
 from tests.streaming.orders import CONFIG, Order, Price, by_country, config, ended, flow, price, validate
 
 INTO = IntoTopic[Any]("orders.priced")
-KEYED = IntoTopic[Any]("orders.priced", partitioning=PartitionPolicy(ById(), PartitionGuarantee.NONE))
 
 
 class Case(NamedTuple):
@@ -285,12 +288,12 @@ CASES = [
     ),
     Case(
         Code.NOT_SUPPORTED,
-        flow(validate, output=KEYED),
+        flow(With(process=Process(validate))),
         CONFIG,
-        "output",
-        (),
-        "IntoTopic('orders.priced', partitioning=…)",
-        "in a step",
+        "process",
+        (0,),
+        "With is not supported yet",
+        "write the inner nodes in this process directly",
     ),
     Case(
         Code.SHAPE_MISMATCH,
@@ -398,7 +401,7 @@ CASES = [
         CONFIG,
         "process",
         (0, 1),
-        "'ES' and 'es' have the same label 'es'",
+        "the branches 'ES' and 'es' have the same label 'es'",
         "rename 'es'",
     ),
     Case(
@@ -450,6 +453,27 @@ CASES = [
         "topic, format and headers only",
     ),
     Case(
+        Code.EXPRESSION_FIELD,
+        ended(Fork.when([ForkRoute(payload.county == "ES", Process(IntoTopic("orders.es")))])),
+        CONFIG,
+        "process",
+        (0,),
+        "the predicate payload.county == 'ES' cannot be asked: payload.county: Order has no field 'county'",
+        "every payload type arriving here has",
+        found="Order",
+    ),
+    Case(
+        Code.PAYLOAD_SHARED,
+        ended(make_open, Broadcast(BroadcastRoute(Process(IntoTopic("orders.a"))))),
+        CONFIG,
+        "process",
+        (1,),
+        "the same payload object, and its type is not frozen",
+        "make the type frozen",
+        "a LoomFrozenStruct",
+        "OpenOrder",
+    ),
+    Case(
         Code.ERRORS_UNROUTED,
         flow(price, errors={"wire": IntoTopic("orders.errors")}),
         CONFIG,
@@ -459,7 +483,7 @@ CASES = [
         "errors=IntoTopic(…)",
     ),
 ]
-WARNINGS = {Code.CONFIG_UNREAD, Code.ERRORS_UNROUTED}
+WARNINGS = {Code.CONFIG_UNREAD, Code.ERRORS_UNROUTED, Code.PAYLOAD_SHARED}
 
 
 def issues(declared: StreamFlow[Any, Any], settings: dict[str, Any]) -> tuple[Issue, ...]:
@@ -498,6 +522,8 @@ def test_codes_are_readable_and_stable() -> None:
         "not-supported",
         "shape-mismatch",
         "type-mismatch",
+        "expression-field",
+        "payload-shared",
         "payload-invalid",
         "behind-terminal",
         "no-end",

@@ -8,9 +8,8 @@ import pytest
 
 from loom.core.errors import NotSupportedYetError
 from loom.streaming import (
-    ErrorEnvelope,
-    ErrorKind,
-    Fork,
+    CollectBatch,
+    ForEach,
     FromTopic,
     IntoTopic,
     Message,
@@ -18,19 +17,12 @@ from loom.streaming import (
     PartitionPolicy,
     Process,
     StreamShape,
+    With,
+    WithAsync,
     compile_flow,
-    step,
 )
 from loom.streaming.compiler import Code, CompilationError, Issue
-from tests.streaming.orders import CONFIG, Order, by_country, ended, flow, price, validate
-
-
-class ById:
-    def partition_key(self, message: Message[Order]) -> str:
-        return str(message.payload.id)
-
-
-POLICY = PartitionPolicy(ById(), PartitionGuarantee.ENTITY_STABLE)
+from tests.streaming.orders import CONFIG, Order, flow, price, validate
 
 
 def refusal(declared: Any, settings: Any = CONFIG) -> Issue:
@@ -43,28 +35,28 @@ def refusal(declared: Any, settings: Any = CONFIG) -> Issue:
     return issue
 
 
-@pytest.mark.parametrize(
-    ("declared", "where", "path"),
-    [
-        (flow(price, output=IntoTopic("orders.priced", partitioning=POLICY)), "output", ()),
-        (ended(IntoTopic("orders.priced", partitioning=POLICY)), "process", (0,)),
-        (
-            ended(Fork.by(by_country, {"ES": Process(IntoTopic("orders.priced", partitioning=POLICY))})),
-            "process",
-            (0, 0, 0),
-        ),
-        (
-            flow(price, errors={kind: IntoTopic("orders.priced", partitioning=POLICY) for kind in ErrorKind}),
-            "errors",
-            (),
-        ),
-    ],
-    ids=["output", "node", "branch", "errors"],
-)
-def test_a_key_policy_is_refused_wherever_a_topic_is_written(declared: Any, where: str, path: Any) -> None:
-    issue = refusal(declared)
-    assert issue.message == "IntoTopic('orders.priced', partitioning=…) is not supported yet"
-    assert (issue.where, issue.path) == (where, path)
+def test_a_key_policy_on_an_error_route_is_refused() -> None:
+    class ById:
+        def partition_key(self, message: Message[Order]) -> str:
+            return str(message.payload.id)
+
+    policy = PartitionPolicy(ById(), PartitionGuarantee.ENTITY_STABLE)
+    with pytest.raises(CompilationError) as caught:
+        compile_flow(flow(price, errors=IntoTopic("orders.errors", partitioning=policy)), config=CONFIG)
+    (issue,) = caught.value.errors
+    assert (issue.code, issue.where, issue.path) == (Code.NOT_SUPPORTED, "errors", ())
+    assert issue.remedy == "remove partitioning=…: a dead letter keeps the key of the record that it was"
+
+
+@pytest.mark.parametrize("scope", [With, WithAsync])
+def test_scopes_are_refused(scope: Any) -> None:
+    issue = refusal(flow(scope(process=Process(validate), client=object())))
+    assert (issue.where, issue.path) == ("process", (0,))
+
+
+def test_collecting_by_event_time_is_refused() -> None:
+    issue = refusal(flow(CollectBatch(10, 100, event_time=True), ForEach()))
+    assert (issue.where, issue.path) == ("process", (0,))
 
 
 @pytest.mark.parametrize("shape", [StreamShape.MANY, StreamShape.BATCH, StreamShape.NONE])
@@ -72,13 +64,6 @@ def test_a_source_of_another_shape_is_refused(shape: StreamShape) -> None:
     issue = refusal(flow(validate, source=FromTopic("orders.raw", Order, shape)))
     assert issue.where == "source"
     assert f"FromTopic(shape={shape.value!r})" in issue.message
-
-
-@pytest.mark.parametrize("payload", [ErrorEnvelope, ErrorEnvelope[Order]])
-def test_reading_dead_letters_back_is_refused(payload: Any) -> None:
-    issue = refusal(flow(step(lambda letter: letter), source=FromTopic("orders.raw", payload)))
-    assert (issue.where, issue.path) == ("source", ())
-    assert "FromTopic(payload=ErrorEnvelope)" in issue.message
 
 
 @pytest.mark.parametrize("format", ["mermaid", "json"])
