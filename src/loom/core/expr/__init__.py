@@ -11,15 +11,17 @@ from loom.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from loom.core.expr.checking import ExpressionProblem, ProblemKind, check_expression
-    from loom.core.expr.compiling import CompiledExpression, compile_expression
-    from loom.core.expr.expression import Expression, PathExpression, root, same_expression, structure
+    from loom.core.expr.compiling import CompiledExpression, Reading, compile_expression
+    from loom.core.expr.expression import Condition, Expression, PathExpression, root, same_expression, structure
 
 __all__ = [
     "CompiledExpression",
+    "Condition",
     "Expression",
     "ExpressionProblem",
     "PathExpression",
     "ProblemKind",
+    "Reading",
     "check_expression",
     "compile_expression",
     "root",
@@ -29,8 +31,8 @@ __all__ = [
 
 _WHERE = {
     "loom.core.expr.checking": ("ExpressionProblem", "ProblemKind", "check_expression"),
-    "loom.core.expr.compiling": ("CompiledExpression", "compile_expression"),
-    "loom.core.expr.expression": ("Expression", "PathExpression", "root", "same_expression", "structure"),
+    "loom.core.expr.compiling": ("CompiledExpression", "Reading", "compile_expression"),
+    "loom.core.expr.expression": ("Condition", "Expression", "PathExpression", "root", "same_expression", "structure"),
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _WHERE)

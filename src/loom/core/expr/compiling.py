@@ -1,10 +1,11 @@
 """An expression as a plain function: source code generated once, so that a record costs what a hand-written lambda does.
 
-Called when a flow is compiled. Names in the source are checked or quoted, and every constant is passed in beside it.
+Called when a flow is compiled. Names and plain literals in the source are checked or quoted; every other constant is passed in.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,8 +29,17 @@ from loom.core.model import LoomFrozenStruct
 
 __all__ = ["CompiledExpression", "Reading", "compile_expression"]
 
-#: what is made of a value before it is compared, so that two ways to write it are one
-Reading = Callable[[Any], Any]
+#: longer collections are passed in, so that source code stays of a readable size
+_LONGEST_IN_SOURCE = 32
+
+
+class Reading(LoomFrozenStruct):
+    """How the values of a path are read, so that two ways to write one are the same to every comparison."""
+
+    #: a value of just this class is taken as it is, without a call
+    plain: type
+    #: what is made of any other value, and of each constant
+    convert: Callable[[Any], Any]
 
 
 class CompiledExpression(LoomFrozenStruct, eq=False):
@@ -42,7 +52,7 @@ class CompiledExpression(LoomFrozenStruct, eq=False):
     #: the name of the root that `call` takes
     takes: str
     expression: Expression
-    #: the body of `call`; constants stand in it as `_0`, `_1`, …
+    #: the body of `call`; what has no plain literal stands in it as `_0`, `_1`, …
     source: str
 
     def __eq__(self, other: object) -> bool:
@@ -58,15 +68,15 @@ def compile_expression(expression: Expression, *, readings: Mapping[Node, Readin
     """Compile an expression to a function of the one root it speaks of, or of the root that the others are parts of.
 
     The function answers with the value of a path, and with true or false for anything else. Whatever reading, indexing
-    or comparing raises, it raises. A path in `readings` (by its `structure`) is read through the function beside it, and
-    so is what is compared with it or with a slice of it; a constant there goes through it once, now.
+    or comparing raises, it raises. A path in `readings` (by its `structure`) is read as is said there, and so is what is
+    compared with it or with a slice of it; a constant there is converted once, now.
 
     >>> from types import SimpleNamespace
     >>> from loom.core.expr import root
     >>> order = root("order")
     >>> large = compile_expression((order.country == "ES") & (order.total > 10))
     >>> large.source, large.takes
-    ('order.country == _0 and order.total > _1', 'order')
+    ("order.country == 'ES' and order.total > 10", 'order')
     >>> large.call(SimpleNamespace(country="ES", total=11))
     True
 
@@ -123,11 +133,10 @@ class _Writer:
     def _write(self, node: Node) -> tuple[str, int]:
         match node:
             case Constant(value=value):
-                return self._name(value), _PRIMARY
+                return self._constant(value), _PRIMARY
             case Root() | Attribute() | Item():
-                source = self._path(node)
                 reading = self._readings.get(node)
-                return (source if reading is None else f"{self._name(reading)}({source})"), _PRIMARY
+                return self._path(node) if reading is None else self._converted(self._path(node), reading), _PRIMARY
             case Compare(operator=operator, left=left, right=right):
                 first, second = self._operands(left, right)
                 return f"{first} {operator} {second}", _COMPARISON
@@ -136,8 +145,8 @@ class _Writer:
                 return f"{least} <= {middle} <= {most}", _COMPARISON
             case IsIn(value=value, options=options):
                 reading = self._reading_of(value)
-                known = tuple(o.value if reading is None else reading(o.value) for o in options)
-                return f"{self.write(value, _PRIMARY)} in {self._name(_collection(known))}", _COMPARISON
+                known = [option.value if reading is None else reading.convert(option.value) for option in options]
+                return f"{self.write(value, _PRIMARY)} in {self._collection(known)}", _COMPARISON
             case Not(operand=operand):
                 return f"not {self.write(operand, _NOT)}", _NOT
             case Logical(operator=operator, operands=operands):
@@ -152,7 +161,7 @@ class _Writer:
             case Attribute(of=of, name=name) if is_name(name):
                 return f"{self.write(of, _PRIMARY)}.{name}"
             case Attribute(of=of, name=name):
-                return f"{self._name(getattr)}({self.write(of)}, {self._name(name)})"
+                return f"{self._name(getattr)}({self.write(of)}, {name!r})"
             case Item(of=of, key=key):
                 return f"{self.write(of, _PRIMARY)}[{self.write(key)}]"
 
@@ -165,9 +174,14 @@ class _Writer:
 
     def _read(self, node: Node, reading: Reading) -> str:
         if isinstance(node, Constant):
-            return self._name(reading(node.value))
+            return self._constant(reading.convert(node.value))
         source = self.write(node, _PRIMARY)
-        return source if self._reading_of(node) is not None else f"{self._name(reading)}({source})"
+        return source if self._reading_of(node) is not None else self._converted(source, reading)
+
+    def _converted(self, source: str, reading: Reading) -> str:
+        # The call would cost more than the rest of most expressions.
+        plain, convert = self._name(reading.plain), self._name(reading.convert)
+        return f"(_read if (_read := {source}).__class__ is {plain} else {convert}(_read))"
 
     def _reading_of(self, node: Node) -> Reading | None:
         while isinstance(node, Item) and isinstance(node.key, Constant) and isinstance(node.key.value, slice):
@@ -180,6 +194,18 @@ class _Writer:
             return f"not not {self.write(node, _PRIMARY)}"
         return self.write(node, within)
 
+    def _constant(self, value: Any) -> str:
+        # What stands in the source is loaded faster than what is passed in.
+        return repr(value) if _is_literal(value) else self._name(value)
+
+    def _collection(self, options: list[Any]) -> str:
+        if 0 < len(options) <= _LONGEST_IN_SOURCE and all(map(_is_literal, options)):
+            return f"{{{', '.join(map(repr, options))}}}"  # which the interpreter makes a constant frozenset
+        try:
+            return self._name(frozenset(options))
+        except TypeError:  # not all of them hash
+            return self._name(tuple(options))
+
     def _name(self, value: Any) -> str:
         # A root's name does not begin with an underscore.
         name = f"_{len(self.names)}"
@@ -187,8 +213,10 @@ class _Writer:
         return name
 
 
-def _collection(options: tuple[Any, ...]) -> Any:
-    try:
-        return frozenset(options)
-    except TypeError:  # not all of them hash
-        return options
+def _is_literal(value: Any) -> bool:
+    """Whether the text of a value is source code for it."""
+    if type(value) is int:
+        return -(2**63) <= value < 2**63  # the text of a very long one is refused
+    if type(value) is float:
+        return math.isfinite(value)
+    return value is None or type(value) in (bool, str, bytes)

@@ -25,7 +25,7 @@ from loom.core.expr.tree import (
     render,
 )
 
-__all__ = ["Expression", "PathExpression", "root", "same_expression", "structure"]
+__all__ = ["Condition", "Expression", "PathExpression", "root", "same_expression", "structure"]
 
 
 class Expression:
@@ -51,7 +51,7 @@ class Expression:
     def __init__(self, node: Node) -> None:
         object.__setattr__(self, "_node", node)
 
-    def isin(self, options: Iterable[object]) -> Expression:
+    def isin(self, options: Iterable[object]) -> Condition:
         """Whether the value is one of these, which are read once, now. None of none: an empty collection is false.
 
         >>> root("order").country.isin({"PT", "ES"})
@@ -69,48 +69,48 @@ class Expression:
         if isinstance(options, set | frozenset):
             # Sets of text are in another order in each process; an expression reads the same in all.
             constants.sort(key=lambda constant: (type(constant.value).__name__, render(constant)))
-        return Expression(IsIn(self._node, tuple(constants)))
+        return Condition(IsIn(self._node, tuple(constants)))
 
-    def between(self, low: object, high: object) -> Expression:
+    def between(self, low: object, high: object) -> Condition:
         """Whether the value lies between two others, or is one of them.
 
         >>> root("order").total.between(10, 20)
         order.total.between(10, 20)
         """
-        return Expression(Between(self._node, _node_of(low), _node_of(high)))
+        return Condition(Between(self._node, _node_of(low), _node_of(high)))
 
-    def __eq__(self, other: object) -> Expression:  # type: ignore[override]
+    def __eq__(self, other: object) -> Condition:  # type: ignore[override]
         return self._compare("==", other)
 
-    def __ne__(self, other: object) -> Expression:  # type: ignore[override]
+    def __ne__(self, other: object) -> Condition:  # type: ignore[override]
         return self._compare("!=", other)
 
-    def __lt__(self, other: object) -> Expression:
+    def __lt__(self, other: object) -> Condition:
         return self._compare("<", other)
 
-    def __le__(self, other: object) -> Expression:
+    def __le__(self, other: object) -> Condition:
         return self._compare("<=", other)
 
-    def __gt__(self, other: object) -> Expression:
+    def __gt__(self, other: object) -> Condition:
         return self._compare(">", other)
 
-    def __ge__(self, other: object) -> Expression:
+    def __ge__(self, other: object) -> Condition:
         return self._compare(">=", other)
 
-    def __and__(self, other: object) -> Expression:
+    def __and__(self, other: object) -> Condition:
         return _combine("and", self, other)
 
-    def __rand__(self, other: object) -> Expression:
+    def __rand__(self, other: object) -> Condition:
         return _combine("and", other, self)
 
-    def __or__(self, other: object) -> Expression:
+    def __or__(self, other: object) -> Condition:
         return _combine("or", self, other)
 
-    def __ror__(self, other: object) -> Expression:
+    def __ror__(self, other: object) -> Condition:
         return _combine("or", other, self)
 
-    def __invert__(self) -> Expression:
-        return Expression(Not(self._node))
+    def __invert__(self) -> Condition:
+        return Condition(Not(self._node))
 
     # By identity: a dict asks equal hashes for `==`, whose answer here is neither true nor false.
     __hash__ = object.__hash__
@@ -150,8 +150,15 @@ class Expression:
             "and combines (& | ~); for anything else use a function of the record"
         )
 
-    def _compare(self, operator: Comparison, other: object) -> Expression:
-        return Expression(Compare(operator, self._node, _node_of(other)))
+    def _compare(self, operator: Comparison, other: object) -> Condition:
+        return Condition(Compare(operator, self._node, _node_of(other)))
+
+
+class Condition(Expression):
+    """Something that is true or false of a record: a comparison, or conditions combined."""
+
+    # A class beside `PathExpression`, not above it: Python asks the right operand first where its class is the narrower.
+    __slots__ = ()
 
 
 class PathExpression(Expression):
@@ -224,7 +231,7 @@ def same_expression(a: object, b: object) -> bool:
     return not (isinstance(a, Expression) or isinstance(b, Expression)) and a == b
 
 
-def _combine(operator: Any, left: object, right: object) -> Expression:
+def _combine(operator: Any, left: object, right: object) -> Condition:
     for operand in (left, right):
         if not isinstance(operand, Expression):
             sign = "&" if operator == "and" else "|"
@@ -236,7 +243,7 @@ def _combine(operator: Any, left: object, right: object) -> Expression:
     for node in (_node_of(left), _node_of(right)):
         # Flat, so that a long chain of one operator does not become a deep tree.
         operands += node.operands if isinstance(node, Logical) and node.operator == operator else [node]
-    return Expression(Logical(operator, tuple(operands)))
+    return Condition(Logical(operator, tuple(operands)))
 
 
 def _node_of(value: object) -> Node:

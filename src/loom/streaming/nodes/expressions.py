@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from loom.core.expr.annotations import members
 from loom.core.expr.checking import ExpressionProblem, check_expression
-from loom.core.expr.compiling import compile_expression
+from loom.core.expr.compiling import Reading, compile_expression
 from loom.core.expr.expression import Expression, PathExpression, root, same_expression, structure
 from loom.core.expr.tree import roots_of
 from loom.core.model import LoomFrozenStruct
@@ -59,7 +59,7 @@ def compile_routing_expression(expression: Expression) -> RoutingExpression:
     >>> spanish.takes, spanish.call(Message(None, MessageMeta("m", key=b"ES")))
     ('message', True)
     """
-    compiled = compile_expression(expression, readings={_KEY: key_as_bytes})
+    compiled = compile_expression(expression, readings=_READINGS)
     node = structure(expression)
     return RoutingExpression(
         compiled.call,
@@ -77,6 +77,9 @@ def key_as_bytes(key: Any) -> Any:
     (b'ES', b'ES', None)
     """
     return key.encode() if isinstance(key, str) else key
+
+
+_READINGS: Final = {_KEY: Reading(plain=bytes, convert=key_as_bytes)}
 
 
 def unknown_fields(expression: Expression, payload_types: Iterable[Any]) -> list[ExpressionProblem]:
