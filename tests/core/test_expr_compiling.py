@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from loom.core.expr import Reading, compile_expression, root, structure
@@ -144,6 +144,7 @@ RECORDS = st.recursive(
 NAN = math.nan
 
 
+@settings(deadline=None)
 @given(spec=SPECS, payload=RECORDS)
 @example(spec=("isin", ("root",), [NAN]), payload=NAN)
 @example(spec=("isin", ("root",), []), payload=[])
@@ -161,6 +162,7 @@ def test_it_gives_and_raises_what_a_walk_of_it_does(spec: Spec, payload: Any) ->
     assert outcome(lambda: compiled.call(payload)) == outcome(lambda: walked(spec, payload))
 
 
+@settings(deadline=None)
 @given(spec=SPECS, payload=RECORDS)
 def test_from_within_a_record_it_gives_the_same(spec: Spec, payload: Any) -> None:
     within = compile_expression((record.topic == "orders") & written(spec))

@@ -18,13 +18,13 @@ def loaded_after(code: str) -> set[str]:
 
 
 def test_importing_the_packages_loads_nothing_heavy() -> None:
-    code = "import loom.core.config, loom.core.observability, loom.core.async_bridge, loom.core.logger"
+    code = "import loom.core.config, loom.core.expr, loom.core.observability, loom.core.async_bridge, loom.core.logger"
     assert loaded_after(code) == set()
 
 
 def test_naming_everything_they_export_loads_nothing_heavy() -> None:
     code = (
-        "from loom.core.config import *\nfrom loom.core.observability import *\n"
+        "from loom.core.config import *\nfrom loom.core.expr import *\nfrom loom.core.observability import *\n"
         "from loom.core.async_bridge import AsyncBridge\nfrom loom.core.logger import get_logger\n"
         "AsyncBridge()\nget_logger('a').bind(b=1)\nObservabilityRuntime.noop()"
     )
@@ -37,7 +37,7 @@ def test_loading_a_configuration_loads_omegaconf_alone() -> None:
     assert not loaded_after(code) & {"structlog", "anyio"}
 
 
-@pytest.mark.parametrize("name", ["loom.core.config", "loom.core.observability"])
+@pytest.mark.parametrize("name", ["loom.core.config", "loom.core.expr", "loom.core.observability"])
 def test_every_public_name_can_be_had_and_no_other(name: str) -> None:
     package = importlib.import_module(name)
     for public in package.__all__:

@@ -17,7 +17,7 @@ import msgspec
 
 from loom.core.config.shape import bare, element_hints, is_union, mapping_hints
 
-__all__ = ["MISSING", "Missing", "attribute_of", "fields_of", "item_of", "members"]
+__all__ = ["MISSING", "Missing", "attribute_of", "fields_of", "is_method", "item_of", "members"]
 
 
 class Missing(enum.Enum):
@@ -53,6 +53,11 @@ def attribute_of(hint: Any, name: str) -> Any:
     if _is_open(hint, cls):
         return Any
     return MISSING if found is MISSING or _is_method(found) else _returned(found)
+
+
+def is_method(hint: Any, name: str) -> bool:
+    """Whether a value of this member has a method of this name."""
+    return _is_method(inspect.getattr_static(get_origin(hint) or hint, name, None))
 
 
 def item_of(hint: Any, key: Any) -> Any:

@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Any
 
 from loom.core.config.keys import nearest
-from loom.core.config.shape import show
-from loom.core.expr.annotations import MISSING, attribute_of, fields_of, item_of, members
+from loom.core.config.shape import mapping_hints, show
+from loom.core.expr.annotations import MISSING, attribute_of, fields_of, is_method, item_of, members
 from loom.core.expr.expression import Expression, structure
 from loom.core.expr.tree import (
     Attribute,
@@ -122,9 +122,12 @@ class _Checker:
         found = attribute_of(owner, name)
         if found is not MISSING:
             return found
+        if is_method(owner, name):
+            self._missing(node, owner, f"field {name!r}, but a method", None, "an expression cannot call it")
+            return Any
         meant = nearest(name, fields_of(owner))
         remedy = f"did you mean {meant!r}?" if meant is not None else None
-        if item_of(owner, name) is not MISSING:
+        if mapping_hints(owner) is not None:
             remedy = f"an item is read as {render(Item(node.of, Constant(name)))}"
         self._missing(node, owner, f"field {name!r}", meant, remedy)
         return Any
