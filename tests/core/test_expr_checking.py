@@ -89,6 +89,13 @@ class Answering(msgspec.Struct):
         return len(name)
 
 
+class Intercepting(msgspec.Struct):
+    id: int
+
+    def __getattribute__(self, name: str) -> Any:
+        return object.__getattribute__(self, name)
+
+
 class Order(LoomFrozenStruct):
     id: int
     country: str
@@ -125,6 +132,7 @@ class Order(LoomFrozenStruct):
     plain: Plain
     loose: Open
     answering: Answering
+    intercepting: Intercepting
     nothing: None
 
     @property
@@ -181,6 +189,7 @@ FINE = [
     order.plain.nick == "x",
     order.loose.other,
     order.answering.other,
+    order.intercepting.other,
     order.nothing.x == 1,
     order.home.city,
     order.country[:2] == "ES",

@@ -151,7 +151,7 @@ class _Writer:
                 return f"not {self.write(operand, _NOT)}", _NOT
             case Logical(operator=operator, operands=operands):
                 tightness = _AND if operator == "and" else _OR
-                return f" {operator} ".join(self._truth(operand, tightness + 1) for operand in operands), tightness
+                return f" {operator} ".join(self._truth(operand, tightness) for operand in operands), tightness
         raise AssertionError(node)
 
     def _path(self, node: Root | Attribute | Item) -> str:
@@ -215,8 +215,6 @@ class _Writer:
 
 def _is_literal(value: Any) -> bool:
     """Whether the text of a value is source code for it."""
-    if type(value) is int:
-        return -(2**63) <= value < 2**63  # the text of a very long one is refused
     if type(value) is float:
         return math.isfinite(value)
-    return value is None or type(value) in (bool, str, bytes)
+    return value is None or type(value) in (bool, int, str, bytes)

@@ -92,4 +92,4 @@ def unknown_fields(expression: Expression, payload_types: Iterable[Any]) -> list
     ["msg.meta.topics: MessageMeta has no field 'topics'; did you mean 'topic'?"]
     """
     payloads = [found for found in members(payload_types) if found is not Tombstone]
-    return check_expression(expression, {"payload": payloads or [Any], "msg": [Message]})
+    return check_expression(expression, {"payload": payloads, "msg": [Message]})
