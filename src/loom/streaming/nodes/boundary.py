@@ -6,6 +6,7 @@ The config maps logical names to brokers and physical topics; a flow names none 
 from __future__ import annotations
 
 from enum import StrEnum
+from types import UnionType
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from msgspec.structs import force_setattr
@@ -94,14 +95,14 @@ class PartitionPolicy(LoomFrozenStruct):
 class IntoTopic(LoomFrozenStruct, Generic[P]):
     """Write each message to a logical topic.
 
-    Without `payload` the topic takes whatever type arrives. `dlq` is the logical name of the topic for
+    Without `payload` the topic takes whatever type arrives; a union names several. `dlq` is the logical name of the topic for
     records that the broker refuses for good (too large, not allowed).
 
     >>> IntoTopic("orders.priced")  # doctest: +SKIP
     """
 
     name: str
-    payload: type[P] | None = None
+    payload: type[P] | UnionType | None = None
     shape: StreamShape = StreamShape.RECORD
     partitioning: PartitionPolicy | None = None
     dlq: str | None = None

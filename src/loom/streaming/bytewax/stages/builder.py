@@ -159,7 +159,7 @@ class StageBuilder:
         """
         for node in nodes:
             inline = self._inlines.get(node.path)
-            if inline is None:
+            if inline is None or (node.branches and code.deep):
                 code.leave(self._entries[node.path].record)
                 return
             inline(code)

@@ -20,6 +20,8 @@ from loom.streaming.kafka.view import OriginView
 __all__ = ["Inline", "LoopCode", "build_loop"]
 
 _numbers = count(1)
+#: Python reads no more than a hundred levels of indentation; what is nested deeper stays with the closures.
+_DEEPEST = 60
 
 
 class LoopCode:
@@ -34,6 +36,11 @@ class LoopCode:
         self.payload = ""
         #: no record gets past this place
         self.ended = False
+
+    @property
+    def deep(self) -> bool:
+        """Whether nothing more should be nested here."""
+        return self._indent >= _DEEPEST
 
     def name(self, prefix: str, value: Any) -> str:
         """A name in the code for something that the loop uses."""
