@@ -1,0 +1,96 @@
+"""Records that wait, on Apache Kafka: killed and stopped while batches are being collected."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.kafka.collecting_flow import DOUBLED_EVERY, REFUSED_EVERY
+from tests.kafka.crash.verify import Verdict, seen, verify
+from tests.support.broker import Broker
+from tests.support.flow_process import FlowProcess
+from tests.support.kafka_io import ReadRecord, read_all
+from tests.support.numbers_run import FLOWS, PARTITIONS, NumbersRun
+
+#: how many results a number may have
+_MOST = 2
+
+
+class CollectingRun(NumbersRun):
+    """The same topics with the flow whose records wait. Result k of number n is known as n * 2 + k."""
+
+    def __init__(self, broker: Broker, directory: Path, *, delivery: str, workers: int = 1) -> None:
+        super().__init__(broker, directory, runtime={"workers_per_process": workers}, delivery=delivery)
+        self.flow = FlowProcess(
+            "collecting_flow:flow", config=directory / "numbers.yaml", directory=directory, pythonpath=[FLOWS]
+        )
+
+    def verdict(self, count: int) -> Verdict:
+        found = [
+            one
+            for topic in self.outputs.values()
+            for one in seen(read_all(self.bootstrap, topic, isolation="read_committed"), _result_of)
+        ]
+        return verify(_expected(count), found, lambda result: result // _MOST % PARTITIONS)
+
+
+def _expected(count: int) -> list[int]:
+    return [
+        n * _MOST + part
+        for n in range(count)
+        for part in range(2 if n % DOUBLED_EVERY == 0 and n % REFUSED_EVERY else 1)
+    ]
+
+
+def _result_of(record: ReadRecord) -> int:
+    assert record.value is not None
+    found = json.loads(record.value)
+    return int(found["n"]) * _MOST + int(found.get("part", 0))
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(("delivery", "workers"), [("at_least_once", 1), ("exactly_once", 1), ("exactly_once", 2)])
+def test_collected_records_survive_being_killed(kafka: Broker, tmp_path: Path, delivery: str, workers: int) -> None:
+    run = CollectingRun(kafka, tmp_path, delivery=delivery, workers=workers)
+    rng = random.Random(11)
+    count, kills = 40_000, 0
+    with run.flow, run.producing(count, rate=4_000) as producer:
+        while producer.is_alive():
+            run.flow.start()
+            producer.join(rng.uniform(1.5, 3.5))
+            if producer.is_alive():
+                assert run.flow.alive, run.flow.tail()
+                run.flow.sigkill()
+                kills += 1
+        if not run.flow.alive:
+            run.flow.start()
+        run.await_all_confirmed()
+        run.stop(within=10)
+    verdict = run.verdict(count)
+    assert kills >= 2
+    assert verdict.at_least_once, verdict.describe()
+    assert not verdict.disorder, verdict.describe()
+    if delivery == "exactly_once":
+        assert verdict.exactly_once, verdict.describe()
+
+
+@pytest.mark.timeout(120)
+def test_a_stop_while_records_wait_leaves_them_to_the_next_run_which_repeats_nothing(
+    kafka: Broker, tmp_path: Path
+) -> None:
+    run = CollectingRun(kafka, tmp_path, delivery="exactly_once")
+    count = 12_000
+    with run.flow, run.producing(count, rate=4_000) as producer:
+        while producer.is_alive():
+            run.flow.start()
+            run.flow.await_line("flow starts")
+            producer.join(1.2)
+            run.stop(within=5)
+        run.flow.start()
+        run.await_all_confirmed()
+        run.stop(within=5)
+    verdict = run.verdict(count)
+    assert verdict.exactly_once, verdict.describe()
