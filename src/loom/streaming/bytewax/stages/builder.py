@@ -118,7 +118,7 @@ class StageBuilder:
             routing = self.fail(output.step_id, output.path, above, kind=ErrorKind.ROUTING)
             entry, inline = build_topic(output, slot, self, emit, task, routing, above)
             if inline is not None and not self._slots.audits:
-                self._inlines[(*path, -1) if path == () else path] = inline
+                self._inlines[path] = inline
         for audit in self._slots.audits:
             entry = build_audit(entry, audit, self.view, self._emitter(audit, above), above)
         return entry
@@ -166,7 +166,7 @@ class StageBuilder:
             if code.ended:
                 return
         if end is not None:
-            output = self._inlines.get((*path, -1) if path == () else path)
+            output = self._inlines.get(path)
             if output is not None:
                 output(code)
             else:
