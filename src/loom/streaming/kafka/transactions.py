@@ -22,6 +22,7 @@ from loom.streaming.kafka.errors import (
     TransactionFailedError,
 )
 from loom.streaming.kafka.record import TopicPartition
+from loom.streaming.points import Point, reached
 
 __all__ = ["State", "Transactions"]
 
@@ -96,6 +97,7 @@ class Transactions:
                 lambda: self.producer.send_offsets_to_transaction(offsets, group, _SLICE * 4),
                 "the positions' place in the transaction",
             )
+        reached(Point.POSITIONS_SENT)
         self._repeat(lambda: self.producer.commit_transaction(_SLICE * 4), "the commit of the transaction")
         self.state = State.READY
 
