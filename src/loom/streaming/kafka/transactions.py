@@ -30,6 +30,11 @@ __all__ = ["State", "Transactions"]
 #: the caller is asked whether there is time left.
 _SLICE = 0.5
 
+#: When its last broker goes away the client starts anew from its bootstrap list (KIP-899). That drops the transaction's
+#: coordinator with whatever waits for its answer, and the next call on the transaction never returns, whatever its
+#: time-out says (seen with librdkafka 2.16, answers lost and then the connection). Without it the client reconnects.
+_PROPERTIES = {"metadata.recovery.strategy": "none"}
+
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 
 
@@ -61,7 +66,7 @@ class Transactions:
         self._waiting = waiting
         #: what the client has said to be the end of this producer
         self._fatal: KafkaError | None = None
-        config = {**config, "transactional.id": transactional_id, "error_cb": self._on_error}
+        config = {**config, **_PROPERTIES, "transactional.id": transactional_id, "error_cb": self._on_error}
         self.producer = make_client(Producer, config)
         self.state = State.NEW
 
