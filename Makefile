@@ -37,7 +37,7 @@ bench: $(READY) ## the benchmarks
 test-kafka: $(READY) ## the tests that start a real Apache Kafka (needs java 17 and mvn)
 	$(PYTEST) -m "kafka and not crash" $(ARGS)
 
-crash: $(READY) ## kill processes at random moments and count what came out (minutes)
+crash: $(READY) ## every fault under every guarantee: what has no result yet (hours; stop and resume it as you like)
 	$(PYTEST) -m crash $(ARGS)
 
 coverage: $(READY) ## `make test` with a report of the lines it did not reach

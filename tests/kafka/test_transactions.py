@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,9 @@ from loom.streaming.kafka import FencedError, ProducerSettings, TopicPartition
 from loom.streaming.kafka.consumer import PartitionReader
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.transactions import State, Transactions
+from tests.support.apache_kafka import ApacheKafka, Behind, free_port
 from tests.support.broker import Broker, FreshTopics
+from tests.support.proxy import Proxy
 
 
 @pytest.fixture
@@ -73,3 +77,31 @@ def test_a_predecessor_is_told_that_another_took_over_and_moves_nothing(
         go_on()
     assert predecessor.state is State.ENDED
     assert reader.resolve([partition], {}).unknown == (partition,)
+
+
+@pytest.mark.timeout(180)
+def test_a_commit_whose_answers_are_lost_with_the_connection_is_done_again(kafka: Broker, tmp_path: Path) -> None:
+    if not isinstance(kafka, ApacheKafka):
+        pytest.skip("starts a broker of its own")
+    behind = Behind(port=free_port(), proxy=free_port())
+    with Proxy(behind.proxy, behind.port) as proxy, ApacheKafka(tmp_path, behind=behind) as own:
+        source, sink = FreshTopics(own).create("in"), FreshTopics(own).create("out")
+        bootstrap = f"127.0.0.1:{behind.proxy}"
+        config = ProducerSettings((bootstrap,)).to_confluent_config()
+        writer = Transactions(config, "numbers-flow-0", metadata="loom-writers=1", waiting=lambda what: None)
+        writer.fence()
+        reader = PartitionReader(ConsumerSettings((bootstrap,), "numbers"))
+        group = reader.group_metadata()
+        writer.begin()
+        writer.producer.produce(sink, b"1")
+        writer.producer.flush(5)
+        proxy.deafen()
+        threading.Timer(2, proxy.mend).start()
+        # In a thread: a client that hangs cannot be interrupted.
+        commit = threading.Thread(target=writer.commit, args=({TopicPartition(source, 0): 0}, group), daemon=True)
+        commit.start()
+        commit.join(30)
+        assert not commit.is_alive(), "the commit hangs"
+        assert writer.state is State.READY
+        assert reader.resolve([TopicPartition(source, 0)], {}).unknown == ()
+        reader.close()

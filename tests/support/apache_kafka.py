@@ -21,13 +21,13 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from tests.support.die_with_parent import die_with_parent
 from tests.support.kafka_io import await_groups, await_topics_listed, await_transactions, create_topic
 from tests.support.kafka_jars import fetch_jars, why_unavailable
 
-__all__ = ["ApacheKafka", "why_unavailable"]
+__all__ = ["ApacheKafka", "Behind", "why_unavailable"]
 
 #: Seconds until a broker must answer, from its process's start. Measured: 3; a busy machine takes several times that.
 READY_WITHIN = 90.0
@@ -40,7 +40,7 @@ JVM_OPTIONS = ("-Xms128m", "-Xmx512m", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryEr
 PROPERTIES = {
     "process.roles": "broker,controller",
     "node.id": "1",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
     # One node holds the only copy of everything, and few partitions make internal topics quick to create and to load.
@@ -55,6 +55,8 @@ PROPERTIES = {
     # A test that misspells a topic must hear of it.
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
+    # A transaction that has run out of time is ended a second later, not ten.
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     # After a kill the node is let in again only when its former session has run out: 3 s instead of 9.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
@@ -71,17 +73,29 @@ rootLogger.appenderRef.out.ref = out
 """
 
 
+class Behind(NamedTuple):
+    """A second port of the broker, and that of the proxy in front of it."""
+
+    port: int
+    proxy: int
+
+
 class ApacheKafka:
     """One broker with its data below `directory`; started and stopped as often as a test likes, always on one port.
 
-    `properties` are added to the broker's own, or replace them. The first start empties the data directory.
+    `properties` are added to the broker's own, or replace them. The first start empties the data directory. With `behind`
+    the broker also listens on a second port, where it names a proxy as its address: clients that come through the proxy
+    stay behind it.
 
     Start it from the main thread: the broker is killed when the thread that started it is gone (see `die_with_parent`).
     """
 
-    def __init__(self, directory: Path, properties: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, directory: Path, properties: Mapping[str, str] | None = None, *, behind: Behind | None = None
+    ) -> None:
         self._directory = directory.absolute()
         self._properties = dict(properties or {})
+        self._behind = behind
         self._ports: tuple[int, int] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -178,10 +192,13 @@ class ApacheKafka:
         data = self._directory / "data"
         shutil.rmtree(data, ignore_errors=True)
         self._directory.mkdir(parents=True, exist_ok=True)
-        listeners = f"PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}"
+        listeners = advertised = f"PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}"
+        if self._behind is not None:
+            listeners += f",PROXIED://127.0.0.1:{self._behind.port}"
+            advertised += f",PROXIED://127.0.0.1:{self._behind.proxy}"
         properties = PROPERTIES | {
             "listeners": listeners,
-            "advertised.listeners": listeners,
+            "advertised.listeners": advertised,
             "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
             "log.dirs": str(data),
         }

@@ -37,7 +37,9 @@ class FlowProcess:
     """`loom run TARGET --config FILE` in a process, and the session, of its own; every `start()` is a new one.
 
     `directory` is where it runs and where its module is looked up; its output, standard error included, is appended to
-    the file `output` there, over all starts. Start it from the main thread (see `die_with_parent`).
+    the file `output` there, over all starts. `program` is what Python runs in the place of the command line.
+
+    Start it from the main thread (see `die_with_parent`).
     """
 
     def __init__(
@@ -50,8 +52,9 @@ class FlowProcess:
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         pythonpath: Sequence[Path] = (),
+        program: Sequence[str] = ("-m", "loom.cli.main", "run"),
     ) -> None:
-        self._command = [sys.executable, "-m", "loom.cli.main", "run", target, "--config", str(config), *arguments]
+        self._command = [sys.executable, *program, target, "--config", str(config), *arguments]
         self._directory = directory
         self._log = directory / output
         self._environment = dict(environment or {})
@@ -83,8 +86,8 @@ class FlowProcess:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self) -> Self:
-        """Start the flow and return at once."""
+    def start(self, **environment: str) -> Self:
+        """Start the flow and return at once; `environment` is added to this start's only."""
         if self.alive:
             raise RuntimeError("the flow is running already")
         self.kill_all()  # children that a killed supervisor has left
@@ -103,6 +106,7 @@ class FlowProcess:
                     **os.environ,
                     "PYTHONUNBUFFERED": "1",
                     **self._environment,
+                    **environment,
                     "PYTHONPATH": os.pathsep.join(paths),
                 },
             )
@@ -111,6 +115,10 @@ class FlowProcess:
     def sigterm(self) -> None:
         """Ask the flow to stop; returns at once, `wait` tells how it went."""
         self._started().send_signal(signal.SIGTERM)
+
+    def send(self, signal_: signal.Signals) -> None:
+        """Send a signal to the process; it may have ended already."""
+        self._started().send_signal(signal_)
 
     def sigkill(self, timeout: float = 10.0) -> None:
         """Kill the process itself, not what it may have started, and wait until it is gone."""

@@ -25,7 +25,15 @@ class NumbersRun:
     """Topics of its own on a broker, and the flow as a process."""
 
     def __init__(
-        self, broker: Broker, directory: Path, *, runtime: dict[str, Any] | None = None, **consumer: Any
+        self,
+        broker: Broker,
+        directory: Path,
+        *,
+        runtime: dict[str, Any] | None = None,
+        producer: dict[str, Any] | None = None,
+        target: str = "numbers_flow:flow",
+        process: dict[str, Any] | None = None,
+        **consumer: Any,
     ) -> None:
         fresh = FreshTopics(broker)
         self.bootstrap = broker.bootstrap
@@ -41,14 +49,16 @@ class NumbersRun:
                     "delivery": "at_least_once",
                     **consumer,
                 },
-                "producer": {"brokers": [self.bootstrap]},
+                "producer": {"brokers": [self.bootstrap], **(producer or {})},
                 "producers": {f"numbers.{name}": {"topic": topic} for name, topic in self.outputs.items()},
             },
             "streaming": {"runtime": runtime or {}},
         }
         path = directory / "numbers.yaml"
         path.write_text(yaml.safe_dump(config))
-        self.flow = FlowProcess("numbers_flow:flow", config=path, directory=directory, pythonpath=[FLOWS])
+        self.flow = FlowProcess(
+            target, config=path, directory=directory, pythonpath=[FLOWS, FLOWS / "crash"], **(process or {})
+        )
 
     @contextmanager
     def producing(self, count: int, rate: float) -> Iterator[threading.Thread]:

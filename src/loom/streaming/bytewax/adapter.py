@@ -35,6 +35,7 @@ from loom.streaming.errors import ErrorEnvelope, ErrorKind
 from loom.streaming.kafka.consumer import CLIENT_RECORDS
 from loom.streaming.kafka.settings import Delivery as Guarantee
 from loom.streaming.kafka.view import OriginView
+from loom.streaming.points import Point, reached
 
 __all__ = ["BuiltDataflow", "Transport", "build_dataflow", "build_dataflow_with_shutdown", "lower"]
 
@@ -78,6 +79,7 @@ class _BuiltDataflow:
 
     def finish(self) -> None:
         """The engine has returned: close whatever it left open, give the signals back."""
+        reached(Point.CLOSING)
         self._signals.restore()
         self.delivery.close_all()
         if self._exactly_once is not None:

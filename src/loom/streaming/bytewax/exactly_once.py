@@ -22,6 +22,7 @@ from loom.streaming.kafka.producer import fitting
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import client_key
 from loom.streaming.kafka.transactions import Transactions
+from loom.streaming.points import Point, reached
 
 __all__ = ["ExactlyOnce"]
 
@@ -72,6 +73,7 @@ class ExactlyOnce:
             waiting=self._stop.check_deadline,
         )
         transactions.fence()
+        reached(Point.FENCED)
         reader = PartitionReader(source.settings)
         try:
             partitions = [

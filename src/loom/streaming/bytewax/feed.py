@@ -15,6 +15,7 @@ from loom.streaming.bytewax.delivery import Delivery
 from loom.streaming.bytewax.pace import Pace
 from loom.streaming.bytewax.stages.outcome import EndMark, Positions, SourceBatch
 from loom.streaming.bytewax.stages.stage import Stage
+from loom.streaming.points import Point, reached
 
 __all__ = ["Confirming", "Feed", "Reader"]
 
@@ -84,10 +85,12 @@ class Feed:
             if self._phase is _Phase.CLOSING:
                 self._phase = _Phase.CONFIRMING
             elif self._confirming is not None:
+                reached(Point.CONFIRMING)
                 self._confirming.confirm()
         if self._phase is not _Phase.READING:
             return self._end()
         if self._delivery.stop.requested:
+            reached(Point.STOPPING)
             return self._mark(EndMark.STOP)
         if self._input_over:
             return self._mark(EndMark.INPUT)
@@ -137,6 +140,7 @@ class Feed:
             stop.check_deadline("the end of the epoch")
             return []
         if self._phase is _Phase.CONFIRMING:
+            reached(Point.FINISHING)
             if self._confirming is not None and not self._confirming.finish():
                 stop.check_deadline("the broker's answer to the last commit")
                 return []

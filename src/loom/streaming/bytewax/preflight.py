@@ -14,6 +14,7 @@ from loom.streaming.bytewax.outlets import Outlets
 from loom.streaming.compiler.plan import CompiledPlan, CompiledTopic
 from loom.streaming.kafka.settings import client_key
 from loom.streaming.kafka.topics import look_at_topics
+from loom.streaming.points import Point, reached
 
 __all__ = ["Preflight", "Seen"]
 
@@ -48,6 +49,7 @@ class Preflight:
             return self._seen
 
     def _look(self) -> Seen:
+        reached(Point.STARTING)
         clusters: dict[str, _Cluster] = {}
 
         def cluster(config: dict[str, Any]) -> _Cluster:

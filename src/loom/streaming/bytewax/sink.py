@@ -18,6 +18,7 @@ from loom.streaming.bytewax.outlets import HostedOutlet, Outlets
 from loom.streaming.bytewax.stages.outcome import StageResults
 from loom.streaming.bytewax.writers import Writers
 from loom.streaming.kafka.record import TopicPartition
+from loom.streaming.points import Point, reached
 
 __all__ = ["SLOT", "OutputSink"]
 
@@ -79,10 +80,12 @@ class _OutputPart(StatefulSinkPartition[StageResults, Any]):
             for batch in values:
                 if batch.results:
                     self._unflushed += len(batch.results)
+                    reached(Point.BEFORE_PRODUCE)
                     if self._only_topics:
                         self._writers.write(batch.results)
                     else:
                         self._deal_out(batch.results)
+                    reached(Point.PRODUCED)
                 if batch.safe:
                     self._seen.update(batch.safe)
             self._writers.serve()
@@ -91,12 +94,14 @@ class _OutputPart(StatefulSinkPartition[StageResults, Any]):
             raise
 
     def snapshot(self) -> dict[int, Any]:
+        reached(Point.BEFORE_FLUSH)
         try:
             self._writers.flush(self._seen)
             states = {slot: state for slot, sink in self._hosted.items() if (state := sink.flush()) is not None}
         except BaseException as fault:
             self._delivery.failed(fault)
             raise
+        reached(Point.DURABLE)
         self._delivery.frozen.update(self._seen)
         self._delivery.metrics.durable += self._unflushed
         self._seen.clear()

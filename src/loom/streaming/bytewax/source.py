@@ -26,6 +26,7 @@ from loom.streaming.compiler.plan import CompiledSource
 from loom.streaming.kafka.consumer import PartitionReader
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import Delivery as Guarantee
+from loom.streaming.points import Point, reached
 
 __all__ = ["KafkaSource"]
 
@@ -151,6 +152,7 @@ class _Worker:
         joining, self.joining = self.joining, {}
         fallback = {partition: offset for partition, offset in joining.items() if offset is not None}
         resolved = self._records.start(joining, fallback)
+        reached(Point.POSITIONED)
         if resolved and self._owns_group:
             # "Latest" is a moment, not a place: unless it is kept as an offset before anything is read, what arrives
             # while the flow is down would be skipped.
@@ -206,11 +208,13 @@ class _KafkaReader:
         self._idle = not records
         if not records:
             return (), {}, False
+        reached(Point.POLLED)
         self._busy[id(self)] = time.monotonic()
         positions = self._records.moved()
         if self._at_most_once:
             # Before anything is done with them: what is handed on now is never read again.
             self._records.commit_now(positions)
+            reached(Point.CLAIMED)
         return records, positions, False
 
     def _patience(self) -> float:

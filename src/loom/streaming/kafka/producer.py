@@ -17,6 +17,7 @@ from loom.streaming.kafka.errors import DeliveryFailedError, KafkaTransportError
 from loom.streaming.kafka.headers import HeaderPairs
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.transactions import State, Transactions
+from loom.streaming.points import Point, reached
 
 __all__ = ["Lane", "OutgoingRecord", "Refusal", "TopicWriter", "fitting"]
 
@@ -153,6 +154,7 @@ class TopicWriter:
         """Hand many records to the client: (lane index, value, key, timestamp, headers, origin) each."""
         if self._transactions is not None:
             self._transactions.begin()
+            reached(Point.IN_TRANSACTION)
         produce, delivered, careful = self._produce, self._on_delivery, self.write
         for index, value, key, timestamp_ms, headers, origin in results:
             topic, limit = lanes[index]
@@ -200,6 +202,7 @@ class TopicWriter:
             return
         transactions.begin()
         self.flush()
+        reached(Point.FLUSHED)
         transactions.commit(positions, group)
 
     def close(self) -> None:

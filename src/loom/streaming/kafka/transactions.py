@@ -22,12 +22,18 @@ from loom.streaming.kafka.errors import (
     TransactionFailedError,
 )
 from loom.streaming.kafka.record import TopicPartition
+from loom.streaming.points import Point, reached
 
 __all__ = ["State", "Transactions"]
 
 #: Seconds of one call. The calls go on where they stood when they are repeated after a time-out, and between two of them
 #: the caller is asked whether there is time left.
 _SLICE = 0.5
+
+#: When its last broker goes away the client starts anew from its bootstrap list (KIP-899). That drops the transaction's
+#: coordinator with whatever waits for its answer, and the next call on the transaction never returns, whatever its
+#: time-out says (seen with librdkafka 2.16, answers lost and then the connection). Without it the client reconnects.
+_PROPERTIES = {"metadata.recovery.strategy": "none"}
 
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 
@@ -60,7 +66,7 @@ class Transactions:
         self._waiting = waiting
         #: what the client has said to be the end of this producer
         self._fatal: KafkaError | None = None
-        config = {**config, "transactional.id": transactional_id, "error_cb": self._on_error}
+        config = {**config, **_PROPERTIES, "transactional.id": transactional_id, "error_cb": self._on_error}
         self.producer = make_client(Producer, config)
         self.state = State.NEW
 
@@ -96,6 +102,7 @@ class Transactions:
                 lambda: self.producer.send_offsets_to_transaction(offsets, group, _SLICE * 4),
                 "the positions' place in the transaction",
             )
+        reached(Point.POSITIONS_SENT)
         self._repeat(lambda: self.producer.commit_transaction(_SLICE * 4), "the commit of the transaction")
         self.state = State.READY
 

@@ -1,0 +1,70 @@
+"""Runs one repetition of one cell and says what came out."""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from tests.kafka.crash.faults import VERSION, Cell
+from tests.kafka.crash.results import Result, commit
+from tests.kafka.crash.scene import Overdue, Scene
+from tests.kafka.crash.stands import Impossible, stand_for
+from tests.kafka.crash.strikes import strike
+from tests.support.broker import Broker
+
+#: seconds of load after the fault
+_AFTERWARDS = 1.0
+
+
+def run_cell(cell: Cell, shared: Broker, directory: Path, seed: int | None = None) -> Result:
+    """Start the flow under load, strike, see it through to the end of its input, stop it, and compare.
+
+    What does not happen within its bound is part of the result; an error of the harness is raised.
+    """
+    began = time.monotonic()
+    seed = random.SystemRandom().randrange(1 << 31) if seed is None else seed
+    empty = Result(
+        version=VERSION,
+        fault=cell.fault.name,
+        delivery=cell.delivery,
+        workers=cell.workers,
+        repetition=cell.repetition,
+        seed=seed,
+        commit=commit(),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    try:
+        with stand_for(cell.fault.act, shared, directory) as stand, Scene(cell, stand, directory, seed) as scene:
+            overdue = None
+            scene.load.start()
+            try:
+                strike(scene)
+                scene.load.run_on(_AFTERWARDS)
+                written = scene.load.finish()
+                scene.see_through()
+                scene.stop()
+            except Overdue as problem:
+                overdue = str(problem)
+                written = scene.load.finish()
+            verdict = scene.verdict(written)
+            if stand.shared:
+                scene.forget()
+    except Impossible as reason:
+        return replace(empty, impossible=str(reason))
+    return replace(
+        empty,
+        records=written,
+        lost=len(verdict.lost),
+        duplicated=verdict.duplicates,
+        out_of_order=sum(verdict.disorder.values()),
+        invented=len(verdict.invented),
+        seconds_to_read=scene.seconds_until("polled"),
+        seconds_to_resume=scene.seconds_until("durable"),
+        seconds=round(time.monotonic() - began, 1),
+        exit_codes=tuple(scene.exit_codes),
+        overdue=overdue,
+    )

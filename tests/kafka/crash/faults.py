@@ -1,0 +1,196 @@
+"""The table of faults, and the matrix it spans with guarantees and workers. Data only: `strikes` acts, `cell` runs."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from loom.streaming.points import Point
+from tests.kafka.crash.crash_hook import IN_STEP
+
+#: raised when what a cell does has changed so that earlier results no longer count
+VERSION = 1
+
+RANDOM_REPETITIONS = 10
+NAMED_REPETITIONS = 3
+
+
+class Delivery(StrEnum):
+    """The guarantees, in the order of the table's columns."""
+
+    AT_LEAST_ONCE = "at_least_once"
+    EXACTLY_ONCE = "exactly_once"
+    AT_MOST_ONCE = "at_most_once"
+    AUTO_COMMIT = "auto_commit"
+
+
+class Act(StrEnum):
+    """What is done to a run; each has its function in `strikes`."""
+
+    SIGNAL = "signal"  #: the flow is sent a signal, ends by it, and is started again
+    SIGNAL_WHILE_STOPPING = "signal while stopping"  #: the same, after a SIGTERM
+    FREEZE = "freeze"  #: SIGSTOP, past the transaction's time-out, then SIGCONT
+    FREEZE_AND_SUCCEED = "freeze and succeed"  #: the same, with a successor that runs meanwhile
+    SECOND_INSTANCE = "second instance"  #: another one is started with the same id
+    KILL_BROKER = "kill broker"
+    PAUSE_BROKER = "pause broker"
+    FILL_DISK = "fill disk"
+    CUT = "cut"  #: connections are reset, and new ones refused
+    SILENCE = "silence"  #: connections stay open, and nothing passes
+    DEAFEN = "deafen"  #: what the flow asks arrives, and no answer comes back
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One row of the table. Without `at` it strikes at a random time."""
+
+    name: str
+    act: Act
+    at: str | None = None
+    signal: signal.Signals = signal.SIGKILL
+    deliveries: tuple[Delivery, ...] = tuple(Delivery)
+    repetitions: int = NAMED_REPETITIONS
+    #: how often it strikes in one repetition
+    strikes: int = 1
+    #: the hits of the point from which one is drawn to strike at
+    hits: tuple[int, int] = (1, 1)
+    #: repeated with two workers, under the guarantees that promise something
+    two_workers: bool = False
+    #: two instances run at a time, so that at-most-once may repeat
+    overlap: bool = False
+    #: seconds that a broker, a connection or a process is away
+    away: float = 3.0
+    #: `transaction.timeout.ms`; `None` leaves it at the client's minute
+    transaction_timeout_ms: int | None = None
+
+    @property
+    def graceful(self) -> bool:
+        """The flow is asked to stop, once, when it can: the next run repeats nothing."""
+        return self.act is Act.SIGNAL and self.signal is signal.SIGTERM
+
+
+ALL = tuple(Delivery)
+TRANSACTIONS = (Delivery.EXACTLY_ONCE,)
+CONFIRMS_ITSELF = (Delivery.AT_LEAST_ONCE,)
+CONFIRMS_AT_THE_END = (Delivery.AT_LEAST_ONCE, Delivery.EXACTLY_ONCE, Delivery.AUTO_COMMIT)
+EPOCHS, BATCHES = (1, 4), (1, 8)
+
+
+class _At(NamedTuple):
+    point: str
+    words: str
+    deliveries: tuple[Delivery, ...] = ALL
+    hits: tuple[int, int] = (1, 1)
+
+
+_NAMED = (
+    _At(Point.STARTING, "during start-up"),
+    _At(Point.FENCED, "between fencing and reading positions", TRANSACTIONS),
+    _At(Point.POSITIONED, "between reading positions and reading records"),
+    _At(Point.POLLED, "after poll", hits=BATCHES),
+    _At(Point.CLAIMED, "after the commit that precedes the work", (Delivery.AT_MOST_ONCE,), BATCHES),
+    _At(IN_STEP, "inside a step", hits=(100, 3_000)),
+    _At(Point.BEFORE_PRODUCE, "before produce", hits=BATCHES),
+    _At(Point.IN_TRANSACTION, "inside the transaction", TRANSACTIONS, BATCHES),
+    _At(Point.PRODUCED, "after produce", hits=BATCHES),
+    _At(Point.BEFORE_FLUSH, "before flush", hits=EPOCHS),
+    _At(Point.FLUSHED, "between flush and commit", TRANSACTIONS, EPOCHS),
+    # The first is that of the start, which brings the positions that the group did not have.
+    _At(Point.POSITIONS_SENT, "between positions and commit of the transaction", TRANSACTIONS, EPOCHS),
+    _At(Point.DURABLE, "between durable and the end of snapshot()", hits=EPOCHS),
+    _At(Point.CONFIRMING, "between flush and commit, behind the barrier", CONFIRMS_ITSELF, EPOCHS),
+)
+_STOPPING = (
+    _At(Point.STOPPING, "during shutdown: the stop is seen"),
+    _At(Point.FINISHING, "during shutdown: before the last commit", CONFIRMS_AT_THE_END),
+    _At(Point.CLOSING, "during shutdown: the engine has returned"),
+)
+_SHORT = 6_000
+_PAST_IT = 9.0
+
+FAULTS: tuple[Fault, ...] = (
+    Fault("SIGKILL at random times", Act.SIGNAL, repetitions=RANDOM_REPETITIONS, strikes=2, two_workers=True),
+    Fault(
+        "SIGTERM at random times",
+        Act.SIGNAL,
+        signal=signal.SIGTERM,
+        repetitions=RANDOM_REPETITIONS,
+        strikes=2,
+        two_workers=True,
+    ),
+    *(
+        Fault(f"{how.name} {at.words}", Act.SIGNAL, at.point, how, at.deliveries, hits=at.hits, two_workers=both)
+        for how, both in ((signal.SIGKILL, True), (signal.SIGTERM, False))
+        for at in _NAMED
+    ),
+    *(
+        Fault(f"{how.name} {at.words}", Act.SIGNAL_WHILE_STOPPING, at.point, how, at.deliveries)
+        for how in (signal.SIGKILL, signal.SIGTERM)
+        for at in _STOPPING
+    ),
+    Fault(
+        "SIGSTOP past the transaction time-out, SIGCONT",
+        Act.FREEZE,
+        repetitions=RANDOM_REPETITIONS,
+        away=_PAST_IT,
+        transaction_timeout_ms=_SHORT,
+    ),
+    Fault(
+        "the same, while a successor runs",
+        Act.FREEZE_AND_SUCCEED,
+        repetitions=RANDOM_REPETITIONS,
+        overlap=True,
+        away=_PAST_IT,
+        transaction_timeout_ms=_SHORT,
+    ),
+    *(
+        Fault(
+            f"{'SIGSTOP' if act is Act.FREEZE else 'SIGSTOP and successor,'} {at.words}",
+            act,
+            at.point,
+            deliveries=at.deliveries,
+            hits=at.hits,
+            overlap=act is Act.FREEZE_AND_SUCCEED,
+            away=_PAST_IT,
+            transaction_timeout_ms=_SHORT,
+        )
+        for at in _NAMED
+        if at.point in {Point.PRODUCED, Point.FLUSHED, Point.POSITIONS_SENT, Point.DURABLE, Point.CONFIRMING}
+        for act in (Act.FREEZE, Act.FREEZE_AND_SUCCEED)
+    ),
+    Fault("second instance with the same id", Act.SECOND_INSTANCE, repetitions=RANDOM_REPETITIONS, overlap=True),
+    Fault("broker killed for 3 s", Act.KILL_BROKER, transaction_timeout_ms=_SHORT),
+    Fault("broker paused for 9 s", Act.PAUSE_BROKER, away=_PAST_IT, transaction_timeout_ms=_SHORT),
+    Fault("broker's disk full for 3 s", Act.FILL_DISK, transaction_timeout_ms=_SHORT),
+    Fault("connections reset and refused for 9 s", Act.CUT, away=_PAST_IT, transaction_timeout_ms=_SHORT),
+    Fault("connections silent for 9 s", Act.SILENCE, away=_PAST_IT, transaction_timeout_ms=_SHORT),
+    Fault("the broker's answers lost for 3 s, then a reset", Act.DEAFEN, transaction_timeout_ms=_SHORT),
+)
+
+
+class Cell(NamedTuple):
+    """One repetition of one fault under one guarantee."""
+
+    fault: Fault
+    delivery: Delivery
+    workers: int
+    repetition: int
+
+    def __str__(self) -> str:
+        words = self.fault.name.replace(" ", "-").replace(",", "").replace(":", "").replace("'", "").replace("()", "")
+        return f"{words}-{self.delivery}-w{self.workers}-r{self.repetition}"
+
+
+def matrix() -> Iterator[Cell]:
+    """Every repetition of every cell, the first repetitions of all first: a run that is cut short has seen everything."""
+    for repetition in range(max(fault.repetitions for fault in FAULTS)):
+        for workers in (1, 2):
+            for fault in FAULTS:
+                if repetition >= fault.repetitions or (workers > 1 and not fault.two_workers):
+                    continue
+                for delivery in fault.deliveries:
+                    if workers == 1 or delivery in {Delivery.AT_LEAST_ONCE, Delivery.EXACTLY_ONCE}:
+                        yield Cell(fault, delivery, workers, repetition)

@@ -1,0 +1,106 @@
+"""What a cell found: one JSON line each in docs/results/crash-matrix.jsonl, appended, so that the matrix can be resumed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from tests.kafka.crash.faults import VERSION, Cell, Delivery
+
+ROOT = Path(__file__).resolve().parents[3]
+RESULTS = Path(os.environ.get("LOOM_CRASH_RESULTS") or ROOT / "docs" / "results" / "crash-matrix.jsonl")
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """One repetition. Counts are of records."""
+
+    version: int
+    fault: str
+    delivery: str
+    workers: int
+    repetition: int
+    seed: int
+    commit: str
+    date: str
+    records: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    out_of_order: int = 0
+    #: in an output, and never in the input
+    invented: int = 0
+    #: from the last restart, or from the end of the fault where nothing was restarted: the first batch read
+    seconds_to_read: float | None = None
+    #: the same, to the first results that are durable
+    seconds_to_resume: float | None = None
+    #: of the whole repetition
+    seconds: float = 0.0
+    #: how each process of the flow ended, in that order; negative for a signal
+    exit_codes: tuple[int, ...] = ()
+    #: why the fault cannot be had on this machine
+    impossible: str | None = None
+    #: what did not end or resume within its bound
+    overdue: str | None = None
+    #: further figures of the long loads
+    figures: dict[str, float] = {}
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """Which cell of the matrix this is."""
+        return self.fault, self.delivery, self.workers, self.repetition
+
+
+def broken_promises(result: Result, *, overlap: bool = False, graceful: bool = False) -> list[str]:
+    """What of the delivery's promise was not kept; `overlap`: two instances ran at a time."""
+    if result.impossible is not None:
+        return []
+    broken = [result.overdue] if result.overdue is not None else []
+    keeps_all = result.delivery in {Delivery.AT_LEAST_ONCE, Delivery.EXACTLY_ONCE}
+    once = result.delivery == Delivery.EXACTLY_ONCE or (result.delivery == Delivery.AT_MOST_ONCE and not overlap)
+    if result.invented:
+        broken.append(f"{result.invented} records came from nowhere")
+    if result.lost and (keeps_all or (graceful and result.delivery == Delivery.AT_MOST_ONCE)):
+        broken.append(f"{result.lost} records lost")
+    if result.duplicated and (once or (graceful and result.delivery == Delivery.AT_LEAST_ONCE)):
+        broken.append(f"{result.duplicated} duplicates")
+    if result.out_of_order and (keeps_all or not overlap):
+        broken.append(f"{result.out_of_order} records out of order")
+    return broken
+
+
+def load(path: Path = RESULTS) -> list[Result]:
+    """The results of the current matrix."""
+    if not path.exists():
+        return []
+    decoder = msgspec.json.Decoder(Result)
+    found = [decoder.decode(line) for line in path.read_bytes().splitlines() if line.strip()]
+    return [result for result in found if result.version == VERSION]
+
+
+def append(result: Result, path: Path = RESULTS) -> None:
+    """Keep a result."""
+    said = {name: value for name, value in msgspec.to_builtins(result).items() if value not in (None, {})}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(msgspec.json.encode(said) + b"\n")
+
+
+def missing(cells: Iterable[Cell], path: Path = RESULTS) -> list[Cell]:
+    """The cells without a result."""
+    done = {result.key for result in load(path)}
+    return [cell for cell in cells if (cell.fault.name, cell.delivery, cell.workers, cell.repetition) not in done]
+
+
+def commit() -> str:
+    """The commit that is tested; with a plus when the sources differ from it."""
+    given = os.environ.get("LOOM_CRASH_COMMIT")
+    if given:
+        return given
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=ROOT, check=False).stdout.strip()
+
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if git("status", "--porcelain", "src") else "")

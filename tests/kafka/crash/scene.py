@@ -1,0 +1,196 @@
+"""What happens in one cell: topics of its own, a load, the flow as processes, and bounds on every wait."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.kafka.crash.faults import Cell, Delivery
+from tests.kafka.crash.stands import Stand
+from tests.kafka.crash.trace import Trace
+from tests.support.flow_process import FlowProcess
+from tests.support.kafka_io import delete_topic, end_offsets, group_positions
+from tests.support.load import Load
+from tests.support.numbers_run import PARTITIONS, NumbersRun
+
+#: records per second, and the engine's epoch
+RATE = 4_000
+EPOCH_MS = 200
+#: Seconds within which each of these must have happened. They bound what may hang, and allow for a busy machine.
+UP_WITHIN = 60.0
+END_WITHIN = 45.0
+ALL_WITHIN = 120.0
+#: how often an operator would start the flow again before he looks what is wrong
+RESTARTS = 25
+_PAUSE = 0.3
+
+
+class Overdue(Exception):
+    """Something did not happen within its bound."""
+
+
+class Scene:
+    """One flow under load. `strikes` act on it; ended by `with`."""
+
+    def __init__(self, cell: Cell, stand: Stand, directory: Path, seed: int) -> None:
+        self.cell = cell
+        self.stand = stand
+        self.random = random.Random(seed)
+        self.trace = Trace(directory / "trace")
+        self.exit_codes: list[int] = []
+        fault = cell.fault
+        timeout = fault.transaction_timeout_ms
+        self._run = NumbersRun(
+            stand.broker,
+            directory,
+            target="crash_flow:flow",
+            runtime={"workers_per_process": cell.workers, "epoch_interval_ms": EPOCH_MS},
+            process={
+                "environment": {
+                    "LOOM_FAULT_POINTS": "crash_hook:hook",
+                    "LOOM_CRASH_TRACE": str(self.trace.path),
+                }
+            },
+            producer={
+                "brokers": [stand.flow_bootstrap],
+                **({"extra": {"transaction.timeout.ms": timeout}} if timeout is not None else {}),
+            },
+            brokers=[stand.flow_bootstrap],
+            **_consumer(cell.delivery),
+        )
+        bootstrap = stand.broker.bootstrap
+        self.load = Load(bootstrap, self._run.source, rate=RATE, partitions=PARTITIONS)
+        #: the instance that is to go on in the end
+        self.flow = self._run.flow
+        self._instances = [self.flow]
+        #: from when, and of which process, the first results are waited for
+        self.since = 0.0
+        self.resuming: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for flow in self._instances:
+            flow.kill_all()
+
+    def start(self, strike: str = "") -> None:
+        """Start the flow (again); `strike` is for `crash_hook`."""
+        self.since, self.resuming = time.monotonic(), None
+        self.flow.start(LOOM_CRASH_STRIKE=strike)
+
+    def start_successor(self) -> FlowProcess:
+        """A second instance with the same config, which is the one to go on."""
+        self.flow = self.flow.twin(f"instance-{len(self._instances)}.log")
+        self._instances.append(self.flow)
+        self.start()
+        self.resuming = self.flow.pid
+        return self.flow
+
+    def some_time(self, least: float, most: float) -> None:
+        """Let a random time pass."""
+        time.sleep(self.random.uniform(least, most))
+
+    def until(self, what: str, flow: FlowProcess | None = None) -> None:
+        """Wait until an instance comes to a point."""
+        flow = flow or self.flow
+        if not self.trace.wait(what, within=UP_WITHIN, alive=lambda: flow.alive, process=flow.pid):
+            state = "is still not" if flow.alive else f"ended with {flow.wait(1)} before it was"
+            raise Overdue(f"the flow {state} {what} after {UP_WITHIN:.0f} s:\n{flow.tail(15)}")
+
+    def end_of(self, flow: FlowProcess, within: float = END_WITHIN) -> int:
+        """Wait until an instance has ended, and note how."""
+        try:
+            code = flow.wait(within)
+        except TimeoutError:
+            raise Overdue(f"the flow did not end within {within:.0f} s:\n{_where(flow)}") from None
+        self.exit_codes.append(code)
+        return code
+
+    def mended(self) -> None:
+        """The fault is over; from now on the flow is expected to resume."""
+        self.since = time.monotonic()
+
+    def one_goes_on(self, older: FlowProcess, newer: FlowProcess) -> None:
+        """Of two instances under load one must notice, where the delivery promises anything; else the older is stopped."""
+        bound = END_WITHIN if self.cell.delivery in {Delivery.AT_LEAST_ONCE, Delivery.EXACTLY_ONCE} else 2.0
+        deadline = time.monotonic() + bound
+        while older.alive and newer.alive:
+            if time.monotonic() > deadline:
+                if bound == END_WITHIN:
+                    raise Overdue(f"two instances went on side by side for {END_WITHIN:.0f} s")
+                older.send(signal.SIGTERM)
+                deadline += END_WITHIN
+                bound = END_WITHIN
+            time.sleep(0.05)
+        if older.alive:
+            self.end_of(newer)
+            self.flow = older
+        else:
+            self.end_of(older)
+            self.flow = newer
+
+    def see_through(self) -> None:
+        """Wait until everything is confirmed, starting the flow again whenever it ends, as an operator would."""
+        deadline = time.monotonic() + ALL_WITHIN
+        bootstrap = self.stand.broker.bootstrap
+        ends = end_offsets(bootstrap, self._run.source)
+        restarts = 0
+        while True:
+            if not self.flow.alive:
+                self.end_of(self.flow)
+                restarts += 1
+                if restarts > RESTARTS:
+                    raise Overdue(f"started {RESTARTS} times, the flow ends each time:\n{self.flow.tail(15)}")
+                time.sleep(_PAUSE)
+                self.flow.start(LOOM_CRASH_STRIKE="")
+            positions = group_positions(bootstrap, self._run.group, self._run.source)
+            if all(positions.get(part, 0) >= end for part, end in ends.items()):
+                return
+            if time.monotonic() > deadline:
+                raise Overdue(f"not confirmed after {ALL_WITHIN:.0f} s: {positions} of {ends}\n{_where(self.flow)}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """An orderly end of the instance that is left."""
+        for flow in self._instances:
+            if flow is not self.flow and flow.alive:
+                flow.kill_all()
+        self.until("positioned")
+        self.flow.sigterm()
+        if (code := self.end_of(self.flow)) != 0:
+            raise Overdue(f"the last stop ended with {code}:\n{self.flow.tail(15)}")
+
+    def seconds_until(self, what: str) -> float | None:
+        """From the restart, or the end of the fault, to the first time at a point."""
+        found = self.trace.first(what, since=self.since, process=self.resuming)
+        return None if found is None else round(found - self.since, 2)
+
+    def verdict(self, count: int) -> Any:
+        """What a reader of committed records sees."""
+        return self._run.verdict(count)
+
+    def forget(self) -> None:
+        """Delete the topics: a broker of hundreds of cells would drown in partitions."""
+        for topic in (self._run.source, *self._run.outputs.values()):
+            delete_topic(self.stand.broker.bootstrap, topic)
+
+
+def _where(flow: FlowProcess) -> str:
+    """What a flow that hangs is doing: the stacks of its threads, below the end of its log."""
+    flow.send(signal.SIGUSR1)
+    time.sleep(0.5)
+    return flow.tail(60)
+
+
+def _consumer(delivery: Delivery) -> dict[str, Any]:
+    if delivery is Delivery.AUTO_COMMIT:
+        # A shorter turn than the client's five seconds, so that it commits a few times in a cell.
+        return {"delivery": None, "extra": {"auto.commit.interval.ms": 500}}
+    return {"delivery": delivery.value}

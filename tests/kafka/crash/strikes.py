@@ -1,0 +1,153 @@
+"""How each act of the table is done to a scene. When one returns, the fault is over and an instance is to go on."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tests.kafka.crash.faults import Act
+from tests.support.apache_kafka import ApacheKafka
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.kafka.crash.scene import Scene
+
+
+def strike(scene: Scene) -> None:
+    """Do to a scene what its cell's fault says."""
+    _ACTS[scene.cell.fault.act](scene)
+
+
+def _signal(scene: Scene) -> None:
+    fault = scene.cell.fault
+    for _ in range(fault.strikes):
+        if fault.at is None:
+            scene.start()
+            scene.some_time(0.2, 3.5)
+            scene.flow.send(fault.signal)
+        else:
+            scene.start(_order(scene, fault.signal))
+            scene.until(f"struck at {fault.at}")
+        scene.end_of(scene.flow)
+    scene.start()
+
+
+def _signal_while_stopping(scene: Scene) -> None:
+    scene.start(_order(scene, scene.cell.fault.signal))
+    scene.until("polled")
+    scene.some_time(0.2, 1.5)
+    scene.flow.sigterm()
+    scene.end_of(scene.flow)
+    if scene.trace.first(f"struck at {scene.cell.fault.at}") is None:
+        raise RuntimeError(f"never came to {scene.cell.fault.at}:\n{scene.flow.tail()}")
+    scene.start()
+
+
+def _freeze(scene: Scene) -> None:
+    _stand_still(scene)
+    time.sleep(scene.cell.fault.away)
+    scene.flow.send(signal.SIGCONT)
+    scene.mended()
+
+
+def _freeze_and_succeed(scene: Scene) -> None:
+    _stand_still(scene)
+    wakes = time.monotonic() + scene.cell.fault.away
+    older = scene.flow
+    newer = scene.start_successor()
+    scene.until("durable")
+    time.sleep(max(0.0, wakes - time.monotonic()))
+    older.send(signal.SIGCONT)
+    scene.one_goes_on(older, newer)
+
+
+def _second_instance(scene: Scene) -> None:
+    scene.start()
+    scene.until("durable")
+    scene.some_time(0.2, 1.5)
+    older = scene.flow
+    newer = scene.start_successor()
+    scene.one_goes_on(older, newer)
+
+
+def _kill_broker(scene: Scene) -> None:
+    with _broker_fault(scene) as broker:
+        broker.kill()
+        time.sleep(scene.cell.fault.away)
+        broker.start()
+
+
+def _pause_broker(scene: Scene) -> None:
+    with _broker_fault(scene) as broker:
+        broker.pause()
+        time.sleep(scene.cell.fault.away)
+        broker.resume()
+
+
+def _fill_disk(scene: Scene) -> None:
+    disk = scene.stand.disk
+    assert disk is not None
+    with _broker_fault(scene) as broker:
+        disk.fill()
+        time.sleep(scene.cell.fault.away)
+        disk.free()
+        # A broker none of whose log directories works ends by itself; an operator makes room and starts it again.
+        broker.restart()
+
+
+def _cut(scene: Scene) -> None:
+    proxy = scene.stand.proxy
+    assert proxy is not None
+    how = {Act.CUT: proxy.cut, Act.SILENCE: proxy.silence, Act.DEAFEN: proxy.deafen}
+    with _broker_fault(scene):
+        how[scene.cell.fault.act]()
+        time.sleep(scene.cell.fault.away)
+        proxy.mend()
+
+
+@contextmanager
+def _broker_fault(scene: Scene) -> Iterator[ApacheKafka]:
+    """The flow runs under load when the block is entered."""
+    assert isinstance(scene.stand.broker, ApacheKafka)
+    scene.start()
+    scene.until("durable")
+    scene.some_time(0.2, 1.5)
+    yield scene.stand.broker
+    scene.mended()
+
+
+def _stand_still(scene: Scene) -> None:
+    """SIGSTOP: where the table says so, else at a random time under load."""
+    fault = scene.cell.fault
+    if fault.at is None:
+        scene.start()
+        scene.until("polled")
+        scene.some_time(0.2, 1.5)
+        scene.flow.send(signal.SIGSTOP)
+    else:
+        scene.start(_order(scene, signal.SIGSTOP))
+        scene.until(f"struck at {fault.at}")
+
+
+def _order(scene: Scene, how: signal.Signals) -> str:
+    fault = scene.cell.fault
+    return f"{fault.at}:{scene.random.randint(*fault.hits)}:{int(how)}"
+
+
+_ACTS: dict[Act, Callable[[Scene], None]] = {
+    Act.SIGNAL: _signal,
+    Act.SIGNAL_WHILE_STOPPING: _signal_while_stopping,
+    Act.FREEZE: _freeze,
+    Act.FREEZE_AND_SUCCEED: _freeze_and_succeed,
+    Act.SECOND_INSTANCE: _second_instance,
+    Act.KILL_BROKER: _kill_broker,
+    Act.PAUSE_BROKER: _pause_broker,
+    Act.FILL_DISK: _fill_disk,
+    Act.CUT: _cut,
+    Act.SILENCE: _cut,
+    Act.DEAFEN: _cut,
+}

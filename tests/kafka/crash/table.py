@@ -1,0 +1,65 @@
+"""Renders the results into docs/delivery.md, between two marks: `python -m tests.kafka.crash.table`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import median
+
+from tests.kafka.crash.faults import FAULTS, Delivery
+from tests.kafka.crash.results import ROOT, Result, load
+
+DOCUMENT = ROOT / "docs" / "delivery.md"
+BEGIN, END = "<!-- crash matrix: begin -->", "<!-- crash matrix: end -->"
+
+_WORDS = {Delivery.AUTO_COMMIT: "auto-commit"}
+
+
+def render(results: Iterable[Result]) -> str:
+    """The table: a row for each fault and number of workers, in each cell repetitions and what they found in sum."""
+    by_row: dict[tuple[str, int], dict[str, list[Result]]] = {}
+    for result in results:
+        by_row.setdefault((result.fault, result.workers), {}).setdefault(result.delivery, []).append(result)
+    order = {fault.name: number for number, fault in enumerate(FAULTS)}
+    lines = [
+        "| fault | " + " | ".join(_WORDS.get(delivery, f"`{delivery}`") for delivery in Delivery) + " |",
+        "| --- " * (len(Delivery) + 1) + "|",
+    ]
+    for fault, workers in sorted(by_row, key=lambda row: (order.get(row[0], len(order)), row)):
+        cells = [_cell(by_row[fault, workers].get(delivery, ())) for delivery in Delivery]
+        lines.append(f"| {fault}{', two workers' if workers > 1 else ''} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(results: Sequence[Result]) -> str:
+    if not results:
+        return ""
+    if reasons := {result.impossible for result in results if result.impossible is not None}:
+        return "not possible here: " + "; ".join(sorted(reasons))
+    times = [result.seconds_to_resume for result in results if result.seconds_to_resume is not None]
+    resumed = f"{median(times):.1f} s (≤ {max(times):.1f})" if times else "-"
+    lost, duplicated = sum(result.lost for result in results), sum(result.duplicated for result in results)
+    overdue = sum(result.overdue is not None for result in results)
+    return f"{len(results)} runs: {lost:,} / {duplicated:,} / {resumed}" + (
+        f", **{overdue} overdue**" if overdue else ""
+    )
+
+
+def between_marks(text: str) -> str:
+    """What a document says between the two marks."""
+    return text.partition(BEGIN)[2].partition(END)[0].strip()
+
+
+def rendered_into(text: str, table: str) -> str:
+    """A document with the table between its marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def main(document: Path = DOCUMENT) -> None:
+    document.write_text(rendered_into(document.read_text(encoding="utf-8"), render(load())), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""The crash matrix: every fault under every guarantee, as often as the table says. `make crash` runs what is missing.
+
+`make crash ARGS="-k 'SIGSTOP and exactly_once'"` chooses; results are appended to docs/results/crash-matrix.jsonl.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.kafka.crash.cell import run_cell
+from tests.kafka.crash.faults import Cell, matrix
+from tests.kafka.crash.results import append, broken_promises, missing
+from tests.support.broker import Broker
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
+
+
+@pytest.mark.parametrize("cell", missing(matrix()), ids=str)
+def test_the_promise_is_kept(cell: Cell, kafka: Broker, tmp_path: Path) -> None:
+    result = run_cell(cell, kafka, tmp_path)
+    append(result)
+    if result.impossible is not None:
+        pytest.skip(f"not possible here: {result.impossible}")
+    broken = broken_promises(result, overlap=cell.fault.overlap, graceful=cell.fault.graceful)
+    assert not broken, f"{broken}: {result}"

@@ -1,0 +1,42 @@
+"""The most telling cells of the crash matrix, once each; `make crash` runs all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.kafka.crash.cell import run_cell
+from tests.kafka.crash.faults import Cell, Delivery, matrix
+from tests.kafka.crash.results import broken_promises
+from tests.kafka.crash.stands import has_own_broker
+from tests.support.apache_kafka import ApacheKafka
+from tests.support.broker import Broker
+
+TELLING = {
+    ("SIGKILL between durable and the end of snapshot()", Delivery.AT_LEAST_ONCE, 1),
+    ("SIGKILL between flush and commit, behind the barrier", Delivery.AT_LEAST_ONCE, 1),
+    ("SIGTERM inside a step", Delivery.AT_LEAST_ONCE, 1),
+    ("SIGKILL between fencing and reading positions", Delivery.EXACTLY_ONCE, 1),
+    ("SIGKILL inside the transaction", Delivery.EXACTLY_ONCE, 1),
+    ("SIGKILL between flush and commit", Delivery.EXACTLY_ONCE, 1),
+    ("SIGKILL between durable and the end of snapshot()", Delivery.EXACTLY_ONCE, 2),
+    ("SIGSTOP and successor, between flush and commit, behind the barrier", Delivery.AT_LEAST_ONCE, 1),
+    ("SIGSTOP and successor, between positions and commit of the transaction", Delivery.EXACTLY_ONCE, 1),
+    ("the broker's answers lost for 3 s, then a reset", Delivery.EXACTLY_ONCE, 1),
+}
+CELLS = [cell for cell in matrix() if (cell.fault.name, cell.delivery, cell.workers) in TELLING and not cell.repetition]
+
+
+def test_each_of_them_is_in_the_matrix() -> None:
+    assert len(CELLS) == len(TELLING)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_the_promise_is_kept(cell: Cell, kafka: Broker, tmp_path: Path) -> None:
+    if has_own_broker(cell.fault.act) and not isinstance(kafka, ApacheKafka):
+        pytest.skip("starts a broker of its own")
+    result = run_cell(cell, kafka, tmp_path)
+    broken = broken_promises(result, overlap=cell.fault.overlap, graceful=cell.fault.graceful)
+    assert not broken, f"{broken}: {result}"

@@ -1,0 +1,94 @@
+"""The crash matrix's own parts: its table of faults, its results and what is said of them. Needs no broker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from loom.streaming.points import Point
+from tests.kafka.crash import table
+from tests.kafka.crash.crash_hook import IN_STEP
+from tests.kafka.crash.faults import FAULTS, NAMED_REPETITIONS, RANDOM_REPETITIONS, VERSION, Act, Delivery, matrix
+from tests.kafka.crash.results import Result, append, broken_promises, load, missing
+
+CLEAN = Result(
+    version=VERSION,
+    fault=FAULTS[0].name,
+    delivery=Delivery.AT_LEAST_ONCE,
+    workers=1,
+    repetition=0,
+    seed=7,
+    commit="abc",
+    date="2026-01-01T00:00:00+00:00",
+    records=10_000,
+    seconds_to_read=1.0,
+    seconds_to_resume=1.25,
+    exit_codes=(-9, 0),
+)
+
+
+def test_every_point_is_struck_by_sigkill_and_by_sigterm() -> None:
+    for signal in ("SIGKILL", "SIGTERM"):
+        struck = {fault.at for fault in FAULTS if fault.signal.name == signal and fault.name.startswith(signal)}
+        assert struck >= {*Point, IN_STEP}
+
+
+def test_every_act_is_in_the_table_and_every_cell_has_a_name_of_its_own() -> None:
+    assert {fault.act for fault in FAULTS} == set(Act)
+    names = [str(cell) for cell in matrix()]
+    assert len(names) == len(set(names)) > 700
+
+
+def test_random_times_are_repeated_more_often_than_named_points() -> None:
+    for fault in FAULTS:
+        at_random = fault.at is None and ("random" in fault.name or fault.act in {Act.FREEZE, Act.SECOND_INSTANCE})
+        assert fault.repetitions >= (RANDOM_REPETITIONS if at_random else NAMED_REPETITIONS)
+
+
+def test_what_has_a_result_is_not_run_again(tmp_path: Path) -> None:
+    path = tmp_path / "results" / "matrix.jsonl"
+    cells = list(matrix())
+    assert missing(cells, path) == cells
+    append(CLEAN, path)
+    append(replace(CLEAN, repetition=1, version=VERSION + 1), path)
+    assert load(path) == [CLEAN]
+    assert len(missing(cells, path)) == len(cells) - 1
+
+
+@pytest.mark.parametrize(
+    ("delivery", "found", "said"),
+    [
+        (Delivery.AT_LEAST_ONCE, {"duplicated": 5}, []),
+        (Delivery.AT_LEAST_ONCE, {"lost": 5}, ["5 records lost"]),
+        (Delivery.AT_LEAST_ONCE, {"out_of_order": 5}, ["5 records out of order"]),
+        (Delivery.EXACTLY_ONCE, {"duplicated": 5}, ["5 duplicates"]),
+        (Delivery.EXACTLY_ONCE, {"lost": 1, "invented": 1}, ["1 records came from nowhere", "1 records lost"]),
+        (Delivery.AT_MOST_ONCE, {"lost": 5}, []),
+        (Delivery.AT_MOST_ONCE, {"duplicated": 5}, ["5 duplicates"]),
+        (Delivery.AUTO_COMMIT, {"lost": 5, "duplicated": 5}, []),
+        (Delivery.AUTO_COMMIT, {"overdue": "it hangs"}, ["it hangs"]),
+    ],
+)
+def test_each_delivery_is_held_to_what_it_promises(delivery: Delivery, found: dict[str, int], said: list[str]) -> None:
+    assert broken_promises(replace(CLEAN, delivery=delivery, **found)) == said
+
+
+def test_two_instances_may_repeat_under_at_most_once_and_a_graceful_stop_may_not_under_at_least_once() -> None:
+    repeated = replace(CLEAN, duplicated=5)
+    assert broken_promises(replace(repeated, delivery=Delivery.AT_MOST_ONCE), overlap=True) == []
+    assert broken_promises(repeated, graceful=True) == ["5 duplicates"]
+
+
+def test_the_table_sums_up_the_repetitions_of_a_cell() -> None:
+    more = replace(CLEAN, repetition=1, duplicated=1_500, seconds_to_resume=3.0)
+    impossible = replace(CLEAN, fault="disk", delivery=Delivery.AUTO_COMMIT, workers=2, impossible="no mount")
+    rows = table.render([CLEAN, more, impossible]).splitlines()
+    assert rows[0] == "| fault | `at_least_once` | `exactly_once` | `at_most_once` | auto-commit |"
+    assert rows[2] == f"| {CLEAN.fault} | 2 runs: 0 / 1,500 / 2.1 s (≤ 3.0) |  |  |  |"
+    assert rows[3] == "| disk, two workers |  |  |  | not possible here: no mount |"
+
+
+def test_the_document_shows_the_results() -> None:
+    assert table.between_marks(table.DOCUMENT.read_text(encoding="utf-8")) == table.render(load())
