@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
-from loom.streaming.kafka import FencedError, ProducerSettings, TopicPartition
+from loom.streaming import StreamingRunner, step
+from loom.streaming.kafka import FencedError, ProducerSettings, TopicPartition, TransactionAbortedError
 from loom.streaming.kafka.consumer import PartitionReader
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.transactions import State, Transactions
-from tests.support.one_way import OneWay, running, until
+from tests.support.one_way import Number, OneWay, running, until
 from tests.support.running import run_all, run_until
 
 
@@ -90,3 +92,28 @@ def test_positions_with_unreadable_metadata_are_taken_over_with_our_own_writer_f
 def test_the_number_of_writers_is_kept_before_anything_is_read(one_way: OneWay) -> None:
     run_until(one_way.runner(delivery="exactly_once"), lambda _: one_way.position() == 0)
     assert metadata_of(one_way) == "loom-writers=1"
+
+
+def test_a_transaction_that_outlasted_the_brokers_patience_is_aborted_and_asks_for_a_new_start(one_way: OneWay) -> None:
+    """One record that takes longer than the time-out: nothing of its epoch is visible, and the next start reads it again."""
+    one_way.write(3)
+    patience = threading.Event()
+
+    @step
+    def slow(number: Number) -> Number:
+        # The broker looks for transactions that are over every ten seconds.
+        if number.n == 2 and not patience.is_set():
+            patience.wait(15)
+        return number
+
+    config = one_way.config(delivery="exactly_once", batch_size=1)
+    config["kafka"]["producer"]["extra"] |= {"transaction.timeout.ms": 1_000}
+    # Long enough that the first records open the transaction in which the slow one stands.
+    config["streaming"]["runtime"]["epoch_interval_ms"] = 250
+    with pytest.raises(TransactionAbortedError, match="start the flow again"):
+        run_until(StreamingRunner.from_dict(one_way.flow(slow), config), lambda _: False, timeout=40)
+    patience.set()
+    done = one_way.written()
+    assert done == list(range(one_way.position() or 0))
+    run_all(one_way.flow(slow), config, 3 - len(done))
+    assert one_way.written() == [0, 1, 2]

@@ -7,6 +7,7 @@ repaired in place: after a failure the process ends and its successor fences it.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
@@ -28,6 +29,9 @@ __all__ = ["State", "Transactions"]
 #: Seconds of one call. The calls go on where they stood when they are repeated after a time-out, and between two of them
 #: the caller is asked whether there is time left.
 _SLICE = 0.5
+
+#: librdkafka's default for `transaction.timeout.ms`
+_TIMEOUT_MS = 60_000
 
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 
@@ -58,6 +62,9 @@ class Transactions:
         self._id = transactional_id
         self._metadata = metadata
         self._waiting = waiting
+        #: how long the broker lets a transaction stand open, in seconds, and since when the one at hand does
+        self._patience_s = int(config.get("transaction.timeout.ms", _TIMEOUT_MS)) / 1000
+        self._open_since: float | None = None
         #: what the client has said to be the end of this producer
         self._fatal: KafkaError | None = None
         config = {**config, "transactional.id": transactional_id, "error_cb": self._on_error}
@@ -83,6 +90,7 @@ class Transactions:
         except KafkaException as error:
             raise self.failed(kafka_error(error)) from None
         self.state = State.OPEN
+        self._open_since = time.monotonic()
 
     def commit(self, positions: Mapping[TopicPartition, int], group: Any) -> None:
         """Make everything produced since `begin`, and these positions of the group, visible together."""
@@ -98,6 +106,7 @@ class Transactions:
             )
         self._repeat(lambda: self.producer.commit_transaction(_SLICE * 4), "the commit of the transaction")
         self.state = State.READY
+        self._open_since = None
 
     def abort(self) -> None:
         """Give up what is open. Best effort: a successor's fencing does the same."""
@@ -146,12 +155,22 @@ class Transactions:
                 "positions stand where they stood: start the flow again"
             )
         self.state = State.ENDED
+        if error.code() in _FENCED and self._outlasted():
+            # A broker that ends a transaction by its time-out takes the id away as a successor would.
+            return TransactionAbortedError(
+                f"the transaction of {self._id!r} was open for longer than transaction.timeout.ms ({self._patience_s:g} s), "
+                "so that the broker aborted it. Nothing of this epoch is visible and its positions stand where they "
+                "stood: start the flow again, with a longer time-out where single records take so long"
+            )
         if error.code() in _FENCED:
             return FencedError(
                 f"another process took over the transactional id {self._id!r}; this one ends, and nothing it has written "
                 "since is visible. Two instances of one flow share a group: stop one of them"
             )
         return TransactionFailedError(f"the transactional producer {self._id!r} failed for good: {error.str()}")
+
+    def _outlasted(self) -> bool:
+        return self._open_since is not None and time.monotonic() - self._open_since > self._patience_s
 
     def _expect(self, state: State) -> None:
         if self.state is not state:
