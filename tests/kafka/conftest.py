@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.apache_kafka import ApacheKafka, why_unavailable
 from tests.support.broker import Broker, ExternalKafka, FreshTopics
+from tests.support.one_way import OneWay
 
 FOLDER = Path(__file__).parent
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
@@ -65,6 +66,12 @@ def breakable_kafka(kafka: Broker) -> Iterator[ApacheKafka]:
 def fresh_topics(kafka: Broker) -> FreshTopics:
     """Topics and names that no other test uses."""
     return FreshTopics(kafka)
+
+
+@pytest.fixture
+def one_way(kafka: Broker, fresh_topics: FreshTopics) -> OneWay:
+    """A flow with topics and a group of its own."""
+    return OneWay(kafka, fresh_topics)
 
 
 def _skip_as_failure(report: Report) -> Report:

@@ -11,6 +11,7 @@ import pytest
 from loom.streaming.kafka import FencedError, ProducerSettings, TopicPartition
 from loom.streaming.kafka.consumer import PartitionReader
 from loom.streaming.kafka.settings import ConsumerSettings
+from loom.streaming.kafka.start import Committed
 from loom.streaming.kafka.transactions import State, Transactions
 from tests.support.apache_kafka import ApacheKafka, Behind, free_port
 from tests.support.broker import Broker, FreshTopics
@@ -53,7 +54,7 @@ def test_a_commit_moves_the_group_and_says_how_many_write(
     found = reader.resolve([partition], {})
     assert found.offsets == {partition: 3}
     assert found.unknown == ()
-    assert found.metadata == {partition: "loom-writers=1"}
+    assert found.committed == {partition: Committed(3, "loom-writers=1")}
 
 
 @pytest.mark.parametrize("at", ["before the transaction", "inside it"])

@@ -13,9 +13,9 @@ from loom.streaming.kafka.errors import (
     OffsetOutOfRangeError,
     SecondInstanceError,
     TopicMissingError,
+    TopicsChangedError,
     TransactionAbortedError,
     TransactionFailedError,
-    WriterCountError,
 )
 from loom.streaming.kafka.settings import KafkaSettingsError
 
@@ -32,7 +32,9 @@ class Exit(IntEnum):
     COMPILATION = 4  #: the flow does not compile
     ENVIRONMENT = 5  #: no broker, no topic, no such position, a directory that cannot be written
     FORCED = 6  #: a stop that took longer than it may
-    RESTART = 7  #: a transaction was aborted: nothing of its epoch is visible, start the flow again
+    RESTART = (
+        7  #: a transaction was aborted (nothing of its epoch is visible) or the topics changed: start the flow again
+    )
     REPLACED = 8  #: another instance took over or shares the group, or the transactional producer failed for good
 
 
@@ -50,9 +52,9 @@ _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (TopicMissingError, Exit.ENVIRONMENT),
     (OffsetOutOfRangeError, Exit.ENVIRONMENT),
     (RecoveryDirectoryError, Exit.ENVIRONMENT),
-    (WriterCountError, Exit.ENVIRONMENT),
     (ForcedShutdownError, Exit.FORCED),
     (TransactionAbortedError, Exit.RESTART),
+    (TopicsChangedError, Exit.RESTART),
     (TransactionFailedError, Exit.REPLACED),
     (SecondInstanceError, Exit.REPLACED),
 )

@@ -21,7 +21,17 @@ __all__ = ["Counts", "FlowCounts", "FlowMetrics"]
 class Counts:
     """The counters of one part."""
 
-    __slots__ = ("drops", "errors", "inputs_dropped", "inputs_failed", "inputs_written", "outputs", "read", "refused")
+    __slots__ = (
+        "drops",
+        "errors",
+        "inputs_dropped",
+        "inputs_failed",
+        "inputs_written",
+        "lost",
+        "outputs",
+        "read",
+        "refused",
+    )
 
     def __init__(self) -> None:
         #: records handed to the stage
@@ -38,6 +48,8 @@ class Counts:
         self.errors: Counter[tuple[ErrorKind, str]] = Counter()
         #: records the broker refused for good, by topic
         self.refused: Counter[str] = Counter()
+        #: records confirmed and handed on by a run that failed, and not known to be written (at most so many)
+        self.lost = 0
 
 
 class FlowCounts(LoomFrozenStruct):
@@ -53,6 +65,8 @@ class FlowCounts(LoomFrozenStruct):
     refused: dict[str, int]
     #: records durable at the end of their epoch, all outputs together
     durable: int
+    #: records of a failed run that were confirmed beforehand and may not have been written; at most so many
+    lost: int = 0
 
     @property
     def accounted(self) -> int:
@@ -86,6 +100,7 @@ class FlowMetrics:
             _sum([p.errors for p in parts]),
             _sum([p.refused for p in parts]),
             self.durable,
+            sum(p.lost for p in parts),
         )
 
 

@@ -13,7 +13,7 @@ from loom.core.model import LoomFrozenStruct
 from loom.core.observability import EventKind, LifecycleEvent, ObservabilityRuntime, Scope
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord, OffsetOutOfRangeError, TopicMissingError
-from tests.support.running import config_for, content, positions, produce, run_all, run_until
+from tests.support.running import all_done, config_for, content, positions, produce, run_all, run_until
 
 
 class Number(LoomFrozenStruct):
@@ -98,6 +98,24 @@ def test_a_position_that_the_log_does_not_hold_is_an_error_and_never_a_jump(
         assert told in str(refused.value)
     assert positions(bootstrap, "numbers")[0] == offset
     assert written(bootstrap) == []
+
+
+@pytest.mark.parametrize(("policy", "goes_on"), [("earliest", 0), ("latest", 2)])
+@EVERY_DELIVERY
+def test_a_position_that_the_log_does_not_hold_is_left_for_one_that_the_config_names_and_that_is_said(
+    bootstrap: str, capsys: pytest.CaptureFixture[str], policy: str, goes_on: int, delivery: str | None
+) -> None:
+    write(bootstrap, 0, 4)
+    confirm(bootstrap, p0=7)
+    config = config_for(bootstrap, consumer={"delivery": delivery, "on_out_of_range": policy})
+    # The end is kept before anything is read, like any other position to begin at.
+    done = all_done(2) if policy == "earliest" else lambda _: positions(bootstrap, "numbers")[0] == 2
+    run_until(StreamingRunner.from_dict(FLOW, config), done)
+    assert positions(bootstrap, "numbers")[0] == 2
+    assert written(bootstrap) == ([0, 4] if policy == "earliest" else [])
+    told = capsys.readouterr().err
+    assert told.count("position out of range") == 1
+    assert f"position=7 log_begins=0 log_ends=2 goes_on_at={goes_on}" in told
 
 
 def test_every_missing_topic_is_named_at_once_before_anything_is_read(broker: EmbeddedBroker) -> None:

@@ -41,6 +41,7 @@ def test_a_consumers_defaults_are_those_of_the_contract() -> None:
     made = ConsumerSettings(("a:1",), "g")
     assert (made.topics, made.auto_offset_reset, made.poll_timeout_ms) == ((), "earliest", 100)
     assert (made.enable_auto_commit, made.security, made.extra, made.delivery) == (True, None, {}, None)
+    assert (made.on_out_of_range, made.on_topic_change, made.topic_check_interval_ms) == ("fail", "warn", 60_000)
 
 
 def test_a_producers_defaults_are_those_of_the_contract() -> None:
@@ -168,7 +169,7 @@ def test_what_the_guarantees_rest_on_is_among_what_extra_may_not_hold() -> None:
 
 
 def test_every_property_that_a_setting_decides_is_guarded() -> None:
-    tunable = {"queued.max.messages.kbytes"}
+    tunable = {"queued.max.messages.kbytes", "fetch.max.bytes"}
     assert consumer(security=SECURITY).to_confluent_config().keys() - tunable <= CONSUMER_EXTRA.keys()
     tunable = {"compression.type", "linger.ms", "queue.buffering.max.kbytes", "queue.buffering.max.messages"}
     written = producer(security=SECURITY, client_id="x").to_confluent_config()
@@ -177,9 +178,9 @@ def test_every_property_that_a_setting_decides_is_guarded() -> None:
 
 def test_the_clients_own_memory_is_bounded() -> None:
     """Its defaults allow a gigabyte, for each client of a process."""
-    fetched = consumer().to_confluent_config()["queued.max.messages.kbytes"]
-    waiting = producer().to_confluent_config()["queue.buffering.max.kbytes"]
-    assert fetched + waiting <= 64 * 1024
+    read, written = consumer().to_confluent_config(), producer().to_confluent_config()
+    fetched = read["queued.max.messages.kbytes"] + read["fetch.max.bytes"] // 1024
+    assert fetched + written["queue.buffering.max.kbytes"] <= 80 * 1024
 
 
 def test_two_configurations_are_told_apart_by_any_property() -> None:
@@ -188,12 +189,12 @@ def test_two_configurations_are_told_apart_by_any_property() -> None:
     assert client_key(one) != client_key({**one, "sasl.password": "other"})
 
 
-@pytest.mark.parametrize("field", ["poll_timeout_ms", "batch_size"])
+@pytest.mark.parametrize("field", ["poll_timeout_ms", "batch_size", "topic_check_interval_ms"])
 def test_one_is_the_smallest_count_and_time(field: str) -> None:
     assert getattr(consumer(**{field: 1}), field) == 1
 
 
-@pytest.mark.parametrize("field", ["poll_timeout_ms", "batch_size"])
+@pytest.mark.parametrize("field", ["poll_timeout_ms", "batch_size", "topic_check_interval_ms"])
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_count_or_time_below_one_is_refused(field: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"{field} must be at least 1"):

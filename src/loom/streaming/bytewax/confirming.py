@@ -6,18 +6,17 @@ Called by a feed when an epoch's barrier is behind it, on the worker's thread.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from loom.streaming.bytewax.delivery import CommitTracker
+from loom.streaming.bytewax.keep_alive import KEEP_ALIVE
 from loom.streaming.kafka.consumer import PartitionReader
 from loom.streaming.kafka.record import TopicPartition
 
-__all__ = ["ClientConfirms", "GroupConfirms", "TrackerConfirms", "TransactionConfirms"]
+__all__ = ["AlreadyConfirmed", "ClientConfirms", "GroupConfirms", "TrackerConfirms"]
 
 #: seconds of one wait for the broker's answer while a flow ends
 _ANSWER_SLICE = 0.02
-#: seconds without a commit after which the last positions are committed again
-_KEEP_ALIVE = 3600.0
 
 
 class GroupConfirms:
@@ -28,12 +27,14 @@ class GroupConfirms:
         partitions: Collection[TopicPartition],
         frozen: Mapping[TopicPartition, int],
         records: PartitionReader,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._partitions = partitions
         self._frozen = frozen
         self._records = records
+        self._clock = clock
         self._confirmed: dict[TopicPartition, int] = {}
-        self._alive_until = time.monotonic() + _KEEP_ALIVE
+        self._confirmed_at: dict[TopicPartition, float] = {}
 
     def confirm(self) -> None:
         """Send what is frozen, unless an earlier commit is still on its way."""
@@ -50,22 +51,23 @@ class GroupConfirms:
         return not self._send()
 
     def _send(self) -> bool:
-        """Commit what is new, or after an hour of silence what is old; `False` when there is nothing to commit."""
+        """Commit what is new, or was confirmed too long ago; `False` when there is nothing to commit."""
+        long_ago = self._clock() - KEEP_ALIVE
+        for partition in [partition for partition, at in self._confirmed_at.items() if at < long_ago]:
+            # A group without members loses its positions after the broker's retention, each by its own last commit.
+            del self._confirmed_at[partition], self._confirmed[partition]
         positions = _newer(self._partitions, self._frozen, self._confirmed)
-        if not positions and time.monotonic() > self._alive_until:
-            # A group that commits nothing loses its positions after the broker's retention.
-            positions = dict(self._confirmed)
         if not positions:
             return False
         if self._records.check_group():
             self._records.commit(positions)
-            self._alive_until = time.monotonic() + _KEEP_ALIVE
         return True
 
     def _take_answers(self) -> None:
         confirmed = self._records.commit_answers()
         if confirmed:
             self._confirmed.update(confirmed)
+            self._confirmed_at.update(dict.fromkeys(confirmed, self._clock()))
 
 
 class TrackerConfirms:
@@ -95,14 +97,17 @@ class TrackerConfirms:
         return True
 
 
-class TransactionConfirms:
-    """The sink's transaction has confirmed the positions already; the source only waits for the last one."""
+class AlreadyConfirmed:
+    """The positions are confirmed elsewhere: by the sink's transaction, or before their records were handed on.
+
+    The source still waits for the last epoch, so that it sees how that ends.
+    """
 
     def confirm(self) -> None:
-        """Done at the sink's snapshot."""
+        """Done already."""
 
     def finish(self) -> bool:
-        """Done at the sink's snapshot, and the barrier is behind it."""
+        """Done already, and the barrier is behind it."""
         return True
 
 

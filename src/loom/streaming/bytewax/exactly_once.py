@@ -1,23 +1,24 @@
 """Exactly once, in one process: the transactional producer, fenced before any position is read.
 
-Order of a start: (1) fence every earlier holder of the transactional id; (2) read the group's positions, which nobody can
-change any more; (3) commit, in a transaction, those the group did not have, with the number of writers; (4) only then do
-source parts read. The runner opens this before it starts the engine; without it the first source part does.
+Order of a start: (1) fence every earlier holder of the transactional ids, of this layout and of the one that wrote last;
+(2) read the group's positions, which nobody can change any more; (3) commit, in one transaction, those the group did not
+have or that name another number of writers; (4) only then do source parts read. The runner opens this before it starts the
+engine; without it the first source part does.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from typing import Any
 
+from loom.core.logger import get_logger
 from loom.streaming.bytewax.delivery import StopSignal
 from loom.streaming.bytewax.pace import Pace
 from loom.streaming.bytewax.preflight import Preflight
+from loom.streaming.bytewax.writer_count import marked, stored_writers
 from loom.streaming.compiler.exactly_once import transaction_timeout_ms
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.kafka.consumer import PartitionReader
-from loom.streaming.kafka.errors import WriterCountError
 from loom.streaming.kafka.producer import fitting
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import client_key
@@ -26,9 +27,10 @@ from loom.streaming.points import Point, reached
 
 __all__ = ["ExactlyOnce"]
 
-_METADATA = "loom-writers="
 #: one process; several come with their own layout of ids
 _WRITERS = 1
+
+_log = get_logger(__name__)
 
 
 class ExactlyOnce:
@@ -46,10 +48,7 @@ class ExactlyOnce:
         return Pace(transaction_timeout_ms(self._plan) / 1000 / 4)
 
     def open(self) -> tuple[Transactions, Any]:
-        """The fenced producer and the group's metadata.
-
-        Raises `WriterCountError` when the group was last written by another number of processes.
-        """
+        """The fenced producer and the group's metadata."""
         with self._lock:
             if self._opened is None:
                 self._opened = self._open()
@@ -62,46 +61,48 @@ class ExactlyOnce:
                 self._opened[0].abort()
 
     def _open(self) -> tuple[Transactions, Any]:
-        source, outputs = self._plan.source, self._plan.topics()
+        source = self._plan.source
         seen = self._preflight.look()
-        config = outputs[0].settings.to_confluent_config()
-        limits = seen.max_message_bytes.get(client_key(config), {})
-        transactions = Transactions(
-            fitting(config, limits),
-            f"{source.settings.group_id}-{self._plan.name}-0",
-            metadata=f"{_METADATA}{_WRITERS}",
-            waiting=self._stop.check_deadline,
-        )
-        transactions.fence()
+        partitions = [TopicPartition(t, number) for t, numbers in seen.source_partitions.items() for number in numbers]
+        transactions = self._fenced(0)
         reached(Point.FENCED)
         reader = PartitionReader(source.settings)
         try:
-            partitions = [
-                TopicPartition(t, number) for t, numbers in seen.source_partitions.items() for number in numbers
-            ]
+            self._fence_earlier_layouts(reader, partitions)
             found = reader.resolve(partitions, {})
             group = reader.group_metadata()
-            unmarked = _without_writers(found.metadata, found.offsets)
-            if unmarked:
+            mark = marked(_WRITERS)
+            ours = {partition for partition, had in found.committed.items() if had.metadata == mark}
+            rewritten = {p: offset for p, offset in found.offsets.items() if p not in ours or p in found.unconfirmed}
+            if rewritten:
                 transactions.begin()
-                transactions.commit(unmarked, group)
+                transactions.commit(rewritten, group)
         finally:
             reader.close()
         return transactions, group
 
+    def _fence_earlier_layouts(self, reader: PartitionReader, partitions: list[TopicPartition]) -> None:
+        """Shut out the writers of the layout that wrote last, also those that this one has no process for."""
+        fenced = _WRITERS
+        while True:
+            wrote = stored_writers(had.metadata for had in reader.committed(partitions).values())
+            if wrote <= fenced:
+                # Asked once more behind each fencing: what was still written until then may have named others.
+                return
+            _log.info("fencing the writers of an earlier layout", processes_then=wrote, processes_now=_WRITERS)
+            for index in range(fenced, wrote):
+                self._fenced(index).abort()
+            fenced = wrote
 
-def _without_writers(
-    metadata: Mapping[TopicPartition, str], offsets: Mapping[TopicPartition, int]
-) -> dict[TopicPartition, int]:
-    """The positions that do not say how many processes write yet."""
-    unmarked = {}
-    for partition, offset in offsets.items():
-        said = metadata.get(partition, "")
-        if not said.startswith(_METADATA):
-            unmarked[partition] = offset
-        elif said != f"{_METADATA}{_WRITERS}":
-            raise WriterCountError(
-                f"the group was last written by {said.removeprefix(_METADATA)} processes (position of {partition}), and "
-                f"this run has {_WRITERS}; changing their number is not supported yet"
-            )
-    return unmarked
+    def _fenced(self, index: int) -> Transactions:
+        """The writer of one process of a layout, with every earlier holder of its id shut out."""
+        config = self._plan.topics()[0].settings.to_confluent_config()
+        limits = self._preflight.look().max_message_bytes.get(client_key(config), {})
+        transactions = Transactions(
+            fitting(config, limits),
+            f"{self._plan.source.settings.group_id}-{self._plan.name}-{index}",
+            metadata=marked(_WRITERS),
+            waiting=self._stop.check_deadline,
+        )
+        transactions.fence()
+        return transactions

@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from loom.streaming.bytewax.confirming import ClientConfirms, GroupConfirms, TrackerConfirms, TransactionConfirms
+from loom.streaming.bytewax.confirming import AlreadyConfirmed, ClientConfirms, GroupConfirms, TrackerConfirms
 from loom.streaming.bytewax.delivery import CommitTracker, Delivery
 from loom.streaming.bytewax.exactly_once import ExactlyOnce
 from loom.streaming.bytewax.feed import Confirming, Feed
+from loom.streaming.bytewax.keep_alive import KeepAlive
+from loom.streaming.bytewax.losses import report_losses
 from loom.streaming.bytewax.pace import Pace
 from loom.streaming.bytewax.stages.outcome import Positions, SourceBatch
 from loom.streaming.bytewax.stages.stage import Stage
 from loom.streaming.bytewax.stages.waiting import WaitingRoom
+from loom.streaming.bytewax.topic_changes import TopicChanges
 from loom.streaming.compiler.plan import CompiledSource
 from loom.streaming.kafka.consumer import PartitionReader
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import Delivery as Guarantee
+from loom.streaming.kafka.watch import Change, TopicChange
 from loom.streaming.points import Point, reached
 
 __all__ = ["KafkaSource"]
@@ -59,6 +64,7 @@ class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
         self._make_stage = make_stage
         self._tracker = tracker
         self._exactly_once = exactly_once
+        self._changes = TopicChanges(source.settings, delivery.stop)
         self._lock = threading.Lock()
         self._workers: dict[int, _Worker] = {}
 
@@ -79,7 +85,15 @@ class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
             if worker is None or worker.left_by_all:
                 # None yet on this thread, or that of an earlier run of the same dataflow.
                 pace = self._exactly_once.pace() if self._exactly_once is not None else None
-                worker = _Worker(self._source, self._delivery, self._make_stage(), self._tracker, pace)
+                worker = _Worker(
+                    self._source,
+                    self._delivery,
+                    self._make_stage(),
+                    self._tracker,
+                    pace,
+                    self._changes,
+                    self._changes.open(self._look_up()),
+                )
                 self._workers[thread] = worker
         return worker.part(partition, resume_state)
 
@@ -94,32 +108,39 @@ class _Worker:
         stage: Stage,
         tracker: CommitTracker | None,
         pace: Pace | None,
+        changes: TopicChanges,
+        inbox: deque[TopicChange],
     ) -> None:
         self.delivery = delivery
         self._guarantee = source.delivery
-        self._records = PartitionReader(source.settings)
-        delivery.opened(self, "consumer", self._records.close)
+        self._changes = changes
+        self._inbox = inbox
+        self._records = PartitionReader(source.settings, changes.suspect)
         self.joining: dict[TopicPartition, int | None] = {}
         self.resumed: dict[TopicPartition, int] = {}
+        #: those whose positions are confirmed
         self.partitions: list[TopicPartition] = []
+        #: those of topics that were deleted
+        self._left: list[TopicPartition] = []
+        self._began: dict[TopicPartition, int] = {}
         self._parts: list[_Part] = []
         #: every part has been closed, and the client with them
         self.left_by_all = False
-        confirming: Confirming | None
+        confirming: Confirming
         if tracker is not None:
             confirming = TrackerConfirms(self.partitions, delivery.frozen, tracker)
         elif source.delivery is Guarantee.AT_LEAST_ONCE:
             confirming = GroupConfirms(self.partitions, delivery.frozen, self._records)
-        elif source.delivery is Guarantee.EXACTLY_ONCE:
-            confirming = TransactionConfirms()
         elif source.delivery is None:
             confirming = ClientConfirms(self._records)
         else:
-            confirming = None
+            confirming = AlreadyConfirmed()
         # Under exactly-once the start positions are committed in a transaction before any part is built.
         self._owns_group = tracker is None and source.delivery is not Guarantee.EXACTLY_ONCE
+        self._may_lose = tracker is None and source.delivery in (None, Guarantee.AT_MOST_ONCE)
         reader = _KafkaReader(self._records, stage.room, delivery, source)
         self.feed = Feed(reader, stage, delivery, confirming, batch_size=source.settings.batch_size, pace=pace)
+        delivery.opened(self, "consumer", self._close)
 
     def part(self, partition: TopicPartition, resume_state: int | None) -> _Part:
         """A part for one more partition; the first one leads."""
@@ -135,7 +156,16 @@ class _Worker:
         """The leader's batch."""
         if self.joining:
             self._join()
-        return self.feed.next_batch()
+        while self._inbox:
+            self._take(self._inbox.popleft())
+        try:
+            return self.feed.next_batch()
+        except StopIteration:
+            reason = self._changes.ended(self._inbox)
+            if reason is not None:
+                # Everything is confirmed; what is left is to say why the run is over.
+                raise reason from None
+            raise
 
     def position(self, partition: TopicPartition) -> int | None:
         """What a recovery snapshot may hold: the last frozen position, never the read position."""
@@ -153,10 +183,33 @@ class _Worker:
         fallback = {partition: offset for partition, offset in joining.items() if offset is not None}
         resolved = self._records.start(joining, fallback)
         reached(Point.POSITIONED)
+        self._began.update({partition: self._records.positions[partition] for partition in joining})
         if resolved and self._owns_group:
             # "Latest" is a moment, not a place: unless it is kept as an offset before anything is read, what arrives
-            # while the flow is down would be skipped.
+            # while the flow is down would be skipped. Looked at once more, since somebody may have been quicker.
+            self._records.check_group()
             self._records.commit_now(resolved)
+
+    def _take(self, change: TopicChange) -> None:
+        """A topic was deleted, or made anew: no position in its old log may be confirmed any more."""
+        gone = [partition for partition in self.partitions if partition.topic == change.topic]
+        for partition in gone:
+            self.partitions.remove(partition)
+            self.delivery.frozen.pop(partition, None)
+        self._left += gone
+        if change.what is Change.DELETED or self._changes.stops:
+            self._records.leave(change.topic)
+            return
+        self._records.begin_anew(change.topic)
+        self.partitions += [partition for partition in self._left if partition.topic == change.topic]
+        self._left = [partition for partition in self._left if partition.topic != change.topic]
+
+    def _close(self) -> None:
+        if self._may_lose and not self.feed.ended:
+            counts = self.delivery.metrics.part()
+            report_losses(self._records.positions, self.delivery.frozen, self._began, counts)
+        self._records.close()
+        self._changes.close(self._inbox)
 
 
 class _Part(StatefulSourcePartition[SourceBatch, int | None]):
@@ -201,20 +254,26 @@ class _KafkaReader:
         self._busy = delivery.last_busy
         self._wait = min(source.settings.poll_timeout_ms / 1000, _LONGEST_WAIT)
         self._at_most_once = source.delivery is Guarantee.AT_MOST_ONCE
+        self._by_client = source.delivery is None
+        self._keep_alive = KeepAlive()
         self._idle = False
 
     def read(self, most: int) -> tuple[Sequence[Any], Positions, bool]:
         records = self._records.read(most, self._patience() if self._idle else 0)
         self._idle = not records
-        if not records:
-            return (), {}, False
-        reached(Point.POLLED)
-        self._busy[id(self)] = time.monotonic()
+        if records:
+            reached(Point.POLLED)
+            self._busy[id(self)] = time.monotonic()
         positions = self._records.moved()
-        if self._at_most_once:
+        if still := self._keep_alive.still(positions, self._records.positions):
+            positions = {**positions, **still}
+        if positions and self._at_most_once:
             # Before anything is done with them: what is handed on now is never read again.
             self._records.commit_now(positions)
             reached(Point.CLAIMED)
+        elif still and self._by_client:
+            # The client commits by itself what has moved, and nothing else.
+            self._records.commit_now(still)
         return records, positions, False
 
     def _patience(self) -> float:

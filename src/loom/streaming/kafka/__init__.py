@@ -19,9 +19,9 @@ if TYPE_CHECKING:
         OffsetOutOfRangeError,
         SecondInstanceError,
         TopicMissingError,
+        TopicsChangedError,
         TransactionAbortedError,
         TransactionFailedError,
-        WriterCountError,
     )
     from loom.streaming.kafka.formats import MessageDescriptor, MessageEnvelope, MessageMetadata
     from loom.streaming.kafka.headers import Headers
@@ -65,10 +65,10 @@ __all__ = [
     "SecondInstanceError",
     "TopicMissingError",
     "TopicPartition",
+    "TopicsChangedError",
     "TransactionAbortedError",
     "TransactionFailedError",
     "WireFormat",
-    "WriterCountError",
 ]
 
 _WHERE = {
@@ -84,9 +84,9 @@ _WHERE = {
         "OffsetOutOfRangeError",
         "SecondInstanceError",
         "TopicMissingError",
+        "TopicsChangedError",
         "TransactionAbortedError",
         "TransactionFailedError",
-        "WriterCountError",
     ),
     "loom.streaming.kafka.formats": ("MessageDescriptor", "MessageEnvelope", "MessageMetadata"),
     "loom.streaming.kafka.headers": ("Headers",),

@@ -7,33 +7,40 @@ client never resets an offset by itself; a position that the log does not hold i
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
-from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
-from loom.streaming.kafka.errors import (
-    BrokerUnavailableError,
-    CommitError,
-    KafkaTransportError,
-    OffsetOutOfRangeError,
-    SecondInstanceError,
-    TopicMissingError,
-)
+from loom.streaming.kafka.errors import CommitError, KafkaTransportError, SecondInstanceError, TopicMissingError
+from loom.streaming.kafka.out_of_range import go_on_at
 from loom.streaming.kafka.record import RecordPlace, TopicPartition
 from loom.streaming.kafka.settings import ConsumerSettings
+from loom.streaming.kafka.start import Committed, StartPositions, committed_positions, log_range, resolve_start
 from loom.streaming.kafka.view import OriginView
 
-__all__ = ["CLIENT_RECORDS", "PartitionReader", "StartPositions"]
+__all__ = ["CLIENT_RECORDS", "PartitionReader"]
 
-#: seconds within which the positions to start at must be known
-_START = 12.0
-_CALL = 5.0
+#: seconds within which a commit that is waited for must be answered
+_ANSWER = 12.0
 #: seconds that a look at the group may take; it holds up the worker
 _LOOK = 1.0
+#: seconds for which nothing is committed to a group that has lost a position: its topic may have been made anew, which
+#: the look at the topics will tell
+_SURE = 5.0
+
+_OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION})
+_TOPIC_GONE = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.UNKNOWN_TOPIC_ID,
+        KafkaError.INCONSISTENT_TOPIC_ID,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+    }
+)
 
 
 def _place(message: Message) -> RecordPlace:
@@ -56,73 +63,75 @@ CLIENT_RECORDS = OriginView(
 _error_of = Message.error
 
 
-class StartPositions(LoomFrozenStruct):
-    """Where to begin, and what the group knew of it."""
-
-    offsets: Mapping[TopicPartition, int]
-    #: the partitions that the group had no position for
-    unknown: tuple[TopicPartition, ...]
-    #: what was committed with the positions that the group had
-    metadata: Mapping[TopicPartition, str]
+def _raise_missing(topic: str, why: str) -> None:
+    raise TopicMissingError(f"{topic} is gone: {why}")
 
 
 class PartitionReader:
-    """Reads the partitions given to `start`. Ended by `close`; used by one thread."""
+    """Reads the partitions given to `start`. Ended by `close`; used by one thread.
 
-    def __init__(self, settings: ConsumerSettings) -> None:
+    `gone` is told of a topic that the broker does not know any more, or of which the group has lost its position; by
+    default the former is a `TopicMissingError`.
+    """
+
+    def __init__(self, settings: ConsumerSettings, gone: Callable[[str, str], None] = _raise_missing) -> None:
         self._settings = settings
+        self._gone = gone
         self._answers: list[tuple[KafkaError | None, list[ClientPartition]]] = []
-        self._consumer = make_client(
-            Consumer, settings.to_confluent_config() | {"on_commit": self._on_commit, "error_cb": _note_error}
-        )
+        # The end of a partition is said aloud, since the last offsets before it may hold no record (transaction
+        # markers, compaction) and the position has to pass them all the same.
+        own = {"on_commit": self._on_commit, "error_cb": _note_error, "enable.partition.eof": True}
+        self._consumer = make_client(Consumer, settings.to_confluent_config() | own)
         self._client_partitions: list[ClientPartition] = []
         self._positions: dict[TopicPartition, int] = {}
+        #: something was read since the last look at the positions
+        self._stirred = False
+        #: where reading went on because a position was not in the log, until `moved` tells
+        self._jumped: dict[TopicPartition, int] = {}
+        #: partitions whose log was shorter than our position: reading has gone on in what may be another log
+        self._in_another_log: set[TopicPartition] = set()
+        #: where we stood in topics that were deleted
+        self._left: dict[TopicPartition, int] = {}
         self._commit_outstanding = False
         #: what the group holds as far as we know, and what a commit that failed may have left there all the same
         self._group: dict[TopicPartition, int] = {}
         self._attempted: dict[TopicPartition, int] = {}
+        #: when the group was first seen without a position that it had
+        self._lost_at: float | None = None
+
+    def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
+        """The positions that the group has."""
+        return committed_positions(self._consumer, self._settings, partitions, self.serve)
 
     def resolve(self, partitions: Iterable[TopicPartition], fallback: Mapping[TopicPartition, int]) -> StartPositions:
         """Where to begin with these partitions.
 
         The group's position comes first, then `fallback` (a recovery snapshot's), then `auto_offset_reset` as a real
-        offset. Raises `OffsetOutOfRangeError` for a position that the log does not hold.
+        offset. Raises `OffsetOutOfRangeError` for a position that the log does not hold, unless the settings say where
+        to go on.
         """
-        deadline = time.monotonic() + _START
-        wanted = sorted(partitions)
-        committed = self._committed([ClientPartition(*partition) for partition in wanted], deadline)
-        offsets, unknown = {}, []
-        for partition in wanted:
-            low, high = self._watermarks(partition, deadline)
-            if partition in committed:
-                offset = committed[partition].offset
-            else:
-                unknown.append(partition)
-                reset = low if self._settings.auto_offset_reset == "earliest" else high
-                offset = fallback.get(partition, reset)
-            if not low <= offset <= high:
-                raise OffsetOutOfRangeError(
-                    f"the group {self._settings.group_id!r} stands at offset {offset} of {partition}, but the log holds "
-                    f"{low} to {high}: records are gone, or the topic was made anew. Reset the group's position to one "
-                    "that is there, or use another group_id"
-                )
-            offsets[partition] = offset
-        metadata = {partition: found.metadata or "" for partition, found in committed.items()}
-        return StartPositions(offsets, tuple(unknown), metadata)
+        return resolve_start(self._consumer, self._settings, partitions, fallback, self.serve)
 
     def start(
         self, partitions: Iterable[TopicPartition], fallback: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, int]:
         """Resolve where to begin with these partitions and begin there; may be called again with others.
 
-        Returns the positions that the group did not have.
+        Returns the positions that the group does not have.
         """
         found = self.resolve(partitions, fallback)
         self._consumer.incremental_assign(_offsets(found.offsets))
         self._client_partitions += [ClientPartition(*partition) for partition in found.offsets]
         self._positions.update(found.offsets)
-        self._group.update({p: offset for p, offset in found.offsets.items() if p not in found.unknown})
-        return {partition: found.offsets[partition] for partition in found.unknown}
+        # A group that has no position yet has moved as well when it gets one from somebody else.
+        self._group.update(dict.fromkeys(found.unknown, OFFSET_INVALID))
+        self._group.update({partition: had.offset for partition, had in found.committed.items()})
+        return found.unconfirmed
+
+    @property
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """The next offset to read of each partition, as of the last look."""
+        return self._positions
 
     def group_metadata(self) -> Any:
         """What ties positions to the group in a transaction; the client's own object."""
@@ -137,17 +146,46 @@ class PartitionReader:
             messages = [first, *self._consumer.consume(most - 1, 0)] if most > 1 else [first]
         if any(map(_error_of, messages)):
             messages = [message for message in messages if self._is_record(message)]
+        if messages:
+            self._stirred = True
         return messages
 
-    def moved(self) -> dict[TopicPartition, int]:
+    def moved(self) -> Mapping[TopicPartition, int]:
         """The positions that have changed since the last call: the next offset to read of each partition."""
-        moved = {}
+        if not self._stirred:
+            return {}
+        self._stirred = False
+        moved, self._jumped = self._jumped, {}
         for found in self._consumer.position(self._client_partitions):
             if found.offset >= 0:
                 partition = TopicPartition(found.topic, found.partition)
                 if self._positions.get(partition) != found.offset:
                     self._positions[partition] = moved[partition] = found.offset
         return moved
+
+    def leave(self, topic: str) -> None:
+        """The topic is gone: read it no more, and answer for its positions no more."""
+        for partition in [partition for partition in self._positions if partition.topic == topic]:
+            self._left[partition] = self._positions.pop(partition)
+            self._group.pop(partition, None)
+            self._consumer.incremental_unassign([ClientPartition(*partition)])
+        self._client_partitions = [ClientPartition(*partition) for partition in self._positions]
+
+    def begin_anew(self, topic: str) -> None:
+        """The topic is another one than that in which our positions were: `on_out_of_range` says where to go on.
+
+        Raises `OffsetOutOfRangeError` under `fail`.
+        """
+        self.leave(topic)
+        for partition in [partition for partition in self._left if partition.topic == topic]:
+            position = self._left.pop(partition)
+            if partition in self._in_another_log:
+                self._in_another_log.discard(partition)
+                self._assign(partition, position)
+            else:
+                log = log_range(self._consumer, self._settings, partition, self.serve)
+                self._assign(partition, go_on_at(self._settings, partition, position, log, made_anew=True))
+        self._client_partitions = [ClientPartition(*partition) for partition in self._positions]
 
     def check_group(self) -> bool:
         """Look whether the group still stands where we left it; `False` when the broker does not say in time.
@@ -161,18 +199,28 @@ class PartitionReader:
             if is_transient(kafka_error(error)):
                 return False
             raise _commit_error(kafka_error(error)) from None
+        lost = False
         for found in committed:
             partition = TopicPartition(found.topic, found.partition)
             ours = self._group.get(partition)
             if found.error is not None:
                 return False
-            if ours is not None and found.offset not in (ours, self._attempted.get(partition)):
+            if found.offset < 0 and ours is not None and ours >= 0:
+                # Nobody moves a group to nowhere: the broker forgets the positions of a topic that is deleted.
+                lost = True
+                self._gone(found.topic, f"the group has lost its position in {partition}")
+            elif ours is not None and found.offset not in (ours, self._attempted.get(partition)):
                 raise SecondInstanceError(
                     f"somebody else moved the group {self._settings.group_id!r} in {partition}: it stands at "
                     f"{found.offset}, and this run left it at {ours}. Two instances of one flow share a group (or it was "
                     "reset by hand): stop one of them. This one ends; what it has not confirmed is read again"
                 )
-        return True
+        if not lost:
+            self._lost_at = None
+            return True
+        now = time.monotonic()
+        self._lost_at = self._lost_at or now
+        return now - self._lost_at > _SURE
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> None:
         """Send positions to the group without waiting; `commit_answers` tells what became of them."""
@@ -223,7 +271,7 @@ class PartitionReader:
 
     def commit_now(self, positions: Mapping[TopicPartition, int]) -> None:
         """Confirm positions and wait for the answer; raises `CommitError`."""
-        deadline = time.monotonic() + _START
+        deadline = time.monotonic() + _ANSWER
         while True:
             try:
                 answers = self._consumer.commit(offsets=_offsets(positions), asynchronous=False) or []
@@ -260,52 +308,34 @@ class PartitionReader:
         error = message.error()
         if error is None:
             return True
-        place = f"{message.topic()}[{message.partition()}]"
-        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            raise OffsetOutOfRangeError(
-                f"the position in {place} is no longer in the log: {error.str()}. Records were deleted before they "
-                "were read (retention), or the topic was made anew; reset the group's position to one that is there"
-            )
-        if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
-            raise TopicMissingError(f"{place} is gone: {error.str()}")
-        if not is_transient(error):
-            raise KafkaTransportError(f"reading {place} failed: {error.str()}")
-        CLIENT_LOG.warning("reading %s: %s; the client goes on trying", place, error.str())
+        topic, number, offset = message.topic(), message.partition(), message.offset()
+        if is_transient(error):
+            CLIENT_LOG.warning("reading %s[%s]: %s; the client goes on trying", topic, number, error.str())
+        elif topic is None or number is None or offset is None:
+            raise KafkaTransportError(f"reading failed: {error.str()}")
+        elif error.code() == KafkaError._PARTITION_EOF:
+            self._stirred = self._stirred or self._positions.get(TopicPartition(topic, number)) != offset
+        elif error.code() in _OUT_OF_RANGE:
+            self._go_on(TopicPartition(topic, number), offset)
+        elif error.code() in _TOPIC_GONE:
+            self._gone(topic, error.str())
+        else:
+            raise KafkaTransportError(f"reading {topic}[{number}] failed: {error.str()}")
         return False
 
-    def _committed(self, partitions: list[ClientPartition], deadline: float) -> dict[TopicPartition, ClientPartition]:
-        found = self._until(deadline, lambda t: self._consumer.committed(partitions, timeout=t))
-        committed = {}
-        for partition in found:
-            if partition.error is not None:
-                raise KafkaTransportError(f"the group's position is not to be had: {partition.error.str()}")
-            if partition.offset != OFFSET_INVALID and partition.offset >= 0:
-                committed[TopicPartition(partition.topic, partition.partition)] = partition
-        return committed
+    def _go_on(self, partition: TopicPartition, position: int) -> None:
+        """Read on where the settings say, since the log does not hold our position. The client stands still there."""
+        log = log_range(self._consumer, self._settings, partition, self.serve)
+        offset = go_on_at(self._settings, partition, position, log)
+        if position > log.high:
+            self._in_another_log.add(partition)
+        self._consumer.incremental_unassign([ClientPartition(*partition)])
+        self._assign(partition, offset)
 
-    def _watermarks(self, partition: TopicPartition, deadline: float) -> tuple[int, int]:
-        client_partition = ClientPartition(*partition)
-        found: tuple[int, int] = self._until(
-            deadline, lambda t: self._consumer.get_watermark_offsets(client_partition, timeout=t)
-        )
-        return found
-
-    def _until(self, deadline: float, call: Any) -> Any:
-        """Repeat a call whose fault may pass, until the deadline."""
-        while True:
-            left = deadline - time.monotonic()
-            try:
-                return call(max(min(left, _CALL), 0.1))
-            except KafkaException as error:
-                found = kafka_error(error)
-                if not is_transient(found):
-                    raise KafkaTransportError(f"the start positions are not to be had: {found.str()}") from None
-                if time.monotonic() >= deadline:
-                    raise BrokerUnavailableError(
-                        f"the start positions of group {self._settings.group_id!r} were not to be had within "
-                        f"{_START:.0f} s: {found.str()}"
-                    ) from None
-            self._consumer.poll(0.1)
+    def _assign(self, partition: TopicPartition, offset: int) -> None:
+        self._consumer.incremental_assign([ClientPartition(*partition, offset)])
+        self._positions[partition] = self._jumped[partition] = offset
+        self._stirred = True
 
 
 def _offsets(positions: Mapping[TopicPartition, int]) -> list[ClientPartition]:

@@ -13,9 +13,9 @@ __all__ = [
     "OffsetOutOfRangeError",
     "SecondInstanceError",
     "TopicMissingError",
+    "TopicsChangedError",
     "TransactionAbortedError",
     "TransactionFailedError",
-    "WriterCountError",
 ]
 
 
@@ -29,6 +29,10 @@ class BrokerUnavailableError(KafkaTransportError):
 
 class TopicMissingError(KafkaTransportError):
     """Topics that the flow reads or writes do not exist."""
+
+
+class TopicsChangedError(KafkaTransportError):
+    """A topic of the source was deleted, made anew or given more partitions; the run ended in order, to be started again."""
 
 
 class OffsetOutOfRangeError(KafkaTransportError):
@@ -53,10 +57,6 @@ class TransactionFailedError(KafkaTransportError):
 
 class FencedError(TransactionFailedError):
     """A successor took over."""
-
-
-class WriterCountError(KafkaTransportError):
-    """The group was last written by another number of processes than this run has."""
 
 
 class SecondInstanceError(KafkaTransportError):

@@ -108,6 +108,8 @@ class KafkaSecuritySettings(_Discreet):
 #: Bounds on the client's own memory. Its defaults allow a gigabyte, which a process with several
 #: clients must not reach; these hold some hundred thousand records of 250 bytes each way.
 _FETCH_QUEUE_KBYTES = 32 * 1024
+#: What one answer of a broker may hold beyond that: an answer that is on its way is taken though the queue is full by then.
+_FETCH_BYTES = 16 * 1024 * 1024
 _SEND_QUEUE_KBYTES = 32 * 1024
 _SEND_QUEUE_RECORDS = 100_000
 
@@ -116,7 +118,9 @@ class ConsumerSettings(_Discreet):
     """One consumer.
 
     `poll_timeout_ms` bounds one idle wait (never more than 20 ms are waited). `batch_size` is the largest number of
-    records handed to a stage at once. `extra` holds further client properties.
+    records handed to a stage at once. `extra` holds further client properties. `on_out_of_range` decides about a position
+    that the log does not hold, `on_topic_change` about a topic that is deleted, made anew or given more partitions while
+    the flow runs, for which a look is taken every `topic_check_interval_ms`.
     """
 
     brokers: Brokers
@@ -130,10 +134,14 @@ class ConsumerSettings(_Discreet):
     delivery: Delivery | None = None
     batch_size: Positive = 2000
     format: WireFormat | None = None
+    on_out_of_range: Literal["fail", "earliest", "latest"] = "fail"
+    on_topic_change: Literal["warn", "stop"] = "warn"
+    topic_check_interval_ms: Positive = 60_000
 
     def __post_init__(self) -> None:
         _positive("poll_timeout_ms", self.poll_timeout_ms)
         _positive("batch_size", self.batch_size)
+        _positive("topic_check_interval_ms", self.topic_check_interval_ms)
         _check_extra(self.extra, CONSUMER_EXTRA)
 
     @property
@@ -152,6 +160,7 @@ class ConsumerSettings(_Discreet):
         """The client's properties. The client never resets an offset by itself: the source does, and says so."""
         return {
             "queued.max.messages.kbytes": _FETCH_QUEUE_KBYTES,
+            "fetch.max.bytes": _FETCH_BYTES,
             **self.extra,
             "bootstrap.servers": ",".join(broker_list(self.brokers)),
             "group.id": self.group_id,

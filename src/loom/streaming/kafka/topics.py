@@ -16,7 +16,7 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.client_config import CLIENT_LOG, kafka_error, make_client
 from loom.streaming.kafka.errors import BrokerUnavailableError, TopicMissingError
 
-__all__ = ["TopicLook", "look_at_topics"]
+__all__ = ["CLIENT_KEYS", "EMBEDDED", "TopicLook", "look_at_topics"]
 
 #: seconds; a start must have failed or succeeded within 15
 _REACH = 10.0
@@ -24,7 +24,8 @@ _REACH = 10.0
 _APPEAR = 4.0
 _LIMITS = 3.0
 
-_CLIENT_KEYS = ("bootstrap.servers", "security.", "sasl.", "ssl.", "socket.", "client.dns.lookup")
+#: the properties of any client that decide which cluster it talks to, and as whom
+CLIENT_KEYS = ("bootstrap.servers", "security.", "sasl.", "ssl.", "socket.", "client.dns.lookup")
 
 
 class TopicLook(LoomFrozenStruct):
@@ -40,7 +41,7 @@ def look_at_topics(config: dict[str, Any], needed: Mapping[str, str], *, limits_
     Raises `BrokerUnavailableError` when no broker answers within 10 s, `TopicMissingError` naming every topic that is
     still not there 4 s later.
     """
-    client = {key: value for key, value in config.items() if key.startswith(_CLIENT_KEYS)}
+    client = {key: value for key, value in config.items() if key.startswith(CLIENT_KEYS)}
     admin = make_client(AdminClient, client)
     appear_by: float | None = None
     while True:
@@ -64,12 +65,12 @@ def look_at_topics(config: dict[str, Any], needed: Mapping[str, str], *, limits_
             )
         # The broker tells nobody when a topic appears; a metadata request is the only way to see it.
         admin.poll(0.2)
-    limits = _limits(admin, sorted(set(limits_of)), known_controller=not metadata.cluster_id.startswith(_EMBEDDED))
+    limits = _limits(admin, sorted(set(limits_of)), known_controller=not metadata.cluster_id.startswith(EMBEDDED))
     return TopicLook(partitions, limits)
 
 
 #: how the client's in-process broker names its cluster; it answers no admin request but lets it time out
-_EMBEDDED = "mockCluster"
+EMBEDDED = "mockCluster"
 
 
 def _metadata(admin: AdminClient, brokers: str) -> Any:

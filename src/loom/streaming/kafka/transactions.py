@@ -7,6 +7,7 @@ repaired in place: after a failure the process ends and its successor fences it.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
@@ -34,6 +35,8 @@ _SLICE = 0.5
 #: coordinator with whatever waits for its answer, and the next call on the transaction never returns, whatever its
 #: time-out says (seen with librdkafka 2.16, answers lost and then the connection). Without it the client reconnects.
 _PROPERTIES = {"metadata.recovery.strategy": "none"}
+#: librdkafka's default for `transaction.timeout.ms`
+_TIMEOUT_MS = 60_000
 
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 
@@ -64,6 +67,9 @@ class Transactions:
         self._id = transactional_id
         self._metadata = metadata
         self._waiting = waiting
+        #: how long the broker lets a transaction stand open, in seconds, and since when the one at hand does
+        self._patience_s = int(config.get("transaction.timeout.ms", _TIMEOUT_MS)) / 1000
+        self._open_since: float | None = None
         #: what the client has said to be the end of this producer
         self._fatal: KafkaError | None = None
         config = {**config, **_PROPERTIES, "transactional.id": transactional_id, "error_cb": self._on_error}
@@ -89,6 +95,7 @@ class Transactions:
         except KafkaException as error:
             raise self.failed(kafka_error(error)) from None
         self.state = State.OPEN
+        self._open_since = time.monotonic()
 
     def commit(self, positions: Mapping[TopicPartition, int], group: Any) -> None:
         """Make everything produced since `begin`, and these positions of the group, visible together."""
@@ -105,6 +112,7 @@ class Transactions:
         reached(Point.POSITIONS_SENT)
         self._repeat(lambda: self.producer.commit_transaction(_SLICE * 4), "the commit of the transaction")
         self.state = State.READY
+        self._open_since = None
 
     def abort(self) -> None:
         """Give up what is open. Best effort: a successor's fencing does the same."""
@@ -153,12 +161,22 @@ class Transactions:
                 "positions stand where they stood: start the flow again"
             )
         self.state = State.ENDED
+        if error.code() in _FENCED and self._outlasted():
+            # A broker that ends a transaction by its time-out takes the id away as a successor would.
+            return TransactionAbortedError(
+                f"the transaction of {self._id!r} was open for longer than transaction.timeout.ms ({self._patience_s:g} s), "
+                "so that the broker aborted it. Nothing of this epoch is visible and its positions stand where they "
+                "stood: start the flow again, with a longer time-out where single records take so long"
+            )
         if error.code() in _FENCED:
             return FencedError(
                 f"another process took over the transactional id {self._id!r}; this one ends, and nothing it has written "
                 "since is visible. Two instances of one flow share a group: stop one of them"
             )
         return TransactionFailedError(f"the transactional producer {self._id!r} failed for good: {error.str()}")
+
+    def _outlasted(self) -> bool:
+        return self._open_since is not None and time.monotonic() - self._open_since > self._patience_s
 
     def _expect(self, state: State) -> None:
         if self.state is not state:

@@ -1,0 +1,36 @@
+"""Positions of idle partitions, said again now and then: a broker forgets what a group without members has not confirmed lately.
+
+Asked by the source with each read. Brokers keep positions for a week by default, each partition's from its own last commit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from loom.streaming.bytewax.stages.outcome import Positions
+from loom.streaming.kafka.record import TopicPartition
+
+__all__ = ["KEEP_ALIVE", "KeepAlive"]
+
+#: seconds after which the position of a partition that has not moved is confirmed again
+KEEP_ALIVE = 3600.0
+
+
+class KeepAlive:
+    """Once in each `KEEP_ALIVE` seconds, the positions that have not moved since the last time."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._due = clock() + KEEP_ALIVE
+        self._moved: set[TopicPartition] = set()
+
+    def still(self, moved: Positions, positions: Positions) -> Positions:
+        """Those of `positions` that are to be said again; `moved` are the ones that are said anyway."""
+        self._moved.update(moved)
+        now = self._clock()
+        if now < self._due:
+            return {}
+        said, self._moved = self._moved, set()
+        self._due = now + KEEP_ALIVE
+        return {partition: offset for partition, offset in positions.items() if partition not in said}

@@ -1,0 +1,142 @@
+"""Where to begin with partitions: the group's position, else a fallback, else the reset policy as a real offset.
+
+Asked by a reader before it reads, and by the exactly-once start, which reads positions behind its fencing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as ClientPartition
+
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.kafka.client_config import is_transient, kafka_error
+from loom.streaming.kafka.errors import BrokerUnavailableError, KafkaTransportError
+from loom.streaming.kafka.out_of_range import LogRange, go_on_at
+from loom.streaming.kafka.record import TopicPartition
+from loom.streaming.kafka.settings import ConsumerSettings
+
+__all__ = ["Committed", "StartPositions", "committed_positions", "log_range", "resolve_start"]
+
+#: seconds within which the positions to start at must be known
+_START = 12.0
+_CALL = 5.0
+#: what one broker says of a topic that another has just made
+_NOT_YET = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+
+A = TypeVar("A")
+#: lets the client work while a fault may pass; the time is in seconds
+Pause = Callable[[float], Any]
+
+
+class Committed(LoomFrozenStruct):
+    """A position that a group has, and what was committed with it."""
+
+    offset: int
+    metadata: str
+
+
+class StartPositions(LoomFrozenStruct):
+    """Where to begin, and what the group knew of it."""
+
+    offsets: Mapping[TopicPartition, int]
+    #: the partitions that the group had no position for
+    unknown: tuple[TopicPartition, ...]
+    #: what the group had
+    committed: Mapping[TopicPartition, Committed]
+
+    @property
+    def unconfirmed(self) -> dict[TopicPartition, int]:
+        """The positions to begin at that the group does not have: new ones, and those it had out of range."""
+        return {
+            partition: offset
+            for partition, offset in self.offsets.items()
+            if partition not in self.committed or self.committed[partition].offset != offset
+        }
+
+
+def resolve_start(
+    consumer: Consumer,
+    settings: ConsumerSettings,
+    partitions: Iterable[TopicPartition],
+    fallback: Mapping[TopicPartition, int],
+    pause: Pause,
+) -> StartPositions:
+    """Where to begin. `fallback` (a recovery snapshot's positions) counts where the group has none.
+
+    Raises `OffsetOutOfRangeError` for a position that the log does not hold, unless `on_out_of_range` says where to go.
+    """
+    deadline = time.monotonic() + _START
+    wanted = sorted(partitions)
+    committed = committed_positions(consumer, settings, wanted, pause, deadline=deadline)
+    offsets, unknown = {}, []
+    for partition in wanted:
+        log = log_range(consumer, settings, partition, pause, deadline=deadline)
+        if partition in committed:
+            offset = committed[partition].offset
+        else:
+            unknown.append(partition)
+            offset = fallback.get(partition, log.low if settings.auto_offset_reset == "earliest" else log.high)
+        offsets[partition] = offset if log.holds(offset) else go_on_at(settings, partition, offset, log)
+    return StartPositions(offsets, tuple(unknown), committed)
+
+
+def committed_positions(
+    consumer: Consumer,
+    settings: ConsumerSettings,
+    partitions: Iterable[TopicPartition],
+    pause: Pause,
+    *,
+    deadline: float | None = None,
+) -> dict[TopicPartition, Committed]:
+    """The positions that the group has of these partitions."""
+    asked = [ClientPartition(*partition) for partition in partitions]
+    found = _until(deadline, settings, pause, lambda left: _committed(consumer, asked, left))
+    return {TopicPartition(p.topic, p.partition): Committed(p.offset, p.metadata or "") for p in found if p.offset >= 0}
+
+
+def log_range(
+    consumer: Consumer,
+    settings: ConsumerSettings,
+    partition: TopicPartition,
+    pause: Pause,
+    *,
+    deadline: float | None = None,
+) -> LogRange:
+    """What the log of a partition holds now."""
+    asked = ClientPartition(*partition)
+    low, high = _until(
+        deadline, settings, pause, lambda left: consumer.get_watermark_offsets(asked, timeout=left, cached=False)
+    )
+    return LogRange(low, high)
+
+
+def _committed(consumer: Consumer, asked: list[ClientPartition], left: float) -> list[ClientPartition]:
+    found = consumer.committed(asked, timeout=left)
+    for partition in found:
+        if partition.error is not None:
+            # Of one partition or of all, it is the same kind of fault.
+            raise KafkaException(partition.error)
+    return found
+
+
+def _until(deadline: float | None, settings: ConsumerSettings, pause: Pause, call: Callable[[float], A]) -> A:
+    """Repeat a call whose fault may pass, until the deadline."""
+    deadline = deadline or time.monotonic() + _START
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return call(max(min(left, _CALL), 0.1))
+        except KafkaException as error:
+            found = kafka_error(error)
+            if not is_transient(found) and found.code() not in _NOT_YET:
+                raise KafkaTransportError(f"the start positions are not to be had: {found.str()}") from None
+            if time.monotonic() >= deadline:
+                raise BrokerUnavailableError(
+                    f"the start positions of group {settings.group_id!r} were not to be had within {_START:.0f} s: "
+                    f"{found.str()}"
+                ) from None
+        pause(0.1)

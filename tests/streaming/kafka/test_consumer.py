@@ -1,0 +1,391 @@
+"""The reader of partitions with a client that says what a test wants it to say: faults that pass, jumps, and the group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as ClientPartition
+
+from loom.streaming.kafka import (
+    BrokerUnavailableError,
+    CommitError,
+    ConsumerSettings,
+    KafkaTransportError,
+    OffsetOutOfRangeError,
+    SecondInstanceError,
+    TopicMissingError,
+    TopicPartition,
+)
+from loom.streaming.kafka import consumer as consumer_module
+from loom.streaming.kafka import start as start_module
+from loom.streaming.kafka.consumer import PartitionReader
+
+PLACE = TopicPartition("numbers", 0)
+
+
+def fault(code: int) -> KafkaException:
+    return KafkaException(KafkaError(code))
+
+
+class Record:
+    """What the client hands over: a record, or an event with an error."""
+
+    def __init__(self, offset: int | None, code: int | None = None, topic: str | None = "numbers") -> None:
+        self._offset, self._topic = offset, topic
+        self._error = KafkaError(code) if code is not None else None
+
+    def error(self) -> KafkaError | None:
+        return self._error
+
+    def topic(self) -> str | None:
+        return self._topic
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int | None:
+        return self._offset
+
+
+class FakeClient:
+    """One partition; its answers are lists that are used up, the last one for good."""
+
+    def __init__(self) -> None:
+        self.group: list[Any] = [OFFSET_INVALID]
+        self.log: list[Any] = [(0, 10)]
+        self.coming: list[Record] = []
+        self.commits: list[Any] = [None]
+        self.committed_offsets: list[int] = []
+        self.at: int | None = None
+        self.position_is = OFFSET_INVALID
+        self.on_commit: Callable[[Any, Any], None] = lambda error, partitions: None
+
+    @staticmethod
+    def _next(answers: list[Any]) -> Any:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def committed(self, partitions: list[ClientPartition], timeout: float) -> list[Any]:
+        offset = self._next(self.group)
+        if isinstance(offset, int):
+            return [ClientPartition(p.topic, p.partition, offset) for p in partitions]
+        return [offset for _ in partitions]
+
+    def get_watermark_offsets(self, partition: ClientPartition, timeout: float, cached: bool) -> tuple[int, int]:
+        found: tuple[int, int] = self._next(self.log)
+        return found
+
+    def incremental_assign(self, partitions: list[ClientPartition]) -> None:
+        assert self.at is None
+        (self.at,) = (p.offset for p in partitions)
+
+    def incremental_unassign(self, partitions: list[ClientPartition]) -> None:
+        assert self.at is not None
+        self.at = None
+
+    def position(self, partitions: list[ClientPartition]) -> list[ClientPartition]:
+        return [ClientPartition(p.topic, p.partition, self.position_is) for p in partitions]
+
+    def poll(self, wait_s: float) -> Record | None:
+        return None
+
+    def consume(self, most: int, wait_s: float) -> list[Record]:
+        found, self.coming = self.coming[:most], self.coming[most:]
+        for record in found:
+            if record.offset() is not None and (record.error() is None or record.error() == KafkaError._PARTITION_EOF):
+                self.position_is = (record.offset() or 0) + (record.error() is None)
+        return found
+
+    def pause(self, partitions: list[ClientPartition]) -> None: ...
+
+    def resume(self, partitions: list[ClientPartition]) -> None: ...
+
+    def commit(self, offsets: list[ClientPartition], asynchronous: bool) -> list[ClientPartition] | None:
+        self.committed_offsets += [p.offset for p in offsets]
+        error = self._next(self.commits)
+        if asynchronous:
+            self.on_commit(error, offsets)
+            return None
+        if error is not None:
+            raise KafkaException(error)
+        return offsets
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeClient]:
+    made = FakeClient()
+
+    def make_client(_: Any, config: dict[str, Any]) -> FakeClient:
+        made.on_commit = config["on_commit"]
+        return made
+
+    monkeypatch.setattr(consumer_module, "make_client", make_client)
+    # Otherwise the client's own method, which takes no object of another class.
+    monkeypatch.setattr(consumer_module, "_error_of", Record.error)
+    return made
+
+
+def reader(*gone: Callable[[str, str], None], **settings: Any) -> PartitionReader:
+    return PartitionReader(ConsumerSettings(("nobody:1",), "readers", **settings), *gone)
+
+
+def started(client: FakeClient, at: int = 4, *gone: Callable[[str, str], None], **settings: Any) -> PartitionReader:
+    """One that has begun at the group's position."""
+    client.group = [at]
+    made = reader(*gone, **settings)
+    made.start([PLACE], {})
+    assert client.at == at
+    return made
+
+
+PASSING = [
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+]
+
+
+@pytest.mark.parametrize("code", PASSING)
+def test_not_coordinator_and_friends_at_start_up_are_waited_out(client: FakeClient, code: int) -> None:
+    client.group = [fault(code), fault(code), 4]
+    client.log = [fault(code), (0, 10)]
+    assert reader().start([PLACE], {}) == {}
+    assert client.at == 4
+
+
+@pytest.mark.parametrize("code", [KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION])
+def test_metadata_not_yet_visible_after_a_topic_was_created_is_waited_for(client: FakeClient, code: int) -> None:
+    client.log = [fault(code), fault(code), (0, 0)]
+    assert reader().start([PLACE], {}) == {PLACE: 0}
+
+
+def test_a_fault_of_one_partitions_position_is_waited_out_too(client: FakeClient) -> None:
+    class Answer:
+        error = KafkaError(KafkaError.NOT_COORDINATOR)
+        offset = OFFSET_INVALID
+
+    client.group = [Answer(), 4]
+    reader().start([PLACE], {})
+    assert client.at == 4
+
+
+def test_a_fault_that_does_not_pass_ends_the_start_at_once(client: FakeClient) -> None:
+    client.group = [fault(KafkaError.GROUP_AUTHORIZATION_FAILED)]
+    with pytest.raises(KafkaTransportError, match="start positions are not to be had"):
+        reader().start([PLACE], {})
+
+
+def test_a_fault_that_does_not_pass_in_time_names_the_group(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start_module, "_START", 0.01)
+    client.group = [fault(KafkaError.NOT_COORDINATOR)]
+    with pytest.raises(BrokerUnavailableError, match="'readers'"):
+        reader().start([PLACE], {})
+
+
+@pytest.mark.parametrize("topic", ["numbers", None], ids=["of-a-partition", "of-the-client"])
+@pytest.mark.parametrize("code", [*PASSING, KafkaError._ALL_BROKERS_DOWN])
+def test_one_transient_poll_error_does_not_end_the_run(client: FakeClient, code: int, topic: str | None) -> None:
+    reads = started(client)
+    client.coming = [Record(4), Record(None if topic is None else 5, code, topic), Record(5)]
+    assert [record.offset() for record in reads.read(10, 0)] == [4, 5]
+    assert reads.moved() == {PLACE: 6}
+
+
+@pytest.mark.parametrize("topic", ["numbers", None])
+def test_a_poll_error_that_does_not_pass_ends_the_run(client: FakeClient, topic: str | None) -> None:
+    reads = started(client)
+    client.coming = [Record(4, KafkaError.TOPIC_AUTHORIZATION_FAILED, topic)]
+    with pytest.raises(KafkaTransportError, match="reading"):
+        reads.read(10, 0)
+
+
+def test_a_topic_that_is_gone_is_told_to_whoever_asked_for_it(client: FakeClient) -> None:
+    told: list[str] = []
+    reads = started(client, 4, lambda topic, why: told.append(topic))
+    client.coming = [Record(4, KafkaError.UNKNOWN_TOPIC_OR_PART)]
+    assert reads.read(10, 0) == []
+    assert told == ["numbers"]
+
+
+def test_a_topic_that_is_gone_is_an_error_where_nobody_asked_for_it(client: FakeClient) -> None:
+    reads = started(client)
+    client.coming = [Record(4, KafkaError.UNKNOWN_TOPIC_OR_PART)]
+    with pytest.raises(TopicMissingError, match="numbers is gone"):
+        reads.read(10, 0)
+
+
+def test_positions_pass_a_gap_at_the_end_though_no_record_comes(client: FakeClient) -> None:
+    reads = started(client)
+    client.coming = [Record(9, KafkaError._PARTITION_EOF)]
+    assert reads.read(10, 0) == []
+    assert reads.moved() == {PLACE: 9}
+    client.coming = [Record(9, KafkaError._PARTITION_EOF)]
+    reads.read(10, 0)
+    assert reads.moved() == {}
+
+
+@pytest.mark.parametrize(
+    "code", [KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION]
+)
+def test_a_position_out_of_range_while_running_ends_the_run(client: FakeClient, code: int) -> None:
+    reads = started(client)
+    client.log = [(7, 20)]
+    client.coming = [Record(4, code)]
+    with pytest.raises(OffsetOutOfRangeError, match=r"'readers' stands at offset 4 of numbers\[0\].*7 to 20"):
+        reads.read(10, 0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "log", "goes_on", "deleted", "skipped"),
+    [
+        ("earliest", (7, 20), 7, 3, 0),
+        ("latest", (7, 20), 20, 3, 13),
+        # Shorter than our position: all of it is unread.
+        ("earliest", (0, 2), 0, 0, 0),
+        ("latest", (0, 2), 2, 0, 2),
+    ],
+)
+def test_where_it_goes_on_is_what_the_config_says_and_what_that_skips_is_told(
+    client: FakeClient,
+    capsys: pytest.CaptureFixture[str],
+    policy: str,
+    log: tuple[int, int],
+    goes_on: int,
+    deleted: int,
+    skipped: int,
+) -> None:
+    reads = started(client, on_out_of_range=policy)
+    client.log = [log]
+    client.coming = [Record(3), Record(4, KafkaError._AUTO_OFFSET_RESET)]
+    assert [record.offset() for record in reads.read(10, 0)] == [3]
+    assert client.at == goes_on
+    # The jump is told with the batch in which it was met, so that it may be confirmed behind that.
+    client.position_is = OFFSET_INVALID
+    assert reads.moved() == {PLACE: goes_on}
+    assert reads.moved() == {}
+    told = capsys.readouterr().err
+    assert "[error" in told
+    assert f"records_deleted_unread={deleted} records_skipped={skipped}" in told
+
+
+@pytest.mark.parametrize("met", ["by the watch alone", "by the client first"])
+def test_a_topic_made_anew_is_begun_once(client: FakeClient, met: str) -> None:
+    reads = started(client, on_out_of_range="earliest")
+    client.log = [(0, 2)]
+    if met == "by the client first":
+        client.coming = [Record(4, KafkaError._AUTO_OFFSET_RESET)]
+        reads.read(10, 0)
+        client.coming = [Record(0)]
+        reads.read(10, 0)
+        reads.moved()
+    reads.begin_anew("numbers")
+    assert client.at == (0 if met == "by the watch alone" else 1)
+
+
+def test_a_topic_that_was_left_is_neither_read_nor_answered_for(client: FakeClient) -> None:
+    reads = started(client)
+    reads.leave("numbers")
+    assert client.at is None
+    assert reads.positions == {}
+    client.group = [OFFSET_INVALID]
+    assert reads.check_group()
+
+
+# What a group stands at, looked at before a commit.
+
+
+def test_a_group_that_stands_where_we_left_it_may_be_committed_to(client: FakeClient) -> None:
+    assert started(client).check_group()
+
+
+@pytest.mark.parametrize("moved_to", [3, 5, 0])
+def test_a_second_instance_is_noticed(client: FakeClient, moved_to: int) -> None:
+    reads = started(client)
+    client.group = [moved_to]
+    with pytest.raises(SecondInstanceError, match="somebody else moved the group"):
+        reads.check_group()
+
+
+def test_a_second_instance_is_noticed_though_the_group_had_no_position(client: FakeClient) -> None:
+    reads = reader()
+    reads.start([PLACE], {})
+    client.group = [7]
+    with pytest.raises(SecondInstanceError):
+        reads.check_group()
+
+
+def test_a_commit_without_an_answer_may_have_arrived(client: FakeClient) -> None:
+    reads = started(client)
+    client.commits = [KafkaError(KafkaError._TIMED_OUT)]
+    reads.commit({PLACE: 6})
+    assert reads.commit_answers() == {}
+    for stands_at in (4, 6):
+        client.group = [stands_at]
+        assert reads.check_group()
+
+
+def test_a_broker_that_does_not_say_where_the_group_stands_is_asked_again_later(client: FakeClient) -> None:
+    reads = started(client)
+    client.group = [fault(KafkaError.NOT_COORDINATOR), 4]
+    assert not reads.check_group()
+    assert reads.check_group()
+
+
+def test_a_group_that_has_lost_its_position_is_not_given_an_old_one_before_its_topic_was_looked_at(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    reads = started(client, 4, lambda topic, why: told.append(why))
+    client.group = [OFFSET_INVALID]
+    assert not reads.check_group()
+    assert told == ["the group has lost its position in numbers[0]"]
+    monkeypatch.setattr(consumer_module, "_SURE", 0.0)
+    assert reads.check_group()
+
+
+# What becomes of commits.
+
+
+def test_failures_of_asynchronous_commits_are_not_thrown_away(client: FakeClient) -> None:
+    reads = started(client)
+    client.commits = [KafkaError(KafkaError.NOT_COORDINATOR)]
+    reads.commit({PLACE: 6})
+    assert reads.commit_answers() == {}
+    client.commits = [KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE)]
+    reads.commit({PLACE: 6})
+    with pytest.raises(CommitError):
+        reads.commit_answers()
+
+
+def test_an_answered_commit_is_told_once(client: FakeClient) -> None:
+    reads = started(client)
+    assert reads.commit_answers() is None
+    reads.commit({PLACE: 6})
+    assert not reads.commit_outstanding
+    assert reads.commit_answers() == {PLACE: 6}
+    assert reads.commit_answers() is None
+    client.group = [6]
+    assert reads.check_group()
+
+
+def test_a_commit_that_is_waited_for_is_repeated_while_its_fault_may_pass(client: FakeClient) -> None:
+    reads = started(client)
+    client.commits = [KafkaError(KafkaError.NOT_COORDINATOR), None]
+    reads.commit_now({PLACE: 6})
+    assert client.committed_offsets == [6, 6]
+    client.commits = [KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)]
+    with pytest.raises(CommitError):
+        reads.commit_now({PLACE: 7})

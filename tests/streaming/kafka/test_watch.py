@@ -1,0 +1,126 @@
+"""The watch over a source's topics: each change is told once, and only when it is sure."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from loom.streaming.kafka import EmbeddedBroker
+from loom.streaming.kafka import watch as watch_module
+from loom.streaming.kafka.watch import Change, TopicChange, TopicState, TopicWatch, look_at_states
+
+Answer = Mapping[str, TopicState] | Exception
+
+
+class Watched:
+    """A watch whose looks are answered one by one by the test."""
+
+    def __init__(self, interval_s: float = 0.0, **partitions: int) -> None:
+        self.answers: queue.Queue[Answer | None] = queue.Queue()
+        self.asked: queue.Queue[None] = queue.Queue()
+        self.changes: list[TopicChange] = []
+        self.watch = TopicWatch(
+            partitions or {"a": 2}, interval_s=interval_s, look=self._look, changed=self.changes.append
+        )
+        self.watch.start()
+        self.asked.get(timeout=5)
+
+    def _look(self) -> Mapping[str, TopicState]:
+        self.asked.put(None)
+        answer = self.answers.get(timeout=20)
+        if answer is None:
+            raise RuntimeError("closed")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def see(self, answer: Answer) -> list[Change]:
+        """Answer a look; returns the changes it has made, when the next look has come."""
+        told = len(self.changes)
+        self.answers.put(answer)
+        self.asked.get(timeout=5)
+        return [change.what for change in self.changes[told:]]
+
+    def close(self) -> None:
+        self.watch.close()
+        self.answers.put(None)
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "_SURE", 0.0)
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    made = Watched()
+    yield made
+    made.close()
+
+
+def state(identity: str | None = "x", partitions: int = 2) -> dict[str, TopicState]:
+    return {"a": TopicState(identity, partitions)}
+
+
+def test_what_stays_as_it_is_is_no_change(watched: Watched) -> None:
+    assert [watched.see(state()) for _ in range(3)] == [[], [], []]
+
+
+def test_a_deleted_topic_is_told_once_and_not_before_a_second_look(watched: Watched) -> None:
+    watched.see(state())
+    assert [watched.see({}) for _ in range(4)] == [[], [Change.DELETED], [], []]
+
+
+def test_metadata_that_lacks_a_topic_for_a_moment_is_no_deletion(watched: Watched) -> None:
+    assert [watched.see(found) for found in (state(), {}, state(), {}, state())] == [[]] * 5
+
+
+@pytest.mark.parametrize("between", [0, 1, 3])
+def test_a_topic_made_anew_is_told_by_its_id_whether_or_not_its_absence_was_seen(
+    watched: Watched, between: int
+) -> None:
+    watched.see(state("x"))
+    for _ in range(between):
+        watched.see({})
+    assert watched.see(state("y")) == [Change.MADE_ANEW]
+    assert watched.see(state("y")) == []
+
+
+def test_a_broker_that_tells_no_ids_makes_no_topic_anew(watched: Watched) -> None:
+    assert [watched.see(found) for found in (state(None), state("x"), state(None), state("x"))] == [[]] * 4
+
+
+def test_added_partitions_are_told_once_also_those_that_came_before_the_first_look(watched: Watched) -> None:
+    assert watched.see(state(partitions=3)) == [Change.PARTITIONS_ADDED]
+    assert watched.see(state(partitions=3)) == []
+    assert "3 partitions instead of 2" in watched.changes[0].text
+
+
+def test_a_look_that_fails_says_nothing(watched: Watched) -> None:
+    assert [watched.see(found) for found in (state(), OSError("away"), OSError("away"), state())] == [[]] * 4
+
+
+def test_it_does_not_wait_for_its_turn_when_told_to_look_now() -> None:
+    watched = Watched(interval_s=3600.0)
+    watched.answers.put(state())
+    watched.watch.look_now()
+    watched.asked.get(timeout=5)
+    watched.close()
+
+
+def test_behind_its_end_it_says_nothing(watched: Watched) -> None:
+    watched.see(state())
+    watched.watch.close()
+    watched.answers.put(state("y"))
+    watched.watch._thread.join(5)
+    assert not watched.watch._thread.is_alive()
+    assert watched.changes == []
+
+
+def test_topics_are_looked_at_without_making_any(broker: EmbeddedBroker) -> None:
+    broker.create_topic("a")
+    look = look_at_states({"bootstrap.servers": broker.bootstrap}, ["a", "b"])
+    assert look() == {"a": TopicState(None, 4)}
+    assert look() == {"a": TopicState(None, 4)}
