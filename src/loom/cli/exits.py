@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from loom.core.config import ConfigError
 from loom.core.errors import NotSupportedYetError
-from loom.streaming.bytewax.errors import ForcedShutdownError, RecoveryDirectoryError
+from loom.streaming.bytewax.errors import ForcedShutdownError, RecoveryDirectoryError, StalledError
 from loom.streaming.compiler.catalogue import Code, CompilationError
 from loom.streaming.kafka.errors import (
     BrokerUnavailableError,
@@ -34,6 +34,7 @@ class Exit(IntEnum):
     FORCED = 6  #: a stop that took longer than it may
     RESTART = 7  #: a transaction was aborted: nothing of its epoch is visible, start the flow again
     REPLACED = 8  #: another instance took over or shares the group, or the transactional producer failed for good
+    STALLED = 9  #: alive, with records to read, and no position moved for `streaming.supervision.stall_timeout_ms`
 
 
 class FlowNotFoundError(Exception):
@@ -52,6 +53,7 @@ _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (RecoveryDirectoryError, Exit.ENVIRONMENT),
     (WriterCountError, Exit.ENVIRONMENT),
     (ForcedShutdownError, Exit.FORCED),
+    (StalledError, Exit.STALLED),
     (TransactionAbortedError, Exit.RESTART),
     (TransactionFailedError, Exit.REPLACED),
     (SecondInstanceError, Exit.REPLACED),

@@ -60,6 +60,11 @@ class ExactlyOnce:
             if self._opened is not None:
                 self._opened[0].abort()
 
+    def _waiting(self, waiting_for: str) -> None:
+        """Before anything is read a stop ends every wait; afterwards only the end of its time does."""
+        check = self._stop.check_start if self._opened is None else self._stop.check_deadline
+        check(waiting_for)
+
     def _open(self) -> tuple[Transactions, Any]:
         source, outputs = self._plan.source, self._plan.topics()
         seen = self._preflight.look()
@@ -69,10 +74,11 @@ class ExactlyOnce:
             fitting(config, limits),
             f"{source.settings.group_id}-{self._plan.name}-0",
             metadata=f"{_METADATA}{_WRITERS}",
-            waiting=self._stop.check_deadline,
+            waiting=self._waiting,
         )
         transactions.fence()
         reader = PartitionReader(source.settings)
+        reader.waiting = self._waiting
         try:
             partitions = [
                 TopicPartition(t, number) for t, numbers in seen.source_partitions.items() for number in numbers

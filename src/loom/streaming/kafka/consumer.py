@@ -7,7 +7,7 @@ client never resets an offset by itself; a position that the log does not hold i
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message
@@ -31,7 +31,8 @@ __all__ = ["CLIENT_RECORDS", "PartitionReader", "StartPositions"]
 
 #: seconds within which the positions to start at must be known
 _START = 12.0
-_CALL = 5.0
+#: seconds of one call within that time: no signal is heard meanwhile
+_CALL = 2.0
 #: seconds that a look at the group may take; it holds up the worker
 _LOOK = 1.0
 
@@ -71,6 +72,8 @@ class PartitionReader:
 
     def __init__(self, settings: ConsumerSettings) -> None:
         self._settings = settings
+        #: asked between the slices of a wait whether to go on; what it raises ends the wait
+        self.waiting: Callable[[str], None] | None = None
         self._answers: list[tuple[KafkaError | None, list[ClientPartition]]] = []
         self._consumer = make_client(
             Consumer, settings.to_confluent_config() | {"on_commit": self._on_commit, "error_cb": _note_error}
@@ -123,6 +126,16 @@ class PartitionReader:
         self._positions.update(found.offsets)
         self._group.update({p: offset for p, offset in found.offsets.items() if p not in found.unknown})
         return {partition: found.offsets[partition] for partition in found.unknown}
+
+    @property
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """The next offset to read of each partition, as of the last look."""
+        return self._positions
+
+    @property
+    def group(self) -> Mapping[TopicPartition, int]:
+        """Where the group stands, as far as it has told us; negative for a partition of which it knows nothing."""
+        return self._group
 
     def group_metadata(self) -> Any:
         """What ties positions to the group in a transaction; the client's own object."""
@@ -191,6 +204,8 @@ class PartitionReader:
 
     def serve(self, wait_s: float) -> None:
         """Let the client answer while nothing is to be read: all partitions are held still meanwhile."""
+        if self.waiting is not None:
+            self.waiting("an answer of the broker")
         self._consumer.pause(self._client_partitions)
         try:
             message = self._consumer.poll(wait_s)
@@ -215,6 +230,9 @@ class PartitionReader:
                 if problem is None:
                     partition = TopicPartition(found.topic, found.partition)
                     confirmed[partition] = self._group[partition] = found.offset
+                elif problem.code() == KafkaError._NO_OFFSET:
+                    # Under the client's auto-commit: nothing has been handed out since the last one.
+                    continue
                 elif is_transient(problem):
                     CLIENT_LOG.warning("a commit for %s failed and will be repeated: %s", found.topic, problem.str())
                 else:
@@ -238,10 +256,15 @@ class PartitionReader:
             self.serve(0.1)
 
     def commit_stored(self) -> None:
-        """Under the client's auto-commit: confirm what has been handed out, now rather than at the client's next turn."""
+        """Under the client's auto-commit: ask for what has been handed out, now rather than at the client's next turn.
+
+        Does not wait; see `commit_outstanding`.
+        """
+        self._commit_outstanding = True
         try:
-            self._consumer.commit(asynchronous=False)
+            self._consumer.commit(asynchronous=True)
         except KafkaException as error:
+            self._commit_outstanding = False
             if kafka_error(error).code() != KafkaError._NO_OFFSET:
                 CLIENT_LOG.warning("the last auto-commit failed: %s", kafka_error(error).str())
 
@@ -305,7 +328,7 @@ class PartitionReader:
                         f"the start positions of group {self._settings.group_id!r} were not to be had within "
                         f"{_START:.0f} s: {found.str()}"
                     ) from None
-            self._consumer.poll(0.1)
+            self.serve(0.1)
 
 
 def _offsets(positions: Mapping[TopicPartition, int]) -> list[ClientPartition]:
