@@ -84,13 +84,16 @@ class Budget:
         if progress:
             self._ends, self._stood, self._paused = [], [], 0
 
-    def pause_after(self, end: End) -> float | None:
-        """Seconds until the next run; `None` when the budget is spent."""
+    def pause_after(self, end: End, lived_s: float) -> float | None:
+        """Seconds until the next run after one that lived so long; `None` when the budget is spent."""
         if end.counts:
             self._ends.append(end)
             self._stood.append(dict(self._now))
             if self.left < 0:
                 return None
+        if lived_s > _LONGEST_PAUSE:
+            # It is not what keeps the flow down, so the next run need not wait for long.
+            self._paused = 0
         self._paused += 1
         return float(min(_FIRST_PAUSE * 2 ** (self._paused - 1), _LONGEST_PAUSE))
 

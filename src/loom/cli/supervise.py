@@ -44,10 +44,11 @@ def supervise(command: Sequence[str], restarts: int) -> int:
     budget = Budget(restarts)
     with _Signals() as signals:
         while True:
+            began = time.monotonic()
             end = _Run(command, budget, signals).follow()
             if end.final or signals.stopping:
                 return end.code
-            pause = budget.pause_after(end)
+            pause = budget.pause_after(end, time.monotonic() - began)
             if pause is None:
                 print(f"loom: {_spent(budget, restarts)}", file=sys.stderr, flush=True)
                 return end.code
@@ -156,6 +157,7 @@ class _Run:
             else:
                 self._asked = True
                 self._process.send_signal(number)
+            _log.info("signal passed on to the flow", signal=signal.Signals(number).name)
 
     def _hear(self) -> bool:
         """Take what the child has told; `False` when that was the last."""

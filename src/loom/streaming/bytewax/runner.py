@@ -188,6 +188,7 @@ class StreamingRunner:
             try:
                 self._take_hold(prepared)
                 with listening(prepared.built.delivery.stop):
+                    _log.info("flow looks at its brokers", flow=name)
                     prepared.built.look_before()
                     observability.start_scrape_server()
                     self._start_log(prepared.plan)

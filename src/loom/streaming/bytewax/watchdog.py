@@ -6,6 +6,7 @@ broker, with a client of its own, whether there is a record behind it.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -40,6 +41,7 @@ _LEAVE = 3.0
 #: how many partitions and frames are named
 _NAMED = 10
 _FRAMES = 3
+_RUNNER = os.path.join("loom", "streaming", "bytewax", "runner.py")
 
 #: the partitions with records behind these positions, each with its lag
 Look: TypeAlias = Callable[[Mapping[TopicPartition, int]], dict[TopicPartition, int]]
@@ -124,7 +126,9 @@ class Watchdog:
             return None
         if self._away:
             self._away = False
-            _log.info("the broker answers again; watching goes on")
+            _log.info("the broker answers again; everybody has the whole time to go on")
+            self._begin_anew(now)
+            return None
         return self._judge(standings, overdue, lags, now)
 
     def _note(self, standing: Standing, now: float) -> None:
@@ -140,10 +144,13 @@ class Watchdog:
                 self._still[partition] = _Still(position, now, behind=False)
 
     def _broker_is_away(self, fault: KafkaTransportError, now: float) -> None:
-        """Nobody can move on then, and when it is back everybody gets the whole time again."""
+        """Nobody can move on then."""
         if not self._away:
             self._away = True
             _log.warning("positions stand still because of the broker, not of the flow", fault=str(fault))
+        self._begin_anew(now)
+
+    def _begin_anew(self, now: float) -> None:
         for still in self._still.values():
             still.since, still.looks = now, 0
 
@@ -184,9 +191,10 @@ class Watchdog:
 
 
 def _place_of(thread: int) -> str:
-    """The innermost frames of a thread that runs Python code at this moment."""
+    """The innermost frames of a worker, unless it is in the engine."""
     frame = sys._current_frames().get(thread)
-    if frame is None:
-        return ""
-    stack = traceback.extract_stack(frame)[-_FRAMES:]
-    return ", called from ".join(f"{one.filename}:{one.lineno} in {one.name}" for one in reversed(stack))
+    stack = [] if frame is None else traceback.extract_stack(frame)
+    # What lies below the runner is the program that started it.
+    below = max((index for index, one in enumerate(stack) if one.filename.endswith(_RUNNER)), default=-1)
+    inner = stack[below + 1 :][-_FRAMES:]
+    return ", called from ".join(f"{one.filename}:{one.lineno} in {one.name}" for one in reversed(inner))
