@@ -107,10 +107,22 @@ CASES = {
         config=streaming(runtime={"workers_per_process": 0}),
         command="run",
     ),
-    "later-supervision": Case(
+    "restarts-out-of-range": Case(
         Exit.CONFIG,
-        ("supervision", "not supported yet"),
-        config=streaming(supervision={"restarts": 3}),
+        ("streaming.supervision", "restarts must not be negative"),
+        config=streaming(supervision={"restarts": -1}),
+        command="run",
+    ),
+    "unknown-supervision-key": Case(
+        Exit.CONFIG,
+        ("streaming.supervision.restart", "restarts"),
+        config=streaming(supervision={"restart": 3}),
+        command="run",
+    ),
+    "stall-timeout-below-an-epoch": Case(
+        Exit.CONFIG,
+        ("stall_timeout_ms is 500", "1000 ms", "3000"),
+        config=streaming(supervision={"stall_timeout_ms": 500}),
         command="run",
     ),
     "later-cluster": Case(

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from loom.core.config import ConfigError
 from loom.core.errors import NotSupportedYetError
-from loom.streaming.bytewax.errors import ForcedShutdownError, RecoveryDirectoryError
+from loom.streaming.bytewax.errors import ForcedShutdownError, RecoveryDirectoryError, StalledError
 from loom.streaming.compiler.catalogue import Code, CompilationError
 from loom.streaming.kafka.errors import (
     BrokerUnavailableError,
@@ -36,6 +36,7 @@ class Exit(IntEnum):
         7  #: a transaction was aborted (nothing of its epoch is visible) or the topics changed: start the flow again
     )
     REPLACED = 8  #: another instance took over or shares the group, or the transactional producer failed for good
+    STALLED = 9  #: alive, with records to read, and no position moved for `streaming.supervision.stall_timeout_ms`
 
 
 class FlowNotFoundError(Exception):
@@ -53,6 +54,7 @@ _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (OffsetOutOfRangeError, Exit.ENVIRONMENT),
     (RecoveryDirectoryError, Exit.ENVIRONMENT),
     (ForcedShutdownError, Exit.FORCED),
+    (StalledError, Exit.STALLED),
     (TransactionAbortedError, Exit.RESTART),
     (TopicsChangedError, Exit.RESTART),
     (TransactionFailedError, Exit.REPLACED),

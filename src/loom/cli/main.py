@@ -9,14 +9,21 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from loom.cli.exits import Exit, FlowNotFoundError, exit_for
+from loom.cli.link import ChildEnd
 from loom.cli.load import load_flow
+from loom.cli.supervise import same_command, supervise
 from loom.core.config import ConfigContext
 from loom.core.errors import LoomError
+from loom.streaming.bytewax.settings import StreamingSection
+from loom.streaming.kafka.errors import BrokerUnavailableError
+
+if TYPE_CHECKING:
+    from loom.streaming.bytewax.runner import StreamingRunner
 
 __all__ = ["app", "main"]
 
@@ -40,19 +47,31 @@ def run(flow: _Target, config: _Config, debug: _Debug = False, sink: _Sinks = No
     """Run a flow until it is stopped (SIGTERM or SIGINT) or its input ends.
 
     Exit codes: 0 done, 1 the run failed, 2 usage, 3 config, 4 the flow does not compile, 5 broker, topic, position or
-    directory, 6 a stop that took too long, 7 a transaction was aborted (start again), 8 another instance took over.
+    directory, 6 a stop that took too long, 7 a transaction was aborted (start again), 8 another instance took over, 9 the
+    flow stood still with records to read.
+
+    With streaming.supervision.restarts in the config the flow runs in a child process, which is started again when it
+    fails.
     """
 
     def work() -> None:
         _log_to_stderr(debug)
+        supervisor = ChildEnd.from_environment()
+        settings = ConfigContext.from_yaml(config)
+        section = settings.section_or_default("streaming", StreamingSection, StreamingSection())
+        if supervisor is None and section.supervision.restarts:
+            raise SystemExit(supervise(same_command(), section.supervision.restarts))
         declared = load_flow(flow)
         from loom.streaming.bytewax.runner import StreamingRunner
 
-        runner = StreamingRunner.from_yaml(declared, config)
+        runner = StreamingRunner.from_context(declared, config=settings)
         for sink_class in _sink_classes(sink or []):
             runner.register_sink(sink_class)
         runner.on_overdue_stop = _end_now
-        runner.run()
+        if supervisor is None:
+            runner.run()
+        else:
+            _run_supervised(runner, supervisor, section)
 
     _guarded(work, debug)
 
@@ -155,11 +174,22 @@ def _log_to_stderr(debug: bool, *, quiet: bool = False) -> None:
     )
 
 
-def _end_now() -> None:
+def _run_supervised(runner: StreamingRunner, supervisor: ChildEnd, section: StreamingSection) -> None:
+    runner.supervisor = supervisor
+    if section.runtime.force_shutdown_timeout_ms is not None:
+        supervisor.orphan_limit_s = section.runtime.force_shutdown_timeout_ms / 1000 + 2
+    try:
+        runner.run()
+    except BrokerUnavailableError:
+        supervisor.broker_fault()
+        raise
+
+
+def _end_now(error: LoomError) -> None:
     """A stop is overdue and the run does not come back from code that is not ours: the process ends itself."""
-    typer.echo("loom: the stop took longer than force_shutdown_timeout_ms; ending now", err=True)
+    _say(error)
     sys.stderr.flush()
-    os._exit(Exit.FORCED)
+    os._exit(exit_for(error))
 
 
 if __name__ == "__main__":

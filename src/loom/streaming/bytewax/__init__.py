@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         FlowFailedError,
         ForcedShutdownError,
         RecoveryDirectoryError,
+        StalledError,
         UnroutedRecordError,
     )
     from loom.streaming.bytewax.registry import (
@@ -39,6 +40,7 @@ __all__ = [
     "RuntimeSinkBinding",
     "SinkBuildContext",
     "SinkRegistry",
+    "StalledError",
     "StreamingRunner",
     "UnroutedRecordError",
     "build_dataflow",
@@ -53,6 +55,7 @@ _WHERE = {
         "FlowFailedError",
         "ForcedShutdownError",
         "RecoveryDirectoryError",
+        "StalledError",
         "UnroutedRecordError",
     ),
     "loom.streaming.bytewax.registry": (

@@ -175,7 +175,7 @@ def lower(
     outlets = outlets_of(plan, sink=sink, terminal_sinks=terminal_sinks, error_sinks=error_sinks)
     if source is not None or outlets.slots.hosted:
         plan = _without_transactions(plan)
-    preflight = Preflight(plan, outlets, reads_kafka=source is None)
+    preflight = Preflight(plan, outlets, reads_kafka=source is None, waiting=delivery.stop.check_start)
     counts = delivery.metrics.part()
     exactly_once = None
     if plan.source.delivery is Guarantee.EXACTLY_ONCE:

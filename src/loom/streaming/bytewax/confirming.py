@@ -8,12 +8,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 
+from loom.core.logger import get_logger
 from loom.streaming.bytewax.delivery import CommitTracker
+from loom.streaming.bytewax.feed import Confirming
 from loom.streaming.bytewax.keep_alive import KEEP_ALIVE
+from loom.streaming.bytewax.standing import Standing
 from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.errors import CommitError
 from loom.streaming.kafka.record import TopicPartition
 
-__all__ = ["AlreadyConfirmed", "ClientConfirms", "GroupConfirms", "TrackerConfirms"]
+__all__ = ["AlreadyConfirmed", "ClientConfirms", "GroupConfirms", "TrackerConfirms", "WatchedConfirming"]
+
+_log = get_logger(__name__)
 
 #: seconds of one wait for the broker's answer while a flow ends
 _ANSWER_SLICE = 0.02
@@ -116,14 +122,47 @@ class ClientConfirms:
 
     def __init__(self, records: PartitionReader) -> None:
         self._records = records
+        self._asked = False
 
     def confirm(self) -> None:
         """The client commits in its own time."""
+        self._take_answers()
 
     def finish(self) -> bool:
-        """Let the client commit what it has handed out."""
-        self._records.commit_stored()
-        return True
+        """Let the client commit what it has handed out; `False` until the broker has answered."""
+        if not self._asked:
+            self._asked = True
+            self._records.commit_stored()
+        elif self._records.commit_outstanding:
+            self._records.serve(_ANSWER_SLICE)
+        self._take_answers()
+        return not self._records.commit_outstanding
+
+    def _take_answers(self) -> None:
+        try:
+            self._records.commit_answers()
+        except CommitError as error:
+            # Nothing was promised, so the run goes on.
+            _log.warning("the client could not commit", error=str(error))
+
+
+class WatchedConfirming:
+    """Confirms as another one does, and notes what came of it."""
+
+    def __init__(self, inner: Confirming, standing: Standing) -> None:
+        self._inner = inner
+        self._standing = standing
+
+    def confirm(self) -> None:
+        """The barrier is behind an epoch."""
+        self._inner.confirm()
+        self._standing.look()
+
+    def finish(self) -> bool:
+        """Confirm the last positions; `False` while that is still on its way."""
+        done = self._inner.finish()
+        self._standing.look()
+        return done
 
 
 def _newer(

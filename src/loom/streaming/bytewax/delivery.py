@@ -11,14 +11,15 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from loom.core.errors import LoomError
 from loom.core.logger import get_logger
 from loom.core.observability import EventKind, LifecycleEvent, ObservabilityRuntime, Scope
-from loom.streaming.bytewax.errors import ForcedShutdownError
+from loom.streaming.bytewax.errors import ForcedShutdownError, StalledError
+from loom.streaming.bytewax.standing import Standing
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.metrics import FlowMetrics
 
-__all__ = ["CommitTracker", "Delivery", "StopSignal"]
-
+__all__ = ["CommitTracker", "Delivery", "StartGivenUp", "StopSignal"]
 
 _log = get_logger(__name__)
 
@@ -35,6 +36,10 @@ class CommitTracker(Protocol):
         earlier records are all durable. Raising ends the run."""
 
 
+class StartGivenUp(Exception):
+    """The flow was asked to stop while it waited for the broker before it had read anything. Never leaves a run."""
+
+
 class StopSignal:
     """A request to stop, seen by every source at its next batch. Set from signal handlers and other threads."""
 
@@ -44,11 +49,15 @@ class StopSignal:
         #: how long the whole stop may take, in seconds; `None`: as long as it takes
         self.limit_s: float | None = None
         self.reason = ""
-        #: a part is open, so there is somebody to see the request; or a runner is about to open them
+        #: what the watchdog found, when it is what asked
+        self.stalled: StalledError | None = None
+        #: a part is open, so there is somebody to see the request; or a runner has begun to run the flow
         self.running = False
         self.held = False
-        #: called once when the whole stop has taken longer than it may and a second more
-        self.overdue: Callable[[], None] | None = None
+        #: called once, with what to say, when the whole stop has taken longer than it may and a second more
+        self.overdue: Callable[[LoomError], None] | None = None
+        #: whether a second signal means what it would without us; a supervisor sees to that itself
+        self.forced_by_signal = True
 
     @property
     def requested(self) -> bool:
@@ -61,16 +70,34 @@ class StopSignal:
             self.reason = reason
             if self.limit_s is not None:
                 self._deadline = time.monotonic() + self.limit_s
-                if self.overdue is not None:
-                    # For code that never comes back to a wait of ours. A run that is over in time leaves it unheard.
-                    timer = threading.Timer(self.limit_s + _OVERDUE_AFTER, self._overdue)
-                    timer.daemon = True
-                    timer.start()
+                # For code that never comes back to a wait of ours. A run that is over in time leaves it unheard.
+                timer = threading.Timer(
+                    self.limit_s + _OVERDUE_AFTER,
+                    self.force,
+                    [f"the stop took longer than force_shutdown_timeout_ms ({self.limit_s} s)"],
+                )
+                timer.daemon = True
+                timer.start()
             self._requested.set()
 
-    def _overdue(self) -> None:
-        if self.held and self.overdue is not None:
-            self.overdue()
+    def request_stalled(self, found: StalledError, limit_s: float) -> None:
+        """Stop a run that does not move on, within `limit_s` seconds unless the config allows other ones."""
+        self.stalled = found
+        if self.limit_s is None:
+            self.limit_s = limit_s
+        self.request("it stands still")
+
+    def force(self, why: str) -> None:
+        """End a process that may be ended, as far as the run still goes on."""
+        if not self.held:
+            return
+        found = self.stalled or ForcedShutdownError(
+            f"{why}, and the code that is at work does not come back: ending now"
+        )
+        if self.overdue is not None:
+            self.overdue(found)
+        else:
+            _log.critical("the run does not come back, and this process is not ours to end", because=str(found))
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until somebody asks for the stop; `False` when the time is over first."""
@@ -84,6 +111,11 @@ class StopSignal:
                 "confirmed will be read again"
             )
 
+    def check_start(self, waiting_for: str) -> None:
+        """Raise `StartGivenUp` when a stop was asked for. Called between the slices of waits before anything is read."""
+        if self.requested:
+            raise StartGivenUp(waiting_for)
+
 
 class Delivery:
     """The shared state of one built dataflow."""
@@ -94,6 +126,10 @@ class Delivery:
         self.metrics = FlowMetrics()
         #: positions whose results are durable, set by the sink at its snapshot, read by the sources
         self.frozen: dict[TopicPartition, int] = {}
+        #: where each source client stands, for who watches
+        self.standings: list[Standing] = []
+        #: told of positions that were confirmed, on the worker's thread; must not wait
+        self.moved: Callable[[Mapping[TopicPartition, int]], None] | None = None
         #: when each source client last had records, in monotonic seconds, so that an idle one knows of a busy one
         self.last_busy: dict[int, float] = {}
         self.fault: BaseException | None = None

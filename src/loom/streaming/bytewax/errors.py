@@ -9,6 +9,7 @@ __all__ = [
     "FlowFailedError",
     "ForcedShutdownError",
     "RecoveryDirectoryError",
+    "StalledError",
     "UnroutedRecordError",
 ]
 
@@ -40,6 +41,10 @@ class UnroutedRecordError(FlowFailedError):
 
 class ForcedShutdownError(FlowFailedError):
     """A stop that was not done within `force_shutdown_timeout_ms`; what was still open is named."""
+
+
+class StalledError(FlowFailedError):
+    """A run that was alive and did not move on for `stall_timeout_ms` although there were records to read."""
 
 
 class RecoveryDirectoryError(LoomStreamingError):

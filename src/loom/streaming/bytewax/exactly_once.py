@@ -60,6 +60,11 @@ class ExactlyOnce:
             if self._opened is not None:
                 self._opened[0].abort()
 
+    def _waiting(self, waiting_for: str) -> None:
+        """Before anything is read a stop ends every wait; afterwards only the end of its time does."""
+        check = self._stop.check_start if self._opened is None else self._stop.check_deadline
+        check(waiting_for)
+
     def _open(self) -> tuple[Transactions, Any]:
         source = self._plan.source
         seen = self._preflight.look()
@@ -67,6 +72,7 @@ class ExactlyOnce:
         transactions = self._fenced(0)
         reached(Point.FENCED)
         reader = PartitionReader(source.settings)
+        reader.waiting = self._waiting
         try:
             self._fence_earlier_layouts(reader, partitions)
             found = reader.resolve(partitions, {})
@@ -102,7 +108,7 @@ class ExactlyOnce:
             fitting(config, limits),
             f"{self._plan.source.settings.group_id}-{self._plan.name}-{index}",
             metadata=marked(_WRITERS),
-            waiting=self._stop.check_deadline,
+            waiting=self._waiting,
         )
         transactions.fence()
         return transactions

@@ -6,7 +6,7 @@ Asked by the runner for a clear refusal, and by the source when the flow is run 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from loom.core.model import LoomFrozenStruct
@@ -34,8 +34,12 @@ class Seen(LoomFrozenStruct):
 class Preflight:
     """One look at all clusters of a plan, shared by everybody who asks."""
 
-    def __init__(self, plan: CompiledPlan, outlets: Outlets, *, reads_kafka: bool) -> None:
+    def __init__(
+        self, plan: CompiledPlan, outlets: Outlets, *, reads_kafka: bool, waiting: Callable[[str], None]
+    ) -> None:
         self._plan = plan
+        #: called between the slices of every wait; may raise
+        self._waiting = waiting
         self._outlets = outlets
         self._reads_kafka = reads_kafka
         self._lock = threading.Lock()
@@ -68,7 +72,10 @@ class Preflight:
                 if output is not None:
                     target = self._write(output, role, cluster)
                     written.append((client_key(output.settings.to_confluent_config()), target, output.topic))
-        looks = {id(c): look_at_topics(c.config, c.needed, limits_of=c.written) for c in clusters.values()}
+        looks = {
+            id(c): look_at_topics(c.config, c.needed, limits_of=c.written, waiting=self._waiting)
+            for c in clusters.values()
+        }
         partitions = {}
         if reading is not None:
             found = looks[id(reading)].partitions

@@ -15,15 +15,23 @@ from bytewax.run import cli_main
 
 from loom.core.async_bridge import AsyncBridge
 from loom.core.config import ConfigContext
-from loom.core.errors import LoomError, NotSupportedYetError
+from loom.core.errors import LoomError
 from loom.core.logger import get_logger
-from loom.core.model import LoomFrozenStruct
 from loom.core.observability import ObservabilityConfig, ObservabilityRuntime, Scope
 from loom.streaming.bytewax.adapter import BuiltDataflow, build_dataflow_with_shutdown
+from loom.streaming.bytewax.delivery import StartGivenUp
 from loom.streaming.bytewax.errors import FlowFailedError
+from loom.streaming.bytewax.lifecycle import listening
 from loom.streaming.bytewax.recovery import open_recovery
 from loom.streaming.bytewax.registry import ErrorSink, SinkRegistry, sort_bindings
-from loom.streaming.bytewax.settings import BytewaxRuntimeConfig, refuse_what_is_later
+from loom.streaming.bytewax.settings import (
+    BytewaxRuntimeConfig,
+    StreamingSection,
+    SupervisionSettings,
+    refuse_what_is_later,
+)
+from loom.streaming.bytewax.supervised import Supervisor
+from loom.streaming.bytewax.watchdog import watching
 from loom.streaming.compiler.compile import compile_flow
 from loom.streaming.compiler.exactly_once import check_exactly_once_run
 from loom.streaming.compiler.plan import CompiledPlan
@@ -37,26 +45,21 @@ __all__ = ["StreamingRunner"]
 _log = get_logger(__name__)
 
 
-class _Supervision(LoomFrozenStruct):
-    stall_timeout_ms: int | None = None
-    restarts: int = 0
-
-
-class _StreamingSection(LoomFrozenStruct):
-    runtime: BytewaxRuntimeConfig = BytewaxRuntimeConfig()
-    supervision: _Supervision = _Supervision()
-    sinks: dict[str, dict[str, Any]] = {}
-
-
 class _PreparedStreamingRun:
     """A compiled flow, lowered and ready for the engine."""
 
     def __init__(
-        self, plan: CompiledPlan, built: BuiltDataflow, runtime: BytewaxRuntimeConfig, bridge: AsyncBridge
+        self,
+        plan: CompiledPlan,
+        built: BuiltDataflow,
+        runtime: BytewaxRuntimeConfig,
+        supervision: SupervisionSettings,
+        bridge: AsyncBridge,
     ) -> None:
         self.plan = plan
         self.built = built
         self.runtime = runtime
+        self.supervision = supervision
         #: started by the first sink that uses it
         self.bridge = bridge
 
@@ -99,8 +102,10 @@ class StreamingRunner:
         self._observability_given = False
         self._derived: ObservabilityRuntime | None = None
         self._prepared: _PreparedStreamingRun | None = None
-        #: called when a stop is overdue and the run does not come back; for processes that may be ended
-        self.on_overdue_stop: Callable[[], None] | None = None
+        #: called, with what to say, when a stop is overdue and the run does not come back; for processes that may be ended
+        self.on_overdue_stop: Callable[[LoomError], None] | None = None
+        #: who starts this process again when the run fails; set by the command line
+        self.supervisor: Supervisor | None = None
 
     @classmethod
     def from_context(
@@ -170,6 +175,7 @@ class StreamingRunner:
 
         `flow` with `config` or `config_path` reconfigures the runner first; `runtime` overrides the loaded section.
         SIGTERM and SIGINT stop the run gracefully when it is in the main thread; `shutdown()` does from any thread.
+        Nothing is started again here: only `loom run` acts on `streaming.supervision.restarts`.
 
         Raises `CompilationError`, `ConfigError`, `BrokerUnavailableError` or `TopicMissingError` before anything is
         read, and `FlowFailedError` (its cause is the user's exception) or one of its kind when the run fails.
@@ -180,12 +186,18 @@ class StreamingRunner:
         with observability.span(Scope.POLL_CYCLE, name):
             prepared = self._prepare(error_sinks, runtime)
             try:
-                prepared.built.look_before()
-                observability.start_scrape_server()
-                self._start_log(prepared.plan)
-                with observability.span(Scope.FLOW, name):
-                    self._run_engine(prepared)
+                self._take_hold(prepared)
+                with listening(prepared.built.delivery.stop):
+                    _log.info("flow looks at its brokers", flow=name)
+                    prepared.built.look_before()
+                    observability.start_scrape_server()
+                    self._start_log(prepared.plan)
+                    with observability.span(Scope.FLOW, name):
+                        self._run_engine(prepared)
+            except StartGivenUp as given_up:
+                _log.info("flow stopped before it started", flow=name, waiting_for=str(given_up))
             finally:
+                prepared.built.delivery.stop.held = False
                 prepared.finish()
 
     def shutdown(self) -> None:
@@ -201,26 +213,38 @@ class StreamingRunner:
         """
         runtime, delivery = prepared.runtime, prepared.built.delivery
         recovery = open_recovery(runtime.recovery) if runtime.recovery is not None else None
-        if runtime.force_shutdown_timeout_ms is not None:
-            delivery.stop.limit_s = runtime.force_shutdown_timeout_ms / 1000
-        delivery.stop.overdue = self.on_overdue_stop
-        delivery.stop.held = True
         try:
-            cli_main(  # type: ignore[no-untyped-call]
-                prepared.dataflow,
-                workers_per_process=runtime.workers_per_process,
-                epoch_interval=timedelta(milliseconds=runtime.epoch_ms),
-                recovery_config=recovery,
-            )
+            with watching(prepared.plan.source.settings, delivery, prepared.supervision.stall_timeout_ms):
+                cli_main(  # type: ignore[no-untyped-call]
+                    prepared.dataflow,
+                    workers_per_process=runtime.workers_per_process,
+                    epoch_interval=timedelta(milliseconds=runtime.epoch_ms),
+                    recovery_config=recovery,
+                )
         except BaseException as surfaced:  # noqa: BLE001 - the engine's panics are no Exception
             fault = delivery.fault or surfaced.__cause__ or surfaced
+            if delivery.stop.stalled is not None:
+                raise delivery.stop.stalled from fault
             if isinstance(fault, LoomError):
                 # Ours already says what, where and why; its own cause is the user's exception.
                 raise fault from fault.__cause__
             text = f"the flow {prepared.plan.name!r} failed: {type(fault).__name__}: {fault}"
             raise FlowFailedError(text) from fault
-        finally:
-            delivery.stop.held = False
+        if delivery.stop.stalled is not None:
+            raise delivery.stop.stalled
+
+    def _take_hold(self, prepared: _PreparedStreamingRun) -> None:
+        """From here on a signal is a request to stop, and a stop has its time."""
+        stop, limit = prepared.built.delivery.stop, prepared.runtime.force_shutdown_timeout_ms
+        if limit is not None:
+            stop.limit_s = limit / 1000
+        stop.overdue = self.on_overdue_stop
+        stop.held = True
+        if self.supervisor is not None:
+            stop.forced_by_signal = False
+            prepared.built.delivery.moved = self.supervisor.moved
+        elif prepared.supervision.restarts:
+            _log.warning("streaming.supervision.restarts is not acted on here: only `loom run` starts a flow again")
 
     def _prepare(
         self, error_sinks: Mapping[ErrorKind, ErrorSink] | None, runtime: BytewaxRuntimeConfig | None
@@ -230,11 +254,9 @@ class StreamingRunner:
         if self._prepared is not None:
             self._prepared.shutdown()
             self._prepared = None
-        section = self._config.section_or_default("streaming", _StreamingSection, _StreamingSection())
+        section = self._config.section_or_default("streaming", StreamingSection, StreamingSection())
         chosen = runtime or section.runtime
         refuse_what_is_later(chosen)
-        if section.supervision != _Supervision():
-            raise NotSupportedYetError("streaming.supervision is not supported yet; remove the section")
         plan = compile_flow(self._flow, config=self._config)
         observability = self._observability_runtime()
         bound = sort_bindings(
@@ -252,7 +274,7 @@ class StreamingRunner:
             error_sinks=taken,
             bridge=bridge,
         )
-        self._prepared = _PreparedStreamingRun(plan, built, chosen, bridge)
+        self._prepared = _PreparedStreamingRun(plan, built, chosen, section.supervision, bridge)
         return self._prepared
 
     def _reconfigure(

@@ -1,13 +1,19 @@
-"""How a flow is run: the `streaming.runtime` section. Every option is acted on or refused; none is ignored."""
+"""How a flow is run: the `streaming` section. Every option is acted on or refused; none is ignored."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from loom.core.errors import NotSupportedYetError
 from loom.core.model import LoomFrozenStruct
 
-__all__ = ["BytewaxRecoverySettings", "BytewaxRuntimeConfig", "refuse_what_is_later"]
+__all__ = [
+    "BytewaxRecoverySettings",
+    "BytewaxRuntimeConfig",
+    "StreamingSection",
+    "SupervisionSettings",
+    "refuse_what_is_later",
+]
 
 DEFAULT_EPOCH_INTERVAL_MS = 1000
 
@@ -47,6 +53,44 @@ class BytewaxRuntimeConfig(LoomFrozenStruct):
     def epoch_ms(self) -> int:
         """The length of an epoch."""
         return DEFAULT_EPOCH_INTERVAL_MS if self.epoch_interval_ms is None else self.epoch_interval_ms
+
+
+#: A position that moves in every epoch is seen to have moved two epochs later: once when its commit is sent, once when it
+#: is answered. A time-out below three would call that a standstill.
+_EPOCHS_TO_MOVE = 3
+
+
+class SupervisionSettings(LoomFrozenStruct):
+    """What is done about a run that fails or stands still.
+
+    `restarts` is how often in a row `loom run` starts a flow again that does not move on; 0 means that it runs without a
+    supervisor. `stall_timeout_ms` is how long a position may stand still with records behind it; `None` means for ever.
+    """
+
+    stall_timeout_ms: int | None = None
+    restarts: int = 0
+
+    def __post_init__(self) -> None:
+        if self.stall_timeout_ms is not None and self.stall_timeout_ms < 1:
+            raise ValueError("stall_timeout_ms must be at least 1")
+        if self.restarts < 0:
+            raise ValueError("restarts must not be negative")
+
+
+class StreamingSection(LoomFrozenStruct):
+    """The `streaming` section. The entries of `sinks` are decoded by the sinks that they name."""
+
+    runtime: BytewaxRuntimeConfig = BytewaxRuntimeConfig()
+    supervision: SupervisionSettings = SupervisionSettings()
+    sinks: dict[str, dict[str, Any]] = {}
+
+    def __post_init__(self) -> None:
+        stall, least = self.supervision.stall_timeout_ms, _EPOCHS_TO_MOVE * self.runtime.epoch_ms
+        if stall is not None and stall < least:
+            raise ValueError(
+                f"supervision.stall_timeout_ms is {stall}, and positions move once per epoch of {self.runtime.epoch_ms} "
+                f"ms; make it {least} or more, or runtime.epoch_interval_ms smaller"
+            )
 
 
 def refuse_what_is_later(runtime: BytewaxRuntimeConfig) -> None:

@@ -15,8 +15,14 @@ from typing import Any
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from loom.streaming.bytewax.confirming import AlreadyConfirmed, ClientConfirms, GroupConfirms, TrackerConfirms
-from loom.streaming.bytewax.delivery import CommitTracker, Delivery
+from loom.streaming.bytewax.confirming import (
+    AlreadyConfirmed,
+    ClientConfirms,
+    GroupConfirms,
+    TrackerConfirms,
+    WatchedConfirming,
+)
+from loom.streaming.bytewax.delivery import CommitTracker, Delivery, StartGivenUp
 from loom.streaming.bytewax.exactly_once import ExactlyOnce
 from loom.streaming.bytewax.feed import Confirming, Feed
 from loom.streaming.bytewax.keep_alive import KeepAlive
@@ -25,6 +31,7 @@ from loom.streaming.bytewax.pace import Pace
 from loom.streaming.bytewax.stages.outcome import Positions, SourceBatch
 from loom.streaming.bytewax.stages.stage import Stage
 from loom.streaming.bytewax.stages.waiting import WaitingRoom
+from loom.streaming.bytewax.standing import Standing
 from loom.streaming.bytewax.topic_changes import TopicChanges
 from loom.streaming.compiler.plan import CompiledSource
 from loom.streaming.kafka.consumer import PartitionReader
@@ -138,7 +145,13 @@ class _Worker:
         # Under exactly-once the start positions are committed in a transaction before any part is built.
         self._owns_group = tracker is None and source.delivery is not Guarantee.EXACTLY_ONCE
         self._may_lose = tracker is None and source.delivery in (None, Guarantee.AT_MOST_ONCE)
-        reader = _KafkaReader(self._records, stage.room, delivery, source)
+        # Where the group's position is not ours to keep, what is frozen is the best that is known of it.
+        commits = self._owns_group and source.delivery is not None
+        held = (lambda: self._records.group) if commits else (lambda: delivery.frozen)
+        self.standing = Standing(self.partitions, held, delivery.moved)
+        delivery.standings.append(self.standing)
+        confirming = WatchedConfirming(confirming, self.standing)
+        reader = _KafkaReader(self._records, stage.room, delivery, source, self.standing)
         self.feed = Feed(reader, stage, delivery, confirming, batch_size=source.settings.batch_size, pace=pace)
         delivery.opened(self, "consumer", self._close)
 
@@ -155,7 +168,11 @@ class _Worker:
     def next_batch(self) -> list[SourceBatch]:
         """The leader's batch."""
         if self.joining:
-            self._join()
+            try:
+                self._join()
+            except StartGivenUp:
+                # Nothing has been read; the feed sees the stop and ends in order.
+                pass
         while self._inbox:
             self._take(self._inbox.popleft())
         try:
@@ -176,19 +193,26 @@ class _Worker:
         self._parts.remove(part)
         if not self._parts:
             self.left_by_all = True
+            self.delivery.standings.remove(self.standing)
             self.delivery.closed(self)
 
     def _join(self) -> None:
         joining, self.joining = self.joining, {}
         fallback = {partition: offset for partition, offset in joining.items() if offset is not None}
-        resolved = self._records.start(joining, fallback)
-        reached(Point.POSITIONED)
-        self._began.update({partition: self._records.positions[partition] for partition in joining})
-        if resolved and self._owns_group:
-            # "Latest" is a moment, not a place: unless it is kept as an offset before anything is read, what arrives
-            # while the flow is down would be skipped. Looked at once more, since somebody may have been quicker.
-            self._records.check_group()
-            self._records.commit_now(resolved)
+        self._records.waiting = self.delivery.stop.check_start
+        try:
+            resolved = self._records.start(joining, fallback)
+            reached(Point.POSITIONED)
+            self._began.update({partition: self._records.positions[partition] for partition in joining})
+            if resolved and self._owns_group:
+                # "Latest" is a moment, not a place: unless it is kept as an offset before anything is read, what
+                # arrives while the flow is down would be skipped. Looked at once more, since somebody may have been
+                # quicker.
+                self._records.check_group()
+                self._records.commit_now(resolved)
+        finally:
+            self._records.waiting = None
+        self.standing.joined({partition: self._records.positions[partition] for partition in joining})
 
     def _take(self, change: TopicChange) -> None:
         """A topic was deleted, or made anew: no position in its old log may be confirmed any more."""
@@ -197,6 +221,7 @@ class _Worker:
             self.partitions.remove(partition)
             self.delivery.frozen.pop(partition, None)
         self._left += gone
+        self.standing.left(gone)
         if change.what is Change.DELETED or self._changes.stops:
             self._records.leave(change.topic)
             return
@@ -248,8 +273,16 @@ class _Part(StatefulSourcePartition[SourceBatch, int | None]):
 class _KafkaReader:
     """Large batches without blocking while there is work. Hot path."""
 
-    def __init__(self, records: PartitionReader, room: WaitingRoom, delivery: Delivery, source: CompiledSource) -> None:
+    def __init__(
+        self,
+        records: PartitionReader,
+        room: WaitingRoom,
+        delivery: Delivery,
+        source: CompiledSource,
+        standing: Standing,
+    ) -> None:
         self._records = records
+        self._standing = standing
         self._room = room
         self._busy = delivery.last_busy
         self._wait = min(source.settings.poll_timeout_ms / 1000, _LONGEST_WAIT)
@@ -271,9 +304,11 @@ class _KafkaReader:
             # Before anything is done with them: what is handed on now is never read again.
             self._records.commit_now(positions)
             reached(Point.CLAIMED)
+            self._standing.look()
         elif still and self._by_client:
             # The client commits by itself what has moved, and nothing else.
             self._records.commit_now(still)
+        self._standing.read.update(positions)
         return records, positions, False
 
     def _patience(self) -> float:

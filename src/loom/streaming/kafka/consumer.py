@@ -77,6 +77,8 @@ class PartitionReader:
     def __init__(self, settings: ConsumerSettings, gone: Callable[[str, str], None] = _raise_missing) -> None:
         self._settings = settings
         self._gone = gone
+        #: asked between the slices of a wait whether to go on; what it raises ends the wait
+        self.waiting: Callable[[str], None] | None = None
         self._answers: list[tuple[KafkaError | None, list[ClientPartition]]] = []
         # The end of a partition is said aloud, since the last offsets before it may hold no record (transaction
         # markers, compaction) and the position has to pass them all the same.
@@ -132,6 +134,11 @@ class PartitionReader:
     def positions(self) -> Mapping[TopicPartition, int]:
         """The next offset to read of each partition, as of the last look."""
         return self._positions
+
+    @property
+    def group(self) -> Mapping[TopicPartition, int]:
+        """Where the group stands, as far as it has told us; negative for a partition of which it knows nothing."""
+        return self._group
 
     def group_metadata(self) -> Any:
         """What ties positions to the group in a transaction; the client's own object."""
@@ -239,6 +246,8 @@ class PartitionReader:
 
     def serve(self, wait_s: float) -> None:
         """Let the client answer while nothing is to be read: all partitions are held still meanwhile."""
+        if self.waiting is not None:
+            self.waiting("an answer of the broker")
         self._consumer.pause(self._client_partitions)
         try:
             message = self._consumer.poll(wait_s)
@@ -263,6 +272,9 @@ class PartitionReader:
                 if problem is None:
                     partition = TopicPartition(found.topic, found.partition)
                     confirmed[partition] = self._group[partition] = found.offset
+                elif problem.code() == KafkaError._NO_OFFSET:
+                    # Under the client's auto-commit: nothing has been handed out since the last one.
+                    continue
                 elif is_transient(problem):
                     CLIENT_LOG.warning("a commit for %s failed and will be repeated: %s", found.topic, problem.str())
                 else:
@@ -286,10 +298,15 @@ class PartitionReader:
             self.serve(0.1)
 
     def commit_stored(self) -> None:
-        """Under the client's auto-commit: confirm what has been handed out, now rather than at the client's next turn."""
+        """Under the client's auto-commit: ask for what has been handed out, now rather than at the client's next turn.
+
+        Does not wait; see `commit_outstanding`.
+        """
+        self._commit_outstanding = True
         try:
-            self._consumer.commit(asynchronous=False)
+            self._consumer.commit(asynchronous=True)
         except KafkaException as error:
+            self._commit_outstanding = False
             if kafka_error(error).code() != KafkaError._NO_OFFSET:
                 CLIENT_LOG.warning("the last auto-commit failed: %s", kafka_error(error).str())
 

@@ -23,7 +23,8 @@ __all__ = ["Committed", "StartPositions", "committed_positions", "log_range", "r
 
 #: seconds within which the positions to start at must be known
 _START = 12.0
-_CALL = 5.0
+#: seconds of one call within that time: no signal is heard meanwhile
+_CALL = 2.0
 #: what one broker says of a topic that another has just made
 _NOT_YET = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 

@@ -6,20 +6,22 @@ Metadata calls without a time-out hang while a broker is away, so each has one, 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.kafka.client_config import CLIENT_LOG, kafka_error, make_client
+from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
 from loom.streaming.kafka.errors import BrokerUnavailableError, TopicMissingError
 
 __all__ = ["CLIENT_KEYS", "EMBEDDED", "TopicLook", "look_at_topics"]
 
 #: seconds; a start must have failed or succeeded within 15
 _REACH = 10.0
+#: seconds of one call within that time: no signal is heard meanwhile
+_CALL = 2.0
 #: seconds that a topic made a moment ago may stay invisible
 _APPEAR = 4.0
 _LIMITS = 3.0
@@ -35,8 +37,16 @@ class TopicLook(LoomFrozenStruct):
     max_message_bytes: Mapping[str, int]
 
 
-def look_at_topics(config: dict[str, Any], needed: Mapping[str, str], *, limits_of: Iterable[str] = ()) -> TopicLook:
+def look_at_topics(
+    config: dict[str, Any],
+    needed: Mapping[str, str],
+    *,
+    limits_of: Iterable[str] = (),
+    waiting: Callable[[str], None] = lambda _: None,
+) -> TopicLook:
     """Look up topics on one cluster. `needed` maps each topic to what it is needed for.
+
+    `waiting` is called between the slices of every wait and may raise.
 
     Raises `BrokerUnavailableError` when no broker answers within 10 s, `TopicMissingError` naming every topic that is
     still not there 4 s later.
@@ -46,7 +56,7 @@ def look_at_topics(config: dict[str, Any], needed: Mapping[str, str], *, limits_
     appear_by: float | None = None
     while True:
         # All topics are listed: asking for one by name could create it.
-        metadata = _metadata(admin, config["bootstrap.servers"])
+        metadata = _metadata(admin, config["bootstrap.servers"], waiting)
         partitions = {
             name: tuple(sorted(topic.partitions))
             for name, topic in metadata.topics.items()
@@ -64,6 +74,7 @@ def look_at_topics(config: dict[str, Any], needed: Mapping[str, str], *, limits_
                 "names in the flow or under kafka.producers / kafka.consumer.topics"
             )
         # The broker tells nobody when a topic appears; a metadata request is the only way to see it.
+        waiting("topics that are not there yet")
         admin.poll(0.2)
     limits = _limits(admin, sorted(set(limits_of)), known_controller=not metadata.cluster_id.startswith(EMBEDDED))
     return TopicLook(partitions, limits)
@@ -73,17 +84,22 @@ def look_at_topics(config: dict[str, Any], needed: Mapping[str, str], *, limits_
 EMBEDDED = "mockCluster"
 
 
-def _metadata(admin: AdminClient, brokers: str) -> Any:
-    try:
-        return admin.list_topics(timeout=_REACH)
-    except KafkaException as error:
-        found = kafka_error(error)
-        hint = ""
-        if found.code() in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL):
-            hint = " (check kafka.*.security)"
-        raise BrokerUnavailableError(
-            f"no Kafka broker answers at {brokers} within {_REACH:.0f} s: {found.str()}{hint}"
-        ) from None
+def _metadata(admin: AdminClient, brokers: str, waiting: Callable[[str], None]) -> Any:
+    deadline = time.monotonic() + _REACH
+    while True:
+        try:
+            return admin.list_topics(timeout=_CALL)
+        except KafkaException as error:
+            found = kafka_error(error)
+        if not is_transient(found) or time.monotonic() > deadline - _CALL:
+            hint = ""
+            if found.code() in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL):
+                hint = " (check kafka.*.security)"
+            raise BrokerUnavailableError(
+                f"no Kafka broker answers at {brokers} within {_REACH:.0f} s: {found.str()}{hint}"
+            ) from None
+        waiting("a Kafka broker that answers")
+        admin.poll(0.1)
 
 
 def _limits(admin: AdminClient, topics: list[str], *, known_controller: bool) -> dict[str, int]:

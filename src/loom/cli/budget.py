@@ -1,0 +1,118 @@
+"""How often a run may be started again: a budget that is renewed only when positions have moved on.
+
+Plain bookkeeping for `supervise`: it is told what the runs tell and how they end, and knows no process.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+
+from loom.cli.exits import Exit
+from loom.core.model import LoomFrozenStruct
+
+__all__ = ["Budget", "End", "end_of"]
+
+#: seconds before the first restart, and before any
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+
+#: a restart mends none of these
+_FINAL = frozenset({Exit.DONE, Exit.USAGE, Exit.CONFIG, Exit.COMPILATION, Exit.REPLACED})
+#: signals by which a program ends itself; all others come from outside
+_CRASHES = frozenset(
+    {
+        signal.SIGABRT,
+        signal.SIGBUS,
+        signal.SIGFPE,
+        signal.SIGILL,
+        signal.SIGSEGV,
+        signal.SIGSYS,
+        signal.SIGTRAP,
+    }
+)
+_SIGNALLED = 128
+
+
+class End(LoomFrozenStruct):
+    """How a run ended."""
+
+    #: what the supervisor ends with if this end is the last
+    code: int
+    told: str
+    #: not to be followed by another run
+    final: bool
+    #: to be paid for from the budget
+    counts: bool
+
+
+def end_of(returncode: int, *, broker: bool) -> End:
+    """What a process's return code means (negative for a signal); `broker`: it said that the broker is at fault."""
+    number = -returncode if returncode < 0 else returncode - _SIGNALLED
+    if returncode < 0 or number in (signal.SIGINT, signal.SIGTERM):
+        told = f"killed by {_name(number)}"
+        return End(_SIGNALLED + number, told, final=False, counts=number in _CRASHES)
+    told = f"exit code {returncode}"
+    if broker:
+        return End(returncode, f"{told}, no broker answered", final=False, counts=False)
+    return End(returncode, told, final=returncode in _FINAL, counts=True)
+
+
+class Budget:
+    """What is left of the restarts, and where the runs stood."""
+
+    def __init__(self, restarts: int) -> None:
+        self._restarts = restarts
+        self._paused = 0
+        #: how the runs ended since positions last moved on, as far as they count, and where they stood then
+        self._ends: list[End] = []
+        self._stood: list[dict[str, int]] = []
+        self._now: dict[str, int] = {}
+        self._farthest: dict[str, int] = {}
+
+    @property
+    def left(self) -> int:
+        """How many more restarts there may be before positions move on."""
+        return self._restarts - len(self._ends)
+
+    def moved(self, positions: Mapping[str, int]) -> None:
+        """Where a run stands. The first that is heard of a partition is no progress; what lies behind the farthest is none."""
+        progress = any(offset > self._farthest.get(partition, offset) for partition, offset in positions.items())
+        for partition, offset in positions.items():
+            self._now[partition] = offset
+            self._farthest[partition] = max(offset, self._farthest.get(partition, offset))
+        if progress:
+            self._ends, self._stood, self._paused = [], [], 0
+
+    def pause_after(self, end: End, lived_s: float) -> float | None:
+        """Seconds until the next run after one that lived so long; `None` when the budget is spent."""
+        if end.counts:
+            self._ends.append(end)
+            self._stood.append(dict(self._now))
+            if self.left < 0:
+                return None
+        if lived_s > _LONGEST_PAUSE:
+            # It is not what keeps the flow down, so the next run need not wait for long.
+            self._paused = 0
+        self._paused += 1
+        return float(min(_FIRST_PAUSE * 2 ** (self._paused - 1), _LONGEST_PAUSE))
+
+    def ends(self) -> list[str]:
+        """How the last runs ended, those that count."""
+        return [end.told for end in self._ends]
+
+    def common(self) -> dict[str, int]:
+        """The positions that all of them had in common."""
+        first = self._stood[0] if self._stood else {}
+        return {
+            partition: offset
+            for partition, offset in first.items()
+            if all(stood.get(partition) == offset for stood in self._stood)
+        }
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

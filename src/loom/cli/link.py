@@ -1,0 +1,130 @@
+"""What a supervised run and its supervisor tell each other, over a socket that only the two of them hold.
+
+The run writes a line when positions are confirmed, once per epoch. The supervisor writes nothing: that it is gone is all
+there is to hear. Used by `supervise` on one side and by `loom run` on the other.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+
+import msgspec
+
+from loom.cli.exits import Exit
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.kafka.record import TopicPartition
+
+__all__ = ["MARK", "ChildEnd", "Report", "SupervisorEnd"]
+
+#: the environment variable that marks a supervised run; it holds the number of its end of the socket
+MARK = "LOOM_SUPERVISOR_FD"
+
+#: seconds that a run whose supervisor is gone has for stopping in order, where the config does not say
+_ORPHAN = 30.0
+
+
+class Report(LoomFrozenStruct):
+    """One line."""
+
+    #: where the next run would begin, by partition, as far as it is news
+    positions: dict[str, int] = {}
+    #: the run ends, and it is the broker that is at fault
+    broker: bool = False
+
+
+class ChildEnd:
+    """The end that a supervised run holds. Its methods may be called from any thread and do not wait."""
+
+    def __init__(self, descriptor: int) -> None:
+        #: a program that the flow starts must not hold it: it would seem to be the run
+        os.set_inheritable(descriptor, False)
+        self._socket = socket.socket(fileno=descriptor)
+        self._lock = threading.Lock()
+        self._positions: dict[str, int] = {}
+        self._unsent = b""
+        #: seconds that the run has for stopping when its supervisor is gone
+        self.orphan_limit_s = _ORPHAN
+
+    @classmethod
+    def from_environment(cls) -> ChildEnd | None:
+        """This process's end, or `None` when nobody supervises it. Takes the mark away."""
+        descriptor = os.environ.pop(MARK, None)
+        if descriptor is None:
+            return None
+        end = cls(int(descriptor))
+        threading.Thread(target=end._listen, name="loom-supervisor", daemon=True).start()
+        return end
+
+    def moved(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Positions were confirmed."""
+        with self._lock:
+            self._positions.update({str(partition): offset for partition, offset in positions.items()})
+            self._send()
+
+    def broker_fault(self) -> None:
+        """The run is about to end because of the broker."""
+        with self._lock:
+            self._unsent += _line(Report(broker=True))
+            self._send()
+
+    def _send(self) -> None:
+        """Send what goes without waiting; a supervisor that does not listen may not hold up the flow."""
+        if self._positions and not self._unsent:
+            self._unsent, self._positions = _line(Report(self._positions)), {}
+        try:
+            sent = self._socket.send(self._unsent, socket.MSG_DONTWAIT)
+        except OSError:
+            return  # full: the next epoch tells it; or nobody listens any more, which `_listen` sees
+        self._unsent = self._unsent[sent:]
+
+    def _listen(self) -> None:
+        try:
+            while self._socket.recv(1):
+                pass
+        except OSError:
+            pass
+        print("loom: the supervisor is gone; the flow stops", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(self.orphan_limit_s)
+        os._exit(Exit.FORCED)
+
+
+class SupervisorEnd:
+    """The end that the supervisor holds."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        ours.setblocking(False)
+        self._socket = ours
+        self._rest = b""
+
+    def fileno(self) -> int:
+        """For a selector."""
+        return self._socket.fileno()
+
+    def read(self) -> tuple[list[Report], bool]:
+        """What has been told since, and whether more may come."""
+        told: list[Report] = []
+        while True:
+            try:
+                received = self._socket.recv(65536)
+            except BlockingIOError:
+                return told, True
+            except OSError:
+                return told, False
+            if not received:
+                return told, False
+            *lines, self._rest = (self._rest + received).split(b"\n")
+            told += [msgspec.json.decode(line, type=Report) for line in lines]
+
+    def close(self) -> None:
+        """Let go; a run that still lives hears it."""
+        self._socket.close()
+
+
+def _line(report: Report) -> bytes:
+    return msgspec.json.encode(report) + b"\n"

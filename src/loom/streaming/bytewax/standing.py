@@ -1,0 +1,64 @@
+"""Where one source client stands: written on its worker's thread, read by the watchdog and told to a supervisor.
+
+Once per epoch and per batch; nothing here runs per record.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from loom.streaming.kafka.record import TopicPartition
+
+__all__ = ["Standing"]
+
+Positions = Mapping[TopicPartition, int]
+
+
+class Standing:
+    """The positions of one source client.
+
+    `held` tells where the next run would begin with each partition if this one ended now; `moved` is told of changes.
+    """
+
+    def __init__(
+        self,
+        partitions: Collection[TopicPartition],
+        held: Callable[[], Positions],
+        moved: Callable[[Positions], None] | None,
+    ) -> None:
+        self._partitions = partitions
+        self._held = held
+        self._moved = moved
+        #: the worker's thread
+        self.thread = threading.get_ident()
+        #: where the next run would begin
+        self.confirmed: dict[TopicPartition, int] = {}
+        #: how far this run has read
+        self.read: dict[TopicPartition, int] = {}
+
+    def joined(self, positions: Positions) -> None:
+        """Reading begins at these positions."""
+        self.read.update(positions)
+        self._note(positions)
+
+    def left(self, partitions: Iterable[TopicPartition]) -> None:
+        """Nothing is read of these any more: their topic is gone."""
+        for partition in partitions:
+            self.read.pop(partition, None)
+            self.confirmed.pop(partition, None)
+
+    def look(self) -> None:
+        """Something may have been confirmed."""
+        self._note(self._held())
+
+    def _note(self, positions: Positions) -> None:
+        changed = {
+            partition: positions[partition]
+            for partition in self._partitions
+            if positions.get(partition, -1) >= 0 and positions[partition] != self.confirmed.get(partition)
+        }
+        if changed:
+            self.confirmed.update(changed)
+            if self._moved is not None:
+                self._moved(changed)

@@ -1,0 +1,134 @@
+"""Flows that die in every way, run by `loom run` under a supervisor, on a broker that the test holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
+from tests.support.flow_process import FlowProcess
+from tests.support.running import QUICK, content, produce
+
+FLOWS = '''
+"""A flow whose numbers name how it ends."""
+
+import os
+import signal
+import time
+
+from loom.core.model import LoomFrozenStruct
+from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, step
+
+HOW = {"abort": os.abort, "exit": lambda: os._exit(1), "kill": lambda: os.kill(os.getpid(), signal.SIGKILL)}
+
+
+class Number(LoomFrozenStruct):
+    n: int
+    end: str = ""
+
+
+@step
+def perhaps(number: Number) -> Number:
+    if number.end == "once":
+        try:
+            open(f"once-{number.n}", "x").close()
+        except FileExistsError:
+            return number
+        os.abort()
+    if number.end == "raise":
+        raise ValueError("a bad number")
+    if number.end == "hang":
+        print("hanging", flush=True)
+        while True:
+            time.sleep(0.05)
+    if number.end:
+        HOW[number.end]()
+    return number
+
+
+flow = StreamFlow("perhaps", FromTopic("numbers", Number), Process(perhaps), IntoTopic("out"))
+'''
+
+
+class Supervised(FlowProcess):
+    """`loom run` with restarts, in a folder of its own; one partition is written to."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        directory: Path,
+        *,
+        restarts: int = 2,
+        runtime: Mapping[str, Any] | None = None,
+        supervision: Mapping[str, Any] | None = None,
+        consumer: Mapping[str, Any] | None = None,
+    ) -> None:
+        (directory / "ends.py").write_text(FLOWS)
+        config = {
+            "kafka": {
+                "consumer": {
+                    "brokers": [bootstrap],
+                    "group_id": "readers",
+                    "delivery": "at_least_once",
+                    "batch_size": 1,
+                    **(consumer or {}),
+                },
+                "producer": {"brokers": [bootstrap], "extra": QUICK},
+            },
+            "streaming": {
+                "runtime": {"epoch_interval_ms": 20, **(runtime or {})},
+                "supervision": {"restarts": restarts, **(supervision or {})},
+            },
+        }
+        file = directory / "loom.yaml"
+        file.write_text(yaml.safe_dump(config))
+        super().__init__("ends:flow", config=file, directory=directory)
+
+    @property
+    def child(self) -> int:
+        """The process id of the run at hand; waits until there is one."""
+        found = self._await(lambda: self.children() or None, "there is no child", 30)
+        return found[0]
+
+    def children(self) -> list[int]:
+        """The processes that this one has started."""
+        found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
+        return [int(child) for child in found.split()]
+
+    def await_confirmed(self, bootstrap: str, position: int) -> None:
+        """Wait until the group stands there."""
+        self.await_positions(bootstrap, "readers", "numbers", {0: position})
+
+    def await_starts(self, count: int, timeout: float = 60.0) -> None:
+        """Wait until the flow has started so many times."""
+
+        def started() -> bool | None:
+            return True if self.output().count("flow starts") >= count else None
+
+        self._await(started, f"the flow has not started {count} times", timeout)
+
+    def restarts_left(self) -> list[int]:
+        """What the supervisor has said was left, at each restart."""
+        return [int(left) for left in re.findall(r"restarts_left=(-?\d+)", self.output())]
+
+
+def write(broker: EmbeddedBroker, *ends: str, start: int = 0) -> None:
+    """Numbers in partition 0, each with the end that it brings about."""
+    produce(
+        broker.bootstrap,
+        "numbers",
+        *(
+            KafkaRecord("numbers", None, b'{"n":%d,"end":"%s"}' % (n, end.encode()), partition=0)
+            for n, end in enumerate(ends, start)
+        ),
+    )
+
+
+def written(broker: EmbeddedBroker) -> list[int]:
+    """The numbers that came out."""
+    found = [re.search(rb'"n":(\d+)', record.value or b"") for record in content(broker.bootstrap, "out")["out"]]
+    return [int(number[1]) for number in found if number is not None]
