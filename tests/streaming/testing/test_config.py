@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from loom.core.config import ConfigContext
-from loom.streaming import IntoTopic, compile_flow
+from loom.streaming import IntoTopic, Process, StreamFlow, compile_flow
 from loom.streaming.compiler import CompilationError
 from loom.streaming.kafka import Delivery
 from loom.streaming.testing import StreamingTestRunner
@@ -60,6 +60,11 @@ def test_a_section_that_does_not_resolve_is_told_by_the_compiler() -> None:
     runner = StreamingTestRunner.from_dict(FLOW, {"kafka": {"consumer": {"brokers": "${oc.env:NOBODY_SETS_THIS}"}}})
     with pytest.raises(CompilationError, match="NOBODY_SETS_THIS"):
         runner.run()
+
+
+def test_a_flow_without_a_source_is_told_by_the_compiler() -> None:
+    with pytest.raises(CompilationError, match="is no source"):
+        StreamingTestRunner.from_flow(StreamFlow("none", None, Process(double), OUT)).run()  # type: ignore[arg-type]
 
 
 def test_a_section_that_is_incomplete_is_not_completed() -> None:

@@ -5,6 +5,7 @@ The entry point of tests. What it gives the flow stands in `script.py`, what it 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from typing import Any, Self
@@ -64,7 +65,7 @@ class StreamingTestRunner:
     @classmethod
     def from_flow(cls, flow: StreamFlow[Any, Any], config: ConfigContext | Mapping[str, Any] | None = None) -> Self:
         """A runner on a config in which the Kafka sections may be missing, or on none."""
-        return cls(flow, with_kafka_sections(config, flow.source.name))
+        return cls(flow, with_kafka_sections(config, getattr(flow.source, "name", "")))
 
     @classmethod
     def from_yaml(cls, flow: StreamFlow[Any, Any], path: str | PathLike[str]) -> Self:
@@ -169,7 +170,7 @@ class StreamingTestRunner:
     @property
     def errors(self) -> dict[ErrorKind, list[ErrorEnvelope[Any]]]:
         """What failed, by kind, whether captured or routed by the flow; an empty list for a kind of which nothing did."""
-        return self._captured.errors
+        return defaultdict(list, self._captured.errors)
 
     def terminal(self, path: NodePath) -> list[Message[Any]]:
         """What reached the terminal at a node path: a topic or storage sink inside the process.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from copy import copy
 from typing import Any, TypeAlias
 
 from msgspec.structs import replace
@@ -64,7 +63,7 @@ class Script:
             place = (record.topic, partition)
             offset = self._offsets[place] if record.offset is None else record.offset
             self._offsets[place] = offset + 1
-            self._items.append(replace(copy(record), partition=partition, offset=offset))
+            self._items.append(replace(record, partition=partition, offset=offset))
 
     def advance(self, ms: int) -> None:
         """A moment at which time moves on."""
