@@ -160,7 +160,7 @@ FLOWS: dict[str, StreamFlow[Any, Any]] = {
     ),
     "expand routes without one": flow(ExpandRoutes(expander=Parts(), routes={Total: Process(IntoTopic("totals"))})),
     # Large enough for all that a test reads: how a stream is cut hangs on how a broker deals its partitions out.
-    "a batch": flow(CollectBatch(1_000, timeout_ms=1_000), Sizes, ForEach(), output=OUT),
+    "a batch": flow(CollectBatch(1_000, timeout_ms=2_000), Sizes, ForEach(), output=OUT),
     "small batches": flow(picky, CollectBatch(4, timeout_ms=50), ForEach(), show, output=OUT),
     "a drain": flow(picky, Drain()),
     "no branch": flow(Fork.by(payload.country, {"ES": Process(IntoTopic("es"))})),
