@@ -13,6 +13,9 @@ from loom.streaming.kafka import EmbeddedBroker
 os.environ["RUST_BACKTRACE"] = "0"
 
 
+pytest_plugins = ["loom.streaming.testing.fixtures"]
+
+
 @pytest.fixture
 def broker() -> Iterator[EmbeddedBroker]:
     """The client's own test broker; `broker.bootstrap` is its address. Every topic has four partitions."""

@@ -160,3 +160,13 @@ def test_an_error_reads_as_a_list() -> None:
         "  pricing.digits: expected `int`, got `array`",
         "  pricing.currency: required key is missing; expected `str`",
     ]
+
+
+def test_a_context_laid_over_another_replaces_key_by_key_and_leaves_both_alone() -> None:
+    below = ConfigContext.from_dict({"a": {"x": 1, "list": [1, 2]}, "empty": None})
+    above = below.overlaid({"a": {"list": [3]}, "empty": {"filled": "${a.x}"}, "orders.raw": {"y": 2}})
+    assert above.raw("a") == {"x": 1, "list": [3]}
+    assert above.raw("empty.filled") == 1
+    assert above.raw("orders.raw.y") == 2
+    assert below.raw("a") == {"x": 1, "list": [1, 2]}
+    assert not below.has("orders.raw")

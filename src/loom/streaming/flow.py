@@ -25,7 +25,7 @@ Unrouted: TypeAlias = Literal["fail", "drop"]
 class ErrorRoute(LoomFrozenStruct):
     """Where errors of one or several kinds go.
 
-    >>> ErrorRoute([ErrorKind.WIRE, ErrorKind.TASK], IntoTopic("orders.errors"))  # doctest: +SKIP
+    >>> route = ErrorRoute([ErrorKind.WIRE, ErrorKind.TASK], IntoTopic("orders.errors"))
     """
 
     kinds: ErrorKind | Iterable[ErrorKind]

@@ -76,6 +76,19 @@ class ConfigContext:
 
         return cls(ConfigTree(load_mapping(mapping), None, index_resolvers(resolvers)), None)
 
+    def overlaid(self, mapping: Mapping[str, Any]) -> ConfigContext:
+        """A context of its own with these keys on top of this one's, section by section; lists are replaced.
+
+        Raises:
+            ConfigError: as `from_dict`.
+
+        >>> ConfigContext.from_dict({"a": {"x": 1, "y": 2}}).overlaid({"a": {"y": 3}}).raw("a")
+        {'x': 1, 'y': 3}
+        """
+        from loom.core.config.loading import load_mapping
+
+        return ConfigContext(self._tree.overlaid(load_mapping(mapping)), self._file)
+
     @property
     def file(self) -> str | None:
         """The file that was loaded, None for a mapping."""

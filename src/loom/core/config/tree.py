@@ -46,6 +46,12 @@ class ConfigTree:
         self._file = file
         self._resolvers = resolvers
 
+    def overlaid(self, upper: DictConfig) -> ConfigTree:
+        """A tree of its own with another one laid over this."""
+        merged = OmegaConf.merge(self._root, upper)
+        assert isinstance(merged, DictConfig)
+        return ConfigTree(merged, self._file, self._resolvers)
+
     def sections(self) -> tuple[str, ...]:
         """The names of the top-level sections, in the order of the file."""
         return tuple(str(key) for key in self._root)

@@ -20,7 +20,7 @@ from loom.core.observability import ObservabilityRuntime
 from loom.streaming.bytewax.delivery import CommitTracker, Delivery
 from loom.streaming.bytewax.exactly_once import ExactlyOnce
 from loom.streaming.bytewax.lifecycle import SignalHandlers
-from loom.streaming.bytewax.outlets import outlets_of
+from loom.streaming.bytewax.outlets import Outlets, outlets_of
 from loom.streaming.bytewax.override_source import override_view, wrap_source
 from loom.streaming.bytewax.preflight import Preflight
 from loom.streaming.bytewax.sink import SLOT, OutputSink
@@ -98,6 +98,8 @@ class Transport(LoomFrozenStruct):
     view: OriginView
     source: Callable[[Delivery, MakeStage], Any]
     writers: Callable[[], Writers]
+    #: may look on at every way out of the plan
+    outlets: Callable[[Outlets], Outlets] | None = None
 
 
 def build_dataflow(
@@ -173,6 +175,8 @@ def lower(
             raise ValueError("a commit_tracker cannot be kept with delivery: exactly_once")
     delivery = Delivery(observability_runtime or ObservabilityRuntime.noop())
     outlets = outlets_of(plan, sink=sink, terminal_sinks=terminal_sinks, error_sinks=error_sinks)
+    if transport is not None and transport.outlets is not None:
+        outlets = transport.outlets(outlets)
     if source is not None or outlets.slots.hosted:
         plan = _without_transactions(plan)
     preflight = Preflight(plan, outlets, reads_kafka=source is None, waiting=delivery.stop.check_start)

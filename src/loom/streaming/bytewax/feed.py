@@ -7,7 +7,7 @@ the cluster has finished that epoch (the barrier), so what is frozen then may be
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
@@ -60,6 +60,7 @@ class Feed:
         batch_size: int,
         has_epochs: bool = True,
         pace: Pace | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader = reader
         self._stage = stage
@@ -67,6 +68,8 @@ class Feed:
         self._confirming = confirming
         self._batch_size = batch_size
         self._pace = pace
+        #: monotonic seconds, by which nodes that wait are woken
+        self._clock = clock
         #: whether the engine tells us of epochs; it does not for a dynamic source
         self._has_epochs = has_epochs
         self._phase = _Phase.READING
@@ -96,13 +99,13 @@ class Feed:
             return self._mark(EndMark.INPUT)
         most = self._batch_size
         if self._pace is not None:
-            most = self._pace.limit(most, time.monotonic())
+            most = self._pace.limit(most, self._clock())
         room = self._stage.room.credit(most)
         if room <= 0:
             return self._tick({})
         records, positions, self._input_over = self._reader.read(room)
         if records:
-            now = time.monotonic()
+            now = self._clock()
             if self._pace is not None:
                 self._pace.sent(len(records), now)
             return [SourceBatch(self._stage, records, positions, now)]
@@ -114,7 +117,7 @@ class Feed:
 
     def _tick(self, positions: Positions) -> list[SourceBatch]:
         """An empty batch, when there is something to say: positions moved on, or a node wants to act."""
-        now = time.monotonic()
+        now = self._clock()
         due = self._stage.room.due()
         if positions or (due is not None and due <= now):
             return [SourceBatch(self._stage, (), positions, now)]
@@ -122,14 +125,14 @@ class Feed:
 
     def _mark(self, mark: EndMark) -> list[SourceBatch]:
         self._phase = _Phase.ENDING
-        return [SourceBatch(self._stage, (), {}, time.monotonic(), mark)]
+        return [SourceBatch(self._stage, (), {}, self._clock(), mark)]
 
     def _end(self) -> list[SourceBatch]:
         stop = self._delivery.stop
         if self._phase is _Phase.ENDING:
             if not self._stage.ended:
                 stop.check_deadline("records that a node of the flow still keeps")
-                return [SourceBatch(self._stage, (), {}, time.monotonic())] if self._stage.room.kept() else []
+                return [SourceBatch(self._stage, (), {}, self._clock())] if self._stage.room.kept() else []
             if self._confirming is None or not self._has_epochs:
                 self._phase = _Phase.ENDED
             else:

@@ -38,8 +38,10 @@ def compile_flow(flow: StreamFlow[Any, Any], *, config: ConfigContext | Mapping[
 
     Raises `CompilationError` with every problem found: config, bindings, shapes, payload types, ends, names.
 
-    >>> plan = compile_flow(flow, config={"kafka": {...}})  # doctest: +SKIP
-    >>> print(plan.explain())                               # doctest: +SKIP
+    >>> kafka = {"consumer": {"brokers": ["localhost:9092"], "group_id": "orders"}, "producer": {"brokers": ["localhost:9092"]}}
+    >>> plan = compile_flow(flow, config={"kafka": kafka})
+    >>> plan.source.topics, plan.output.topic
+    (('orders.raw',), 'orders.priced')
     """
     context = config if isinstance(config, ConfigContext) else ConfigContext.from_dict(config)
     issues = Issues()

@@ -59,8 +59,12 @@ class MsgspecCodec(Generic[P]):
 
     `wire_format=None` reads JSON and recognises an envelope, as a consumer on its default does; it writes JSON.
 
-    >>> codec = MsgspecCodec(Order)                                     # doctest: +SKIP
-    >>> codec.decode(codec.encode("orders", Message(order, meta)))      # doctest: +SKIP
+    >>> codec = MsgspecCodec(Order)
+    >>> record = codec.encode("orders", Message(Order(7), MessageMeta("mine", key="7")))
+    >>> record.key, record.value
+    (b'7', b'{"id":7,"country":"ES","lines":[]}')
+    >>> codec.decode(record).message.payload
+    Order(id=7, country='ES', lines=())
     """
 
     def __init__(

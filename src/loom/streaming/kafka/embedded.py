@@ -20,8 +20,8 @@ _TIMEOUT = 5.0
 class EmbeddedBroker:
     """A broker inside this process; any client of any process can connect to it.
 
-    >>> with EmbeddedBroker() as broker:       # doctest: +SKIP
-    ...     broker.create_topic("orders.raw")
+    >>> with EmbeddedBroker() as broker:
+    ...     partitions = broker.create_topic("orders.raw")
     ...     config = {"kafka": {"producer": {"brokers": [broker.bootstrap]}}}
     """
 

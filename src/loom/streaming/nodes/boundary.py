@@ -34,7 +34,7 @@ class FromTopic(LoomFrozenStruct, Generic[P]):
     `payload` is a `LoomStruct` or `LoomFrozenStruct` type (or `bytes`, with the `bytes` format). With
     `ErrorEnvelope[P]` the topic's dead letters are read back, their original bytes decoded as `P` where they decode.
 
-    >>> FromTopic("orders.raw", payload=Order)  # doctest: +SKIP
+    >>> raw = FromTopic("orders.raw", payload=Order)
     """
 
     name: str
@@ -49,7 +49,7 @@ class FromMultiTypeTopic(LoomFrozenStruct, Generic[P]):
     `payloads` has, is a `WIRE` error. A producer writes it with `headers: full`, or by itself where the class names its
     type (`__loom_message_type__`) or the output holds several.
 
-    >>> FromMultiTypeTopic("orders.events", payloads=(OrderPlaced, OrderCancelled))  # doctest: +SKIP
+    >>> events = FromMultiTypeTopic("orders.events", payloads=(OrderPlaced, OrderCancelled))
     """
 
     name: str

@@ -30,7 +30,7 @@ class Broadcast:
     The branches are handed the same payload object, so its type should be frozen. An error in one branch is that branch's
     own: the others go on.
 
-    >>> Broadcast(                                                      # doctest: +SKIP
+    >>> both = Broadcast(
     ...     BroadcastRoute(Process(Price), IntoTopic("orders.priced")),
     ...     BroadcastRoute(Process(Audit, IntoTopic("orders.audit"))),
     ... )

@@ -22,7 +22,7 @@ class CollectBatch(LoomFrozenStruct):
     stop discards it where positions are confirmed behind it (it is read again), and hands it on elsewhere. While a
     record waits, its position is not confirmed, so `timeout_ms` also bounds how far a crash goes back.
 
-    >>> Process(CollectBatch(500, timeout_ms=200), StoreAll, ForEach())  # doctest: +SKIP
+    >>> stored = Process(CollectBatch(500, timeout_ms=200), StoreAll, ForEach())
     """
 
     max_records: int

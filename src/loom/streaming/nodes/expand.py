@@ -18,7 +18,7 @@ class Explode(LoomFrozenStruct):
 
     `exploder` is a function of the payload. One that raises part-way emits nothing: the record is one `TASK` error.
 
-    >>> Explode(lambda order: order.lines)  # doctest: +SKIP
+    >>> lines = Explode(lambda order: order.lines)
     """
 
     exploder: Callable[[Any], Iterable[Any]]
@@ -39,7 +39,7 @@ class ExpandRoutes(LoomFrozenStruct, kw_only=True):
     A type without a branch goes to `default`; without one, each such payload is a `ROUTING` error. Branches end in a
     terminal, as those of a `Fork` do.
 
-    >>> ExpandRoutes(expander=SplitOrder(), routes={                    # doctest: +SKIP
+    >>> parts = ExpandRoutes(expander=SplitOrder(), routes={
     ...     Line: Process(IntoTopic("orders.lines")),
     ...     Refund: Process(IntoTopic("orders.refunds")),
     ... })

@@ -108,7 +108,7 @@ class Router(_Choice):
     A branch may hold any node; one that ends in a terminal ends there. Branches that make different payload types need
     something behind the router that names them all.
 
-    >>> Router.by(lambda order: order.country, {                    # doctest: +SKIP
+    >>> prices = Router.by(lambda order: order.country, {
     ...     "ES": Process(PriceInEuro),
     ...     "UK": Process(PriceInPounds),
     ... }, default=Process(PriceInDollars))
@@ -120,7 +120,7 @@ class Fork(_Choice):
 
     Each branch ends in a terminal such as `IntoTopic`; none falls through to the flow's output.
 
-    >>> Fork.by(lambda order: order.country, {                      # doctest: +SKIP
+    >>> topics = Fork.by(lambda order: order.country, {
     ...     "ES": Process(Price, IntoTopic("orders.es")),
     ... }, default=Process(IntoTopic("orders.rest")))
     """

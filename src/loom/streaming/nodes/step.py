@@ -57,7 +57,7 @@ class Step(Configurable, Generic[In, Out]):
 class RecordStep(Step[In, Out]):
     """One message in, one payload or message out.
 
-    >>> class Price(RecordStep[Order, PricedOrder]):                       # doctest: +SKIP
+    >>> class Price(RecordStep[Order, PricedOrder]):
     ...     def __init__(self, currency: str) -> None:
     ...         self.currency = currency
     ...     def execute(self, message: Message[Order]) -> PricedOrder: ...

@@ -13,7 +13,7 @@ from loom.streaming.bytewax.stages.failures import Fail, Failures
 from loom.streaming.bytewax.stages.inline import Inline, LoopCode
 from loom.streaming.bytewax.stages.lazy_message import message_class
 from loom.streaming.bytewax.stages.outcome import Result
-from loom.streaming.bytewax.stages.outputs import build_audit, build_hosted, build_topic
+from loom.streaming.bytewax.stages.outputs import build_audit, build_hosted
 from loom.streaming.bytewax.stages.slots import OutputSlots
 from loom.streaming.bytewax.stages.stage import Stage
 from loom.streaming.compiler.plan import (
@@ -116,7 +116,7 @@ class StageBuilder:
         else:
             task = self.fail(output.step_id, output.path, above, kind=ErrorKind.TASK)
             routing = self.fail(output.step_id, output.path, above, kind=ErrorKind.ROUTING)
-            entry, inline = build_topic(output, slot, self, emit, task, routing, above)
+            entry, inline = self._slots.into_topic(output, slot, self, emit, task, routing, above)
             if inline is not None and not self._slots.audits:
                 self._inlines[path] = inline
         for audit in self._slots.audits:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.bytewax.stages.failures import ErrorTarget
+from loom.streaming.bytewax.stages.outputs import build_topic
 from loom.streaming.compiler.plan import NodePath
 from loom.streaming.errors import ErrorKind
 
-__all__ = ["OutputSlots"]
+__all__ = ["BuildTopic", "OutputSlots"]
+
+#: what `build_topic` is, and what may stand in its place
+BuildTopic: TypeAlias = Callable[..., tuple[Any, Any]]
 
 
 class OutputSlots(LoomFrozenStruct):
@@ -23,3 +28,5 @@ class OutputSlots(LoomFrozenStruct):
     names: tuple[str, ...]
     #: sinks that get a copy of every output message
     audits: tuple[int, ...] = ()
+    #: makes the end of a stage that is a topic; the test kit looks on here
+    into_topic: BuildTopic = build_topic

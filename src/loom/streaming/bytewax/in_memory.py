@@ -1,0 +1,164 @@
+"""A flow in memory: records from a script in the place of Kafka, and the engine run until the script is over.
+
+Called by the test kit. Records come in batches of the size that a consumer makes; time stands still but where the script
+moves it on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.run import cli_main
+
+from loom.core.errors import LoomError
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.bytewax.adapter import BuiltDataflow, MakeStage
+from loom.streaming.bytewax.delivery import Delivery
+from loom.streaming.bytewax.errors import FlowFailedError
+from loom.streaming.bytewax.feed import Feed
+from loom.streaming.bytewax.stages.outcome import Positions, SourceBatch
+from loom.streaming.bytewax.stages.waiting import WaitingRoom
+from loom.streaming.kafka.record import TopicPartition
+from loom.streaming.kafka.view import OriginView
+
+__all__ = ["Advance", "ManualClock", "MemorySource", "run_in_memory"]
+
+_EPOCH = timedelta(milliseconds=20)
+_PART = "memory"
+
+
+class Advance(LoomFrozenStruct):
+    """A moment of the script at which time moves on, in milliseconds."""
+
+    ms: int
+
+
+class ManualClock:
+    """Seconds that pass only when somebody says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class MemorySource(FixedPartitionedSource[SourceBatch, None]):
+    """One source client that reads a script of records (objects that `view` can look at) and moments."""
+
+    def __init__(
+        self,
+        script: Iterable[Any],
+        view: OriginView,
+        clock: ManualClock,
+        batch_size: int,
+        delivery: Delivery,
+        make_stage: MakeStage,
+    ) -> None:
+        self._script = deque(script)
+        self._view = view
+        self._clock = clock
+        self._batch_size = batch_size
+        self._delivery = delivery
+        self._make_stage = make_stage
+
+    def list_parts(self) -> list[str]:
+        return [_PART]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _MemoryPart:
+        stage, delivery = self._make_stage(), self._delivery
+        reader = _ScriptReader(self._script, self._view, self._clock, stage.room, lambda: delivery.metrics.read().read)
+        feed = Feed(reader, stage, delivery, None, batch_size=self._batch_size, clock=self._clock)
+        return _MemoryPart(feed, delivery)
+
+
+class _MemoryPart(StatefulSourcePartition[SourceBatch, None]):
+    def __init__(self, feed: Feed, delivery: Delivery) -> None:
+        self._feed = feed
+        self._delivery = delivery
+        delivery.opened(self, "source", lambda: None)
+
+    def next_batch(self) -> list[SourceBatch]:
+        try:
+            return self._feed.next_batch()
+        except StopIteration:
+            raise
+        except BaseException as fault:
+            self._delivery.failed(fault)
+            raise
+
+    def snapshot(self) -> None:
+        self._feed.snapshot()
+
+    def close(self) -> None:
+        self._delivery.closed(self)
+
+
+class _ScriptReader:
+    """Hands out the records up to the next moment; moves the clock when the stage has worked on all of them."""
+
+    def __init__(
+        self,
+        script: deque[Any],
+        view: OriginView,
+        clock: ManualClock,
+        room: WaitingRoom,
+        worked_on: Callable[[], int],
+    ) -> None:
+        self._script = script
+        self._view = view
+        self._clock = clock
+        self._room = room
+        self._worked_on = worked_on
+        self._handed_out = 0
+        #: where the clock is to stand when the moment at hand is over
+        self._until: float | None = None
+
+    def read(self, most: int) -> tuple[Sequence[Any], Positions, bool]:
+        script = self._script
+        if self._until is None and script and isinstance(script[0], Advance):
+            self._until = self._clock.now + script.popleft().ms / 1000
+        if self._until is not None:
+            self._move_on(self._until)
+            return (), {}, False
+        records: list[Any] = []
+        while script and len(records) < most and not isinstance(script[0], Advance):
+            records.append(script.popleft())
+        self._handed_out += len(records)
+        return records, self._positions(records), not script
+
+    def _move_on(self, until: float) -> None:
+        """Let the clock go to the next time at which a node wants to act, as it would pass that in production too."""
+        due = self._room.due()
+        if self._worked_on() != self._handed_out or (due is not None and due <= self._clock.now):
+            # The stage is not there yet; the feed asks again.
+            return
+        self._clock.now = until if due is None else min(due, until)
+        if self._clock.now == until:
+            self._until = None
+
+    def _positions(self, records: Iterable[Any]) -> dict[TopicPartition, int]:
+        positions = {}
+        for record in records:
+            topic, partition, offset = self._view.place(record)
+            if topic is not None and partition is not None and offset is not None:
+                positions[TopicPartition(topic, partition)] = offset + 1
+        return positions
+
+
+def run_in_memory(flow: str, built: BuiltDataflow) -> None:
+    """Run a dataflow whose input ends, in this thread. Raises what a runner would: the user's exception is the cause."""
+    try:
+        cli_main(built.dataflow, epoch_interval=_EPOCH)  # type: ignore[no-untyped-call]
+    except BaseException as surfaced:  # noqa: BLE001 - the engine's panics are no Exception
+        fault = built.delivery.fault or surfaced.__cause__ or surfaced
+        if isinstance(fault, LoomError):
+            # Ours already says what, where and why; its own cause is the user's exception.
+            raise fault from fault.__cause__
+        raise FlowFailedError(f"the flow {flow!r} failed: {type(fault).__name__}: {fault}") from fault
+    finally:
+        built.finish()

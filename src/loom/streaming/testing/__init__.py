@@ -1,0 +1,22 @@
+"""Flows under test: run in memory without a broker, or on one inside the test process.
+
+`StreamingTestRunner` needs nothing but this package; the pytest fixtures stand in `loom.streaming.testing.fixtures`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loom.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from loom.streaming.testing.broker import BrokerTopics
+    from loom.streaming.testing.runner import StreamingTestRunner
+
+__all__ = ["BrokerTopics", "StreamingTestRunner"]
+
+_WHERE = {
+    "loom.streaming.testing.broker": ("BrokerTopics",),
+    "loom.streaming.testing.runner": ("StreamingTestRunner",),
+}
+__getattr__, __dir__ = lazy_exports(__name__, _WHERE)

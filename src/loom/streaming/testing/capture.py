@@ -1,0 +1,165 @@
+"""What comes out of a flow under test: every output is encoded as for its topic, and its message kept.
+
+The stage is the one of production; only the last step before the sink is looked at (`Transport.outlets`), where the message
+that a record is made of rides along with the record's bytes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+from msgspec.structs import replace
+
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.bytewax.outlets import HostedOutlet, Outlets
+from loom.streaming.bytewax.stages.entry import Above, Entry, Take, entry_of
+from loom.streaming.bytewax.stages.failures import ErrorTarget, Fail
+from loom.streaming.bytewax.stages.outcome import Positions, Result
+from loom.streaming.bytewax.stages.outputs import OutputParts, build_topic
+from loom.streaming.compiler.plan import CompiledPlan, CompiledTopic, NodePath
+from loom.streaming.errors import ErrorEnvelope, ErrorKind
+from loom.streaming.kafka.dead_letter import DeadLetterWriter
+from loom.streaming.kafka.headers import Headers
+from loom.streaming.kafka.record import KafkaRecord
+from loom.streaming.message import Message, MessageMeta
+from loom.streaming.testing.sinks import KeepingSink
+
+__all__ = ["Captured"]
+
+
+class _Output(LoomFrozenStruct):
+    """What a record is made of, and the output it leaves through."""
+
+    path: NodePath
+    message: Message[Any]
+
+
+_Content: TypeAlias = _Output | ErrorEnvelope[Any]
+
+
+class _Carried(bytes):
+    """A record's value together with what it was made of."""
+
+    content: _Content
+    is_null: bool
+
+    @classmethod
+    def of(cls, value: bytes | None, content: _Content) -> _Carried:
+        made = cls(value or b"")
+        made.content = content
+        made.is_null = value is None
+        return made
+
+
+class Captured:
+    """The results of the runs of one flow, until they are forgotten."""
+
+    def __init__(self) -> None:
+        self.messages: defaultdict[NodePath, list[Message[Any]]] = defaultdict(list)
+        self.errors: defaultdict[ErrorKind, list[ErrorEnvelope[Any]]] = defaultdict(list)
+        #: by topic, what would stand there; dead letters too
+        self.records: defaultdict[str, list[KafkaRecord]] = defaultdict(list)
+
+    def error_sink(self) -> KeepingSink:
+        """A sink for the kinds of errors that have no route of the flow's."""
+        return KeepingSink(self._keep_errors)
+
+    def watch(self, plan: CompiledPlan, outlets: Outlets, *, real_sinks: bool) -> Outlets:
+        """The ways out of a plan, looked on at."""
+        table = list(outlets.table)
+        for path in plan.terminal_storage_sinks:
+            slot = outlets.slots.outputs[path]
+            outlet = table[slot]
+            if isinstance(outlet, HostedOutlet):
+                keep = self.messages[path].extend
+                table[slot] = replace(outlet, sink=KeepingSink(keep, outlet.sink if real_sinks else None))
+        errors = {
+            kind: target if target.write is None else ErrorTarget(target.slot, _carrying(target.write))
+            for kind, target in outlets.slots.errors.items()
+        }
+        return Outlets(tuple(table), replace(outlets.slots, errors=errors, into_topic=_build_topic))
+
+    def writers(self, outlets: Outlets) -> _Notebook:
+        """What stands in the place of the producers."""
+        return _Notebook(outlets.slots.names, self)
+
+    def keep(self, topic: str, result: Result) -> None:
+        """A record that would be written to a topic."""
+        _, value, key, timestamp_ms, headers, _ = result
+        content = value.content
+        if isinstance(content, _Output):
+            message = content.message
+            # A key policy has its say behind the place where the message was seen.
+            known = message if message.meta.key == key else message.with_key(key)
+            self.messages[content.path].append(known)
+        else:
+            self._keep_errors([content])
+        written = None if value.is_null else bytes(value)
+        pairs = Headers.of(headers) if headers else Headers()
+        self.records[topic].append(KafkaRecord(topic, key, written, pairs, timestamp_ms=timestamp_ms or None))
+
+    def _keep_errors(self, envelopes: Iterable[ErrorEnvelope[Any]]) -> None:
+        for envelope in envelopes:
+            self.errors[envelope.kind].append(envelope)
+
+
+class _Notebook:
+    """In the place of the producers: what they are handed is kept."""
+
+    def __init__(self, names: tuple[str, ...], captured: Captured) -> None:
+        self._names = names
+        self._captured = captured
+
+    def write(self, results: Iterable[Any]) -> None:
+        for result in results:
+            self._captured.keep(self._names[result[0]], result)
+
+    def serve(self) -> None:
+        """Nothing is on its way."""
+
+    def flush(self, positions: Positions) -> None:
+        """Nothing is on its way."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _build_topic(
+    output: CompiledTopic,
+    slot: int,
+    build: OutputParts,
+    emit: Callable[[Result], None],
+    fail: Fail,
+    misplaced: Fail,
+    above: Above,
+) -> tuple[Entry, None]:
+    """The end of production, with the message that arrives at it carried along."""
+    path, meta_of = output.path, build.view.meta
+    arrived: tuple[Any, Any, MessageMeta | None] = (None, None, None)
+
+    def emit_with(result: Result) -> None:
+        payload, origin, meta = arrived
+        message = Message(payload, meta_of(origin) if meta is None else meta)
+        emit((result[0], _Carried.of(result[1], _Output(path, message)), *result[2:]))
+
+    def seen(take: Take) -> Take:
+        def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+            nonlocal arrived
+            arrived = (payload, origin, meta)
+            take(payload, origin, meta)
+
+        return run
+
+    # Without the code for the loop, so that every record comes by here.
+    entry, _ = build_topic(output, slot, build, emit_with, fail, misplaced, above)
+    return entry_of(seen(entry.record), seen(entry.tombstone), above), None
+
+
+def _carrying(write: DeadLetterWriter) -> DeadLetterWriter:
+    def write_with(envelope: ErrorEnvelope[Any], flow: str, index: str) -> KafkaRecord:
+        record = write(envelope, flow, index)
+        return replace(record, value=_Carried.of(record.value, envelope))
+
+    return write_with

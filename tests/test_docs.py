@@ -1,0 +1,169 @@
+"""What the README and the pages under docs/ show is run as it stands there.
+
+The Python blocks of a page run one after the other as one module; tests in it are called, with fixtures. A block whose first
+line is `# name.py` or `# name.yaml` is also a file beside it. A block marked `python no-run: reason` is not run.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pytest
+
+from loom.core.config import ConfigContext
+from loom.streaming.kafka import KafkaSettings
+from loom.streaming.testing import StreamingTestRunner
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+#: blocks that may stand there without being run, in all pages together
+MOST_NOT_RUN = 2
+
+_BLOCK = re.compile(r"^```(\w+)[ \t]*([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_NO_RUN = re.compile(r"no-run: \S.+")
+
+
+class Block(NamedTuple):
+    page: Path
+    line: int
+    language: str
+    info: str
+    text: str
+
+    @property
+    def file(self) -> str | None:
+        """The file that the block is, when its first line says so."""
+        named = re.match(r"# ([\w.-]+\.\w+)\n", self.text)
+        return named[1] if named else None
+
+
+def _blocks(page: Path, language: str) -> list[Block]:
+    text = page.read_text()
+    found = (
+        Block(page, text.count("\n", 0, match.start()) + 1, match[1], match[2].strip(), match[3])
+        for match in _BLOCK.finditer(text)
+    )
+    return [block for block in found if block.language == language]
+
+
+def _ids(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.fixture
+def in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Page:
+    """A page as a module."""
+
+    def __init__(self, path: Path, directory: Path) -> None:
+        self.module = ModuleType(f"page_{path.stem}")
+        sys.modules[self.module.__name__] = self.module
+        for block in [*_blocks(path, "python"), *_blocks(path, "yaml")]:
+            if block.file is not None:
+                (directory / block.file).write_text(block.text)
+        for block in _blocks(path, "python"):
+            if not block.info:
+                # The lines are those of the page, so that a traceback leads there.
+                code = compile("\n" * block.line + block.text, str(path), "exec")
+                exec(code, self.module.__dict__)
+
+    def tests(self) -> Iterator[Any]:
+        """The tests that the page holds."""
+        for name, value in list(vars(self.module).items()):
+            if name.startswith("test_") and inspect.isfunction(value):
+                yield value
+
+    def close(self) -> None:
+        del sys.modules[self.module.__name__]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=_ids)
+def test_every_python_block_runs(path: Path, in_directory: Path, request: pytest.FixtureRequest) -> None:
+    page = Page(path, in_directory)
+    try:
+        for test in page.tests():
+            test(**{name: request.getfixturevalue(name) for name in inspect.signature(test).parameters})
+    finally:
+        page.close()
+
+
+def test_blocks_that_do_not_run_are_few_and_say_why() -> None:
+    marked = [block for page in PAGES for block in _blocks(page, "python") if block.info]
+    assert [block for block in marked if not _NO_RUN.fullmatch(block.info)] == []
+    assert len(marked) <= MOST_NOT_RUN, [f"{_ids(block.page)}:{block.line}" for block in marked]
+
+
+def test_every_language_of_a_block_is_one_that_is_looked_at() -> None:
+    languages = {match[1] for page in PAGES for match in _BLOCK.finditer(page.read_text())}
+    assert languages <= {"python", "yaml", "sh"}
+    fences = sum(line.startswith("```") for page in PAGES for line in page.read_text().splitlines())
+    assert fences == 2 * sum(len(_BLOCK.findall(page.read_text())) for page in PAGES)
+
+
+@pytest.mark.parametrize("path", [page for page in PAGES if _blocks(page, "yaml")], ids=_ids)
+def test_every_yaml_block_is_a_config(path: Path, tmp_path: Path) -> None:
+    for block in _blocks(path, "yaml"):
+        file = tmp_path / "config.yaml"
+        file.write_text(block.text)
+        kafka = ConfigContext.from_yaml(file).section_or_default("kafka", KafkaSettings, KafkaSettings())
+        for name in kafka.consumers or (["any"] if kafka.consumer else []):
+            kafka.consumer_for(name)
+        for name in kafka.producers or (["any"] if kafka.producer else []):
+            kafka.producer_for(name)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=_ids)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text())
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_the_two_commands_of_the_readme_are_targets_of_the_makefile() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"demo", "test"} <= targets
+
+
+def test_the_whole_flow_of_the_readme_compiles_with_its_config(in_directory: Path) -> None:
+    Page(ROOT / "README.md", in_directory).close()
+    checked = subprocess.run(
+        [sys.executable, "-m", "loom.cli.main", "check", "orders:flow", "--config", "config.yaml"],
+        env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert checked.returncode == 0, checked.stderr
+    assert "orders.validate (function): Order -> Order" in checked.stdout
+    assert "orders.price (record): Order -> PricedOrder" in checked.stdout
+    assert "delivery: at_least_once" in checked.stdout
+
+
+def test_the_whole_flow_of_the_readme_does_what_it_says(in_directory: Path) -> None:
+    page = Page(ROOT / "README.md", in_directory)
+    try:
+        shown = page.module
+        runner = StreamingTestRunner.from_yaml(shown.flow, "config.yaml")
+        runner.with_payloads([shown.Order(1, "ES", 2, 1.5), shown.Order(2, "ES", 0, 1.5)]).run()
+        assert [m.payload for m in runner.output] == [shown.PricedOrder(1, "ES", 3.0, "EUR")]
+        assert [e.reason for e in runner.errors["business"]] == ["quantity must be at least 1"]
+    finally:
+        page.close()
+
+
+def test_the_excerpt_at_the_top_of_the_readme_stands_in_the_whole_flow() -> None:
+    excerpt, whole, *_ = (ast.parse(block.text) for block in _blocks(ROOT / "README.md", "python"))
+    parts = {ast.unparse(node) for node in ast.walk(whole) if isinstance(node, ast.stmt)}
+    assert [ast.unparse(node) for node in excerpt.body if ast.unparse(node) not in parts] == []
