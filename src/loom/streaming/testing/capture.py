@@ -17,12 +17,13 @@ from loom.streaming.bytewax.outlets import HostedOutlet, Outlets
 from loom.streaming.bytewax.stages.entry import Above, Entry, Take, entry_of
 from loom.streaming.bytewax.stages.failures import ErrorTarget, Fail
 from loom.streaming.bytewax.stages.outcome import Positions, Result
-from loom.streaming.bytewax.stages.outputs import OutputParts, build_topic
+from loom.streaming.bytewax.stages.outputs import build_topic
 from loom.streaming.compiler.plan import CompiledPlan, CompiledTopic, NodePath
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
 from loom.streaming.kafka.dead_letter import DeadLetterWriter
 from loom.streaming.kafka.headers import Headers
 from loom.streaming.kafka.record import KafkaRecord
+from loom.streaming.kafka.view import OriginView
 from loom.streaming.message import Message, MessageMeta
 from loom.streaming.testing.sinks import KeepingSink
 
@@ -90,10 +91,7 @@ class Captured:
         _, value, key, timestamp_ms, headers, _ = result
         content = value.content
         if isinstance(content, _Output):
-            message = content.message
-            # A key policy has its say behind the place where the message was seen.
-            known = message if message.meta.key == key else message.with_key(key)
-            self.messages[content.path].append(known)
+            self.messages[content.path].append(content.message)
         else:
             self._keep_errors([content])
         written = None if value.is_null else bytes(value)
@@ -129,14 +127,13 @@ class _Notebook:
 def _build_topic(
     output: CompiledTopic,
     slot: int,
-    build: OutputParts,
+    view: OriginView,
     emit: Callable[[Result], None],
     fail: Fail,
-    misplaced: Fail,
     above: Above,
 ) -> tuple[Entry, None]:
     """The end of production, with the message that arrives at it carried along."""
-    path, meta_of = output.path, build.view.meta
+    path, meta_of = output.path, view.meta
     arrived: tuple[Any, Any, MessageMeta | None] = (None, None, None)
 
     def emit_with(result: Result) -> None:
@@ -153,7 +150,7 @@ def _build_topic(
         return run
 
     # Without the code for the loop, so that every record comes by here.
-    entry, _ = build_topic(output, slot, build, emit_with, fail, misplaced, above)
+    entry, _ = build_topic(output, slot, view, emit_with, fail, above)
     return entry_of(seen(entry.record), seen(entry.tombstone), above), None
 
 

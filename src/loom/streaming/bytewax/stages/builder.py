@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from loom.streaming.bytewax.stages.entry import NOWHERE, Above, Cell, Entry, Take, entry_of
 from loom.streaming.bytewax.stages.failures import Fail, Failures
 from loom.streaming.bytewax.stages.inline import Inline, LoopCode
+from loom.streaming.bytewax.stages.keyed import keyed
 from loom.streaming.bytewax.stages.lazy_message import message_class
 from loom.streaming.bytewax.stages.outcome import Result
 from loom.streaming.bytewax.stages.outputs import build_audit, build_hosted
@@ -111,14 +112,17 @@ class StageBuilder:
         """A topic, or the sink that has taken its place."""
         slot = self._slots.outputs[path]
         emit = self._emitter(slot, above)
+        inline = None
         if slot in self._slots.hosted:
             entry = build_hosted(slot, self.view, emit, above)
         else:
-            task = self.fail(output.step_id, output.path, above, kind=ErrorKind.TASK)
-            routing = self.fail(output.step_id, output.path, above, kind=ErrorKind.ROUTING)
-            entry, inline = self._slots.into_topic(output, slot, self, emit, task, routing, above)
-            if inline is not None and not self._slots.audits:
-                self._inlines[path] = inline
+            fail = self.fail(output.step_id, output.path, above, kind=ErrorKind.TASK)
+            entry, inline = self._slots.into_topic(output, slot, self.view, emit, fail, above)
+        if output.partitioning is not None:
+            fail = self.fail(output.step_id, output.path, above, kind=ErrorKind.ROUTING)
+            entry = keyed(output.partitioning, entry, self.message, self.view, fail, above)
+        elif inline is not None and not self._slots.audits:
+            self._inlines[path] = inline
         for audit in self._slots.audits:
             entry = build_audit(entry, audit, self.view, self._emitter(audit, above), above)
         return entry

@@ -6,12 +6,11 @@ The usual record (no headers, metadata never looked at) takes the short way; the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from loom.streaming.bytewax.stages.entry import Above, Entry, Take, entry_of
 from loom.streaming.bytewax.stages.failures import Fail
 from loom.streaming.bytewax.stages.inline import Inline, LoopCode
-from loom.streaming.bytewax.stages.keyed import keyed
 from loom.streaming.bytewax.stages.outcome import Result
 from loom.streaming.compiler.plan import CompiledTopic
 from loom.streaming.kafka.formats import encode_payload, envelope_encoder
@@ -21,34 +20,21 @@ from loom.streaming.kafka.view import OriginView
 from loom.streaming.kafka.wire import envelope_of, key_bytes, label_function, rewritten, wanted_from_meta
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
 
-__all__ = ["OutputParts", "build_audit", "build_hosted", "build_topic"]
+__all__ = ["build_audit", "build_hosted", "build_topic"]
 
 Emit = Callable[[Result], None]
 
 
 def build_topic(
-    output: CompiledTopic, slot: int, build: OutputParts, emit: Emit, fail: Fail, misplaced: Fail, above: Above
+    output: CompiledTopic, slot: int, view: OriginView, emit: Emit, fail: Fail, above: Above
 ) -> tuple[Entry, Inline | None]:
     """Into a topic, and the same as code for the loop where a record leaves as plainly as it came.
 
-    A value that does not encode is a `TASK` error at this output; a key policy that names no key where it has to is a
-    `ROUTING` error there (`misplaced`).
+    A value that does not encode is an error of this place.
     """
-    settings, view = output.settings, build.view
-    if settings.format is WireFormat.ENVELOPE:
-        entry, inline = _build_envelope(output, slot, view, emit, fail, above), None
-    else:
-        entry, inline = _build_bare(output, slot, view, emit, fail, above)
-    if output.partitioning is not None:
-        return keyed(output.partitioning, entry, build.message, view, misplaced, above), None
-    return entry, inline
-
-
-class OutputParts(Protocol):
-    """What an output is built with."""
-
-    view: OriginView
-    message: Callable[[Any, Any], Message[Any]]
+    if output.settings.format is WireFormat.ENVELOPE:
+        return _build_envelope(output, slot, view, emit, fail, above), None
+    return _build_bare(output, slot, view, emit, fail, above)
 
 
 def _build_bare(
