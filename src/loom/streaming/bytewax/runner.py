@@ -19,14 +19,16 @@ from loom.core.errors import LoomError, NotSupportedYetError
 from loom.core.logger import get_logger
 from loom.core.model import LoomFrozenStruct
 from loom.core.observability import ObservabilityConfig, ObservabilityRuntime, Scope
-from loom.streaming.bytewax.adapter import BuiltDataflow, build_dataflow_with_shutdown
+from loom.streaming.bytewax.adapter import BuiltDataflow, lower
+from loom.streaming.bytewax.bindings import bind_sinks
 from loom.streaming.bytewax.errors import FlowFailedError
 from loom.streaming.bytewax.recovery import open_recovery
-from loom.streaming.bytewax.registry import ErrorSink, SinkRegistry, sort_bindings
+from loom.streaming.bytewax.registry import ErrorSink, SinkRegistry
 from loom.streaming.bytewax.settings import BytewaxRuntimeConfig, refuse_what_is_later
 from loom.streaming.compiler.compile import compile_flow
 from loom.streaming.compiler.exactly_once import check_exactly_once_run
 from loom.streaming.compiler.plan import CompiledPlan
+from loom.streaming.compiler.unrouted import routed_to_sinks
 from loom.streaming.errors import ErrorKind
 from loom.streaming.flow import StreamFlow
 from loom.streaming.kafka.settings import Delivery
@@ -235,22 +237,23 @@ class StreamingRunner:
         refuse_what_is_later(chosen)
         if section.supervision != _Supervision():
             raise NotSupportedYetError("streaming.supervision is not supported yet; remove the section")
-        plan = compile_flow(self._flow, config=self._config)
         observability = self._observability_runtime()
-        bound = sort_bindings(
-            self._registry.resolve(self._config, flow_name=plan.name, observability_runtime=observability)
-        )
-        bridge = AsyncBridge(chosen.async_backend, use_uvloop=chosen.use_uvloop)
+        name = self._flow.name
+        bound = bind_sinks(self._registry, self._config, flow_name=name, observability_runtime=observability)
         taken = {**bound.errors, **(error_sinks or {})}
+        plan = routed_to_sinks(compile_flow(self._flow, config=self._config), taken)
+        bound.check(plan)
+        bridge = AsyncBridge(chosen.async_backend, use_uvloop=chosen.use_uvloop)
         if plan.source.delivery is Delivery.EXACTLY_ONCE:
-            foreign = bool(taken) or bound.terminal is not None
+            foreign = bool(taken) or bool(bound.bindings)
             check_exactly_once_run(plan, epoch_ms=chosen.epoch_ms, foreign_sinks=foreign)
-        built = build_dataflow_with_shutdown(
+        built = lower(
             plan,
             observability_runtime=observability,
             sink=bound.terminal,
             error_sinks=taken,
             bridge=bridge,
+            audits=bound.audits,
         )
         self._prepared = _PreparedStreamingRun(plan, built, chosen, bridge)
         return self._prepared

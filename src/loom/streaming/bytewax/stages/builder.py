@@ -13,7 +13,7 @@ from loom.streaming.bytewax.stages.failures import Fail, Failures
 from loom.streaming.bytewax.stages.inline import Inline, LoopCode
 from loom.streaming.bytewax.stages.lazy_message import message_class
 from loom.streaming.bytewax.stages.outcome import Result
-from loom.streaming.bytewax.stages.outputs import build_audit, build_hosted, build_topic
+from loom.streaming.bytewax.stages.outputs import Noted, build_audit, build_hosted, build_topic
 from loom.streaming.bytewax.stages.slots import OutputSlots
 from loom.streaming.bytewax.stages.stage import Stage
 from loom.streaming.compiler.plan import (
@@ -116,17 +116,26 @@ class StageBuilder:
         else:
             task = self.fail(output.step_id, output.path, above, kind=ErrorKind.TASK)
             routing = self.fail(output.step_id, output.path, above, kind=ErrorKind.ROUTING)
+            if self._slots.audits:
+                noted = Noted()
+                entry, _ = build_topic(output, slot, self, emit, noted.on(task), noted.on(routing), above)
+                return self._audited(entry, above, noted)
             entry, inline = build_topic(output, slot, self, emit, task, routing, above)
-            if inline is not None and not self._slots.audits:
+            if inline is not None:
                 self._inlines[(*path, -1) if path == () else path] = inline
-        for audit in self._slots.audits:
-            entry = build_audit(entry, audit, self.view, self._emitter(audit, above), above)
-        return entry
+            return entry
+        return self._audited(entry, above)
 
     def hosted(self, path: NodePath, above: Above) -> Entry:
         """A sink that takes messages."""
         slot = self._slots.outputs[path]
-        return build_hosted(slot, self.view, self._emitter(slot, above), above)
+        return self._audited(build_hosted(slot, self.view, self._emitter(slot, above), above), above)
+
+    def _audited(self, output: Entry, above: Above, noted: Noted | None = None) -> Entry:
+        """An output with its copies into the sinks of audits."""
+        for audit in self._slots.audits:
+            output = build_audit(output, audit, self.view, self._emitter(audit, above), above, noted)
+        return output
 
     def entry(self, record: Take, tombstone: Take, above: Above) -> Entry:
         """The entry of a node that takes records one by one."""
