@@ -43,7 +43,8 @@ class _SealedRecord(LoomFrozenStruct):
 
 class _SealedMeta(LoomFrozenStruct):
     message_id: str
-    key: bytes | str | None = None
+    #: bytes or text; MessagePack tells them apart, but no type of msgspec's may name both
+    key: Any = None
     headers: HeaderPairs | dict[str, bytes] = ()
     topic: str | None = None
     partition: int | None = None
