@@ -54,7 +54,9 @@ class ErrorEnvelope(LoomFrozenStruct, Generic[P]):
 
     `original_message` is what the failing step was given (`None` for `WIRE`: nothing could be decoded);
     `source` is the record as it was read. `error_type` is the exception's `module.qualname`;
-    `path` is the failing node's address in the flow.
+    `path` is the failing node's address in the flow; `index` tells which child of the record failed, one number for each
+    expansion above the node, joined by dots. Source position, `step_id` and `index` together are the same whenever the
+    record is processed again.
     """
 
     kind: ErrorKind
@@ -65,3 +67,4 @@ class ErrorEnvelope(LoomFrozenStruct, Generic[P]):
     path: tuple[int, ...] = ()
     error_type: str | None = None
     source: KafkaRecord | None = None
+    index: str = ""

@@ -325,3 +325,22 @@ def test_failures_are_counted_by_kind_and_step() -> None:
     }
     assert ran.counts.failed == {ErrorKind.BUSINESS: 2, ErrorKind.TASK: 1, ErrorKind.WIRE: 1}
     assert (ran.counts.read, ran.counts.written, ran.counts.dropped) == (5, 1, 0)
+
+
+class Halves(ExpandStep[Number, Number]):
+    def execute(self, message: Message[Number]) -> Iterable[Number]:
+        return [Number(message.payload.n), Number(-message.payload.n)]
+
+
+def test_an_envelope_tells_which_child_failed_the_same_whenever_the_record_is_processed_again() -> None:
+    def failed() -> list[tuple[str | None, str]]:
+        ran = in_memory(flow(Halves, step(lambda n: n, name="second"), positive), records(b'{"n":1}', b'{"n":0}'))
+        return [(e.step_id, e.index) for kind in (ErrorKind.TASK, ErrorKind.BUSINESS) for e in ran.errors[kind]]
+
+    assert failed() == failed()
+    assert failed() == [("checking.positive", "1"), ("checking.positive", "0"), ("checking.positive", "1")]
+
+
+def test_a_record_that_was_not_expanded_has_no_index() -> None:
+    (envelope,) = in_memory(flow(positive), numbers(-1)).errors[ErrorKind.TASK]
+    assert envelope.index == ""

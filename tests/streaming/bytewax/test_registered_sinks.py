@@ -8,11 +8,12 @@ import pytest
 from bytewax.testing import TestingSink
 
 from loom.core.config import ConfigContext, ConfigError
-from loom.core.errors import LoomError, NotSupportedYetError, RuleViolation
+from loom.core.errors import RuleViolation
 from loom.core.model import LoomFrozenStruct
 from loom.core.observability import ObservabilityRuntime
 from loom.streaming import ErrorKind, FromTopic, IntoTopic, Message, Process, StreamFlow, StreamingRunner, step
 from loom.streaming.bytewax import DuplicateErrorSinkError, RuntimeSinkBinding, SinkRegistry
+from loom.streaming.compiler import Code, CompilationError
 from loom.streaming.kafka import EmbeddedBroker
 from tests.support.running import NOBODY, all_done, config_for, content, produce, run_until
 
@@ -136,27 +137,110 @@ def test_a_sink_is_told_its_name_its_flow_its_config_and_who_observes() -> None:
     assert ctx.observability_runtime is observed
 
 
-def test_two_sinks_for_one_kind_are_an_error_that_names_it() -> None:
+def test_two_sinks_for_one_kind_are_an_error_that_names_the_kind_and_both() -> None:
     made = config(one={"purpose": "errors", "kinds": ["task", "wire"]}, two={"purpose": "errors", "kinds": ["wire"]})
-    with pytest.raises(DuplicateErrorSinkError, match="wire"):
+    with pytest.raises(DuplicateErrorSinkError) as refused:
         runner(FLOW, made).prepare_run()
+    assert "streaming.sinks.one and streaming.sinks.two both want the wire errors" in str(refused.value)
 
 
-def test_two_sinks_for_the_output_are_an_error() -> None:
+def test_a_sink_that_names_no_kinds_wants_them_all() -> None:
+    with pytest.raises(DuplicateErrorSinkError, match=r"sinks\.all and .*sinks\.some both want the task errors"):
+        runner(FLOW, config(all={"purpose": "errors"}, some={"purpose": "errors", "kinds": ["task"]})).prepare_run()
+
+
+def test_two_sinks_for_the_output_are_an_error_that_names_both() -> None:
     made = config(one={"purpose": "terminal"}, two={"purpose": "terminal"})
-    with pytest.raises(ValueError, match="two sinks"):
+    with pytest.raises(ConfigError) as refused:
         runner(FLOW, made).prepare_run()
+    assert "streaming.sinks.two: wants the flow's output, as streaming.sinks.one does" in str(refused.value)
 
 
 def test_a_sink_for_the_output_of_a_flow_that_has_none_is_an_error() -> None:
     ends_inside = StreamFlow("checking", FromTopic("numbers", Number), Process(positive, IntoTopic("out")))
-    with pytest.raises((ValueError, LoomError), match="checking"):
+    with pytest.raises(ConfigError, match=r"streaming\.sinks\.store: takes the flow's output, and 'checking' has none"):
         runner(ends_inside, config(store={"purpose": "terminal"})).prepare_run()
 
 
-def test_an_audit_sink_is_refused_for_now() -> None:
-    with pytest.raises(NotSupportedYetError, match="audit"):
-        runner(FLOW, config(log={"purpose": "audit"})).prepare_run()
+def refused_binding(binding: Any) -> str:
+    class Making(Keeping):
+        sink_type = "making"
+
+        @classmethod
+        def build_binding(cls, cfg: Any, ctx: Any) -> Any:
+            if isinstance(binding, Exception):
+                raise binding
+            return binding
+
+    made = StreamingRunner.from_dict(FLOW, config(store={"type": "making", "purpose": "s3cr3t"}))
+    made.register_sink(Making)
+    with pytest.raises(ConfigError) as refused:
+        made.prepare_run()
+    assert refused.value.__cause__ is None
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("binding", "said"),
+    [
+        (None, "returned a NoneType, not a RuntimeSinkBinding"),
+        (RuntimeSinkBinding("backup", TestingSink([])), "the purpose 'backup'; there are errors, terminal, audit"),  # type: ignore[arg-type]
+        (RuntimeSinkBinding("errors", TestingSink([]), ("task ",)), "the kind 'task ', which is no ErrorKind"),  # type: ignore[arg-type]
+        (RuntimeSinkBinding("audit", TestingSink([]), (ErrorKind.TASK,)), "kinds for the purpose 'audit'"),
+        (RuntimeSinkBinding("terminal", []), "list as its sink, which is neither a Bytewax sink nor an IntoSink"),
+        (RuntimeSinkBinding("terminal", TestingSink), "neither a Bytewax sink nor an IntoSink"),
+        (
+            RuntimeError("no s3cr3t here"),
+            "Making.build_binding failed: RuntimeError raised at test_registered_sinks.py",
+        ),
+    ],
+)
+def test_a_binding_that_is_none_is_an_error_that_names_the_section(binding: Any, said: str) -> None:
+    told = refused_binding(binding)
+    assert "streaming.sinks.store" in told
+    assert said in told
+    assert "s3cr3t" not in told
+
+
+def test_kinds_that_a_registered_sink_takes_are_not_unrouted() -> None:
+    def warned(**sinks: Any) -> list[str]:
+        made = runner(FLOW, config(**sinks))
+        prepared = made.prepare_run()
+        made.shutdown()
+        return [warning.message for warning in prepared.plan.warnings if warning.code is Code.ERRORS_UNROUTED]
+
+    (nothing,) = warned()
+    assert nothing.startswith("no route for wire, routing, task, business errors")
+    (some,) = warned(one={"purpose": "errors", "kinds": ["task", "business"]})
+    assert some.startswith("no route for wire, routing errors")
+    assert warned(all={"purpose": "errors"}) == []
+
+
+def test_a_section_that_a_sink_reads_is_not_unread() -> None:
+    class Reading(Keeping):
+        sink_type = "reading"
+
+        @classmethod
+        def build_binding(cls, cfg: Any, ctx: Any) -> RuntimeSinkBinding:
+            ctx.config.section("warehouse", dict[str, str])
+            return RuntimeSinkBinding("audit", TestingSink([]))
+
+    made = StreamingRunner.from_dict(
+        FLOW, {**config(store={"type": "reading", "purpose": "x"}), "warehouse": {"url": "here"}}
+    )
+    made.register_sink(Reading)
+    prepared = made.prepare_run()
+    made.shutdown()
+    assert [warning.code for warning in prepared.plan.warnings] == [Code.ERRORS_UNROUTED]
+
+
+@pytest.mark.parametrize("purpose", ["errors", "terminal", "audit"])
+def test_exactly_once_is_refused_with_a_sink_that_is_no_topic(purpose: str) -> None:
+    made = config(store={"purpose": purpose})
+    made["kafka"]["consumer"]["delivery"] = "exactly_once"
+    with pytest.raises(CompilationError) as refused:
+        runner(ROUTED, made).prepare_run()
+    assert [(issue.code, issue.where) for issue in refused.value.errors] == [(Code.DELIVERY_UNKEPT, "config")]
 
 
 def test_a_type_that_nobody_registered_is_an_error_that_names_it() -> None:

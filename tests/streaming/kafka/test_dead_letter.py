@@ -31,13 +31,13 @@ def failure(**changes: Any) -> ErrorEnvelope[Any]:
     return msgspec.structs.replace(made, **changes)
 
 
-def told(envelope: ErrorEnvelope[Any], index: str = "") -> dict[str, bytes]:
-    headers = error_headers(envelope, "orders", index)
+def told(envelope: ErrorEnvelope[Any]) -> dict[str, bytes]:
+    headers = error_headers(envelope, "orders")
     return {name: value for name, value in headers.items() if name.startswith("x-error-")}
 
 
 def test_every_header_of_the_contract_is_written() -> None:
-    assert told(failure(), "4") == {
+    assert told(failure(index="4")) == {
         "x-error-kind": b"task",
         "x-error-reason": b"too small",
         "x-error-type": b"builtins.ValueError",
@@ -59,8 +59,8 @@ def test_a_header_that_would_say_nothing_is_not_written() -> None:
 
 
 def test_the_first_partition_offset_and_place_are_said_though_they_are_zero() -> None:
-    first = failure(source=msgspec.structs.replace(SOURCE, partition=0, offset=0), path=(0,))
-    headers = told(first, "0")
+    first = failure(source=msgspec.structs.replace(SOURCE, partition=0, offset=0), path=(0,), index="0")
+    headers = told(first)
     places = [headers[f"x-error-{name}"] for name in ("partition", "offset", "path", "index")]
     assert places == [b"0"] * 4
 
@@ -69,7 +69,7 @@ def test_the_first_partition_offset_and_place_are_said_though_they_are_zero() ->
 @pytest.mark.parametrize("value", [b'{"id": 1}', b"\x00\xff", b"", None])
 def test_the_record_is_written_as_it_was_read(wire_format: WireFormat, value: bytes | None) -> None:
     source = msgspec.structs.replace(SOURCE, value=value)
-    record = dead_letter_writer(wire_format)(failure(source=source), "orders", "")
+    record = dead_letter_writer(wire_format)(failure(source=source), "orders")
     assert (record.key, record.value, record.timestamp_ms) == (b"k", value, 99)
     assert Headers.of(record.headers).pairs[:2] == (("own", b"1"), ("own", None))
 
@@ -77,7 +77,7 @@ def test_the_record_is_written_as_it_was_read(wire_format: WireFormat, value: by
 def test_the_count_grows_and_what_an_earlier_failure_said_gives_way() -> None:
     envelope = failure()
     for count in (1, 2, 3):
-        headers = error_headers(envelope, "orders", str(count))
+        headers = error_headers(envelope, "orders")
         assert headers["x-error-count"] == str(count).encode()
         names = [name for name, _ in headers.pairs]
         assert len(names) == len(set(names)) + 1  # "own" stands there twice
@@ -104,14 +104,14 @@ def test_any_reason_can_be_written(reason: str) -> None:
 
 
 def test_a_message_that_came_from_no_record_is_told_without_a_place() -> None:
-    record = dead_letter_writer(WireFormat.JSON)(failure(source=None), "orders", "")
+    record = dead_letter_writer(WireFormat.JSON)(failure(source=None), "orders")
     assert (record.key, record.value, record.timestamp_ms) == (None, None, None)
     assert record.headers["x-error-reason"] == b"too small"
     assert "x-error-topic" not in record.headers
 
 
 def test_an_envelope_holds_the_whole_error() -> None:
-    record = dead_letter_writer(WireFormat.ENVELOPE)(failure(), "orders", "")
+    record = dead_letter_writer(WireFormat.ENVELOPE)(failure(), "orders")
     assert record.value is not None
     written = msgspec.msgpack.decode(record.value)
     assert written["kind"] == "task"
@@ -125,7 +125,7 @@ def test_an_envelope_holds_the_whole_error() -> None:
 
 def test_an_envelope_holds_a_payload_that_no_format_can_by_its_text() -> None:
     original = ErrorMessage(Unknown(), ErrorMessageMeta("m"))
-    record = dead_letter_writer(WireFormat.ENVELOPE)(failure(original_message=original), "orders", "")
+    record = dead_letter_writer(WireFormat.ENVELOPE)(failure(original_message=original), "orders")
     assert record.value is not None
     assert msgspec.msgpack.decode(record.value)["original_message"]["payload"] == "Unknown()"
 
@@ -134,7 +134,7 @@ def test_an_envelope_leaves_out_a_message_that_cannot_be_encoded_at_all() -> Non
     """It is often the very reason of the error, and must not make a second one of it."""
     original = ErrorMessage(Order(2**70), ErrorMessageMeta("m"))
     failed = failure(original_message=original, reason="half a \ud800 surrogate")
-    record = dead_letter_writer(WireFormat.ENVELOPE)(failed, "orders", "")
+    record = dead_letter_writer(WireFormat.ENVELOPE)(failed, "orders")
     assert record.value is not None
     written = msgspec.msgpack.decode(record.value)
     assert (written["original_message"], written["reason"]) == (None, "half a ? surrogate")

@@ -165,19 +165,24 @@ def lower(
     error_sinks: Mapping[ErrorKind, Any] | None = None,
     bridge: AsyncBridge | None = None,
     commit_tracker: CommitTracker | None = None,
+    audits: Mapping[str, Any] | None = None,
     transport: Transport | None = None,
 ) -> _BuiltDataflow:
-    """Lower a plan to three operators. `transport` replaces both ends of Kafka, for benchmarks and the test kit."""
+    """Lower a plan to three operators.
+
+    `audits` are sinks, by name, that get a copy of every output message. `transport` replaces both ends of Kafka, for
+    benchmarks and the test kit.
+    """
     if commit_tracker is not None:
         if not isinstance(commit_tracker, CommitTracker):
             raise TypeError(f"commit_tracker must have confirm(positions), which {commit_tracker!r} has not")
         if plan.source.delivery is Guarantee.EXACTLY_ONCE:
             raise ValueError("a commit_tracker cannot be kept with delivery: exactly_once")
     delivery = Delivery(observability_runtime or ObservabilityRuntime.noop())
-    outlets = outlets_of(plan, sink=sink, terminal_sinks=terminal_sinks, error_sinks=error_sinks)
+    outlets = outlets_of(plan, sink=sink, terminal_sinks=terminal_sinks, error_sinks=error_sinks, audits=audits)
     if transport is not None and transport.outlets is not None:
         outlets = transport.outlets(outlets)
-    if source is not None or outlets.slots.hosted:
+    if source is not None or outlets.has_sinks:
         plan = _without_transactions(plan)
     preflight = Preflight(plan, outlets, reads_kafka=source is None, waiting=delivery.stop.check_start)
     counts = delivery.metrics.part()

@@ -14,7 +14,7 @@ from bytewax.outputs import DynamicSink, FixedPartitionedSink, StatefulSinkParti
 from loom.core.async_bridge import AsyncBridge
 from loom.streaming.errors import ErrorEnvelope
 from loom.streaming.message import Message
-from loom.streaming.nodes.sink import IntoSink
+from loom.streaming.nodes.sink import IntoSink, SinkPartition
 
 __all__ = ["HostedSink", "open_hosted"]
 
@@ -32,14 +32,25 @@ class HostedSink(Protocol):
         """Let go."""
 
 
-def open_hosted(sink: Any, name: str, state: Any, bridge: Callable[[], AsyncBridge | None]) -> HostedSink:
-    """Open a sink. Raises `TypeError` for what is none."""
+#: Whatever the number of its workers, a process has one sink part, and so one partition of each `IntoSink`. The processes of
+#: a plan without an exchange know nothing of each other.
+_WORKER_INDEX, _WORKER_COUNT = 0, 1
+
+
+def open_hosted(sink: Any, name: str, config: Any, state: Any, bridge: Callable[[], AsyncBridge | None]) -> HostedSink:
+    """Open a sink. Raises `TypeError` for what is none, or for a partition that is none."""
     if isinstance(sink, FixedPartitionedSink):
         return _HostedFixed(sink, name, state or {})
     if isinstance(sink, DynamicSink):
         return _HostedDynamic(sink, name)
     if isinstance(sink, IntoSink):
-        return _HostedIntoSink(sink.build_partition(None, 0, 1, bridge()))
+        partition: object = sink.build_partition(config, _WORKER_INDEX, _WORKER_COUNT, bridge())
+        if not isinstance(partition, SinkPartition):
+            raise TypeError(
+                f"the sink for {name} built a {type(partition).__qualname__}, which is no SinkPartition: it needs "
+                "write_batch(items), flush() and close()"
+            )
+        return _HostedIntoSink(partition)
     raise TypeError(f"the sink for {name} must be a Bytewax sink or an IntoSink, not {sink!r}")
 
 
@@ -88,7 +99,7 @@ class _HostedFixed:
 
 
 class _HostedIntoSink:
-    def __init__(self, partition: Any) -> None:
+    def __init__(self, partition: SinkPartition[Any]) -> None:
         self._partition = partition
 
     def write(self, items: list[Any]) -> None:

@@ -5,7 +5,7 @@ Precedence: what is given explicitly, then what registered sinks bind, then what
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from loom.core.model import LoomFrozenStruct
@@ -31,7 +31,7 @@ class HostedOutlet(LoomFrozenStruct):
 
     name: str
     sink: Any
-    #: what an `IntoSink` is built with
+    #: what an `IntoSink` is built with: the config of the flow for a node, nothing for sinks that were made with what they need
     config: Any = None
 
 
@@ -44,6 +44,11 @@ class Outlets(LoomFrozenStruct):
     table: tuple[Outlet, ...]
     slots: OutputSlots
 
+    @property
+    def has_sinks(self) -> bool:
+        """Whether something is written that is no topic, and so takes part in no transaction."""
+        return any(isinstance(outlet, HostedOutlet) for outlet in self.table)
+
     def topics(self) -> dict[int, TopicOutlet]:
         """The slots that are topics."""
         return {slot: outlet for slot, outlet in enumerate(self.table) if isinstance(outlet, TopicOutlet)}
@@ -55,9 +60,12 @@ def outlets_of(
     sink: Any | None,
     terminal_sinks: Mapping[NodePath, Any] | None,
     error_sinks: Mapping[ErrorKind, Any] | None,
-    audits: Iterable[Any] = (),
+    audits: Mapping[str, Any] | None = None,
 ) -> Outlets:
-    """The table for a plan and its overrides. Raises `ValueError` for an override that replaces nothing."""
+    """The table for a plan and its overrides; `audits` get a copy of every output message, each under its name.
+
+    Raises `ValueError` for an override that replaces nothing.
+    """
     table: list[Outlet] = []
     topic_slots: dict[tuple[Any, ...], int] = {}
 
@@ -100,7 +108,7 @@ def outlets_of(
         known = ", ".join(map(str, (*plan.terminal_sinks, *plan.terminal_storage_sinks))) or "none"
         raise ValueError(f"terminal_sinks names paths without a terminal: {sorted(overrides)}; the terminals: {known}")
     errors = _error_targets(plan, dict(error_sinks or {}), topic_slot, hosted_slot)
-    copies = tuple(hosted_slot(f"audit {number}", audit) for number, audit in enumerate(audits, 1))
+    copies = tuple(hosted_slot(f"audit {name}", audit) for name, audit in (audits or {}).items())
     names = tuple(o.output.topic if isinstance(o, TopicOutlet) else o.name for o in table)
     return Outlets(tuple(table), OutputSlots(outputs, frozenset(hosted), errors, names, copies))
 
@@ -111,11 +119,15 @@ def _error_targets(
     targets = {}
     routes = {kind: route.output for route in plan.error_routes for kind in route.kinds}
     by_sink: dict[int, int] = {}
+    kinds_of: dict[int, list[str]] = {}
+    for kind in ErrorKind:
+        if kind in sinks:
+            kinds_of.setdefault(id(sinks[kind]), []).append(kind.value)
     for kind in ErrorKind:
         if kind in sinks:
             found = sinks[kind]
             if id(found) not in by_sink:
-                by_sink[id(found)] = hosted_slot(f"{kind.value} errors", found)
+                by_sink[id(found)] = hosted_slot(f"{', '.join(kinds_of[id(found)])} errors", found)
             targets[kind] = ErrorTarget(by_sink[id(found)], None)
         elif kind in routes:
             output = routes[kind]

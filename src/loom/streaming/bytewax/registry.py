@@ -1,47 +1,55 @@
-"""Sinks named in the config: a class that was registered under a type is built from its section and bound to a purpose."""
+"""Sinks named in the config: a class that was registered under a type is built from its section and bound to a purpose.
+
+Filled by the runner and the command line; `bindings.py` sorts what it resolves to.
+"""
 
 from __future__ import annotations
 
+import difflib
 import inspect
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 from bytewax.outputs import Sink
 
 from loom.core.config import ConfigContext, ConfigError
 from loom.core.config.conversion import convert_section
 from loom.core.config.problems import ConfigProblem
-from loom.core.errors import NotSupportedYetError
+from loom.core.config.refusal import raised_by_user_code
 from loom.core.model import LoomFrozenStruct
 from loom.core.observability import ObservabilityRuntime
-from loom.streaming.bytewax.errors import DuplicateErrorSinkError
 from loom.streaming.errors import ErrorKind
 from loom.streaming.nodes.sink import IntoSink
 
 __all__ = [
+    "SINKS",
     "ErrorSink",
     "RegisteredSink",
-    "ResolvedSinks",
     "RuntimeSinkBinding",
     "SinkBuildContext",
     "SinkRegistry",
-    "sort_bindings",
 ]
 
 #: what `error_sinks` takes: a Bytewax sink, or an `IntoSink`, of `ErrorEnvelope`s
 ErrorSink: TypeAlias = Sink[Any] | IntoSink
 
-_SECTION = "streaming.sinks"
+_Purpose: TypeAlias = Literal["errors", "terminal", "audit"]
+
+#: where the config names sinks
+SINKS = "streaming.sinks"
 
 
 class RuntimeSinkBinding(LoomFrozenStruct):
     """A sink and what it is for.
 
     `errors` takes the error envelopes of `kinds` (all of them where none is named), `terminal` takes the flow's output in
-    the place of the topic, `audit` gets a copy of every output message.
+    the place of the topic, `audit` gets a copy of every output message: of the flow's output, inner topics, the outputs
+    of broadcasts and storage sinks. `sink` is a Bytewax sink or an `IntoSink`.
+
+    >>> RuntimeSinkBinding("errors", ErrorTable("errors.db"), kinds=(ErrorKind.TASK,))  # doctest: +SKIP
     """
 
-    purpose: Literal["errors", "terminal", "audit"]
+    purpose: _Purpose
     sink: object
     kinds: tuple[ErrorKind, ...] = ()
 
@@ -57,21 +65,20 @@ class SinkBuildContext(LoomFrozenStruct):
 
 @runtime_checkable
 class RegisteredSink(Protocol):
-    """A class whose sinks can be named in the config."""
+    """A class whose sinks can be named in the config, under `streaming.sinks.<name>` by `type: <sink_type>`.
+
+    `config_type` is a struct that the rest of the section is decoded into.
+    """
 
     sink_type: ClassVar[str]
     config_type: ClassVar[type]
 
     @classmethod
     def build_binding(cls, cfg: Any, ctx: Any) -> RuntimeSinkBinding:
-        """The sink for one section; `cfg` is a `config_type`, `ctx` a `SinkBuildContext`."""
+        """The sink for one section; `cfg` is a `config_type`, `ctx` a `SinkBuildContext`.
 
-
-class ResolvedSinks(LoomFrozenStruct):
-    """The bindings of a config by what they are for."""
-
-    errors: dict[ErrorKind, Any]
-    terminal: Any | None
+        Called when a flow is prepared or checked, so it opens nothing: that is for `build_partition`.
+        """
 
 
 class SinkRegistry:
@@ -81,7 +88,10 @@ class SinkRegistry:
         self._classes: dict[str, Any] = {}
 
     def register(self, sink_class: Any) -> None:
-        """Make a class known under its `sink_type`. Raises `TypeError` when it is no `RegisteredSink`."""
+        """Make a class known under its `sink_type`, in the place of one that had it.
+
+        Raises `TypeError` when it is no `RegisteredSink`.
+        """
         wanted: tuple[tuple[str, Any], ...] = (("sink_type", str), ("config_type", type), ("build_binding", Callable))
         wrong = [name for name, kind in wanted if not isinstance(getattr(sink_class, name, None), kind)]
         if not inspect.isclass(sink_class) or wrong:
@@ -103,41 +113,74 @@ class SinkRegistry:
 
         Raises `ConfigError` for a section without a type, of a type that nobody registered, or that does not fit.
         """
-        if not config.has(_SECTION):
-            return ()
-        bindings = []
-        for name, section in (config.raw(_SECTION) or {}).items():
-            key = f"{_SECTION}.{name}"
-            found = dict(section or {})
-            sink_type = found.pop("type", None)
-            if sink_type not in self._classes:
-                known = ", ".join(sorted(self._classes)) or "none"
-                what = f"no sink of type {sink_type!r} is registered" if sink_type else "a sink needs a type"
-                raise ConfigError([ConfigProblem(config.file, f"{key}.type", f"{what}; registered: {known}")])
-            sink_class = self._classes[sink_type]
-            cfg = convert_section(found, sink_class.config_type, key=key, file=config.file)
-            ctx = SinkBuildContext(name, flow_name, config, observability_runtime or ObservabilityRuntime.noop())
-            bindings.append(sink_class.build_binding(cfg, ctx))
-        return tuple(bindings)
+        named = self.resolve_named(config, flow_name=flow_name, observability_runtime=observability_runtime)
+        return tuple(named.values())
+
+    def resolve_named(
+        self,
+        config: ConfigContext,
+        *,
+        flow_name: str = "",
+        observability_runtime: ObservabilityRuntime | None = None,
+    ) -> dict[str, RuntimeSinkBinding]:
+        """As `resolve`, by the names of the sections."""
+        if not config.has(SINKS):
+            return {}
+        sections = config.section_or_default(SINKS, dict[str, dict[str, Any] | None], {})
+        observability = observability_runtime or ObservabilityRuntime.noop()
+        return {
+            name: self._bind(section or {}, SinkBuildContext(name, flow_name, config, observability))
+            for name, section in sections.items()
+        }
+
+    def _bind(self, section: Mapping[str, Any], ctx: SinkBuildContext) -> RuntimeSinkBinding:
+        key, file = f"{SINKS}.{ctx.name}", ctx.config.file
+        found = dict(section)
+        sink_type = found.pop("type", None)
+        if sink_type not in self._classes:
+            raise ConfigError([self._no_such_type(key, file, sink_type)])
+        sink_class = self._classes[sink_type]
+        cfg = convert_section(found, sink_class.config_type, key=key, file=file)
+        try:
+            binding = sink_class.build_binding(cfg, ctx)
+        except ConfigError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what the author of a sink raises, told without what it was given
+            said = raised_by_user_code(error, str(error), found)
+            # Not chained: a traceback would print the values.
+            problem = ConfigProblem(file, key, f"{sink_class.__qualname__}.build_binding failed: {said}")
+        else:
+            wrong = _what_is_wrong(binding)
+            if wrong is None:
+                checked: RuntimeSinkBinding = binding
+                return checked
+            problem = ConfigProblem(file, key, f"{sink_class.__qualname__}.build_binding returned {wrong}")
+        raise ConfigError([problem])
+
+    def _no_such_type(self, key: str, file: str | None, sink_type: Any) -> ConfigProblem:
+        known = sorted(self._classes)
+        if sink_type is None:
+            what, nearest = "a sink needs a type", []
+        else:
+            what = f"no sink of type {sink_type!r} is registered"
+            nearest = difflib.get_close_matches(str(sink_type), known, n=1)
+        remedy = "register its class: runner.register_sink(…), --sink MODULE:CLASS, or an entry point of its package"
+        message = f"{what}; registered: {', '.join(known) or 'none'}"
+        return ConfigProblem(file, f"{key}.type", message, next(iter(nearest), None), remedy)
 
 
-def sort_bindings(bindings: tuple[RuntimeSinkBinding, ...]) -> ResolvedSinks:
-    """Bindings by what they are for.
-
-    Raises `DuplicateErrorSinkError` when two want the errors of one kind, `ValueError` when two want the output.
-    """
-    errors: dict[ErrorKind, Any] = {}
-    terminal = None
-    for binding in bindings:
-        if binding.purpose == "audit":
-            raise NotSupportedYetError("sinks with the purpose 'audit' are not supported yet")
-        if binding.purpose == "terminal":
-            if terminal is not None:
-                raise ValueError("two sinks under streaming.sinks want the flow's output; keep one of them")
-            terminal = binding.sink
-            continue
-        for kind in binding.kinds or tuple(ErrorKind):
-            if kind in errors:
-                raise DuplicateErrorSinkError(f"two sinks under streaming.sinks want the {kind.value} errors")
-            errors[kind] = binding.sink
-    return ResolvedSinks(errors, terminal)
+def _what_is_wrong(binding: object) -> str | None:
+    """What makes this no binding, or `None`."""
+    if not isinstance(binding, RuntimeSinkBinding):
+        return f"a {type(binding).__qualname__}, not a RuntimeSinkBinding"
+    if binding.purpose not in get_args(_Purpose):
+        return f"the purpose {binding.purpose!r}; there are {', '.join(get_args(_Purpose))}"
+    kinds: tuple[object, ...] = binding.kinds
+    strange = [kind for kind in kinds if not isinstance(kind, ErrorKind)]
+    if strange:
+        return f"the kind {strange[0]!r}, which is no ErrorKind"
+    if binding.kinds and binding.purpose != "errors":
+        return f"kinds for the purpose {binding.purpose!r}; only sinks of errors have kinds"
+    if isinstance(binding.sink, type) or not isinstance(binding.sink, Sink | IntoSink):
+        return f"{type(binding.sink).__qualname__} as its sink, which is neither a Bytewax sink nor an IntoSink"
+    return None

@@ -18,12 +18,13 @@ from loom.core.config import ConfigContext
 from loom.core.errors import LoomError
 from loom.core.logger import get_logger
 from loom.core.observability import ObservabilityConfig, ObservabilityRuntime, Scope
-from loom.streaming.bytewax.adapter import BuiltDataflow, build_dataflow_with_shutdown
+from loom.streaming.bytewax.adapter import BuiltDataflow, lower
+from loom.streaming.bytewax.bindings import bind_sinks
 from loom.streaming.bytewax.delivery import StartGivenUp
 from loom.streaming.bytewax.errors import FlowFailedError
 from loom.streaming.bytewax.lifecycle import listening
 from loom.streaming.bytewax.recovery import open_recovery
-from loom.streaming.bytewax.registry import ErrorSink, SinkRegistry, sort_bindings
+from loom.streaming.bytewax.registry import ErrorSink, SinkRegistry
 from loom.streaming.bytewax.settings import (
     BytewaxRuntimeConfig,
     StreamingSection,
@@ -35,6 +36,7 @@ from loom.streaming.bytewax.watchdog import watching
 from loom.streaming.compiler.compile import compile_flow
 from loom.streaming.compiler.exactly_once import check_exactly_once_run
 from loom.streaming.compiler.plan import CompiledPlan
+from loom.streaming.compiler.unrouted import routed_to_sinks
 from loom.streaming.errors import ErrorKind
 from loom.streaming.flow import StreamFlow
 from loom.streaming.kafka.settings import Delivery
@@ -257,22 +259,23 @@ class StreamingRunner:
         section = self._config.section_or_default("streaming", StreamingSection, StreamingSection())
         chosen = runtime or section.runtime
         refuse_what_is_later(chosen)
-        plan = compile_flow(self._flow, config=self._config)
         observability = self._observability_runtime()
-        bound = sort_bindings(
-            self._registry.resolve(self._config, flow_name=plan.name, observability_runtime=observability)
-        )
-        bridge = AsyncBridge(chosen.async_backend, use_uvloop=chosen.use_uvloop)
+        name = self._flow.name
+        bound = bind_sinks(self._registry, self._config, flow_name=name, observability_runtime=observability)
         taken = {**bound.errors, **(error_sinks or {})}
+        plan = routed_to_sinks(compile_flow(self._flow, config=self._config), taken)
+        bound.check(plan)
+        bridge = AsyncBridge(chosen.async_backend, use_uvloop=chosen.use_uvloop)
         if plan.source.delivery is Delivery.EXACTLY_ONCE:
-            foreign = bool(taken) or bound.terminal is not None
+            foreign = bool(taken) or bool(bound.bindings)
             check_exactly_once_run(plan, epoch_ms=chosen.epoch_ms, foreign_sinks=foreign)
-        built = build_dataflow_with_shutdown(
+        built = lower(
             plan,
             observability_runtime=observability,
             sink=bound.terminal,
             error_sinks=taken,
             bridge=bridge,
+            audits=bound.audits,
         )
         self._prepared = _PreparedStreamingRun(plan, built, chosen, section.supervision, bridge)
         return self._prepared

@@ -18,6 +18,7 @@ from loom.streaming.bytewax.outlets import HostedOutlet, Outlets
 from loom.streaming.bytewax.stages.outcome import StageResults
 from loom.streaming.bytewax.writers import Writers
 from loom.streaming.kafka.record import TopicPartition
+from loom.streaming.nodes.sink import IntoSink
 from loom.streaming.points import Point, reached
 
 __all__ = ["SLOT", "OutputSink"]
@@ -67,10 +68,20 @@ class _OutputPart(StatefulSinkPartition[StageResults, Any]):
         delivery.opened(self, "producers", writers.close)
         self._hosted: dict[int, HostedSink] = {}
         self._states = dict(states)
+        #: the slot under which a slot's sink was opened: an `IntoSink` that stands in several places has one partition
+        self._opened_as: dict[int, int] = {}
+        into_sinks: dict[int, int] = {}
         for slot, outlet in enumerate(outlets.table):
-            if isinstance(outlet, HostedOutlet):
-                self._hosted[slot] = hosted = open_hosted(outlet.sink, outlet.name, self._states.get(slot), bridge)
-                delivery.opened(hosted, f"sink {outlet.name}", hosted.close)
+            if not isinstance(outlet, HostedOutlet):
+                continue
+            if isinstance(outlet.sink, IntoSink):
+                self._opened_as[slot] = into_sinks.setdefault(id(outlet.sink), slot)
+                if self._opened_as[slot] != slot:
+                    continue
+            self._opened_as[slot] = slot
+            state = self._states.get(slot)
+            self._hosted[slot] = hosted = open_hosted(outlet.sink, outlet.name, outlet.config, state, bridge)
+            delivery.opened(hosted, f"sink {outlet.name}", hosted.close)
         self._only_topics = not self._hosted
         self._seen: dict[TopicPartition, int] = {}
         self._unflushed = 0
@@ -116,11 +127,13 @@ class _OutputPart(StatefulSinkPartition[StageResults, Any]):
     def _deal_out(self, results: list[Any]) -> None:
         to_topics = []
         to_sinks: dict[int, list[Any]] = {}
+        opened_as = self._opened_as
         for result in results:
-            if result[0] in self._hosted:
-                to_sinks.setdefault(result[0], []).append(result[1])
-            else:
+            slot = opened_as.get(result[0])
+            if slot is None:
                 to_topics.append(result)
+            else:
+                to_sinks.setdefault(slot, []).append(result[1])
         if to_topics:
             self._writers.write(to_topics)
         for slot, items in to_sinks.items():

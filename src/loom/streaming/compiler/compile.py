@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from loom.core.config import ConfigContext
@@ -10,6 +10,7 @@ from loom.streaming.compiler.catalogue import Code, CompilationError
 from loom.streaming.compiler.exactly_once import check_exactly_once
 from loom.streaming.compiler.issues import Issues
 from loom.streaming.compiler.names import ERRORS, OUTPUT, RESERVED, child_id, into_id
+from loom.streaming.compiler.nodes.into import StorageSink
 from loom.streaming.compiler.plan import (
     CompiledErrorRoute,
     CompiledPlan,
@@ -20,8 +21,8 @@ from loom.streaming.compiler.plan import (
 from loom.streaming.compiler.signatures import UNKNOWN, payloads_of
 from loom.streaming.compiler.table import ROWS
 from loom.streaming.compiler.topics import TopicResolver
+from loom.streaming.compiler.unrouted import warn_unrouted
 from loom.streaming.compiler.walk import Flowing, ProcessWalk
-from loom.streaming.errors import ErrorKind
 from loom.streaming.flow import StreamFlow
 from loom.streaming.kafka.settings import Delivery, broker_list
 from loom.streaming.nodes.boundary import FromMultiTypeTopic, FromTopic, IntoTopic
@@ -73,11 +74,11 @@ def compile_flow(flow: StreamFlow[Any, Any], *, config: ConfigContext | Mapping[
     written = [*([output] if output else []), *walk.terminals.values(), *(route.output for route in routes)]
     if source is not None:
         _check_loops(source, written, issues)
-        _warn_unrouted(flow, routes, issues)
+        warn_unrouted((kind for route in routes for kind in route.kinds), flow.unrouted, issues)
         if source.delivery is Delivery.EXACTLY_ONCE:
             outputs = [target for output in written for target in (output, output.dlq) if target is not None]
             check_exactly_once(source, outputs, walk.storage, issues)
-    for section in _KNOWN_SECTIONS:
+    for section in (*_KNOWN_SECTIONS, *_sections_of_sinks(walk.storage.values())):
         context.mark_read(section)
     for section in context.unread_sections():
         issues.warn(
@@ -145,6 +146,14 @@ def _error_routes(flow: StreamFlow[Any, Any], topics: TopicResolver) -> tuple[Co
     return tuple(routes)
 
 
+def _sections_of_sinks(storage: Iterable[StorageSink]) -> Iterator[str]:
+    """The sections that storage sinks say they will read when they are opened."""
+    for declared in storage:
+        section = getattr(declared.sink, "config_path", None)
+        if isinstance(section, str):
+            yield section
+
+
 def _check_loops(source: CompiledSource, written: list[CompiledTopic], issues: Issues) -> None:
     for output in written:
         for target in (output, output.dlq):
@@ -167,16 +176,3 @@ def _check_loops(source: CompiledSource, written: list[CompiledTopic], issues: I
                     path=target.path,
                     remedy="make sure that these brokers are another cluster, else what is written is read again",
                 )
-
-
-def _warn_unrouted(flow: StreamFlow[Any, Any], routes: tuple[CompiledErrorRoute, ...], issues: Issues) -> None:
-    routed = {kind for route in routes for kind in route.kinds}
-    unrouted = [kind.value for kind in ErrorKind if kind not in routed]
-    if unrouted:
-        consequence = "stops the run" if flow.unrouted == "fail" else "is dropped, counted and logged"
-        issues.warn(
-            Code.ERRORS_UNROUTED,
-            f"no route for {', '.join(unrouted)} errors: such a record {consequence}",
-            where="errors",
-            remedy="give the flow errors=IntoTopic(…)",
-        )

@@ -18,8 +18,8 @@ from loom.streaming.kafka.wire import ERROR_HEADER_PREFIX, key_bytes, whole_numb
 
 __all__ = ["DeadLetterWriter", "dead_letter_writer", "error_headers"]
 
-#: (envelope, flow, child index) -> the record to write; its topic is the caller's business
-DeadLetterWriter: TypeAlias = Callable[[ErrorEnvelope[Any], str, str], KafkaRecord]
+#: (envelope, flow) -> the record to write; its topic is the caller's business
+DeadLetterWriter: TypeAlias = Callable[[ErrorEnvelope[Any], str], KafkaRecord]
 
 _COUNT = ERROR_HEADER_PREFIX + "count"
 #: Reasons may quote a payload; a header of megabytes would make the dead letter itself too large.
@@ -30,16 +30,16 @@ def dead_letter_writer(wire_format: WireFormat) -> DeadLetterWriter:
     """How an error topic of this format is written: original bytes, or with `envelope` the whole `ErrorEnvelope`."""
     encode = _encode_envelope() if wire_format is WireFormat.ENVELOPE else None
 
-    def write(envelope: ErrorEnvelope[Any], flow: str, index: str) -> KafkaRecord:
+    def write(envelope: ErrorEnvelope[Any], flow: str) -> KafkaRecord:
         source = envelope.source or KafkaRecord("", None, None)
         value = source.value if encode is None else encode(envelope)
-        headers = error_headers(envelope, flow, index)
+        headers = error_headers(envelope, flow)
         return KafkaRecord("", key_bytes(source.key), value, headers, timestamp_ms=source.timestamp_ms)
 
     return write
 
 
-def error_headers(envelope: ErrorEnvelope[Any], flow: str, index: str = "") -> Headers:
+def error_headers(envelope: ErrorEnvelope[Any], flow: str) -> Headers:
     """The original headers, and what went wrong; the headers of an earlier failure give way, their count goes on."""
     source = envelope.source or KafkaRecord("", None, None)
     original = Headers.of(source.headers)
@@ -54,7 +54,7 @@ def error_headers(envelope: ErrorEnvelope[Any], flow: str, index: str = "") -> H
         "offset": source.offset,
         "timestamp": source.timestamp_ms,
         "path": ".".join(map(str, envelope.path)),
-        "index": index,
+        "index": envelope.index,
     }
     told["count"] = (whole_number(original.get(_COUNT, b"")) or 0) + 1
     kept = [pair for pair in original.pairs if not pair[0].startswith(ERROR_HEADER_PREFIX)]

@@ -20,8 +20,9 @@ from loom.streaming.kafka.wire import ERROR_HEADER_PREFIX, whole_number
 
 __all__ = ["NoDeadLetterError", "dead_letter_reader"]
 
-#: A whole `ErrorEnvelope` is a MessagePack map of its eight fields, so it begins with this byte; no JSON text can.
-_FIXMAP_OF_EIGHT = b"\x88"
+#: A whole `ErrorEnvelope` is a MessagePack map of its nine fields, or of eight before it told the index, so it begins with
+#: one of these bytes; no JSON text can.
+_FIXMAPS = (b"\x88", b"\x89")
 
 
 class NoDeadLetterError(Exception):
@@ -42,7 +43,8 @@ class _SealedRecord(LoomFrozenStruct):
 
 class _SealedMeta(LoomFrozenStruct):
     message_id: str
-    key: bytes | str | None = None
+    #: bytes or text; MessagePack tells them apart, but no type of msgspec's may name both
+    key: Any = None
     headers: HeaderPairs | dict[str, bytes] = ()
     topic: str | None = None
     partition: int | None = None
@@ -63,6 +65,7 @@ class _Sealed(LoomFrozenStruct):
     path: tuple[int, ...] = ()
     error_type: str | None = None
     source: _SealedRecord | None = None
+    index: str = ""
 
 
 def dead_letter_reader(payload: Any, wire_format: WireFormat | None) -> Callable[[KafkaRecord], ErrorEnvelope[Any]]:
@@ -78,7 +81,7 @@ def dead_letter_reader(payload: Any, wire_format: WireFormat | None) -> Callable
 
     def read(record: KafkaRecord) -> ErrorEnvelope[Any]:
         value = record.value
-        if value is not None and value[:1] == _FIXMAP_OF_EIGHT and wire_format in (None, WireFormat.ENVELOPE):
+        if value is not None and value[:1] in _FIXMAPS and wire_format in (None, WireFormat.ENVELOPE):
             return _unsealed(open_sealed(value), open_payload)
         return _from_headers(record, original)
 
@@ -116,7 +119,15 @@ def _from_headers(record: KafkaRecord, original: Callable[[bytes], Any]) -> Erro
             payload_type = f"{type(payload).__module__}.{type(payload).__qualname__}"
     path = tuple(int(part) for part in (told("path") or "").split(".") if part.isdigit())
     return ErrorEnvelope(
-        ErrorKind(kind), told("reason") or "", payload_type, message, told("step"), path, told("type"), source
+        ErrorKind(kind),
+        told("reason") or "",
+        payload_type,
+        message,
+        told("step"),
+        path,
+        told("type"),
+        source,
+        told("index") or "",
     )
 
 
@@ -149,6 +160,7 @@ def _unsealed(sealed: _Sealed, open_payload: Callable[[bytes], Any]) -> ErrorEnv
         sealed.path,
         sealed.error_type,
         source,
+        sealed.index,
     )
 
 

@@ -14,7 +14,7 @@ from loom.streaming.bytewax.stages.inline import Inline, LoopCode
 from loom.streaming.bytewax.stages.keyed import keyed
 from loom.streaming.bytewax.stages.lazy_message import message_class
 from loom.streaming.bytewax.stages.outcome import Result
-from loom.streaming.bytewax.stages.outputs import build_audit, build_hosted
+from loom.streaming.bytewax.stages.outputs import Noted, build_audit, build_hosted
 from loom.streaming.bytewax.stages.slots import OutputSlots
 from loom.streaming.bytewax.stages.stage import Stage
 from loom.streaming.compiler.plan import (
@@ -112,25 +112,32 @@ class StageBuilder:
         """A topic, or the sink that has taken its place."""
         slot = self._slots.outputs[path]
         emit = self._emitter(slot, above)
-        inline = None
+        inline, noted = None, Noted()
         if slot in self._slots.hosted:
             entry = build_hosted(slot, self.view, emit, above)
         else:
             fail = self.fail(output.step_id, output.path, above, kind=ErrorKind.TASK)
+            if self._slots.audits:
+                fail = noted.on(fail)
             entry, inline = self._slots.into_topic(output, slot, self.view, emit, fail, above)
+        entry = self._audited(entry, above, noted)
         if output.partitioning is not None:
             fail = self.fail(output.step_id, output.path, above, kind=ErrorKind.ROUTING)
-            entry = keyed(output.partitioning, entry, self.message, self.view, fail, above)
-        elif inline is not None and not self._slots.audits:
+            return keyed(output.partitioning, entry, self.message, self.view, fail, above)
+        if inline is not None and not self._slots.audits:
             self._inlines[path] = inline
-        for audit in self._slots.audits:
-            entry = build_audit(entry, audit, self.view, self._emitter(audit, above), above)
         return entry
 
     def hosted(self, path: NodePath, above: Above) -> Entry:
         """A sink that takes messages."""
         slot = self._slots.outputs[path]
-        return build_hosted(slot, self.view, self._emitter(slot, above), above)
+        return self._audited(build_hosted(slot, self.view, self._emitter(slot, above), above), above)
+
+    def _audited(self, output: Entry, above: Above, noted: Noted | None = None) -> Entry:
+        """An output with its copies into the sinks of audits."""
+        for audit in self._slots.audits:
+            output = build_audit(output, audit, self.view, self._emitter(audit, above), above, noted)
+        return output
 
     def entry(self, record: Take, tombstone: Take, above: Above) -> Entry:
         """The entry of a node that takes records one by one."""

@@ -90,15 +90,15 @@ class Failures:
             found = kind or (ErrorKind.BUSINESS if isinstance(error, DomainError) else ErrorKind.TASK)
             self.failed.append((origin, found))
             self._counts.errors[found, step_id] += 1
-            envelope = self._envelope(found, error, step_id, path, payload, origin, meta)
+            index = ".".join(str(cell.at) for cell in told if cell.at != NO_CHILD)
+            envelope = self._envelope(found, error, step_id, path, payload, origin, meta, index)
             target = self._targets.get(found)
             if target is None:
                 self._no_route(envelope, error, origin)
             elif target.write is None:
                 emitters[target.slot]((target.slot, envelope, None, 0, None, origin))
             else:
-                index = ".".join(str(cell.at) for cell in told if cell.at != NO_CHILD)
-                record = target.write(envelope, self._flow, index)
+                record = target.write(envelope, self._flow)
                 emitters[target.slot](
                     (target.slot, record.value, record.key, record.timestamp_ms or 0, record.headers, origin)
                 )
@@ -114,6 +114,7 @@ class Failures:
         payload: Any,
         origin: Any,
         meta: MessageMeta | None,
+        index: str,
     ) -> ErrorEnvelope[Any]:
         original = None
         payload_type = None
@@ -135,6 +136,7 @@ class Failures:
             path,
             _named(type(error)),
             self._view.record(origin),
+            index,
         )
 
     def _no_route(self, envelope: ErrorEnvelope[Any], error: Exception, origin: Any) -> None:

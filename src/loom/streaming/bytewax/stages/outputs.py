@@ -20,7 +20,7 @@ from loom.streaming.kafka.view import OriginView
 from loom.streaming.kafka.wire import envelope_of, key_bytes, label_function, rewritten, wanted_from_meta
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
 
-__all__ = ["build_audit", "build_hosted", "build_topic"]
+__all__ = ["Noted", "build_audit", "build_hosted", "build_topic"]
 
 Emit = Callable[[Result], None]
 
@@ -91,18 +91,41 @@ def build_hosted(slot: int, view: OriginView, emit: Emit, above: Above) -> Entry
     return entry_of(run, run, above)
 
 
-def build_audit(after: Entry, slot: int, view: OriginView, emit: Emit, above: Above) -> Entry:
-    """A copy of every message into a sink, in front of the output that it is a copy for."""
+class Noted:
+    """Whether an output has just made an error of what it was handed."""
+
+    __slots__ = ("failed",)
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def on(self, fail: Fail) -> Fail:
+        """An error boundary that is noted."""
+
+        def noting(error: Exception, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+            self.failed = True
+            fail(error, payload, origin, meta)
+
+        return noting
+
+
+def build_audit(
+    output: Entry, slot: int, view: OriginView, emit: Emit, above: Above, noted: Noted | None = None
+) -> Entry:
+    """A copy into a sink of every message that an output takes; one that becomes an error there has not been output."""
     copy = build_hosted(slot, view, emit, above).record
+    noted = noted or Noted()
 
     def both(take: Take) -> Take:
         def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-            copy(payload, origin, meta)
+            noted.failed = False
             take(payload, origin, meta)
+            if not noted.failed:
+                copy(payload, origin, meta)
 
         return run
 
-    return entry_of(both(after.record), both(after.tombstone), above)
+    return entry_of(both(output.record), both(output.tombstone), above)
 
 
 def _build_envelope(output: CompiledTopic, slot: int, view: OriginView, emit: Emit, fail: Fail, above: Above) -> Entry:
