@@ -155,8 +155,8 @@ def _build_topic(
 
 
 def _carrying(write: DeadLetterWriter) -> DeadLetterWriter:
-    def write_with(envelope: ErrorEnvelope[Any], flow: str, index: str) -> KafkaRecord:
-        record = write(envelope, flow, index)
+    def write_with(envelope: ErrorEnvelope[Any], flow: str) -> KafkaRecord:
+        record = write(envelope, flow)
         return replace(record, value=_Carried.of(record.value, envelope))
 
     return write_with
