@@ -206,7 +206,7 @@ class PartitionReader:
             if is_transient(kafka_error(error)):
                 return False
             raise _commit_error(kafka_error(error)) from None
-        lost = False
+        lost: dict[str, TopicPartition] = {}
         for found in committed:
             partition = TopicPartition(found.topic, found.partition)
             ours = self._group.get(partition)
@@ -214,8 +214,7 @@ class PartitionReader:
                 return False
             if found.offset < 0 and ours is not None and ours >= 0:
                 # Nobody moves a group to nowhere: the broker forgets the positions of a topic that is deleted.
-                lost = True
-                self._gone(found.topic, f"the group has lost its position in {partition}")
+                lost.setdefault(found.topic, partition)
             elif ours is not None and found.offset not in (ours, self._attempted.get(partition)):
                 raise SecondInstanceError(
                     f"somebody else moved the group {self._settings.group_id!r} in {partition}: it stands at "
@@ -226,7 +225,10 @@ class PartitionReader:
             self._lost_at = None
             return True
         now = time.monotonic()
-        self._lost_at = self._lost_at or now
+        if self._lost_at is None:
+            self._lost_at = now
+            for topic, partition in lost.items():
+                self._gone(topic, f"the group has lost its position in {partition}")
         return now - self._lost_at > _SURE
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> None:
