@@ -98,7 +98,8 @@ class IntoTopic(LoomFrozenStruct, Generic[P]):
     Without `payload` the topic takes whatever type arrives; a union names several. `dlq` is the logical name of the topic for
     records that the broker refuses for good (too large, not allowed).
 
-    >>> IntoTopic("orders.priced")  # doctest: +SKIP
+    >>> IntoTopic("orders.priced", dlq="orders.refused").dlq
+    'orders.refused'
     """
 
     name: str

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from loom.streaming.bytewax.stages.entry import Above, Entry, Take, entry_of
 from loom.streaming.bytewax.stages.failures import Fail
 from loom.streaming.kafka.view import OriginView
+from loom.streaming.kafka.wire import key_bytes
 from loom.streaming.message import Message, MessageMeta
 from loom.streaming.nodes.boundary import PartitionGuarantee, PartitionPolicy
 
@@ -40,13 +41,13 @@ def keyed(
                 take(payload, origin, meta)
                 return
             try:
-                key = choose(message(payload, origin) if meta is None else Message(payload, meta))
+                key = key_bytes(choose(message(payload, origin) if meta is None else Message(payload, meta)))
                 if key is None:
                     if stable:
                         raise NoKeyError(
                             f"{type(policy.strategy).__qualname__} names no key, and ENTITY_STABLE needs one"
                         )
-                    key = incoming if falls_back else None
+                    key = key_bytes(incoming) if falls_back else None
             except Exception as error:
                 misplaced(error, payload, origin, meta)
                 return
