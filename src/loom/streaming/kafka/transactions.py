@@ -147,11 +147,7 @@ class Transactions:
         if self._fatal is not None:
             error = self._fatal
         if error.txn_requires_abort():
-            self.abort()
-            return TransactionAbortedError(
-                f"the transaction of {self._id!r} was aborted: {error.str()}. Nothing of this epoch is visible and its "
-                "positions stand where they stood: start the flow again"
-            )
+            return self.given_up(error.str())
         self.state = State.ENDED
         if error.code() in _FENCED:
             return FencedError(
@@ -159,6 +155,14 @@ class Transactions:
                 "since is visible. Two instances of one flow share a group: stop one of them"
             )
         return TransactionFailedError(f"the transactional producer {self._id!r} failed for good: {error.str()}")
+
+    def given_up(self, reason: str) -> TransactionAbortedError:
+        """Abort what is open, for a reason that a new start does away with."""
+        self.abort()
+        return TransactionAbortedError(
+            f"the transaction of {self._id!r} was aborted: {reason}. Nothing of this epoch is visible and its positions "
+            "stand where they stood: start the flow again"
+        )
 
     def _expect(self, state: State) -> None:
         if self.state is not state:
