@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from loom.streaming.kafka import FencedError, ProducerSettings, TopicPartition
+from loom.streaming.kafka import FencedError, ProducerSettings, TopicPartition, TransactionAbortedError
 from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.producer import TopicWriter
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.start import Committed
 from loom.streaming.kafka.transactions import State, Transactions
@@ -80,29 +81,74 @@ def test_a_predecessor_is_told_that_another_took_over_and_moves_nothing(
     assert reader.resolve([partition], {}).unknown == (partition,)
 
 
-@pytest.mark.timeout(180)
-def test_a_commit_whose_answers_are_lost_with_the_connection_is_done_again(kafka: Broker, tmp_path: Path) -> None:
+class Proxied(NamedTuple):
+    """A broker of these tests' own, and a proxy before it."""
+
+    topics: FreshTopics
+    proxy: Proxy
+    bootstrap: str
+
+
+@pytest.fixture(scope="module")
+def proxied(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     if not isinstance(kafka, ApacheKafka):
         pytest.skip("starts a broker of its own")
     behind = Behind(port=free_port(), proxy=free_port())
-    with Proxy(behind.proxy, behind.port) as proxy, ApacheKafka(tmp_path, behind=behind) as own:
-        source, sink = FreshTopics(own).create("in"), FreshTopics(own).create("out")
-        bootstrap = f"127.0.0.1:{behind.proxy}"
-        config = ProducerSettings((bootstrap,)).to_confluent_config()
-        writer = Transactions(config, "numbers-flow-0", metadata="loom-writers=1", waiting=lambda what: None)
-        writer.fence()
-        reader = PartitionReader(ConsumerSettings((bootstrap,), "numbers"))
-        group = reader.group_metadata()
-        writer.begin()
-        writer.producer.produce(sink, b"1")
-        writer.producer.flush(5)
-        proxy.deafen()
-        threading.Timer(2, proxy.mend).start()
-        # In a thread: a client that hangs cannot be interrupted.
-        commit = threading.Thread(target=writer.commit, args=({TopicPartition(source, 0): 0}, group), daemon=True)
-        commit.start()
-        commit.join(30)
-        assert not commit.is_alive(), "the commit hangs"
-        assert writer.state is State.READY
-        assert reader.resolve([TopicPartition(source, 0)], {}).unknown == ()
-        reader.close()
+    with (
+        Proxy(behind.proxy, behind.port) as proxy,
+        ApacheKafka(tmp_path_factory.mktemp("proxied"), behind=behind) as own,
+    ):
+        yield Proxied(FreshTopics(own), proxy, f"127.0.0.1:{behind.proxy}")
+
+
+@pytest.mark.timeout(180)
+def test_a_commit_whose_answers_are_lost_with_the_connection_is_done_again(proxied: Proxied, group: str) -> None:
+    source, sink = TopicPartition(proxied.topics.create("in"), 0), proxied.topics.create("out")
+    config = ProducerSettings((proxied.bootstrap,)).to_confluent_config()
+    writer = Transactions(config, group, metadata="loom-writers=1", waiting=lambda what: None)
+    writer.fence()
+    reader = PartitionReader(ConsumerSettings((proxied.bootstrap,), group))
+    metadata = reader.group_metadata()
+    writer.begin()
+    writer.producer.produce(sink, b"1")
+    writer.producer.flush(5)
+    proxied.proxy.deafen()
+    threading.Timer(2, proxied.proxy.mend).start()
+    # In a thread: a client that hangs cannot be interrupted.
+    commit = threading.Thread(target=writer.commit, args=({source: 0}, metadata), daemon=True)
+    commit.start()
+    commit.join(60)
+    assert not commit.is_alive(), "the commit hangs"
+    assert writer.state is State.READY
+    assert reader.resolve([source], {}).unknown == ()
+    reader.close()
+
+
+@pytest.mark.timeout(180)
+def test_a_broker_that_is_away_for_longer_than_a_transaction_may_last_gives_it_up_and_fails_no_record(
+    proxied: Proxied, group: str
+) -> None:
+    topic = proxied.topics.create("out")
+    config = ProducerSettings((proxied.bootstrap,), extra={"transaction.timeout.ms": 2_000}).to_confluent_config()
+    transactions = Transactions(config, group, metadata="loom-writers=1", waiting=lambda what: None)
+    transactions.fence()
+    writer = TopicWriter(
+        config,
+        max_message_bytes={},
+        tracked_topics=(),
+        refused=lambda refusal: None,
+        waiting=lambda what: None,
+        transactions=transactions,
+    )
+    lanes = [writer.lane(topic)]
+    writer.write_all([(0, b"1", None, 0, None, None)], lanes)
+    assert writer.flush() == 0
+    proxied.proxy.cut()
+    try:
+        writer.write_all([(0, b"2", None, 0, None, None)], lanes)
+        with pytest.raises(TransactionAbortedError, match=r"was not delivered.*start the flow again"):
+            writer.flush()
+    finally:
+        proxied.proxy.mend()
+    assert transactions.state is State.ENDED
+    writer.close()

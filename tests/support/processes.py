@@ -20,6 +20,13 @@ def gone_within(seconds: float, process: int) -> bool:
     return False
 
 
+def resident_megabytes(process: int) -> float:
+    """The resident set of a process."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) / 1024
+
+
 def command_name(process: int) -> str:
     """The name of the program that a process runs."""
     return Path(f"/proc/{process}/comm").read_text(encoding="ascii", errors="replace").strip()

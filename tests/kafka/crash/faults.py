@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -65,6 +65,8 @@ class Fault:
     away: float = 3.0
     #: `transaction.timeout.ms`; `None` leaves it at the client's minute
     transaction_timeout_ms: int | None = None
+    #: further properties of the flow's producer
+    producer_extra: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def graceful(self) -> bool:

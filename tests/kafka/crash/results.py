@@ -80,6 +80,11 @@ def load(path: Path = RESULTS) -> list[Result]:
     return [result for result in found if result.version == VERSION]
 
 
+def present(name: str, delivery: str, workers: int) -> bool:
+    """Whether there is a result of something that is done once."""
+    return any((result.fault, result.delivery, result.workers) == (name, delivery, workers) for result in load())
+
+
 def append(result: Result, path: Path = RESULTS) -> None:
     """Keep a result."""
     said = {name: value for name, value in msgspec.to_builtins(result).items() if value not in (None, {})}

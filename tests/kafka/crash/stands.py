@@ -26,6 +26,8 @@ class Stand:
 
     broker: Broker
     flow_bootstrap: str
+    #: where the flow's producers connect, when not there too
+    out_bootstrap: str | None = None
     shared: bool = False
     proxy: Proxy | None = None
     disk: SmallDisk | None = None

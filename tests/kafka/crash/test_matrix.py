@@ -14,7 +14,7 @@ from tests.kafka.crash.faults import Cell, matrix
 from tests.kafka.crash.results import append, broken_promises, missing
 from tests.support.broker import Broker
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("cell", missing(matrix()), ids=str)

@@ -47,6 +47,9 @@ _REFUSED_FOR_GOOD = frozenset(
     }
 )
 
+#: what says nothing of the record: the broker was away for longer than a transaction lasts, or the transaction was given up
+_LATE = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
+
 
 class OutgoingRecord(LoomFrozenStruct):
     """A record on its way out. `origin` is what it was made of, for its dead letter."""
@@ -102,6 +105,8 @@ class TopicWriter:
         self._refused = refused
         self._waiting = waiting
         self._fatal: str | None = None
+        #: a record of the transaction that the broker did not take in time, which no successor need suffer from
+        self._late: str | None = None
         self._failed: list[OutgoingRecord] = []
         self._transactions = transactions
         if transactions is None:
@@ -244,7 +249,7 @@ class TopicWriter:
         if error is not None:
             place = f"{message.topic()}[{message.partition()}] with the key {message.key()!r}"
             hint = ". A dlq on that IntoTopic would take such records" if error.code() in _REFUSED_FOR_GOOD else ""
-            self._fatal = self._fatal or f"a record for {place} was not delivered: {error.str()}{hint}"
+            self._not_delivered(error, f"a record for {place} was not delivered: {error.str()}{hint}")
 
     def _on_tracked(self, error: KafkaError, record: OutgoingRecord) -> None:
         # What stands in a transaction cannot be mended there, only given up with it.
@@ -252,7 +257,13 @@ class TopicWriter:
             self._failed.append(record)
         else:
             place = f"{record.topic} with the key {record.key!r}"
-            self._fatal = self._fatal or f"a record for {place} was not delivered: {error.str()}"
+            self._not_delivered(error, f"a record for {place} was not delivered: {error.str()}")
+
+    def _not_delivered(self, error: KafkaError, what: str) -> None:
+        if self._transactions is not None and error.code() in _LATE:
+            self._late = self._late or what
+        else:
+            self._fatal = self._fatal or what
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
@@ -276,6 +287,8 @@ class TopicWriter:
             raise failure
         if self._fatal is not None:
             raise DeliveryFailedError(self._fatal)
+        if self._late is not None and self._transactions is not None:
+            raise self._transactions.given_up(self._late)
 
 
 def fitting(config: Mapping[str, Any], max_message_bytes: Mapping[str, int]) -> dict[str, Any]:

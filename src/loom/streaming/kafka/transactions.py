@@ -155,11 +155,7 @@ class Transactions:
         if self._fatal is not None:
             error = self._fatal
         if error.txn_requires_abort():
-            self.abort()
-            return TransactionAbortedError(
-                f"the transaction of {self._id!r} was aborted: {error.str()}. Nothing of this epoch is visible and its "
-                "positions stand where they stood: start the flow again"
-            )
+            return self.given_up(error.str())
         self.state = State.ENDED
         if error.code() in _FENCED and self._outlasted():
             # A broker that ends a transaction by its time-out takes the id away as a successor would.
@@ -177,6 +173,14 @@ class Transactions:
 
     def _outlasted(self) -> bool:
         return self._open_since is not None and time.monotonic() - self._open_since > self._patience_s
+
+    def given_up(self, reason: str) -> TransactionAbortedError:
+        """Abort what is open, for a reason that a new start does away with."""
+        self.abort()
+        return TransactionAbortedError(
+            f"the transaction of {self._id!r} was aborted: {reason}. Nothing of this epoch is visible and its positions "
+            "stand where they stood: start the flow again"
+        )
 
     def _expect(self, state: State) -> None:
         if self.state is not state:
