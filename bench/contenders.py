@@ -51,6 +51,7 @@ KAFKA = {
     "loom_exactly_once": Contender("bench.loom_kafka:run_exactly_once"),
 }
 LATENCY = {
+    "direct": Contender("bench.latency:stand_by"),
     "bytewax_bundled": Contender("bench.kafka_bytewax:serve"),
     "quix": Contender("bench.kafka_quix:serve", requirements="quix-requirements.txt"),
     "loom": Contender("bench.loom_kafka:serve"),

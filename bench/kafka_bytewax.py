@@ -39,7 +39,7 @@ def run(job: KafkaJob) -> int:
 
 
 def serve(job: LatencyJob) -> None:
-    """Until SIGTERM, which kills it: the engine alone knows no other end."""
+    """Until it is killed."""
     _run(job, lambda item: KafkaSinkMessage(item[0], encode(item[1])), tail=True)
 
 

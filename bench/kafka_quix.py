@@ -27,7 +27,7 @@ def run(job: KafkaJob) -> int:
 
 
 def serve(job: LatencyJob) -> None:
-    """Until SIGTERM."""
+    """Until it is killed."""
     _application(job).run()
 
 

@@ -18,6 +18,8 @@ from bench.orders import decode, encode, make_orders
 
 #: seconds within which the first record must have come out, and from one to the next
 PATIENCE = 60.0
+#: seconds of one wait for the last records
+_SLICE = 0.1
 #: other orders than these follow again and again; only their time differs
 _DIFFERENT = 1_000
 
@@ -28,6 +30,15 @@ class _Out(msgspec.Struct):
     placed_at: str
 
 
+class Received(msgspec.Struct, frozen=True):
+    """What became of one load, in seconds and per record."""
+
+    #: from production to receipt
+    latencies: list[float]
+    #: by how much it was produced late; on a machine that is busy otherwise, the latencies are not worth much either
+    delays: list[float]
+
+
 class Load:
     """Both ends of a contender. `alive` says whether it still runs."""
 
@@ -36,10 +47,12 @@ class Load:
         self._alive = alive
         self._orders = [(order.key, decode(order.value)) for order in make_orders(_DIFFERENT)]
         # Neither side may add to what is measured: nothing lingers, nothing is waited for to fill a fetch.
-        self._producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0})
+        # The broker ends before these clients do, and they need not say so.
+        client = {"bootstrap.servers": bootstrap, "log_level": 0}
+        self._producer = Producer(client | {"acks": "all", "linger.ms": 0})
         self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap,
+            client
+            | {
                 "group.id": "bench-latency",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
@@ -49,7 +62,7 @@ class Load:
             }
         )
         self._consumer.assign([TopicPartition(target, number, 0) for number in range(partitions)])
-        self._received = msgspec.json.Decoder(_Out).decode
+        self._read = msgspec.json.Decoder(_Out).decode
 
     def __enter__(self) -> Self:
         return self
@@ -60,29 +73,29 @@ class Load:
         self._producer.purge()
         self._consumer.close()
 
-    def run(self, records: int, rate: int) -> list[float]:
-        """Produce so many at this rate; the seconds from production to receipt of each, once all are there."""
+    def run(self, records: int, rate: int) -> Received:
+        """Produce so many at this rate, and return once all of them have come out."""
         latencies: list[float] = []
+        delays: list[float] = []
         began = heard = time.monotonic()
-        produced = 0
         while len(latencies) < records:
             now = time.monotonic()
-            while produced < records and now >= began + produced / rate:
-                self._produce(produced)
-                produced += 1
-            left = began + produced / rate - time.monotonic() if produced < records else 0.1
-            message = self._consumer.poll(min(max(left, 0.0), 0.1))
-            now = time.monotonic_ns()
+            while len(delays) < records and (delay := now - began - len(delays) / rate) >= 0:
+                self._produce(len(delays))
+                delays.append(delay)
+            left = began + len(delays) / rate - time.monotonic() if len(delays) < records else _SLICE
+            message = self._consumer.poll(min(max(left, 0.0), _SLICE))
+            received = time.monotonic_ns()
             if message is None:
-                if now / 1e9 - heard > PATIENCE or not self._alive():
+                if received / 1e9 - heard > PATIENCE or not self._alive():
                     raise RuntimeError(f"{len(latencies)} of {records} records came out, then no more")
                 continue
             if message.error() is not None:
                 raise KafkaException(message.error())
-            latencies.append((now - int(self._received(message.value()).placed_at)) / 1e9)
-            heard = now / 1e9
+            latencies.append((received - int(self._read(message.value() or b"").placed_at)) / 1e9)
+            heard = received / 1e9
         self._producer.flush(30)
-        return latencies
+        return Received(latencies, delays)
 
     def _produce(self, number: int) -> None:
         key, order = self._orders[number % _DIFFERENT]

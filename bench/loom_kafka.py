@@ -27,7 +27,7 @@ def run_exactly_once(job: KafkaJob) -> int:
 
 
 def serve(job: LatencyJob) -> None:
-    """At least once, until SIGTERM."""
+    """At least once, until it is killed."""
     _runner(job, "at_least_once").run()
 
 
