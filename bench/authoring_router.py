@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bench.authoring_flow import AsNode, as_record_step, flow
 from bench.authoring_steps import in_app, in_store, on_the_web, where_sold
 from bench.loom_memory import run_in_memory
-from loom.streaming import Process, Router, step  # type: ignore[attr-defined]
+from loom.streaming import Process, Router, step
 from loom.streaming.kafka.record import KafkaRecord
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from bench.kafka import KafkaJob
 from bench.latency import LatencyJob
-from bench.orders import Order, price, validate
+from bench.orders import Order, PricedOrder, price, validate
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
 
-flow = StreamFlow(
+flow: StreamFlow[Order, PricedOrder] = StreamFlow(
     "bench", FromTopic("in", payload=Order), Process(step(validate), step(price)), output=IntoTopic("out")
 )
 
