@@ -1,34 +1,47 @@
-"""`python -m bench memory|kafka|all`: run the benchmarks, print what came out, keep it as JSON if asked to."""
+"""`python -m bench [memory|authoring|kafka|latency|all]`: run benchmarks, print what came out, keep it if asked to."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from bench import kafka, memory, report
+from bench import authoring, kafka, latency, memory, report
+from bench.result import Suite
 
-#: Records and rounds of a run that is worth quoting; each round runs every contender once.
-DEFAULTS = {"memory": (400_000, 5), "kafka": (1_500_000, 3)}
-COMPARE = {"memory": memory.compare, "kafka": kafka.compare}
+SUITES: dict[str, Suite] = {suite.name: suite for suite in (memory.SUITE, authoring.SUITE, kafka.SUITE, latency.SUITE)}
+RESULTS = Path(__file__).with_name("results")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("suite", choices=[*DEFAULTS, "all"], nargs="?", default="all")
+    parser.add_argument("suite", choices=[*SUITES, "all"], nargs="?", default="all")
     parser.add_argument("--records", type=int, help="records of one run")
     parser.add_argument("--rounds", type=int, help="runs of each contender; medians are compared")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write all samples, machine and versions here")
+    parser.add_argument("--markdown", action="store_true", help="print the tables ready to paste into README.md")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        nargs="?",
+        const=RESULTS,
+        metavar="FOLDER",
+        help=f"keep all samples, machine, versions and commit as FOLDER/SUITE.json ({RESULTS.name}/ beside this file)",
+    )
+    parser.add_argument("--show", action="store_true", help="measure nothing, print what --json has kept")
     arguments = parser.parse_args()
 
-    results = []
-    for suite in DEFAULTS if arguments.suite == "all" else [arguments.suite]:
-        records, rounds = DEFAULTS[suite]
-        print(f"{suite}:", flush=True)
-        result = COMPARE[suite](arguments.records or records, arguments.rounds or rounds)
-        print(f"\n{report.table(result)}\n", flush=True)
-        results.append(result)
-    if arguments.json is not None:
-        arguments.json.write_bytes(report.as_json(results))
+    as_table = report.as_markdown if arguments.markdown else report.as_text
+    for suite in SUITES.values() if arguments.suite == "all" else [SUITES[arguments.suite]]:
+        if arguments.show:
+            found = report.kept(suite, arguments.json or RESULTS)
+            if found is None:
+                raise SystemExit(f"no kept figures of {suite.name}")
+        else:
+            print(f"{suite.name}:", flush=True)
+            result = suite.compare(arguments.records or suite.records, arguments.rounds or suite.rounds)
+            found = report.report_of(suite, result)
+            if arguments.json is not None:
+                report.keep(found, arguments.json)
+        print(f"\n{as_table(suite, found)}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,42 +1,89 @@
-"""Who takes part. A contender is one line: its name, and the function that does the work, as `module:function`.
+"""Who takes part: one line for each contender of each suite, with the function that does its work as `module:function`.
 
-In memory the function is `run(records: Sequence[bytes]) -> int` (or, where PREPARE names one, of what that function makes
-of them beforehand), on Kafka `run(job: KafkaJob) -> int`; both return how
-many records they have written. One whose module or function does not exist (yet) is left out, and the report says so.
+What that function takes is said by its suite (`README.md`, "Adding a contender"). One that cannot run here is left out,
+and the report says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from bench.environment import EnvironmentUnavailable, interpreter
+from loom.core.errors import NotSupportedYetError
+
+
+class Contender(msgspec.Struct, frozen=True):
+    """One that takes part."""
+
+    run: str
+    #: in memory: makes of the records, before anything is measured, what `run` takes
+    prepare: str | None = None
+    #: a file of pins in this folder, for one that runs in an environment of its own
+    requirements: str | None = None
+
+
+_LOOM_RECORDS = "bench.loom_memory:as_records"
+
 MEMORY = {
-    "plain": "bench.memory:plain",
-    "bytewax_maps": "bench.memory:bytewax_maps",
-    "loom_step": "bench.loom_contender:run_step",
-    "loom_record_step": "bench.loom_contender:run_record_step",
+    "plain": Contender("bench.memory:plain"),
+    "bytewax_maps": Contender("bench.memory:bytewax_maps"),
+    "loom_step": Contender("bench.loom_memory:run_step", _LOOM_RECORDS),
+    "loom_record_step": Contender("bench.loom_memory:run_record_step", _LOOM_RECORDS),
 }
-#: made of the records before anything is measured, by contender
-PREPARE = {
-    "loom_step": "bench.loom_contender:as_records",
-    "loom_record_step": "bench.loom_contender:as_records",
+AUTHORING = {
+    "plain": Contender("bench.authoring:routed"),
+    "loom_step": Contender("bench.authoring_router:run_step", _LOOM_RECORDS),
+    "loom_record_step": Contender("bench.authoring_router:run_record_step", _LOOM_RECORDS),
+    "plain_unrouted": Contender("bench.authoring:unrouted"),
+    "loom_step_unrouted": Contender("bench.authoring_flow:run_step", _LOOM_RECORDS),
+    "loom_record_step_unrouted": Contender("bench.authoring_flow:run_record_step", _LOOM_RECORDS),
 }
 KAFKA = {
-    "loop": "bench.kafka_loop:run",
-    "bytewax_bundled": "bench.kafka_bytewax:run",
-    "loom": "bench.loom_contender:run_kafka",
-    "loom_exactly_once": "bench.loom_contender:run_kafka_exactly_once",
+    "loop": Contender("bench.kafka_loop:run"),
+    "bytewax_bundled": Contender("bench.kafka_bytewax:run"),
+    "quix": Contender("bench.kafka_quix:run", requirements="quix-requirements.txt"),
+    "loom": Contender("bench.loom_kafka:run"),
+    "loom_exactly_once": Contender("bench.loom_kafka:run_exactly_once"),
+}
+LATENCY = {
+    "direct": Contender("bench.latency:stand_by"),
+    "bytewax_bundled": Contender("bench.kafka_bytewax:serve"),
+    "quix": Contender("bench.kafka_quix:serve", requirements="quix-requirements.txt"),
+    "loom": Contender("bench.loom_kafka:serve"),
+    "loom_exactly_once": Contender("bench.loom_kafka:serve_exactly_once"),
 }
 
 
-def resolve(target: str) -> Callable[[Any], Any] | None:
-    """The function of a contender, or None where there is none; an error inside its module is not hidden."""
+def resolve(target: str) -> Callable[..., Any]:
+    """The function of a contender."""
     module, _, function = target.partition(":")
-    try:
-        found: Callable[[Any], Any] | None = getattr(import_module(module), function, None)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        return None
+    found: Callable[..., Any] = getattr(import_module(module), function)
     return found
+
+
+def why_missing(contender: Contender) -> str | None:
+    """Why a contender cannot run here, or None when it can; an error inside its module is not hidden."""
+    try:
+        if contender.requirements is not None:
+            interpreter(contender.requirements)
+        else:
+            resolve(contender.run)
+    except (EnvironmentUnavailable, NotSupportedYetError) as reason:
+        return str(reason)
+    return None
+
+
+def python_of(contender: Contender) -> Path | None:
+    """The interpreter of a contender that does not run in the project's own environment."""
+    return None if contender.requirements is None else interpreter(contender.requirements)
+
+
+def missing(contenders: Mapping[str, Contender]) -> dict[str, str]:
+    """Those that cannot run here, and why."""
+    found = {name: why_missing(contender) for name, contender in contenders.items()}
+    return {name: reason for name, reason in found.items() if reason is not None}

@@ -1,19 +1,21 @@
-"""From Kafka to Kafka, at least once: the same work between two topics of a real broker on this machine."""
+"""From Kafka to Kafka: the same work between two topics of a real broker on this machine, at least once or exactly once."""
 
 from __future__ import annotations
 
 import tempfile
 import uuid
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 from confluent_kafka import KafkaError, Message, Producer
 
-from bench.contenders import KAFKA, resolve
-from bench.measure import Sample, in_fresh_process, in_turn, measured
+from bench.contenders import KAFKA, Contender, resolve
+from bench.measure import CPU, RATE, RSS, SECONDS, Sample, cpu_and_rate, in_fresh_process, in_turn, measured
 from bench.orders import make_orders
-from bench.report import Result
+from bench.progress import Progress
+from bench.result import Result, Suite
 from loom.streaming.kafka.settings import ConsumerSettings, ProducerSettings
 from tests.support.apache_kafka import ApacheKafka, why_unavailable
 from tests.support.kafka_io import count_records, delete_topic
@@ -38,34 +40,41 @@ Job = KafkaJob
 
 def compare(records: int, rounds: int) -> Result:
     """Start a broker, fill a topic, and run all contenders, in turn."""
-    if (reason := why_unavailable()) is not None:
-        raise SystemExit(f"no Kafka benchmarks here: {reason}")
-    with ExitStack() as life:
-        folder = life.enter_context(tempfile.TemporaryDirectory(prefix="loom-bench-"))
-        broker = life.enter_context(ApacheKafka(Path(folder) / "kafka"))
+    with running_broker() as broker:
         broker.create_topic(INPUT, PARTITIONS)
         fill(broker.bootstrap, records)
-        samples = in_turn(KAFKA, rounds, lambda name: run_and_verify(broker, name, records))
-    missing = tuple(name for name in KAFKA if name not in samples)
-    return Result("kafka", records, ("loop", "bytewax_bundled"), samples, missing)
+
+        def run(name: str, contender: Contender) -> Sample:
+            return run_and_verify(broker, name, contender, records)
+
+        return in_turn(KAFKA, records, rounds, run, cpu_and_rate)
 
 
-def run_and_verify(broker: ApacheKafka, contender: str, records: int) -> Sample:
+@contextmanager
+def running_broker() -> Iterator[ApacheKafka]:
+    """A broker for one suite; leaves with a word where there can be none."""
+    if (reason := why_unavailable()) is not None:
+        raise SystemExit(f"no Kafka benchmarks here: {reason}")
+    with tempfile.TemporaryDirectory(prefix="loom-bench-") as folder, ApacheKafka(Path(folder) / "kafka") as broker:
+        yield broker
+
+
+def run_and_verify(broker: ApacheKafka, name: str, contender: Contender, records: int) -> Sample:
     """One run into a topic and with a group of its own; every record must be there afterwards, and no other."""
     run = uuid.uuid4().hex[:8]
-    target = broker.create_topic(f"{contender}.{run}", PARTITIONS)
-    job = KafkaJob(contender, broker.bootstrap, INPUT, target, f"bench-{contender}-{run}", records)
-    sample = in_fresh_process("kafka", job)
+    target = broker.create_topic(f"{name}.{run}", PARTITIONS)
+    job = KafkaJob(name, broker.bootstrap, INPUT, target, f"bench-{name}-{run}", records)
+    with Progress(broker.bootstrap, target, PARTITIONS) as progress:
+        sample = in_fresh_process("kafka", contender, job)
     if (written := count_records(broker.bootstrap, target, isolation="read_committed")) != records:
-        raise RuntimeError(f"{contender} left {written} records of {records} in its output")
+        raise RuntimeError(f"{name} left {written} records of {records} in its output")
     delete_topic(broker.bootstrap, target)
-    return sample
+    return msgspec.structs.replace(sample, steady_per_second=progress.rate(records))
 
 
 def run_job(job: KafkaJob) -> Sample:
     """Called in the contender's own process. Connecting is part of the work, importing is not."""
-    run = resolve(KAFKA[job.contender])
-    assert run is not None
+    run = resolve(KAFKA[job.contender].run)
     return measured(lambda: run(job), job.records)
 
 
@@ -99,3 +108,24 @@ def producer_config(bootstrap: str) -> dict[str, str | int | float | bool]:
 def consumer_config(bootstrap: str, group: str) -> dict[str, str | int | float | bool]:
     """The settings of every contender's consumer, the project's own too; positions are committed by hand."""
     return dict(ConsumerSettings(brokers=(bootstrap,), group_id=group, enable_auto_commit=False).to_confluent_config())
+
+
+SUITE = Suite(
+    name="kafka",
+    title="Kafka to Kafka",
+    contenders=KAFKA,
+    sample=Sample,
+    figures=(CPU, RATE, SECONDS, RSS),
+    ratios=(
+        ("cpu", "loop"),
+        ("cpu", "bytewax_bundled"),
+        ("cpu", "quix"),
+        ("cpu", "loom"),
+        ("rate", "loop"),
+        ("rate", "loom"),
+    ),
+    # Exactly-once is compared over twenty epochs of a second or more.
+    records=2_500_000,
+    rounds=3,
+    compare=compare,
+)

@@ -1,12 +1,13 @@
 """Bytewax with the connectors it brings along, written as its guide shows it: one operator for each step.
 
-`tail=False` ends it at the end of the topic. A recovery store and epochs of a second give it the guarantee that the
-others keep, at least once: its sink flushes each batch, and its source's positions go to the store.
+`tail=False` ends it at the end of the topic, where throughput is measured. A recovery store and epochs of a second give it
+the guarantee that the others keep, at least once: its sink flushes each batch, and its source's positions go to the store.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
 
 from bench.kafka import KafkaJob, consumer_config, producer_config
+from bench.latency import LatencyJob
 from bench.orders import Order, PricedOrder, decode, encode, price, validate
 
 _OWN = {"bootstrap.servers", "group.id", "enable.auto.commit"}  # the connector sets these itself
@@ -32,8 +34,18 @@ def run(job: KafkaJob) -> int:
         written += 1
         return KafkaSinkMessage(item[0], encode(item[1]))
 
+    _run(job, encode_order, tail=False)
+    return written
+
+
+def serve(job: LatencyJob) -> None:
+    """Until it is killed."""
+    _run(job, lambda item: KafkaSinkMessage(item[0], encode(item[1])), tail=True)
+
+
+def _run(job: KafkaJob | LatencyJob, encode_order: Callable[[Any], Any], *, tail: bool) -> None:
     flow = Dataflow("orders")
-    source = KafkaSource([job.bootstrap], [job.source], tail=False, add_config=_fetching(job))
+    source = KafkaSource([job.bootstrap], [job.source], tail=tail, add_config=_fetching(job))
     stream: Any = op.input("input", flow, source)
     stream = op.map("decode", stream, decode_order)
     stream = op.map("validate", stream, validate_order)
@@ -43,7 +55,6 @@ def run(job: KafkaJob) -> int:
     with tempfile.TemporaryDirectory(prefix="loom-bench-") as folder:
         init_db_dir(Path(folder), 1)
         cli_main(flow, epoch_interval=timedelta(seconds=1), recovery_config=RecoveryConfig(folder))
-    return written
 
 
 def decode_order(message: KafkaSourceMessage[bytes, bytes]) -> tuple[bytes, Order]:
@@ -58,12 +69,12 @@ def price_order(item: tuple[bytes, Order]) -> tuple[bytes, PricedOrder]:
     return item[0], price(item[1])
 
 
-def _fetching(job: KafkaJob) -> dict[str, Any]:
+def _fetching(job: KafkaJob | LatencyJob) -> dict[str, Any]:
     config = consumer_config(job.bootstrap, job.group)
     config["log_level"] = 3  # it hands these to an admin client too, which warns of each one that only consumers know
     return {name: value for name, value in config.items() if name not in _OWN}
 
 
-def _producing(job: KafkaJob) -> dict[str, Any]:
+def _producing(job: KafkaJob | LatencyJob) -> dict[str, Any]:
     config = producer_config(job.bootstrap)
     return {name: value for name, value in config.items() if name not in _OWN}

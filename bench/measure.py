@@ -15,15 +15,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
-from bench.contenders import resolve
+from bench.contenders import Contender, missing, python_of
+from bench.environment import ROOT, with_our_code
+from bench.result import Figure, Result
 from tests.support.die_with_parent import die_with_parent
 
-ROOT = Path(__file__).resolve().parents[1]
+S = TypeVar("S")
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -34,6 +38,8 @@ class Sample(msgspec.Struct, frozen=True):
     wall_seconds: float
     #: Of the whole process, records that were prepared for it included.
     max_rss_mb: float
+    #: Where start and end were seen from outside: the rate between them.
+    steady_per_second: float | None = None
 
     @property
     def cpu_us_per_record(self) -> float:
@@ -43,7 +49,13 @@ class Sample(msgspec.Struct, frozen=True):
     @property
     def records_per_second(self) -> float:
         """By the clock on the wall."""
-        return self.records / self.wall_seconds
+        return self.steady_per_second or self.records / self.wall_seconds
+
+
+CPU = Figure("cpu", "CPU µs/record", lambda sample: sample.cpu_us_per_record, spread=True)
+RATE = Figure("rate", "records/s", lambda sample: sample.records_per_second, digits=0)
+SECONDS = Figure("seconds", "s", lambda sample: sample.wall_seconds, digits=1)
+RSS = Figure("rss", "RSS MB", lambda sample: sample.max_rss_mb, digits=0, worst=True)
 
 
 def measured(work: Callable[[], int], expected: int) -> Sample:
@@ -58,28 +70,23 @@ def measured(work: Callable[[], int], expected: int) -> Sample:
     return Sample(written, cpu, wall, after.ru_maxrss / 1024)
 
 
-def in_fresh_process(suite: str, job: msgspec.Struct, timeout: float = 900.0) -> Sample:
+def in_fresh_process(suite: str, contender: Contender, job: msgspec.Struct, timeout: float = 900.0) -> Sample:
     """`bench.<suite>.run_job(job)` in a new interpreter; a process that takes longer than `timeout` seconds is killed.
 
     The parent takes stock too, of the process's whole life, and does not believe a child that reports more than that.
     """
     with tempfile.TemporaryDirectory(prefix="loom-bench-") as folder:
         answer = Path(folder) / "sample.json"
-        command = [sys.executable, "-m", "bench.child", suite, msgspec.json.encode(job).decode(), str(answer)]
-        process = subprocess.Popen(die_with_parent(command), cwd=ROOT, stdin=subprocess.DEVNULL)
-        deadline = threading.Timer(timeout, process.kill)
-        deadline.start()
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        finally:
-            deadline.cancel()
-        if process.returncode != 0:
-            raise RuntimeError(f"the contender's process ended with {process.returncode}: {job}")
+        with started(suite, contender, job, Path(folder)) as process:
+            deadline = threading.Timer(timeout, process.kill)
+            deadline.start()
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+            finally:
+                deadline.cancel()
+            if process.returncode != 0:
+                raise RuntimeError(f"the contender's process ended with {process.returncode}: {job}{_said(folder)}")
         sample = msgspec.json.decode(answer.read_bytes(), type=Sample)
     whole = usage.ru_utime + usage.ru_stime
     if sample.cpu_seconds > whole:
@@ -87,14 +94,53 @@ def in_fresh_process(suite: str, job: msgspec.Struct, timeout: float = 900.0) ->
     return sample
 
 
-def in_turn(contenders: Mapping[str, str], rounds: int, run: Callable[[str], Sample]) -> dict[str, list[Sample]]:
+@contextmanager
+def started(suite: str, contender: Contender, job: msgspec.Struct, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The process of a contender, killed at the end if it still runs. What it says goes to a file in `folder`."""
+    python = python_of(contender)
+    command = [str(python or sys.executable), "-m", "bench.child", suite]
+    command += [msgspec.json.encode(job).decode(), str(folder / "sample.json")]
+    with (folder / "output").open("wb") as output:
+        process = subprocess.Popen(
+            die_with_parent(command),
+            cwd=ROOT,
+            env=None if python is None else with_our_code(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            process.wait()
+
+
+def _said(folder: str) -> str:
+    lines = (Path(folder) / "output").read_text(encoding="utf-8", errors="replace").splitlines()
+    return "".join(f"\n  | {line}" for line in lines[-25:])
+
+
+def in_turn(
+    contenders: Mapping[str, Contender],
+    records: int,
+    rounds: int,
+    run: Callable[[str, Contender], S],
+    summary: Callable[[S], str],
+) -> Result:
     """The samples of `rounds` rounds in which each contender that is there runs once."""
-    present = [name for name, target in contenders.items() if resolve(target) is not None]
-    samples: dict[str, list[Sample]] = {name: [] for name in present}
+    absent = missing(contenders)
+    samples: dict[str, list[S]] = {name: [] for name in contenders if name not in absent}
+    width = max(map(len, contenders))
     for number in range(1, rounds + 1):
-        for name in present:
-            sample = run(name)
-            samples[name].append(sample)
-            figures = f"{sample.cpu_us_per_record:7.2f} µs/record {sample.records_per_second:11,.0f} records/s"
-            print(f"  round {number}/{rounds}  {name:18} {figures}", flush=True)
-    return samples
+        for name, taken in samples.items():
+            sample = run(name, contenders[name])
+            taken.append(sample)
+            print(f"  round {number}/{rounds}  {name:{width}} {summary(sample)}", flush=True)
+    return Result(records, samples, absent)
+
+
+def cpu_and_rate(sample: Sample) -> str:
+    """A line about a run, printed as soon as it is over."""
+    return f"{sample.cpu_us_per_record:7.2f} µs/record {sample.records_per_second:11,.0f} records/s"

@@ -12,10 +12,10 @@ from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.run import cli_main
 
-from bench.contenders import MEMORY, PREPARE, resolve
-from bench.measure import Sample, in_fresh_process, in_turn, measured
+from bench.contenders import MEMORY, Contender, resolve
+from bench.measure import CPU, RATE, RSS, Sample, cpu_and_rate, in_fresh_process, in_turn, measured
 from bench.orders import decode, encode, make_orders, price, validate
-from bench.report import Result
+from bench.result import Result, Suite
 
 BATCH = 1_000
 WARM_UP = 20_000
@@ -30,22 +30,24 @@ class Job(msgspec.Struct, frozen=True):
 
 def compare(records: int, rounds: int) -> Result:
     """Run all contenders, in turn."""
-    samples = in_turn(MEMORY, rounds, lambda name: in_fresh_process("memory", Job(name, records)))
-    missing = tuple(name for name in MEMORY if name not in samples)
-    return Result("memory", records, ("plain", "bytewax_maps"), samples, missing)
+
+    def run(name: str, contender: Contender) -> Sample:
+        return in_fresh_process("memory", contender, Job(name, records))
+
+    return in_turn(MEMORY, records, rounds, run, cpu_and_rate)
 
 
 def run_job(job: Job) -> Sample:
-    """Called in the contender's own process; what happens once, at the first records, is warm-up."""
-    run = resolve(MEMORY[job.contender])
-    assert run is not None
-    records: Any = [order.value for order in make_orders(job.records)]
-    if job.contender in PREPARE:
-        prepare = resolve(PREPARE[job.contender])
-        assert prepare is not None
-        records = prepare(records)
+    """Called in the contender's own process."""
+    return run_in_memory(MEMORY[job.contender], [order.value for order in make_orders(job.records)])
+
+
+def run_in_memory(contender: Contender, values: list[bytes]) -> Sample:
+    """Prepare, warm up, measure; what happens once, at the first records, is warm-up."""
+    run = resolve(contender.run)
+    records: Any = values if contender.prepare is None else resolve(contender.prepare)(values)
     run(records[:WARM_UP])
-    return measured(lambda: run(records), job.records)
+    return measured(lambda: run(records), len(records))
 
 
 def plain(records: Sequence[bytes]) -> int:
@@ -104,3 +106,16 @@ class _CollectPartition(StatelessSinkPartition[bytes]):
 
     def write_batch(self, items: list[bytes]) -> None:
         self._written.extend(items)
+
+
+SUITE = Suite(
+    name="memory",
+    title="In memory",
+    contenders=MEMORY,
+    sample=Sample,
+    figures=(CPU, RATE, RSS),
+    ratios=(("cpu", "plain"), ("cpu", "bytewax_maps")),
+    records=400_000,
+    rounds=5,
+    compare=compare,
+)

@@ -1,11 +1,11 @@
-"""What a suite found, as a table to read and as JSON to keep."""
+"""What a suite found, as a table to read, as one to paste, and as JSON to keep and show again."""
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
-import statistics
-from collections.abc import Callable, Iterable
+import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,97 +14,118 @@ from typing import Any
 import confluent_kafka
 import msgspec
 
-from bench.measure import Sample
+from bench.environment import ROOT, pinned
+from bench.result import Result, Suite
+from bench.targets import verdicts
 from tests.support.kafka_jars import kafka_version
 
 
-class Result(msgspec.Struct, frozen=True):
-    """All samples of a suite by contender, one for each round; ratios are against the baselines."""
+class Report(msgspec.Struct, frozen=True):
+    """One run of one suite: all samples, and where, when and of what they were taken."""
 
     suite: str
-    records: int
-    baselines: tuple[str, ...]
-    samples: dict[str, list[Sample]]
-    missing: tuple[str, ...]
-
-    def median(self, contender: str, figure: Callable[[Sample], float]) -> float:
-        """The median of a figure over the rounds."""
-        return statistics.median(map(figure, self.samples[contender]))
-
-    def ratios(self, contender: str, figure: Callable[[Sample], float]) -> dict[str, float]:
-        """How many times a baseline's figure a contender's is: the median of the rounds' ratios.
-
-        Not the ratio of the medians: what disturbs a machine for some seconds disturbs neighbours of one round alike.
-        """
-        return {
-            baseline: statistics.median(
-                figure(ours) / figure(theirs)
-                for ours, theirs in zip(self.samples[contender], self.samples[baseline], strict=True)
-            )
-            for baseline in self.baselines
-            if baseline in self.samples
-        }
+    date: str
+    commit: str
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    #: as the tables show them, for comparisons over time
+    figures: dict[str, dict[str, float]]
+    ratios: dict[str, dict[str, float]]
+    result: Result
 
 
-def cpu(sample: Sample) -> float:
-    """Microseconds of CPU for one record."""
-    return sample.cpu_us_per_record
+def report_of(suite: Suite, result: Result) -> Report:
+    """All there is to know about the run that has just ended."""
+    figures = {
+        name: {figure.key: round(result.value(name, figure), 3) for figure in suite.figures} for name in result.samples
+    }
+    ratios: dict[str, dict[str, float]] = {}
+    for key, baseline in suite.ratios:
+        for name in result.samples:
+            if (ratio := result.ratio(name, suite.figure(key), baseline)) is not None:
+                ratios.setdefault(f"{key}/{baseline}", {})[name] = round(ratio, 3)
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return Report(suite.name, date, _commit(), _machine(), _versions(suite), figures, ratios, result)
 
 
-def rate(sample: Sample) -> float:
-    """Records per second by the clock on the wall."""
-    return sample.records_per_second
+def keep(report: Report, folder: Path) -> Path:
+    """Write a report to `<suite>.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{report.suite}.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    return path
 
 
-def table(result: Result) -> str:
-    """Medians, the spread of the CPU figure, and ratios, one contender a line."""
-    present = [baseline for baseline in result.baselines if baseline in result.samples]
-    rows = [["contender", "CPU µs/record", "min-max", "records/s", *(f"CPU / {name}" for name in present), "RSS MB"]]
-    for name, samples in result.samples.items():
-        figures = [cpu(sample) for sample in samples]
-        ratios = result.ratios(name, cpu)
-        rows.append(
-            [
-                name,
-                f"{statistics.median(figures):.2f}",
-                f"{min(figures):.2f}-{max(figures):.2f}",
-                f"{result.median(name, rate):,.0f}",
-                *(f"{ratios[baseline]:.2f}" for baseline in present),
-                f"{max(sample.max_rss_mb for sample in samples):.0f}",
-            ]
-        )
-    rounds = len(next(iter(result.samples.values()), []))
-    lines = [f"{result.suite}: {result.records:,} records, medians of {rounds}", *_aligned(rows)]
-    lines += [f"not there: {name}" for name in result.missing]
+def kept(suite: Suite, folder: Path) -> Report | None:
+    """The report that an earlier run left, if one did."""
+    path = folder / f"{suite.name}.json"
+    if not path.is_file():
+        return None
+    report = msgspec.json.decode(path.read_bytes(), type=Report)
+    samples = msgspec.convert(report.result.samples, dict[str, list[suite.sample]])  # type: ignore[name-defined]
+    return msgspec.structs.replace(report, result=msgspec.structs.replace(report.result, samples=samples))
+
+
+def as_text(suite: Suite, report: Report) -> str:
+    """For a terminal."""
+    rows = _rows(suite, report.result)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [f"{suite.title}: {_extent(report.result)}"]
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        lines.append("  ".join(c.rjust(w) if index else c.ljust(w) for index, (c, w) in enumerate(cells)))
+    lines += [f"not there: {name} ({reason})" for name, reason in report.result.missing.items()]
+    lines += verdicts(suite, report.result)
     return "\n".join(lines)
 
 
-def as_json(results: Iterable[Result]) -> bytes:
-    """All there is to know about a run, for people and for comparisons over time."""
-    report = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
-        "versions": _versions(),
-        "suites": {result.suite: _suite(result) for result in results},
-    }
-    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+def as_markdown(suite: Suite, report: Report) -> str:
+    """For `README.md`."""
+    head, *body = _rows(suite, report.result)
+    rows = [[head[0], *head[1:]], ["---", *["---:"] * (len(head) - 1)], *([f"`{row[0]}`", *row[1:]] for row in body)]
+    lines = [f"### {suite.title}", "", f"{_extent(report.result)}. {_circumstances(report)}", ""]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    lines += [f"\nNot there: `{name}` ({reason})." for name, reason in report.result.missing.items()]
+    lines += ["", *(f"- {verdict}" for verdict in verdicts(suite, report.result))]
+    return "\n".join(lines).rstrip()
 
 
-def _suite(result: Result) -> dict[str, Any]:
-    return {
-        "records": result.records,
-        "missing": result.missing,
-        "contenders": {
-            name: {
-                "cpu_us_per_record": round(result.median(name, cpu), 3),
-                "records_per_second": round(result.median(name, rate)),
-                "cpu_ratio": {base: round(ratio, 3) for base, ratio in result.ratios(name, cpu).items()},
-                "rate_ratio": {base: round(ratio, 3) for base, ratio in result.ratios(name, rate).items()},
-                "samples": samples,
-            }
-            for name, samples in result.samples.items()
-        },
-    }
+def _extent(result: Result) -> str:
+    return f"{result.records:,} records, medians of {result.rounds}"
+
+
+def _circumstances(report: Report) -> str:
+    machine = f"{report.machine['cpu']}, {report.machine['cores']} cores, {report.machine['memory_gb']} GB"
+    versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
+    return f"{report.date[:10]}, commit {report.commit}; {machine}; {versions}."
+
+
+def _rows(suite: Suite, result: Result) -> list[list[str]]:
+    ratios = [(suite.figure(key), baseline) for key, baseline in suite.ratios if baseline in result.samples]
+    head = ["contender"]
+    for figure in suite.figures:
+        head += [figure.title, "min–max"] if figure.spread else [figure.title]  # noqa: RUF001 - a range
+    head += [f"{figure.title.split()[0]} / {baseline}" for figure, baseline in ratios]
+    rows = [head]
+    for name in result.samples:
+        row = [name]
+        for figure in suite.figures:
+            row.append(figure.text(result.value(name, figure)))
+            if figure.spread:
+                low, high = result.spread(name, figure)
+                row.append(f"{figure.text(low)}–{figure.text(high)}")  # noqa: RUF001 - a range
+        found = [result.ratio(name, figure, baseline) for figure, baseline in ratios]
+        rows.append(row + ["" if ratio is None else f"{ratio:.2f}" for ratio in found])
+    return rows
+
+
+@functools.cache  # of the start of a run: the results that it keeps are changes, too
+def _commit() -> str:
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # not a checkout
+        return "unknown"
 
 
 def _machine() -> dict[str, Any]:
@@ -127,19 +148,17 @@ def _cpu_model() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "apache-kafka": kafka_version()}
-    for package in ("loom-streaming", "bytewax", "confluent-kafka", "msgspec"):
+def _versions(suite: Suite) -> dict[str, str]:
+    found = {"CPython": platform.python_version(), "Apache Kafka": kafka_version()}
+    for package in ("bytewax", "msgspec", "confluent-kafka"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    return found | {"librdkafka": confluent_kafka.libversion()[0]}
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) if not index else cell.rjust(width) for index, (cell, width) in enumerate(line))
-        for line in (zip(row, widths, strict=True) for row in rows)
-    ]
+    found["librdkafka"] = confluent_kafka.libversion()[0]
+    for contender in suite.contenders.values():
+        if contender.requirements is not None:
+            # Of an environment of its own, where the file of pins says what is there.
+            pins = pinned(contender.requirements)
+            found["quixstreams"] = f"{pins['quixstreams']} (with confluent-kafka {pins['confluent-kafka']})"
+    return found

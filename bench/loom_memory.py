@@ -1,21 +1,18 @@
-"""Loom itself: the same work as a declared flow, compiled and run as in production.
+"""Loom in memory: a declared flow, compiled and run as in production, but for its two ends.
 
-On Kafka it is the flow and nothing else. In memory only the two ends differ from production: records come from a list
-and results end in one, through the same engine operators, stage and sink part.
+Records come from a list and results end in one, through the same engine operators, stage and sink part.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.run import cli_main
 
-from bench.kafka import KafkaJob
 from bench.orders import Order, PricedOrder, price, validate
-from loom.streaming import FromTopic, IntoTopic, Message, Process, RecordStep, StreamFlow, StreamingRunner, step
+from loom.streaming import FromTopic, IntoTopic, Message, Process, RecordStep, StreamFlow, step
 from loom.streaming.bytewax.adapter import Transport, lower
 from loom.streaming.bytewax.feed import Feed
 from loom.streaming.compiler import compile_flow
@@ -51,63 +48,16 @@ def as_records(values: Sequence[bytes]) -> list[KafkaRecord]:
 
 def run_step(records: Sequence[KafkaRecord]) -> int:
     """Two `@step` functions."""
-    return _in_memory(_flow(check_step, price_step), records)
+    return run_in_memory(_flow(check_step, price_step), records)
 
 
 def run_record_step(records: Sequence[KafkaRecord]) -> int:
     """The same as `RecordStep`s, which are handed a `Message`."""
-    return _in_memory(_flow(Check, Price), records)
+    return run_in_memory(_flow(Check, Price), records)
 
 
-def run_kafka(job: KafkaJob) -> int:
-    """The flow at least once, with the default one-second epochs, stopped when everything is durable."""
-    return _on_kafka(job, "at_least_once")
-
-
-def run_kafka_exactly_once(job: KafkaJob) -> int:
-    """The same in transactions."""
-    return _on_kafka(job, "exactly_once")
-
-
-def _on_kafka(job: KafkaJob, delivery: str) -> int:
-    flow = StreamFlow("bench", FromTopic("in", payload=Order), Process(check_step, price_step), output=IntoTopic("out"))
-    runner = StreamingRunner.from_dict(
-        flow,
-        {
-            "kafka": {
-                "consumer": {
-                    "brokers": [job.bootstrap],
-                    "group_id": job.group,
-                    "topics": [job.source],
-                    "delivery": delivery,
-                },
-                "producer": {"brokers": [job.bootstrap]},
-                "producers": {"out": {"topic": job.target}},
-            },
-            "observability": {"log": {"enabled": False}},
-        },
-    )
-    over = threading.Event()
-
-    def stop_when_done() -> None:
-        # Asked ten times a second, from outside, as any observer would: nothing in the flow knows of it.
-        while not over.wait(0.1):
-            metrics = runner.metrics
-            if metrics is not None and metrics.read().written >= job.records:
-                runner.shutdown()
-                return
-
-    watcher = threading.Thread(target=stop_when_done)
-    watcher.start()
-    try:
-        runner.run()
-    finally:
-        over.set()
-        watcher.join()
-    return runner.metrics.read().durable if runner.metrics is not None else 0
-
-
-def _in_memory(flow: StreamFlow[Any, Any], records: Sequence[KafkaRecord]) -> int:
+def run_in_memory(flow: StreamFlow[Any, Any], records: Sequence[KafkaRecord]) -> int:
+    """How many results a flow made of these records, dead letters included."""
     address = {"brokers": ["in memory"]}
     plan = compile_flow(flow, config={"kafka": {"consumer": {**address, "group_id": "bench"}, "producer": address}})
     written = _Collect()

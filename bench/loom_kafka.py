@@ -1,0 +1,74 @@
+"""Loom on Kafka: the flow and its config, run as in production and nothing else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from bench.kafka import KafkaJob
+from bench.latency import LatencyJob
+from bench.orders import Order, PricedOrder, price, validate
+from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
+
+flow: StreamFlow[Order, PricedOrder] = StreamFlow(
+    "bench", FromTopic("in", payload=Order), Process(step(validate), step(price)), output=IntoTopic("out")
+)
+
+
+def run(job: KafkaJob) -> int:
+    """At least once, with the default epochs of a second, stopped when everything is written."""
+    return _run(job, "at_least_once")
+
+
+def run_exactly_once(job: KafkaJob) -> int:
+    """The same in transactions."""
+    return _run(job, "exactly_once")
+
+
+def serve(job: LatencyJob) -> None:
+    """At least once, until it is killed."""
+    _runner(job, "at_least_once").run()
+
+
+def serve_exactly_once(job: LatencyJob) -> None:
+    """The same in transactions."""
+    _runner(job, "exactly_once").run()
+
+
+def _runner(job: KafkaJob | LatencyJob, delivery: str) -> StreamingRunner:
+    consumer = {"brokers": [job.bootstrap], "group_id": job.group, "topics": [job.source], "delivery": delivery}
+    config: dict[str, Any] = {
+        "kafka": {
+            "consumer": consumer,
+            "producer": {"brokers": [job.bootstrap]},
+            "producers": {"out": {"topic": job.target}},
+        },
+        "observability": {"log": {"enabled": False}},
+    }
+    return StreamingRunner.from_dict(flow, config)
+
+
+def _run(job: KafkaJob, delivery: str) -> int:
+    runner = _runner(job, delivery)
+    over = threading.Event()
+
+    def written() -> int:
+        return runner.metrics.read().written if runner.metrics is not None else 0
+
+    watcher = threading.Thread(target=_stop_when, args=(lambda: written() >= job.records, runner.shutdown, over))
+    watcher.start()
+    try:
+        runner.run()
+    finally:
+        over.set()
+        watcher.join()
+    return runner.metrics.read().durable if runner.metrics is not None else 0
+
+
+def _stop_when(done: Callable[[], bool], stop: Callable[[], None], over: threading.Event) -> None:
+    """Asks ten times a second, from outside, as any observer would: nothing in the flow knows of it."""
+    while not over.wait(0.1):
+        if done():
+            stop()
+            return
