@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from loom.core.config import ConfigError
 from loom.core.errors import NotSupportedYetError
-from loom.streaming.bytewax.errors import ForcedShutdownError, RecoveryDirectoryError
+from loom.streaming.bytewax.errors import DuplicateErrorSinkError, ForcedShutdownError, RecoveryDirectoryError
 from loom.streaming.compiler.catalogue import Code, CompilationError
 from loom.streaming.kafka.errors import (
     BrokerUnavailableError,
@@ -43,6 +43,7 @@ class FlowNotFoundError(Exception):
 _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (FlowNotFoundError, Exit.USAGE),
     (ConfigError, Exit.CONFIG),
+    (DuplicateErrorSinkError, Exit.CONFIG),
     (KafkaSettingsError, Exit.CONFIG),
     (NotSupportedYetError, Exit.CONFIG),
     (CompilationError, Exit.COMPILATION),
