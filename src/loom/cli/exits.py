@@ -6,7 +6,12 @@ from enum import IntEnum
 
 from loom.core.config import ConfigError
 from loom.core.errors import NotSupportedYetError
-from loom.streaming.bytewax.errors import ForcedShutdownError, RecoveryDirectoryError, StalledError
+from loom.streaming.bytewax.errors import (
+    DuplicateErrorSinkError,
+    ForcedShutdownError,
+    RecoveryDirectoryError,
+    StalledError,
+)
 from loom.streaming.compiler.catalogue import Code, CompilationError
 from loom.streaming.kafka.errors import (
     BrokerUnavailableError,
@@ -46,6 +51,7 @@ class FlowNotFoundError(Exception):
 _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (FlowNotFoundError, Exit.USAGE),
     (ConfigError, Exit.CONFIG),
+    (DuplicateErrorSinkError, Exit.CONFIG),
     (KafkaSettingsError, Exit.CONFIG),
     (NotSupportedYetError, Exit.CONFIG),
     (CompilationError, Exit.COMPILATION),

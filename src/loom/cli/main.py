@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from loom.cli.exits import Exit, FlowNotFoundError, exit_for
 from loom.cli.link import ChildEnd
 from loom.cli.load import load_flow
+from loom.cli.sinks import register_sinks
 from loom.cli.supervise import same_command, supervise
 from loom.core.config import ConfigContext
 from loom.core.errors import LoomError
@@ -42,6 +43,12 @@ _Sinks = Annotated[
 ]
 
 
+class _GraphFormat(Enum):
+    MERMAID = "mermaid"
+    JSON = "json"
+    TEXT = "text"
+
+
 @app.command()
 def run(flow: _Target, config: _Config, debug: _Debug = False, sink: _Sinks = None) -> None:
     """Run a flow until it is stopped (SIGTERM or SIGINT) or its input ends.
@@ -65,8 +72,7 @@ def run(flow: _Target, config: _Config, debug: _Debug = False, sink: _Sinks = No
         from loom.streaming.bytewax.runner import StreamingRunner
 
         runner = StreamingRunner.from_context(declared, config=settings)
-        for sink_class in _sink_classes(sink or []):
-            runner.register_sink(sink_class)
+        register_sinks(runner.register_sink, sink or [], settings)
         runner.on_overdue_stop = _end_now
         if supervisor is None:
             runner.run()
@@ -77,14 +83,40 @@ def run(flow: _Target, config: _Config, debug: _Debug = False, sink: _Sinks = No
 
 
 @app.command()
-def check(flow: _Target, config: _Config, debug: _Debug = False) -> None:
-    """Compile a flow and explain the plan. Needs no broker."""
+def check(flow: _Target, config: _Config, debug: _Debug = False, sink: _Sinks = None) -> None:
+    """Compile a flow, explain the plan and name the sinks of the config. Needs no broker and opens nothing."""
+
+    def work() -> None:
+        from loom.cli.plans import check_flow
+
+        typer.echo(check_flow(load_flow(flow), ConfigContext.from_yaml(config), sink or []))
+
+    _guarded(work, debug)
+
+
+@app.command()
+def graph(
+    flow: _Target,
+    config: _Config,
+    debug: _Debug = False,
+    format: Annotated[
+        _GraphFormat, typer.Option("--format", "-f", help="a Mermaid flowchart, JSON for programs, or text")
+    ] = _GraphFormat.MERMAID,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="write to this file, not to standard output")
+    ] = None,
+) -> None:
+    """Draw the plan of a flow. Needs no broker; the sinks that the config names are no part of the plan."""
 
     def work() -> None:
         from loom.streaming.compiler.compile import compile_flow
 
         plan = compile_flow(load_flow(flow), config=ConfigContext.from_yaml(config))
-        typer.echo(plan.explain())
+        text = plan.explain(format.value)
+        if output is None:
+            typer.echo(text)
+        else:
+            output.write_text(text + "\n", encoding="utf-8")
 
     _guarded(work, debug)
 
@@ -146,20 +178,6 @@ def _text(error: BaseException) -> str:
         return str(error)
     except Exception:  # noqa: BLE001 - an author's own exception that cannot even be told
         return type(error).__name__
-
-
-def _sink_classes(names: list[str]) -> list[Any]:
-    """The classes given with --sink, and those that installed packages offer."""
-    from importlib.metadata import entry_points
-
-    classes = [point.load() for point in entry_points(group="loom.streaming.sinks")]
-    for name in names:
-        module_name, _, class_name = name.partition(":")
-        try:
-            classes.append(getattr(importlib.import_module(module_name), class_name))
-        except (ImportError, AttributeError, ValueError) as error:
-            raise FlowNotFoundError(f"--sink {name}: {error}; write MODULE:CLASS") from None
-    return classes
 
 
 def _log_to_stderr(debug: bool, *, quiet: bool = False) -> None:

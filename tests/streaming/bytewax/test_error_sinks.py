@@ -334,7 +334,7 @@ class Halves(ExpandStep[Number, Number]):
 
 def test_an_envelope_tells_which_child_failed_the_same_whenever_the_record_is_processed_again() -> None:
     def failed() -> list[tuple[str | None, str]]:
-        ran = in_memory(flow(Halves, step(lambda n: n, name="second"), positive), records(b'{"n":1}', b'{"n":0}'))
+        ran = in_memory(flow(Halves, step(name="second")(lambda n: n), positive), records(b'{"n":1}', b'{"n":0}'))
         return [(e.step_id, e.index) for kind in (ErrorKind.TASK, ErrorKind.BUSINESS) for e in ran.errors[kind]]
 
     assert failed() == failed()

@@ -11,6 +11,7 @@ from rich.pretty import pretty_repr
 
 from loom.streaming import IntoTopic, Message, RecordStep, compile_flow
 from loom.streaming.compiler import CompilationError
+from loom.streaming.compiler.explain.formats import FORMATS
 from loom.streaming.kafka import ConsumerSettings, KafkaSecuritySettings, KafkaSettings, ProducerSettings
 from tests.streaming.orders import Order, config, flow, price
 
@@ -51,7 +52,24 @@ def test_a_plan_shows_no_secret(secret: str) -> None:
     plan = compile_flow(declared, config=with_secret(secret))
     assert plan.source.settings.security is not None
     assert plan.source.settings.security.sasl_password == secret
-    assert_hidden(secret, plan.explain(), repr(plan), str(plan), pretty_repr(plan), *map(str, plan.warnings))
+    assert_hidden(secret, *(plan.explain(format) for format in FORMATS))
+    assert_hidden(secret, repr(plan), str(plan), pretty_repr(plan), *map(str, plan.warnings))
+
+
+@given(secret=SECRETS)
+def test_a_sink_of_ones_own_shows_nothing_of_itself(secret: str) -> None:
+    class Warehouse:
+        def __init__(self, password: str) -> None:
+            self.password = password
+
+        def __repr__(self) -> str:
+            return f"Warehouse({self.password!r})"
+
+        def build_partition(self, config: Any, worker_index: int, worker_count: int, **more: Any) -> Any: ...
+
+    plan = compile_flow(flow(price, Warehouse(secret), output=None), config=config())
+    assert_hidden(secret, *(plan.explain(format) for format in FORMATS))
+    assert_hidden(secret, repr(plan), str(plan), pretty_repr(plan))
 
 
 @given(secret=SECRETS)

@@ -90,7 +90,7 @@ def bind_sinks(
 def _kinds(binding: RuntimeSinkBinding) -> Iterable[ErrorKind]:
     if binding.purpose != "errors":
         return ()
-    return binding.kinds or tuple(ErrorKind)
+    return [kind for kind in ErrorKind if not binding.kinds or kind in binding.kinds]
 
 
 def _purpose(binding: RuntimeSinkBinding) -> str:

@@ -46,10 +46,13 @@ class PayloadTypes(LoomFrozenStruct):
     types: tuple[Any, ...] = ()
     known: bool = True
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The types as a reader knows them."""
+        return tuple(getattr(t, "__qualname__", None) or str(t) for t in self.types)
+
     def __str__(self) -> str:
-        if not self.known:
-            return "any"
-        return " | ".join(getattr(t, "__qualname__", None) or str(t) for t in self.types) or "nothing"
+        return (" | ".join(self.names) or "nothing") if self.known else "any"
 
 
 class StepKind(StrEnum):
@@ -216,14 +219,18 @@ class CompiledPlan(LoomFrozenStruct):
     needs_async_bridge: bool
     #: inner outputs by the path of their node
     terminal_sinks: Mapping[NodePath, CompiledTopic]
-    #: storage sinks inside the process, by path; none can be declared yet
+    #: storage sinks inside the process, by path
     terminal_storage_sinks: Mapping[NodePath, Any]
     unrouted: Unrouted = "fail"
     warnings: tuple[Issue, ...] = ()
 
     def explain(self, format: Literal["text", "mermaid", "json"] = "text") -> str:
-        """The plan for a person to read. Only `text` is built so far; the others raise `NotSupportedYetError`."""
-        from loom.streaming.compiler.explain import explain
+        """The plan for a person (`text`), as a flowchart (`mermaid`) or for a program (`json`); without any secret.
+
+        The JSON document is described in `loom.streaming.compiler.explain.document`. Raises `ValueError` for another
+        format, naming these.
+        """
+        from loom.streaming.compiler.explain.formats import explain
 
         return explain(self, format)
 

@@ -38,8 +38,12 @@ class StorageSink(LoomFrozenStruct, eq=False):
     def __hash__(self) -> int:
         return hash(self.step_id)
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # A sink may hold secrets, and so may the config.
+        return [("step_id", self.step_id), ("sink", type(self.sink).__qualname__)]
+
     def __repr__(self) -> str:
-        return f"StorageSink({self.step_id!r}, {type(self.sink).__qualname__})"  # a sink may hold secrets
+        return f"StorageSink({self.step_id!r}, {type(self.sink).__qualname__})"
 
 
 class CompiledIntoSink(CompiledNode, kw_only=True):

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from loom.core.errors import NotSupportedYetError
 from loom.streaming.compiler.nodes.into import CompiledIntoTopic
-from loom.streaming.compiler.plan import CompiledNode, CompiledSource, CompiledTopic, PayloadTypes, Reads
+from loom.streaming.compiler.plan import CompiledNode, CompiledPlan, CompiledSource, CompiledTopic, PayloadTypes, Reads
 
-if TYPE_CHECKING:
-    from loom.streaming.compiler.plan import CompiledPlan
-
-__all__ = ["explain"]
+__all__ = ["as_text"]
 
 
-def explain(plan: CompiledPlan, format: str) -> str:
-    """The plan in one of the formats; secrets are not part of any."""
-    if format != "text":
-        raise NotSupportedYetError(f"explain(format={format!r}) is not supported yet; 'text' is")
+def as_text(plan: CompiledPlan) -> str:
+    """The plan, a line for each node."""
     return "\n".join(_lines(plan))
 
 

@@ -1,0 +1,67 @@
+"""The sink classes that a config may name from the command line: those of `--sink`, and those that installed packages offer.
+
+A package offers a class as an entry point of the group `loom.streaming.sinks`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from loom.cli.exits import FlowNotFoundError
+from loom.core.config import ConfigContext
+
+__all__ = ["ENTRY_POINTS", "register_sinks"]
+
+ENTRY_POINTS = "loom.streaming.sinks"
+
+
+def register_sinks(register: Callable[[Any], None], names: Iterable[str], config: ConfigContext) -> None:
+    """Register every class of `names` (`module:Class`) and of the entry points; a given one wins over an installed one.
+
+    A config without sinks asks for no class, so what is installed is not even loaded. Raises `FlowNotFoundError` for a
+    class that cannot be loaded or is no `RegisteredSink`, naming who offers it.
+    """
+    if config.has("streaming.sinks"):
+        offered: dict[str, str] = {}
+        for point in entry_points(group=ENTRY_POINTS):
+            found, who = _installed(point), _offer(point)
+            _register(register, found, who)
+            other = offered.setdefault(found.sink_type, who)
+            if other != who:
+                raise FlowNotFoundError(
+                    f"{other} and {who} both offer the type {found.sink_type!r}; uninstall one of the packages"
+                )
+    for name in names:
+        _register(register, _named(name), f"--sink {name}")
+
+
+def _register(register: Callable[[Any], None], found: Any, who: str) -> None:
+    try:
+        register(found)
+    except TypeError as error:
+        raise FlowNotFoundError(f"{who}: {error}") from None
+
+
+def _installed(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except Exception as error:
+        raise FlowNotFoundError(
+            f"{_offer(point)} cannot be loaded: {type(error).__name__}: {error}; mend or uninstall the package"
+        ) from error
+
+
+def _offer(point: EntryPoint) -> str:
+    package = f" of the package {point.dist.name}" if point.dist is not None else ""
+    return f"the entry point {point.name} = {point.value}{package} ({ENTRY_POINTS})"
+
+
+def _named(name: str) -> Any:
+    module_name, _, class_name = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise FlowNotFoundError(f"--sink {name}: {error}; write MODULE:CLASS") from None
