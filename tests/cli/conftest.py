@@ -26,6 +26,7 @@ SECRET = "hunter2-is-nobodys-business"
 FLOWS = '''
 """Flows for tests of the command line."""
 
+import hashlib
 import time
 
 from loom.core.model import LoomFrozenStruct
@@ -61,6 +62,14 @@ def stuck(number: Number) -> Number:
 
 
 @step
+def deaf(number: Number) -> Number:
+    """Minutes in C code, which hears no signal."""
+    print("deaf", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+    return number
+
+
+@step
 def dawdle(number: Number) -> Number:
     time.sleep(0.003)
     return number
@@ -75,6 +84,7 @@ mistyped = StreamFlow("mistyped", source, Process(shout), IntoTopic("out"))
 dawdling = StreamFlow("dawdling", source, Process(dawdle), IntoTopic("out"))
 hanging = StreamFlow("hanging", source, Process(stuck), IntoTopic("out"))
 scoped = StreamFlow("scoped", source, Process(With(process=Process(positive))), IntoTopic("out"))
+deafened = StreamFlow("deafened", source, Process(deaf), IntoTopic("out"))
 
 
 class Lines:

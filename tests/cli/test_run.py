@@ -161,6 +161,28 @@ def test_a_stop_that_takes_too_long_ends_the_process(bootstrap: str, run: Any) -
     assert sum(positions(bootstrap, "numbers").values()) == 0
 
 
+def test_the_time_of_a_stop_begins_with_the_signal_whatever_the_main_thread_does(bootstrap: str, run: Any) -> None:
+    write(bootstrap, 1)
+    flow = run("flows:deafened", lambda config: config["streaming"]["runtime"].update(force_shutdown_timeout_ms=200))
+    flow.await_line("^deaf")
+    began = time.monotonic()
+    flow.sigterm()
+    assert flow.wait() == Exit.FORCED, flow.output()
+    assert time.monotonic() - began < 5
+
+
+def test_a_second_signal_ends_a_process_whose_main_thread_hears_none(bootstrap: str, run: Any) -> None:
+    write(bootstrap, 1)
+    flow = run("flows:deafened")
+    flow.await_line("^deaf")
+    flow.sigterm()
+    time.sleep(1.2)  # two signals within a second are one
+    assert flow.alive
+    flow.sigterm()
+    assert flow.wait(10) == Exit.FORCED, flow.output()
+    assert "a second SIGTERM came" in flow.output()
+
+
 def test_a_second_signal_ends_a_process_that_does_not_stop(bootstrap: str, run: Any) -> None:
     write(bootstrap, 1)
     flow = run("flows:hanging")

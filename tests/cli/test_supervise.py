@@ -125,12 +125,15 @@ def test_sigterm_is_passed_on_and_the_flow_ends_in_order(served: EmbeddedBroker,
 
 
 def test_signals_that_reach_both_processes_are_one(served: EmbeddedBroker, supervised: Start) -> None:
-    """As from a terminal or an init system, which signal the whole group."""
-    write(served, "")
-    flow = supervised()
-    flow.await_confirmed(served.bootstrap, 1)
-    os.killpg(flow.pid, signal.SIGINT)
-    assert flow.wait(20) == Exit.DONE, flow.output()
+    """As from a terminal or an init system, which signal the whole group. The stop takes as long as it may."""
+    write(served, "hang")
+    flow = supervised(runtime={"force_shutdown_timeout_ms": 700})
+    flow.await_line("^hanging")
+    os.kill(flow.child, signal.SIGTERM)
+    time.sleep(0.2)  # two signals at once are one
+    assert flow.alive
+    flow.sigterm()
+    assert flow.wait(20) == Exit.FORCED, flow.output()
 
 
 def test_a_second_sigterm_forces_the_end(served: EmbeddedBroker, supervised: Start) -> None:

@@ -23,6 +23,8 @@ _log = get_logger(__name__)
 
 #: seconds of one wait for the broker's answer while a flow ends
 _ANSWER_SLICE = 0.02
+#: seconds that the last commit may take where nothing is promised
+_BEST_EFFORT = 2.0
 
 
 class GroupConfirms:
@@ -122,7 +124,7 @@ class ClientConfirms:
 
     def __init__(self, records: PartitionReader) -> None:
         self._records = records
-        self._asked = False
+        self._give_up_at: float | None = None
 
     def confirm(self) -> None:
         """The client commits in its own time."""
@@ -130,12 +132,15 @@ class ClientConfirms:
 
     def finish(self) -> bool:
         """Let the client commit what it has handed out; `False` until the broker has answered."""
-        if not self._asked:
-            self._asked = True
+        if self._give_up_at is None:
+            self._give_up_at = time.monotonic() + _BEST_EFFORT
             self._records.commit_stored()
         elif self._records.commit_outstanding:
             self._records.serve(_ANSWER_SLICE)
         self._take_answers()
+        if self._records.commit_outstanding and time.monotonic() > self._give_up_at:
+            _log.warning("the broker does not answer the last commit; what it would confirm is read again")
+            return True
         return not self._records.commit_outstanding
 
     def _take_answers(self) -> None:

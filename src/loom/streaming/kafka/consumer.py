@@ -6,6 +6,7 @@ client never resets an offset by itself; a position that the log does not hold i
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -41,6 +42,9 @@ _TOPIC_GONE = frozenset(
         KafkaError._UNKNOWN_PARTITION,
     }
 )
+#: seconds that closing may take, and when a commit is unanswered anyway
+_CLOSE = 3.0
+_NO_ANSWER = 0.5
 
 
 def _place(message: Message) -> RecordPlace:
@@ -313,7 +317,18 @@ class PartitionReader:
                 CLIENT_LOG.warning("the last auto-commit failed: %s", kafka_error(error).str())
 
     def close(self) -> None:
-        """Close the client. Confirms nothing of ours; never raises."""
+        """Close the client. Confirms nothing of ours; never raises.
+
+        The client's own close() waits for every commit that is on its way, 45 s each while the broker is away (measured),
+        and so does letting go of it. Such a client is left to itself, and ends with the process.
+        """
+        closing = threading.Thread(target=self._close, name="loom-closing", daemon=True)
+        closing.start()
+        closing.join(_NO_ANSWER if self._commit_outstanding else _CLOSE)
+        if closing.is_alive():
+            CLIENT_LOG.warning("the broker does not answer; the consumer is left to itself")
+
+    def _close(self) -> None:
         try:
             self._consumer.close()
         except Exception as error:  # noqa: BLE001 - nothing that close() can say may hide what the run ended with
