@@ -29,7 +29,7 @@ def build_choice(build: StageBuilder, node: CompiledChoice, after: Entry | None,
     # Behind a fork is nothing.
     end = after if node.continues else None
     places = build.places(node, above)
-    entries = [build.branch(branch, end, place) for branch, place in zip(node.branches, places[:-1], strict=True)]
+    entries = build.branches(node.branches, end, places[:-1])
     cases, default = entries[: len(node.cases)], entries[-1] if node.default is not None else None
     fail = build.fail(node.step_id, node.path, above, kind=ErrorKind.ROUTING)
     nowhere = _nowhere(fail)
