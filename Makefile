@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench test-kafka crash coverage lock clean always
+.PHONY: help demo test check format bench test-kafka crash oracle coverage lock clean always
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test-kafka: $(READY) ## the tests that start a real Apache Kafka (needs java 17 
 
 crash: $(READY) ## every fault under every guarantee: what has no result yet (hours; stop and resume it as you like)
 	$(PYTEST) -m crash $(ARGS)
+
+oracle: $(READY) ## thousands of generated flows against an interpreter (tens of minutes)
+	LOOM_ORACLE=nightly $(PYTEST) tests/streaming/bytewax/stages/oracle $(ARGS)
 
 coverage: $(READY) ## `make test` with a report of the lines it did not reach
 	$(PYTEST) -m "not kafka and not crash" --cov --cov-report=term-missing $(ARGS)

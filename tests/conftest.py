@@ -6,11 +6,16 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from loom.streaming.kafka import EmbeddedBroker
 
 # The engine prints where in its own source it failed, a page for each failed run; nobody reads it here.
 os.environ["RUST_BACKTRACE"] = "0"
+
+# How long one generated example takes says more of the machine than of the code.
+settings.register_profile("loom", deadline=None)
+settings.load_profile("loom")
 
 
 pytest_plugins = ["loom.streaming.testing.fixtures"]

@@ -5,7 +5,7 @@ The table of builders says how each kind of node becomes closures; this file kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from loom.streaming.bytewax.stages.entry import NOWHERE, Above, Cell, Entry, Take, entry_of
@@ -99,6 +99,13 @@ class StageBuilder:
             raise ValueError("a process without nodes and without an output")
         return after
 
+    def branches(self, branches: Sequence[CompiledBranch], end: Entry | None, places: Sequence[Above]) -> list[Entry]:
+        """The ways out of a node, each below its place. The last is built first, as the tail of a chain is."""
+        entries = [
+            self.branch(branch, end, place) for branch, place in zip(reversed(branches), reversed(places), strict=True)
+        ]
+        return entries[::-1]
+
     def branch(self, branch: CompiledBranch, end: Entry | None, above: Above) -> Entry:
         """One way out of a node, into `end` where it neither ends itself nor has an output."""
         if branch.output is not None:
@@ -186,25 +193,24 @@ class StageBuilder:
     def places(self, node: CompiledNode, above: Above) -> list[Above]:
         """What stands above the head of each branch of a node that takes one of them, and at last above what is behind it.
 
-        The expansions of the branches before it are above a branch too, since its records share their way on with
-        those of the others.
+        The expansions of all branches are above each of them, since its records share their way on with those of the
+        others, and say there that they are no child of those.
         """
-        places: list[Above] = []
         ways: set[tuple[NodePath, ...]] = set()
         cells = above.cells
         for branch in node.branches:
             place = Above(cells, above.waits)
-            places.append(place)
             for inner in branch.nodes:
                 place = self._below(inner, place)
             cells = place.cells
             if branch.nodes[-1].continues:
                 ways |= place.waits
+        places = [Above(cells, above.waits)] * len(node.branches)
         return [*places, Above(cells, frozenset(ways) or above.waits)]
 
     def _below(self, node: CompiledNode, above: Above) -> Above:
         """What stands above the node behind this one."""
-        if node.waits:
+        if node.gathers:
             return above.behind(node.path)
         if not node.continues:
             return above

@@ -56,7 +56,11 @@ class Collector:
         if flight.offset < oldest.get(flight.partition, flight.offset + 1):
             oldest[flight.partition] = flight.offset
         if len(items) >= self._most:
+            indexes = items[-1][3]
             self._send()
+            # Others have been at work meanwhile; whoever made this record goes on where it was.
+            for cell, index in zip(self._above.cells, indexes, strict=True):
+                cell.at = index
 
     def kept(self) -> int:
         return len(self._items)

@@ -42,18 +42,18 @@ class Above(NamedTuple):
 
     `cells` are the expansions on the way here, with those of branches that were not taken, which then say `NO_CHILD`:
     so the children of one record can be put in order wherever they are. `waits` are the ways here, each by the nodes on
-    it that keep records.
+    it that hold records until others have come.
     """
 
     cells: tuple[Cell, ...] = ()
     waits: frozenset[tuple[NodePath, ...]] = frozenset({()})
 
     def below(self, cell: Cell) -> Above:
-        """Below an expansion here."""
-        return Above((*self.cells, cell), self.waits)
+        """Below an expansion here; one inside a branch has a place already."""
+        return self if cell in self.cells else Above((*self.cells, cell), self.waits)
 
     def behind(self, path: NodePath) -> Above:
-        """Behind a node that keeps records."""
+        """Behind a node that holds records until others have come."""
         return Above(self.cells, frozenset((*way, path) for way in self.waits))
 
     def indexes(self) -> Indexes:

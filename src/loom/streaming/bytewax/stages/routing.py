@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from loom.streaming.bytewax.stages.builder import StageBuilder
-from loom.streaming.bytewax.stages.entry import NO_CHILD, Above, Cell, Entry, Item, Take
+from loom.streaming.bytewax.stages.entry import NO_CHILD, Above, Cell, Entry, Take
 from loom.streaming.bytewax.stages.failures import Fail, NoBranchError
 from loom.streaming.bytewax.stages.inline import Inline, LoopCode
 from loom.streaming.compiler.nodes.asked import Asked
@@ -29,14 +29,7 @@ def build_choice(build: StageBuilder, node: CompiledChoice, after: Entry | None,
     # Behind a fork is nothing.
     end = after if node.continues else None
     places = build.places(node, above)
-    inner = places[-1].cells[len(above.cells) :]
-    entries = []
-    for number, branch in enumerate(node.branches):
-        # A record on this branch is no child of the expansions on the others, which may have been at work for another.
-        place, own_end = places[number], places[number + 1]
-        later = places[-1].cells[len(own_end.cells) :]
-        entry = build.branch(branch, _resetting(later, end) if end is not None else None, place)
-        entries.append(_resetting(place.cells[len(above.cells) :], entry))
+    entries = build.branches(node.branches, end, places[:-1])
     cases, default = entries[: len(node.cases)], entries[-1] if node.default is not None else None
     fail = build.fail(node.step_id, node.path, above, kind=ErrorKind.ROUTING)
     nowhere = _nowhere(fail)
@@ -61,30 +54,23 @@ def build_choice(build: StageBuilder, node: CompiledChoice, after: Entry | None,
         def tombstone(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
             nowhere(_TOMBSTONE, payload, origin, meta)
 
-    if not inner:
+    inner = places[-1].cells[len(above.cells) :]
+    if inner:
+        record, tombstone = _resetting(inner, record), _resetting(inner, tombstone)
+    else:
         build.inline(node.path, _inline(build, node, nowhere, fail))
     return build.entry(record, tombstone, above)
 
 
-def _resetting(cells: Sequence[Cell], entry: Entry) -> Entry:
-    """An entry in front of which these expansions say that the record is no child of theirs."""
-    if not cells:
-        return entry
+def _resetting(cells: Sequence[Cell], take: Take) -> Take:
+    """A record on one branch is no child of the expansions on the others."""
 
-    def in_front_of(take: Take) -> Take:
-        def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-            for cell in cells:
-                cell.at = NO_CHILD
-            take(payload, origin, meta)
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        for cell in cells:
+            cell.at = NO_CHILD
+        take(payload, origin, meta)
 
-        return run
-
-    none = (NO_CHILD,) * len(cells)
-
-    def batch(items: list[Item]) -> None:
-        entry.batch([(payload, origin, meta, indexes + none) for payload, origin, meta, indexes in items])
-
-    return Entry(in_front_of(entry.record), in_front_of(entry.tombstone), batch)
+    return run
 
 
 def _by_selector(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from loom.streaming.bytewax.stages.builder import StageBuilder
-from loom.streaming.bytewax.stages.entry import NO_CHILD, Above, Entry
+from loom.streaming.bytewax.stages.entry import NO_CHILD, Above, Entry, Take
 from loom.streaming.bytewax.stages.failures import NoBranchError
-from loom.streaming.bytewax.stages.results import look_at
+from loom.streaming.bytewax.stages.results import Odd, look_at
 from loom.streaming.compiler.nodes.broadcast import CompiledBroadcast
 from loom.streaming.compiler.nodes.expand import CompiledExpandRoutes, CompiledExplode
+from loom.streaming.compiler.plan import PayloadTypes
 from loom.streaming.errors import ErrorKind
 from loom.streaming.message import MessageMeta
 
 __all__ = ["build_broadcast", "build_expand_routes", "build_explode"]
+
+#: into a branch: the classes that need no second look, where those go, and where any other goes
+Way: TypeAlias = tuple[frozenset[type], Take, Odd]
 
 
 def build_broadcast(build: StageBuilder, node: CompiledBroadcast, after: Entry | None, above: Above) -> Entry:
@@ -21,7 +25,7 @@ def build_broadcast(build: StageBuilder, node: CompiledBroadcast, after: Entry |
     # The branch is part of the order of results, as a child of an expansion is; errors name it by their step id.
     cell = build.cell(node.path, told=False)
     below = above.below(cell)
-    entries = [build.branch(branch, None, below) for branch in node.routes]
+    entries = build.branches(node.routes, None, [below] * len(node.routes))
     records = [(number, entry.record) for number, entry in enumerate(entries)]
     tombstones = [(number, entry.tombstone) for number, entry in enumerate(entries)]
 
@@ -71,29 +75,41 @@ def build_expand_routes(build: StageBuilder, node: CompiledExpandRoutes, after: 
     """Payloads of several types, each to the branch of its type."""
     cell = build.cell(node.path)
     below = above.below(cell)
-    takes = {branch.key: build.branch(branch, None, below).record for branch in node.routes}
-    default = build.branch(node.default, None, below) if node.default is not None else None
-    otherwise = default.record if default is not None else None
     fail = build.fail(node.step_id, node.path, above)
+    one_of_many = build.fail(node.step_id, node.path, below)
     unrouted = build.fail(node.step_id, node.path, below, kind=ErrorKind.ROUTING)
     expand = node.expander.expand
+    entries = build.branches(node.branches, None, [below] * len(node.branches))
+    ways: dict[Any, Way] = {}
+    for branch, entry in zip(node.routes, entries, strict=False):
+        parts = look_at(PayloadTypes((branch.key,)), entry, one_of_many, None, node.step_id)
+        ways[branch.key] = (parts.plain, entry.record, parts.odd)
+    default = entries[-1] if node.default is not None else None
+    otherwise: Way | None = None
+    if default is not None:
+        parts = look_at(PayloadTypes((), known=False), default, one_of_many, None, node.step_id)
+        otherwise = (parts.plain, default.record, parts.odd)
 
     def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         try:
-            groups = [(takes.get(kind, otherwise), kind, list(found)) for kind, found in expand(payload).items()]
+            groups = [(ways.get(kind, otherwise), kind, list(found)) for kind, found in expand(payload).items()]
         except Exception as error:
             fail(error, payload, origin, meta)
             return
         index = 0
-        for take, kind, found in groups:
+        for way, kind, found in groups:
             for child in found:
                 cell.at = index
                 index += 1
-                if take is None:
+                if way is None:
                     named = getattr(kind, "__qualname__", kind)
                     unrouted(NoBranchError(f"no branch for the type {named} and no default"), child, origin, meta)
+                    continue
+                plain, straight, odd = way
+                if child.__class__ in plain:
+                    straight(child, origin, meta)
                 else:
-                    take(child, origin, meta)
+                    odd(child, payload, origin, meta)
 
     def pass_by(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         cell.at = NO_CHILD
@@ -102,4 +118,4 @@ def build_expand_routes(build: StageBuilder, node: CompiledExpandRoutes, after: 
         else:
             unrouted(NoBranchError("a tombstone, which no branch takes, and no default"), payload, origin, meta)
 
-    return build.entry(run, pass_by, above)
+    return build.entry(run, run if node.takes_tombstones else pass_by, above)

@@ -6,7 +6,7 @@ from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.names import branch_label, child_id
 from loom.streaming.compiler.nodes.asked import Asked, read_asked
 from loom.streaming.compiler.plan import CompiledBranch, CompiledNode, NodePath
-from loom.streaming.compiler.signatures import together
+from loom.streaming.compiler.signatures import together, without_tombstones
 from loom.streaming.compiler.walk import Compiled, Flowing, ProcessWalk, named
 from loom.streaming.nodes.expressions import key_as_bytes
 from loom.streaming.nodes.route import Fork, RouteBranch, Router
@@ -85,7 +85,8 @@ def compile_router(walk: ProcessWalk, node: Router, path: NodePath, flowing: Flo
         cases=found.cases,
         default=found.default,
     )
-    kinds = {frozenset(left.payloads.types) for left in leaving}
+    # Tombstones go everywhere, and a branch that lets nothing else through adds no type.
+    kinds = {frozenset(without_tombstones(left.payloads).types) for left in leaving} - {frozenset()}
     mixed = made.returns.known and (len(kinds) > 1 or any(left.mixed for left in leaving))
     return made, flowing.on(made, mixed=mixed)
 

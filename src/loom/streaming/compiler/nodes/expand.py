@@ -46,6 +46,7 @@ class CompiledExpandRoutes(CompiledNode, kw_only=True):
     """One payload becomes payloads of several types, each of which has a branch."""
 
     expander: Any
+    takes_tombstones: bool
     routes: tuple[CompiledBranch, ...]
     default: CompiledBranch | None
 
@@ -151,6 +152,7 @@ def compile_expand_routes(walk: ProcessWalk, node: ExpandRoutes, path: NodePath,
         accepts=accepts,
         returns=PayloadTypes(tuple(node.routes)),
         expander=node.expander,
+        takes_tombstones=accepts.known and Tombstone in accepts.types,
         routes=tuple(routes),
         default=default,
     )

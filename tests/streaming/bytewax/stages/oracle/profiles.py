@@ -1,0 +1,18 @@
+"""How many flows the oracle is asked about: `ci` in every run of the tests, `nightly` with `make oracle`."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+__all__ = ["ORACLE"]
+
+#: a generated flow is a large value, and slow to make on a busy machine
+_CHECKS = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
+
+settings.register_profile("ci", max_examples=200, deadline=None, suppress_health_check=_CHECKS)
+settings.register_profile("nightly", max_examples=2_500, deadline=None, suppress_health_check=_CHECKS, print_blob=True)
+
+#: the settings of every property of generated flows
+ORACLE = settings(settings.get_profile(os.environ.get("LOOM_ORACLE", "ci")))
