@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from loom.core.errors import NotSupportedYetError
 from loom.streaming import (
     CollectBatch,
     ForEach,
@@ -64,10 +63,3 @@ def test_a_source_of_another_shape_is_refused(shape: StreamShape) -> None:
     issue = refusal(flow(validate, source=FromTopic("orders.raw", Order, shape)))
     assert issue.where == "source"
     assert f"FromTopic(shape={shape.value!r})" in issue.message
-
-
-@pytest.mark.parametrize("format", ["mermaid", "json"])
-def test_a_picture_of_the_plan_is_refused_rather_than_left_empty(format: Any) -> None:
-    plan = compile_flow(flow(price), config=CONFIG)
-    with pytest.raises(NotSupportedYetError, match=rf"format='{format}'.*'text' is"):
-        plan.explain(format)
