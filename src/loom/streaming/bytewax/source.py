@@ -315,8 +315,10 @@ class _KafkaReader:
         """How long to wait for a first record: not long where that would hold somebody up."""
         wait = self._wait
         if self._room.kept():
-            wait = _POLITE_WAIT
-        elif len(self._busy) > 1:
+            # Until the first of what waits is due; what does not say when is looked after at once.
+            due = self._room.due()
+            wait = _POLITE_WAIT if due is None else max(due - time.monotonic(), _POLITE_WAIT)
+        if len(self._busy) > 1:
             lately = time.monotonic() - _LATELY
             if any(at > lately for reader, at in self._busy.items() if reader != id(self)):
                 wait = _POLITE_WAIT

@@ -164,7 +164,7 @@ class ProcessWalk:
         return step_id
 
     def _unknown(self, node: Any, path: NodePath) -> None:
-        remedy = "use a step class or instance, a @step function, X.from_config(…), Fork.by(…) or IntoTopic(…)"
+        remedy = "use a step (class, instance, @step function or X.from_config(…)), a node such as Router.by(…), or IntoTopic(…)"
         if isinstance(node, Process):
             remedy = "write its nodes in this process directly"
         elif callable(node):
