@@ -71,6 +71,8 @@ def _second_instance(scene: Scene) -> None:
     scene.some_time(0.2, 1.5)
     older = scene.flow
     newer = scene.start_successor()
+    # Where neither is ended by the other, both are to run for a while.
+    scene.until("polled")
     scene.one_goes_on(older, newer)
 
 
