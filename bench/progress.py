@@ -11,7 +11,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 #: seconds between two looks; four small requests each
 _EVERY = 0.05
@@ -51,5 +51,8 @@ class Progress:
 
     def _look(self) -> None:
         while not self._over.wait(_EVERY):
-            count = sum(self._consumer.get_watermark_offsets(part, timeout=10)[1] for part in self._partitions)
+            try:
+                count = sum(self._consumer.get_watermark_offsets(part, timeout=10)[1] for part in self._partitions)
+            except KafkaException:  # of a topic that is new, a partition may not have told its leader yet
+                continue
             self._seen.append((time.monotonic(), count))
