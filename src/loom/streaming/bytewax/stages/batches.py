@@ -49,7 +49,8 @@ def _on_records(build: StageBuilder, step: CompiledStep, after: Entry, above: Ab
             run(items)
 
     build.stage.flushes.append(flush)
-    return build.entry(gather, gather if step.takes_tombstones else after.tombstone, above)
+    # Tombstones wait too, though the step may not be asked about them: one that overtakes would change the order.
+    return build.entry(gather, gather, above)
 
 
 def _work(build: StageBuilder, step: CompiledStep, after: Entry, above: Above) -> Callable[[list[Item]], None]:

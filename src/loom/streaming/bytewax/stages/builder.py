@@ -17,6 +17,7 @@ from loom.streaming.bytewax.stages.outcome import Result
 from loom.streaming.bytewax.stages.outputs import Noted, build_audit, build_hosted
 from loom.streaming.bytewax.stages.slots import OutputSlots
 from loom.streaming.bytewax.stages.stage import Stage
+from loom.streaming.compiler.names import SOURCE, child_id
 from loom.streaming.compiler.plan import (
     CompiledBranch,
     CompiledNode,
@@ -63,8 +64,8 @@ class StageBuilder:
         #: by slot, the ways on which records reach it
         self._ways: dict[int, set[tuple[NodePath, ...]]] = {}
 
-    def build(self) -> tuple[Entry, Inline]:
-        """Build every node. Returns the way in, and the same as code for the loop."""
+    def build(self) -> tuple[Entry, Inline, Fail]:
+        """Build every node. Returns the way in, the same as code for the loop, and the way out of what does not decode."""
         plan, stage = self.plan, self.stage
         nodes = list(walk_nodes(plan.nodes))
         stage.prepare(
@@ -80,12 +81,13 @@ class StageBuilder:
         if plan.output is not None:
             end = self.output(plan.output, (), above)
         entry = self.chain(plan.nodes, end, NOWHERE)
+        undecoded = self.fail(child_id(plan.name, SOURCE), (), NOWHERE, kind=ErrorKind.WIRE)
         # Built tail first, so what is nearest to the source stands last.
         stage.flushes.reverse()
         stage.room.reverse()
         if stage.gate is not None:
             stage.gate.hold(self._held_back())
-        return entry, lambda code: self.inline_chain(code, plan.nodes, end, ())
+        return entry, lambda code: self.inline_chain(code, plan.nodes, end, ()), undecoded
 
     def chain(self, nodes: tuple[CompiledNode, ...], end: Entry | None, above: Above) -> Entry:
         """Nodes one behind the other; `end` is what stands behind the last one, unless that ends the stream."""

@@ -7,13 +7,11 @@ from typing import Any
 
 from loom.streaming.bytewax.stages.builder import StageBuilder
 from loom.streaming.bytewax.stages.decode import build_head
-from loom.streaming.bytewax.stages.entry import NOWHERE
 from loom.streaming.bytewax.stages.slots import OutputSlots
 from loom.streaming.bytewax.stages.stage import Stage
 from loom.streaming.bytewax.stages.table import BUILDERS
-from loom.streaming.compiler.names import SOURCE, child_id
 from loom.streaming.compiler.plan import CompiledPlan
-from loom.streaming.errors import ErrorEnvelope, ErrorKind
+from loom.streaming.errors import ErrorEnvelope
 from loom.streaming.kafka.view import OriginView
 from loom.streaming.metrics import Counts
 
@@ -30,7 +28,6 @@ def build_stage(
     """Resolve a plan to closures for records of one view."""
     stage = Stage(counts, slots.names, view)
     build = StageBuilder(BUILDERS, plan, slots, view, counts, stage, log_drop)
-    entry, inside = build.build()
-    undecoded = build.fail(child_id(plan.name, SOURCE), (), NOWHERE, kind=ErrorKind.WIRE)
+    entry, inside, undecoded = build.build()
     stage.head = build_head(plan.source, view, entry, undecoded, inside)
     return stage
