@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from bytewax.run import cli_main
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, compile_flow, step
 from loom.streaming.bytewax import BytewaxRuntimeConfig, build_dataflow_with_shutdown
+from loom.streaming.bytewax.preflight import Preflight
 from loom.streaming.kafka import EmbeddedBroker
 from tests.support.running import all_done, config_for, content, positions, produce, run_all
 
@@ -156,3 +158,59 @@ def test_a_dataflow_may_be_run_again(broker: EmbeddedBroker, config: dict[str, A
     for _ in range(2):
         cli_main(built.dataflow, epoch_interval=timedelta(milliseconds=20))
     assert 12 <= assert_in_order(broker) < 40
+
+
+# ---- before anything is read
+
+
+def stopped_within(runner: StreamingRunner, begun: threading.Event) -> float:
+    """Run, ask for the stop once it has begun to wait, and tell how long it took from there."""
+    asked: list[float] = []
+
+    def ask() -> None:
+        begun.wait(20)
+        asked.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    runner.run()
+    asker.join()
+    return time.monotonic() - asked[0]
+
+
+def test_a_run_that_waits_for_its_broker_gives_up_when_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, look = threading.Event(), Preflight.look
+
+    def noted(preflight: Preflight) -> Any:
+        begun.set()
+        return look(preflight)
+
+    monkeypatch.setattr(Preflight, "look", noted)
+    assert stopped_within(StreamingRunner.from_dict(flow(), config_for()), begun) < 5
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_broker_that_goes_away_behind_the_first_look_holds_up_no_stop(
+    broker: EmbeddedBroker, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, delivery: str
+) -> None:
+    """What waits then is the look at the group's positions, or the fencing of a predecessor."""
+    begun, look = threading.Event(), Preflight.look
+
+    def look_once(preflight: Preflight) -> Any:
+        seen = look(preflight)
+        broker.close()
+        begun.set()
+        return seen
+
+    monkeypatch.setattr(Preflight, "look", look_once)
+    config["kafka"]["consumer"]["delivery"] = delivery
+    assert stopped_within(StreamingRunner.from_dict(flow(), config), begun) < 8
+
+
+def test_a_library_says_that_it_starts_nothing_again(
+    broker: EmbeddedBroker, config: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config["streaming"]["supervision"] = {"restarts": 3}
+    run_all(flow(), config, 40)
+    assert "only `loom run` starts a flow again" in capsys.readouterr().err
