@@ -110,6 +110,10 @@ class Watchdog:
     def check(self, now: float) -> StalledError | None:
         """What is wrong at this moment, in monotonic seconds."""
         standings = list(self._delivery.standings)
+        here = {partition for standing in standings for partition in list(standing.confirmed)}
+        for gone in self._still.keys() - here:
+            # Its topic was deleted.
+            del self._still[gone]
         for standing in standings:
             self._note(standing, now)
         overdue = {
