@@ -14,7 +14,7 @@ from loom.streaming.bytewax.stages.slots import OutputSlots
 from loom.streaming.compiler.plan import CompiledPlan, CompiledTopic, NodePath
 from loom.streaming.errors import ErrorKind
 from loom.streaming.kafka.dead_letter import dead_letter_writer
-from loom.streaming.kafka.settings import client_key
+from loom.streaming.kafka.settings import WireFormat, client_key
 
 __all__ = ["HostedOutlet", "Outlets", "TopicOutlet", "outlets_of"]
 
@@ -131,5 +131,10 @@ def _error_targets(
             targets[kind] = ErrorTarget(by_sink[id(found)], None)
         elif kind in routes:
             output = routes[kind]
-            targets[kind] = ErrorTarget(topic_slot(output, is_errors=True), dead_letter_writer(output.settings.format))
+            written = output.settings.format
+            targets[kind] = ErrorTarget(
+                topic_slot(output, is_errors=True),
+                dead_letter_writer(written),
+                original=written is not WireFormat.ENVELOPE,
+            )
     return targets

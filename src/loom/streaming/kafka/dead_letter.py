@@ -10,13 +10,13 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from loom.streaming.errors import ErrorEnvelope
-from loom.streaming.kafka.headers import Headers
-from loom.streaming.kafka.record import KafkaRecord
+from loom.streaming.errors import ErrorEnvelope, ErrorKind
+from loom.streaming.kafka.headers import HeaderPairs, Headers
+from loom.streaming.kafka.record import KafkaRecord, RecordPlace
 from loom.streaming.kafka.settings import WireFormat
 from loom.streaming.kafka.wire import ERROR_HEADER_PREFIX, key_bytes, whole_number
 
-__all__ = ["DeadLetterWriter", "dead_letter_writer", "error_headers"]
+__all__ = ["DeadLetterWriter", "HeaderWriter", "dead_letter_writer", "error_headers", "header_writer"]
 
 #: (envelope, flow) -> the record to write; its topic is the caller's business
 DeadLetterWriter: TypeAlias = Callable[[ErrorEnvelope[Any], str], KafkaRecord]
@@ -42,28 +42,64 @@ def dead_letter_writer(wire_format: WireFormat) -> DeadLetterWriter:
 def error_headers(envelope: ErrorEnvelope[Any], flow: str) -> Headers:
     """The original headers, and what went wrong; the headers of an earlier failure give way, their count goes on."""
     source = envelope.source or KafkaRecord("", None, None)
-    original = Headers.of(source.headers)
-    told = {
-        "kind": envelope.kind.value,
-        "reason": envelope.reason[:_LONGEST_REASON],
-        "type": envelope.error_type,
-        "flow": flow,
-        "step": envelope.step_id,
-        "topic": source.topic,
-        "partition": source.partition,
-        "offset": source.offset,
-        "timestamp": source.timestamp_ms,
-        "path": ".".join(map(str, envelope.path)),
-        "index": envelope.index,
-    }
-    told["count"] = (whole_number(original.get(_COUNT, b"")) or 0) + 1
-    kept = [pair for pair in original.pairs if not pair[0].startswith(ERROR_HEADER_PREFIX)]
-    kept += [
-        (ERROR_HEADER_PREFIX + name, str(value).encode("utf-8", "replace"))
-        for name, value in told.items()
-        if value is not None and value != ""
-    ]
-    return Headers(kept)
+    write = header_writer(flow, envelope.kind, envelope.step_id, envelope.path)
+    place = RecordPlace(source.topic, source.partition, source.offset)
+    pairs = Headers.of(source.headers).pairs
+    return Headers(write(envelope.reason, envelope.error_type, envelope.index, place, source.timestamp_ms, pairs))
+
+
+#: (reason, type of the exception, child index, where the record stood, its timestamp, its headers) -> headers
+HeaderWriter: TypeAlias = Callable[[str, str | None, str, RecordPlace, int | None, HeaderPairs], HeaderPairs]
+
+
+def header_writer(flow: str, kind: ErrorKind, step_id: str | None, path: tuple[int, ...]) -> HeaderWriter:
+    """What writes the headers of failures of one kind at one place; whatever is the same for all is encoded once."""
+    kind_pair, flow_pair = _pair("kind", kind.value), _pair("flow", flow)
+    step_pairs = () if step_id is None else (_pair("step", step_id),)
+    path_pairs = (_pair("path", ".".join(map(str, path))),) if path else ()
+
+    def write(
+        reason: str,
+        error_type: str | None,
+        index: str,
+        place: RecordPlace,
+        timestamp_ms: int | None,
+        original: HeaderPairs,
+    ) -> HeaderPairs:
+        told: list[tuple[str, bytes | None]] = []
+        count = 0
+        for pair in original:
+            if not pair[0].startswith(ERROR_HEADER_PREFIX):
+                told.append(pair)
+            elif pair[0] == _COUNT:
+                count = whole_number(pair[1] or b"") or 0
+        told.append(kind_pair)
+        if reason:
+            told.append(_pair("reason", reason[:_LONGEST_REASON]))
+        if error_type is not None:
+            told.append(_pair("type", error_type))
+        told.append(flow_pair)
+        told += step_pairs
+        topic, partition, offset = place
+        if topic:
+            told.append(_pair("topic", topic))
+        if partition is not None:
+            told.append(_pair("partition", str(partition)))
+        if offset is not None:
+            told.append(_pair("offset", str(offset)))
+        if timestamp_ms is not None:
+            told.append(_pair("timestamp", str(timestamp_ms)))
+        told += path_pairs
+        if index:
+            told.append(_pair("index", index))
+        told.append(_pair("count", str(count + 1)))
+        return tuple(told)
+
+    return write
+
+
+def _pair(name: str, value: str) -> tuple[str, bytes]:
+    return ERROR_HEADER_PREFIX + name, value.encode("utf-8", "replace")
 
 
 def _encode_envelope() -> Callable[[ErrorEnvelope[Any]], bytes]:

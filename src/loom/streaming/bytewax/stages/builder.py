@@ -73,6 +73,7 @@ class StageBuilder:
             multiplies=any(node.multiplies for node in nodes) or bool(self._slots.audits),
             notes_children=any(node.multiplies for node in nodes) and any(node.gathers for node in nodes),
             waits=any(node.waits for node in nodes),
+            outputs={*self._slots.outputs.values(), *self._slots.audits},
         )
         end = None
         above = NOWHERE

@@ -38,6 +38,7 @@ def build_head(source: CompiledSource, view: OriginView, entry: Entry, fail: Fai
         inside,
         view,
         decode_payload(source.wire_format, source.payload),
+        source.payload,
         _without_value(entry),
         _second_look(source, view, entry, fail),
     )

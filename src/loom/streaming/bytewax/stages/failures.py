@@ -15,7 +15,7 @@ from loom.streaming.bytewax.stages.outcome import Result
 from loom.streaming.compiler.plan import NodePath, StepId
 from loom.streaming.errors import ErrorEnvelope, ErrorKind, ErrorMessage, ErrorMessageMeta
 from loom.streaming.flow import Unrouted
-from loom.streaming.kafka.dead_letter import DeadLetterWriter
+from loom.streaming.kafka.dead_letter import DeadLetterWriter, header_writer
 from loom.streaming.kafka.view import OriginView
 from loom.streaming.message import MessageMeta, Tombstone
 from loom.streaming.metrics import Counts
@@ -40,12 +40,14 @@ class UndeclaredNoneError(Exception):
 class ErrorTarget:
     """Where one kind of error goes: a slot of the plan's outlets, as a dead letter or as the envelope itself."""
 
-    __slots__ = ("slot", "write")
+    __slots__ = ("original", "slot", "write")
 
-    def __init__(self, slot: int, write: DeadLetterWriter | None) -> None:
+    def __init__(self, slot: int, write: DeadLetterWriter | None, *, original: bool = False) -> None:
         self.slot = slot
         #: `None` for a sink that takes envelopes
         self.write = write
+        #: what is written are the original bytes, key and headers, for which nobody needs an envelope
+        self.original = original
 
 
 class Failures:
@@ -70,6 +72,8 @@ class Failures:
         self._log_drop = log_drop
         #: origin and kind of each failure in the batch at hand; the stage takes and clears it
         self.failed: list[tuple[Any, ErrorKind]] = []
+        #: how many of them have left as a result; the stage takes it too
+        self.emitted = 0
 
     def at(
         self,
@@ -85,17 +89,29 @@ class Failures:
         """
         emitters = {target.slot: self._emitter(target.slot, above) for target in self._targets.values()}
         told = [cell for cell in above.cells if cell.told]
+        originals = {
+            kind: self._original_writer(kind, step_id, path, target.slot, emitters[target.slot])
+            for kind, target in self._targets.items()
+            if target.original
+        }
 
         def fail(error: Exception, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
             found = kind or (ErrorKind.BUSINESS if isinstance(error, DomainError) else ErrorKind.TASK)
             self.failed.append((origin, found))
             self._counts.errors[found, step_id] += 1
-            index = ".".join(str(cell.at) for cell in told if cell.at != NO_CHILD)
+            index = ".".join([str(cell.at) for cell in told if cell.at != NO_CHILD]) if told else ""
+            write_original = originals.get(found)
+            if write_original is not None:
+                self.emitted += 1
+                write_original(error, index, origin)
+                return
             envelope = self._envelope(found, error, step_id, path, payload, origin, meta, index)
             target = self._targets.get(found)
             if target is None:
                 self._no_route(envelope, error, origin)
-            elif target.write is None:
+                return
+            self.emitted += 1
+            if target.write is None:
                 emitters[target.slot]((target.slot, envelope, None, 0, None, origin))
             else:
                 record = target.write(envelope, self._flow)
@@ -104,6 +120,22 @@ class Failures:
                 )
 
         return fail
+
+    def _original_writer(
+        self, kind: ErrorKind, step_id: StepId, path: NodePath, slot: int, emit: Callable[[Result], None]
+    ) -> Callable[[Exception, str, Any], None]:
+        """Writes the record as it was read. Errors may be many, so this way asks for no more than the dead letter holds."""
+        view, headers = self._view, header_writer(self._flow, kind, step_id, path)
+
+        def write(error: Exception, index: str, origin: Any) -> None:
+            value = view.value(origin) if view.encoded is None else view.encoded(origin)
+            timestamp = view.timestamp(origin) or None
+            pairs = headers(
+                _reason(error), _named(type(error)), index, view.place(origin), timestamp, view.pairs(origin)
+            )
+            emit((slot, value, view.key(origin), timestamp or 0, pairs, origin))
+
+        return write
 
     def _envelope(
         self,

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any, TypeAlias
 
+from loom.core.model import LoomFrozenStruct, LoomStruct
 from loom.streaming.bytewax.stages.entry import Take
 from loom.streaming.kafka.view import OriginView
 
@@ -34,6 +35,10 @@ class LoopCode:
         self._variables = count()
         #: the variable that holds the payload here
         self.payload = ""
+        #: the classes that this payload may be an instance of, exactly; empty where nothing is known
+        self.classes: frozenset[type] = frozenset()
+        #: a message that was made of a payload, by its variable and that of the payload
+        self._message: tuple[str, str] | None = None
         #: no record gets past this place
         self.ended = False
 
@@ -59,14 +64,26 @@ class LoopCode:
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
         """Write an indented block, which begins with the payload that arrives here."""
-        arriving = self.payload
+        arriving = self.payload, self.classes, self._message
         self.line(head)
         self._indent += 1
         try:
             yield
         finally:
             self._indent -= 1
-            self.payload = arriving
+            self.payload, self.classes, self._message = arriving
+
+    def message(self, make: Callable[[Any, Any], Any]) -> str:
+        """A variable that holds the message of the payload here; one that was made of the same payload serves again."""
+        if self._message is not None and self._message[1] == self.payload:
+            return self._message[0]
+        made = f"m{next(self._variables)}"
+        line = f"{self.name('message', make)}({self.payload}, origin)"
+        if self._message is not None:
+            line = f"{self._message[0]} if {self.payload} is {self._message[1]} else {line}"
+        self.line(f"{made} = {line}")
+        self._message = (made, self.payload)
+        return made
 
     def leave(self, take: Take) -> None:
         """Hand the record to a closure, and go on with the next one."""
@@ -98,14 +115,17 @@ def build_loop(
     inside: Inline,
     view: OriginView,
     decode: Callable[[bytes], Any],
+    payload: Any,
     without_value: Callable[[Any], None],
     undecoded: Callable[[Exception, bytes, Any], None],
 ) -> Callable[[Sequence[Any]], None]:
-    """The loop over one batch of records; `inside` writes what becomes of each payload."""
+    """The loop over one batch of records; `inside` writes what becomes of each, of which `decode` makes a `payload`."""
     code = LoopCode()
     value_of, take_none = code.name("value_of", view.value), code.name("without_value", without_value)
     decoder, refuse = code.name("decode", decode), code.name("undecoded", undecoded)
     code.payload = code.variable()
+    if isinstance(payload, type) and issubclass(payload, (LoomStruct, LoomFrozenStruct)):
+        code.classes = frozenset({payload})
     code.line(
         f"value = {value_of}(origin)",
         "if value is None:",

@@ -150,10 +150,11 @@ def _inline(build: StageBuilder, node: CompiledChoice, nowhere: Nowhere, fail: F
     def write(code: LoopCode) -> None:
         arriving, chosen, out = code.payload, code.variable(), code.variable()
         default = len(node.cases) if node.default is not None else None
-        message = code.name("message", build.message)
+        if any(asked.of == "message" for asked in (node.selector, *node.predicates) if asked is not None):
+            message = code.message(build.message)
 
         def question(asked: Asked) -> str:
-            argument = f"{message}({arriving}, origin)" if asked.of == "message" else arriving
+            argument = message if asked.of == "message" else arriving
             return f"{code.name('ask', asked.call)}({argument})"
 
         if node.selector is not None:
@@ -177,7 +178,7 @@ def _inline(build: StageBuilder, node: CompiledChoice, nowhere: Nowhere, fail: F
                 f"    {code.name('nowhere', nowhere)}({what}, {arriving}, origin, None)",
                 "    continue",
             )
-        falls_through = False
+        falls_through, classes = False, []
         for number, branch in enumerate(node.branches):
             last = number == len(node.branches) - 1
             head = "else:" if last and number else f"{'if' if number == 0 else 'elif'} {chosen} == {number}:"
@@ -185,9 +186,11 @@ def _inline(build: StageBuilder, node: CompiledChoice, nowhere: Nowhere, fail: F
                 build.inline_branch(code, branch)
                 if not code.ended:
                     code.line(f"{out} = {code.payload}")
+                    classes.append(code.classes)
                     falls_through = True
                 code.ended = False
         code.payload = out
+        code.classes = frozenset().union(*classes) if all(classes) else frozenset()
         code.ended = not falls_through
 
     return write

@@ -6,7 +6,7 @@ Each source client has a stage of its own, so nothing in it is shared between wo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -37,6 +37,8 @@ class Stage:
         self._children: list[Indexes] | None = None
         self._multiplies = False
         self._failures: Failures | None = None
+        #: the slot that every result goes to which is no error, where there is but one
+        self._only_output: int | None = None
         #: takes the records of one batch
         self.head: Callable[[Sequence[Any]], None] = lambda origins: None
         #: what gathers records until the end of the engine's batch, the nearest to the source first
@@ -48,9 +50,18 @@ class Stage:
         #: the end mark has been worked on and nothing waits any more
         self.ended = False
 
-    def prepare(self, failures: Failures, *, multiplies: bool, notes_children: bool, waits: bool) -> None:
-        """Told by the builder before it builds: whether one record may have several results, and come late."""
+    def prepare(
+        self,
+        failures: Failures,
+        *,
+        multiplies: bool,
+        notes_children: bool,
+        waits: bool,
+        outputs: Collection[int],
+    ) -> None:
+        """Told by the builder before it builds: whether one record may have several results, come late, and go where."""
         self._failures = failures
+        self._only_output = next(iter(outputs)) if len(outputs) == 1 else None
         self._multiplies = multiplies
         if notes_children:
             self._children = []
@@ -86,6 +97,7 @@ class Stage:
             self.ended = room.kept() == 0
         if gate is not None:
             results = gate.passed(*self._taken(), self._failed())
+            self._only_output = None  # errors may be among the results long after they were made
             self._count_outputs(results)
             self._counts.read += len(origins)
         else:
@@ -124,12 +136,13 @@ class Stage:
 
     def _count_outputs(self, results: list[Result]) -> None:
         counts, names = self._counts, self._names
-        if results:
-            if len(names) == 1:
-                counts.outputs[names[0]] += len(results)
-            else:
-                for slot, count in Counter(map(_slot_of, results)).items():
-                    counts.outputs[names[slot]] += count
+        if not results:
+            return
+        if self._only_output is not None and not (self._failures is not None and self._failures.emitted):
+            counts.outputs[names[self._only_output]] += len(results)
+            return
+        for slot, count in Counter(map(_slot_of, results)).items():
+            counts.outputs[names[slot]] += count
 
     def _count(self, origins: Sequence[Any], results: list[Result]) -> None:
         counts = self._counts
@@ -143,19 +156,14 @@ class Stage:
             written = len({id(result[_ORIGIN]) for result in results} - first.keys())
             kinds = list(first.values())
         else:
+            # One result for each input: what is no error on its way is written.
             kinds = [kind for _, kind in failed]
-            written = len(results) - self._emitted_errors(results, failed)
+            written = len(results) - (self._failures.emitted if self._failures is not None else 0)
         if kinds:
             counts.inputs_failed.update(kinds)
         counts.inputs_written += written
         counts.inputs_dropped += len(origins) - written - len(kinds)
         if failed:
             failed.clear()
-
-    @staticmethod
-    def _emitted_errors(results: list[Result], failed: list[tuple[Any, ErrorKind]]) -> int:
-        """How many of the results are errors on their way; a dropped error left no result."""
-        if not failed:
-            return 0
-        guilty = {id(origin) for origin, _ in failed}
-        return sum(id(result[_ORIGIN]) in guilty for result in results)
+        if self._failures is not None:
+            self._failures.emitted = 0

@@ -85,23 +85,28 @@ def _inline(call: Callable[[Any], Any], parts: ResultParts, fail: Fail, lazy_mes
 
     def write(code: LoopCode) -> None:
         given, result = code.payload, code.variable()
-        argument = given if lazy_message is None else f"{code.name('message', lazy_message)}({given}, origin)"
+        argument = given if lazy_message is None else code.message(lazy_message)
         if len(parts.plain) == 1:
             (only,) = parts.plain
             is_odd = f"is not {code.name('plain', only)}"
         else:
             is_odd = f"not in {code.name('plain', parts.plain)}"
+        if code.classes and code.classes <= parts.plain:
+            # A step that only looks gives back what it was given, whose class is known.
+            is_odd = f"{result} is not {given} and {result}.__class__ {is_odd}"
+        else:
+            is_odd = f"{result}.__class__ {is_odd}"
         code.line(
             "try:",
             f"    {result} = {code.name('call', call)}({argument})",
             "except Exception as error:",
             f"    {code.name('fail', fail)}(error, {given}, origin, None)",
             "    continue",
-            f"if {result}.__class__ {is_odd}:",
+            f"if {is_odd}:",
             f"    {code.name('odd', parts.odd)}({result}, {given}, origin, None)",
             "    continue",
         )
-        code.payload = result
+        code.payload, code.classes = result, parts.plain
 
     return write
 
