@@ -181,6 +181,29 @@ def test_a_flush_that_fails_writes_nothing_and_can_be_repeated(path: Path) -> No
     part.close()
 
 
+def test_a_flush_writes_all_or_nothing(path: Path) -> None:
+    part = sink(path).build_partition(None, 0, 1)
+    part.write_batch([envelope(1), envelope(2**70), envelope(3)])
+    with pytest.raises(OverflowError):
+        part.flush()
+    assert rows(path) == []
+    part.close()
+
+
+def test_what_was_flushed_is_not_written_again(path: Path) -> None:
+    part = sink(path).build_partition(None, 0, 1)
+    part.write_batch([envelope(1)])
+    part.flush()
+    reader = sqlite3.connect(path)
+    reader.execute("DELETE FROM errors")
+    reader.commit()
+    reader.close()
+    part.write_batch([envelope(2)])
+    part.flush()
+    assert [row[0] for row in rows(path)] == ["t:0:2"]
+    part.close()
+
+
 def test_a_database_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"nowhere/errors\.db cannot be opened"):
         sink(tmp_path / "nowhere" / "errors.db").build_partition(None, 0, 1)
@@ -307,6 +330,7 @@ def until(true: Callable[[], bool], flow: FlowProcess, timeout: float = 30.0) ->
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_a_flow_that_is_killed_again_and_again_loses_no_row_and_doubles_none(
     bootstrap: str, path: Path, tmp_path: Path
 ) -> None:

@@ -25,9 +25,9 @@ from loom.streaming import (
     compile_flow,
     step,
 )
-from loom.streaming.bytewax import build_dataflow
+from loom.streaming.bytewax import FlowFailedError, build_dataflow
 from loom.streaming.compiler import Code, CompilationError
-from loom.streaming.kafka import EmbeddedBroker
+from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
 from tests.support.running import all_done, config_for, in_memory, numbers, positions, produce, run_until
 
 
@@ -197,10 +197,24 @@ def test_positions_are_confirmed_behind_its_flush_and_not_when_it_fails(broker: 
     assert positions(broker.bootstrap, "numbers")[0] == 2
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_sink_that_cannot_be_opened_is_told_whatever_the_workers(broker: EmbeddedBroker, workers: int) -> None:
+    class Closed(Store):
+        def build_partition(self, *arguments: Any, **more: Any) -> Any:
+            raise OSError("no such warehouse")
+
+    broker.create_topic("numbers")
+    produce(broker.bootstrap, "numbers", b'{"n":1}')
+    config = config_for(
+        broker.bootstrap, consumer={"delivery": "at_least_once"}, runtime={"workers_per_process": workers}
+    )
+    with pytest.raises(FlowFailedError, match="OSError: no such warehouse"):
+        StreamingRunner.from_dict(flow(Closed()), config).run()
+    assert positions(broker.bootstrap, "numbers")[0] == 0
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_process_has_one_partition_whatever_its_workers(broker: EmbeddedBroker, workers: int) -> None:
-    from loom.streaming.kafka import KafkaRecord
-
     broker.create_topic("numbers")
     produce(
         broker.bootstrap,
