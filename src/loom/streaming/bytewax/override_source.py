@@ -137,7 +137,7 @@ class _WrappedPart(StatefulSourcePartition[SourceBatch, Any]):
         batch_size: int,
     ) -> None:
         self._inner = inner
-        self._reader = _OverrideReader(inner, tracks=tracker is not None)
+        self._reader = _OverrideReader(inner, tracks=tracker is not None, keeps=stage.gate is not None)
         confirming: Confirming | None = None
         if tracker is not None:
             confirming = TrackerConfirms(self._reader.seen, delivery.frozen, tracker)
@@ -161,7 +161,7 @@ class _WrappedPart(StatefulSourcePartition[SourceBatch, Any]):
 
 class _WrappedStateless(StatelessSourcePartition[SourceBatch]):
     def __init__(self, inner: StatelessSourcePartition[Any], delivery: Delivery, stage: Stage, batch_size: int) -> None:
-        self._reader = _OverrideReader(inner, tracks=False)
+        self._reader = _OverrideReader(inner, tracks=False, keeps=stage.gate is not None)
         self._feed = Feed(self._reader, stage, delivery, None, batch_size=batch_size, has_epochs=False)
         self._delivery = delivery
         delivery.opened(self, "source", inner.close)
@@ -190,10 +190,12 @@ class _OverrideReader:
     """Gathers the inner part's batches, which may hold one item each, into batches of production size."""
 
     def __init__(
-        self, inner: StatefulSourcePartition[Any, Any] | StatelessSourcePartition[Any], *, tracks: bool
+        self, inner: StatefulSourcePartition[Any, Any] | StatelessSourcePartition[Any], *, tracks: bool, keeps: bool
     ) -> None:
         self._inner = inner
         self._tracks = tracks
+        #: the stage keeps records, so that one that comes again may meet itself there
+        self._keeps = keeps
         self._over = False
         self._fault: BaseException | None = None
         #: the positions that have been handed on so far, when somebody is to confirm them
@@ -226,7 +228,7 @@ class _OverrideReader:
                 if not isinstance(item, KafkaRecord | Message):
                     raise TypeError(f"a source yields KafkaRecords or Messages, not {type(item).__qualname__}")
             items += batch
-        return _distinct(items), self._positions(items) if self._tracks else {}, self._over
+        return _distinct(items, always=self._keeps), self._positions(items) if self._tracks else {}, self._over
 
     def _due(self) -> bool:
         at = self._inner.next_awake()
@@ -242,9 +244,9 @@ class _OverrideReader:
         return positions
 
 
-def _distinct(items: list[Any]) -> list[Any]:
+def _distinct(items: list[Any], *, always: bool) -> list[Any]:
     """Every record is an object of its own, as it is when a broker hands it over; tests like to repeat one."""
-    if len({id(item) for item in items}) == len(items):
+    if not always and len({id(item) for item in items}) == len(items):
         return items
     from copy import copy
 
