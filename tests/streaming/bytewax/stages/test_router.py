@@ -300,3 +300,19 @@ class Split(ExpandStep[Number, Number]):
 def test_the_children_of_one_record_are_routed_each_for_itself() -> None:
     ran = in_memory(flow(Split, Router.by(odd, {True: Process(hundred)}, default=Process(double))), numbers(3))
     assert [p.n for p in ran.payloads()] == [0, 101, 4]
+
+
+def test_a_child_that_fails_in_front_of_another_expansion_of_its_branch_is_no_child_of_that_one() -> None:
+    def twice(number: Number) -> list[Number]:
+        return [number, Number(number.n + 1)]
+
+    @step
+    def not_two(number: Number) -> Number:
+        if number.n == 2:
+            raise ValueError("two")
+        return number
+
+    branch = Process(Explode(twice, name="first"), not_two, Explode(twice, name="second"))
+    topics, _ = into_topics(flow(Router.by(odd, {True: branch})), numbers(1))
+    (letter,) = topics["errors"]
+    assert dict(letter.headers)["x-error-index"] == b"1"

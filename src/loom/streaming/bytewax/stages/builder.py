@@ -157,9 +157,9 @@ class StageBuilder:
         """The error boundary of a place."""
         return self._failures.at(step_id, path, kind=kind, above=above)
 
-    def cell(self, path: NodePath, *, told: bool = True) -> Cell:
+    def cell(self, path: NodePath) -> Cell:
         """Where the expansion at a path says which child is at work."""
-        return self._cells.setdefault(path, Cell(told=told))
+        return self._cells.setdefault(path, Cell())
 
     def emits_on_stop(self) -> bool:
         """Whether records that wait leave at a stop: where positions have been confirmed already."""
@@ -200,16 +200,16 @@ class StageBuilder:
         others, and say there that they are no child of those.
         """
         ways: set[tuple[NodePath, ...]] = set()
-        cells = above.cells
+        behind = above
         for branch in node.branches:
-            place = Above(cells, above.waits)
+            place = Above(behind.cells, above.waits, behind.told)
             for inner in branch.nodes:
                 place = self._below(inner, place)
-            cells = place.cells
+            behind = place
             if branch.nodes[-1].continues:
                 ways |= place.waits
-        places = [Above(cells, above.waits)] * len(node.branches)
-        return [*places, Above(cells, frozenset(ways) or above.waits)]
+        places = [Above(behind.cells, above.waits, above.told)] * len(node.branches)
+        return [*places, Above(behind.cells, frozenset(ways) or above.waits, behind.told)]
 
     def _below(self, node: CompiledNode, above: Above) -> Above:
         """What stands above the node behind this one."""

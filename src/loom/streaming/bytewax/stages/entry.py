@@ -29,12 +29,10 @@ NO_CHILD = -1
 class Cell:
     """Where an expansion (or a broadcast) says which child is at work, for errors and for the order of results."""
 
-    __slots__ = ("at", "told")
+    __slots__ = ("at",)
 
-    def __init__(self, *, told: bool = True) -> None:
+    def __init__(self) -> None:
         self.at = 0
-        #: whether error records tell the index; a broadcast's branch is told by the step id
-        self.told = told
 
 
 class Above(NamedTuple):
@@ -42,19 +40,22 @@ class Above(NamedTuple):
 
     `cells` are the expansions on the way here, with those of branches that were not taken, which then say `NO_CHILD`:
     so the children of one record can be put in order wherever they are. `waits` are the ways here, each by the nodes on
-    it that hold records until others have come.
+    it that hold records until others have come. `told` are the expansions whose index an error tells: those that a record
+    here may have passed. A broadcast is none of them, since the step id tells its branch.
     """
 
     cells: tuple[Cell, ...] = ()
     waits: frozenset[tuple[NodePath, ...]] = frozenset({()})
+    told: tuple[Cell, ...] = ()
 
-    def below(self, cell: Cell) -> Above:
-        """Below an expansion here; one inside a branch has a place already."""
-        return self if cell in self.cells else Above((*self.cells, cell), self.waits)
+    def below(self, cell: Cell, *, told: bool = True) -> Above:
+        """Below an expansion here; one inside a branch has its place in the order already."""
+        cells = self.cells if cell in self.cells else (*self.cells, cell)
+        return Above(cells, self.waits, (*self.told, cell) if told else self.told)
 
     def behind(self, path: NodePath) -> Above:
         """Behind a node that holds records until others have come."""
-        return Above(self.cells, frozenset((*way, path) for way in self.waits))
+        return Above(self.cells, frozenset((*way, path) for way in self.waits), self.told)
 
     def indexes(self) -> Indexes:
         """Which child is at work now."""

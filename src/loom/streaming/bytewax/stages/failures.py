@@ -88,7 +88,7 @@ class Failures:
         Without a `kind`, a `DomainError` is `BUSINESS` and anything else `TASK`.
         """
         emitters = {target.slot: self._emitter(target.slot, above) for target in self._targets.values()}
-        told = [cell for cell in above.cells if cell.told]
+        told = above.told
         originals = {
             kind: self._original_writer(kind, step_id, path, target.slot, emitters[target.slot])
             for kind, target in self._targets.items()

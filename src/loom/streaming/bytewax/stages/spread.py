@@ -23,8 +23,8 @@ Way: TypeAlias = tuple[frozenset[type], Take, Odd]
 def build_broadcast(build: StageBuilder, node: CompiledBroadcast, after: Entry | None, above: Above) -> Entry:
     """Every branch takes every record, one after the other."""
     # The branch is part of the order of results, as a child of an expansion is; errors name it by their step id.
-    cell = build.cell(node.path, told=False)
-    below = above.below(cell)
+    cell = build.cell(node.path)
+    below = above.below(cell, told=False)
     entries = build.branches(node.routes, None, [below] * len(node.routes))
     records = [(number, entry.record) for number, entry in enumerate(entries)]
     tombstones = [(number, entry.tombstone) for number, entry in enumerate(entries)]
