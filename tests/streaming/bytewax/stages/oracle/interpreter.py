@@ -46,6 +46,8 @@ class Item:
     key: bytes | None = None
     type: str = "Number"
     stuck: bool = False
+    #: a step has made its message of nothing, so that it does not say where it stems from
+    made: bool = False
     #: where it stands among the results of its input
     order: Path = ()
     #: which child of each expansion it is, as errors tell it
@@ -218,7 +220,7 @@ class Interpreter:
             if rule == "tombstone":
                 after = replace(after, value=None)
             elif rule == "made":
-                after = replace(after, key=MADE_KEY)
+                after = replace(after, key=MADE_KEY, made=True)
             elif rule == "key":
                 after = replace(after, key=b"k%d" % item.number())
             if place is None:
@@ -240,7 +242,7 @@ class Interpreter:
             elif rule == "tombstone":
                 found.append(replace(one, value=None))
             else:
-                found.append(replace(one, key=MADE_KEY) if rule == "made" else one)
+                found.append(replace(one, key=MADE_KEY, made=True) if rule == "made" else one)
         return found
 
     def _expand(self, item: Item, node: Expansion, place: Place, step_id: str, path: Path) -> None:
