@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from loom.core.model import LoomFrozenStruct, LoomStruct
-from loom.streaming import Message, RecordStep, Step, step
-from tests.streaming.orders import Order, PricedOrder
+from loom.streaming import BatchExpandStep, CollectBatch, IntoTopic, Message, RecordStep, Router, Step, step
+from tests.streaming.orders import Line, Order, PricedOrder, by_country
 
 
 class NeedsRate(RecordStep[Order, PricedOrder]):
@@ -103,3 +105,59 @@ def by_cents(order: PricedOrder) -> int:
 class ById:
     def partition_key(self, message: Message[Order]) -> str:
         return str(message.payload.id)
+
+
+ES = IntoTopic[Any]("orders.es")
+PT = IntoTopic[Any]("orders.pt")
+COLLECT = CollectBatch(10, timeout_ms=100)
+
+
+class ExpandAll(BatchExpandStep[Order, Line]):
+    def execute(self, messages: list[Message[Order]]) -> list[Any]:
+        return [[Line(message.payload.id)] for message in messages]
+
+
+class Parts:
+    def expand(self, payload: Order) -> dict[type, list[Any]]:
+        return {Line: [Line(payload.id)]}
+
+
+class PricedParts:
+    def expand(self, payload: PricedOrder) -> dict[type, list[Any]]:
+        return {}
+
+
+class Table:
+    name = "orders"
+
+    def build_partition(self, config: Any, worker_index: int, worker_count: int, *more: Any) -> Any: ...
+
+
+@step
+def one_line(order: Order) -> Line:
+    return Line(order.id)
+
+
+def on_message(message: Message[Order]) -> list[Order]:
+    return []
+
+
+def of_priced(order: PricedOrder) -> list[Order]:
+    return []
+
+
+def router(**branches: Any) -> Router:
+    return Router.by(by_country, branches)
+
+
+class Labelled(LoomFrozenStruct):
+    __loom_message_type__ = "order"
+
+
+class AlsoLabelled(LoomFrozenStruct):
+    __loom_message_type__ = "order"
+
+
+class Other:
+    class Line(LoomFrozenStruct):
+        id: int

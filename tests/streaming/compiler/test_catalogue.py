@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -14,14 +14,13 @@ from loom.streaming import (
     FromTopic,
     IntoTopic,
     Process,
-    StreamFlow,
     StreamShape,
     With,
-    compile_flow,
     payload,
     step,
 )
 from loom.streaming.compiler import Code, CompilationError, Issue, Severity
+from tests.streaming.compiler.cases import Case
 from tests.streaming.compiler.mistakes import (
     Bodiless,
     ById,
@@ -45,21 +44,6 @@ from tests.streaming.compiler.mistakes import (
 from tests.streaming.orders import CONFIG, Order, Price, by_country, config, ended, flow, price, validate
 
 INTO = IntoTopic[Any]("orders.priced")
-
-
-class Case(NamedTuple):
-    """One mistake and the one issue that it makes."""
-
-    code: Code
-    flow: StreamFlow[Any, Any]
-    config: dict[str, Any]
-    where: str
-    path: tuple[int, ...]
-    #: what the message and the remedy must name
-    message: str
-    remedy: str
-    expected: str = ""
-    found: str = ""
 
 
 def with_pricing(**section: Any) -> dict[str, Any]:
@@ -483,26 +467,11 @@ CASES = [
         "errors=IntoTopic(…)",
     ),
 ]
-WARNINGS = {Code.CONFIG_UNREAD, Code.ERRORS_UNROUTED, Code.PAYLOAD_SHARED}
 
 
-def issues(declared: StreamFlow[Any, Any], settings: dict[str, Any]) -> tuple[Issue, ...]:
-    try:
-        return compile_flow(declared, config=settings).warnings
-    except CompilationError as error:
-        return error.errors
-
-
-@pytest.mark.parametrize("case", CASES, ids=[f"{case.code.value}-{case.message[:40]}" for case in CASES])
+@pytest.mark.parametrize("case", CASES, ids=map(Case.label, CASES))
 def test_a_mistake_is_one_issue_that_names_it(case: Case) -> None:
-    (issue,) = issues(case.flow, case.config)
-    assert issue.code is case.code
-    assert issue.severity is (Severity.WARNING if case.code in WARNINGS else Severity.ERROR)
-    assert (issue.where, issue.path) == (case.where, case.path)
-    assert case.message in issue.message
-    assert case.remedy in (issue.remedy or "")
-    assert case.expected in (issue.expected or "")
-    assert case.found in (issue.found or "")
+    case.check()
 
 
 def test_every_code_of_the_catalogue_is_provoked_here() -> None:

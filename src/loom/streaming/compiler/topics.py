@@ -5,7 +5,7 @@ A missing or invalid entry, an option that is not built yet, and topics that wou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 from loom.core.config import ConfigContext, ConfigError
@@ -74,7 +74,8 @@ class TopicResolver:
             if payload is not Any:
                 self._check_payload("source", (), payload, wire_format, why_not_read)
         if reads is Reads.LABELLED:
-            self._check_labels(payloads)
+            # What is no type has been reported, and has no label.
+            self._check_labels(payload for payload in payloads if hasattr(payload, "__qualname__"))
         return CompiledSource(
             node.name,
             payloads,
@@ -87,7 +88,7 @@ class TopicResolver:
             recognise_envelope=settings.format is None,
         )
 
-    def _check_labels(self, payloads: tuple[Any, ...]) -> None:
+    def _check_labels(self, payloads: Iterable[Any]) -> None:
         """Types that share a label cannot be told apart."""
         by_label: dict[str, Any] = {}
         for payload in payloads:

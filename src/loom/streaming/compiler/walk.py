@@ -24,7 +24,7 @@ from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.nodes.step import Step
 from loom.streaming.process import Process
 
-__all__ = ["Compiled", "Flowing", "ProcessWalk", "Row", "named"]
+__all__ = ["Compiled", "Flowing", "ProcessWalk", "Row", "named", "one_by_one"]
 
 
 class Flowing(LoomFrozenStruct):
@@ -41,6 +41,11 @@ class Flowing(LoomFrozenStruct):
     def on(self, node: CompiledNode, *, mixed: bool = False) -> Flowing:
         """What flows on behind a node."""
         return Flowing(node.out_shape, node.returns, self.parent, mixed, node.step_id)
+
+
+def one_by_one(flowing: Flowing) -> Flowing:
+    """What flows into the branches of a node, which take records one by one; a batch there has been reported."""
+    return replace(flowing, shape=StreamShape.RECORD) if flowing.shape is StreamShape.BATCH else flowing
 
 
 #: a compiled node and what leaves it; `None` where that has been reported as an issue

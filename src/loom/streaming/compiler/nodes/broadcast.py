@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.names import branch_label, child_id, into_id
 from loom.streaming.compiler.plan import CompiledBranch, CompiledNode, NodePath, PayloadTypes
-from loom.streaming.compiler.walk import Compiled, Flowing, ProcessWalk
+from loom.streaming.compiler.walk import Compiled, Flowing, ProcessWalk, one_by_one
 from loom.streaming.message import Tombstone
 from loom.streaming.nodes.boundary import IntoTopic
 from loom.streaming.nodes.broadcast import Broadcast, BroadcastRoute
@@ -44,9 +44,9 @@ def compile_broadcast(walk: ProcessWalk, node: Broadcast, path: NodePath, flowin
     """A broadcast; the branches share the payload, so its type should be frozen."""
     walk.check_shape("Broadcast", path, flowing.shape, (StreamShape.RECORD, StreamShape.MANY))
     _warn_shared(walk, path, flowing.payloads)
-    inside = flowing
+    inside = one_by_one(flowing)
     if node.name is not None:
-        inside = replace(flowing, parent=child_id(flowing.parent, node.name))
+        inside = replace(inside, parent=child_id(flowing.parent, node.name))
     labels: set[str] = set()
     branches = []
     for index, route in enumerate(node.routes):
@@ -59,6 +59,7 @@ def compile_broadcast(walk: ProcessWalk, node: Broadcast, path: NodePath, flowin
                 path=where,
                 remedy="step ids are made of the labels; give one of them a name: BroadcastRoute(…, name=…)",
             )
+            label = f"{label}-{index}"  # said once, not again for each node inside
         labels.add(label)
         branches.append(_branch(walk, route, label, where, inside))
     made = CompiledBroadcast(

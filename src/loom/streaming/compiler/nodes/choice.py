@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.names import branch_label, child_id
 from loom.streaming.compiler.nodes.asked import Asked, read_asked
 from loom.streaming.compiler.plan import CompiledBranch, CompiledNode, NodePath
 from loom.streaming.compiler.signatures import together, without_tombstones
-from loom.streaming.compiler.walk import Compiled, Flowing, ProcessWalk, named
+from loom.streaming.compiler.walk import Compiled, Flowing, ProcessWalk, named, one_by_one
 from loom.streaming.nodes.expressions import key_as_bytes
 from loom.streaming.nodes.route import Fork, RouteBranch, Router
 from loom.streaming.nodes.shape import StreamShape
@@ -133,9 +135,9 @@ def _choice(walk: ProcessWalk, node: Router | Fork, path: NodePath, flowing: Flo
     asked = [read_asked(walk, kind, question, path, flowing) for question in questions]
     if None not in asked:
         found.asked = tuple(one for one in asked if one is not None)
-    inside = flowing
+    inside = one_by_one(flowing)
     if node.name is not None:
-        inside = Flowing(flowing.shape, flowing.payloads, child_id(flowing.parent, node.name), flowing.mixed)
+        inside = replace(inside, parent=child_id(flowing.parent, node.name))
     labels: dict[str, str] = {"default": "the default"} if node.default is not None else {}
     by_key = node.selector is not None
     cases = []
@@ -153,6 +155,7 @@ def _choice(walk: ProcessWalk, node: Router | Fork, path: NodePath, flowing: Flo
                     else f"give one of them a name: {_route_class(what)}(…, name=…)"
                 ),
             )
+            label = f"{label}-{index}"  # said once, not again for each node inside
         labels[label] = title
         key = branch.key
         if by_key and found.asked is not None and found.asked[0].is_key:

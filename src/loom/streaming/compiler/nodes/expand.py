@@ -132,6 +132,7 @@ def compile_expand_routes(walk: ProcessWalk, node: ExpandRoutes, path: NodePath,
                 path=where,
                 remedy="step ids are made of the names of the types; rename one of them",
             )
+            label = f"{label}-{index}"  # said once, not again for each node inside
         labels.add(label)
         branch, left = walk.branch(payload, label, str(payloads), process, where, replace(inside, payloads=payloads))
         walk.must_end("ExpandRoutes", label, where, left)

@@ -74,6 +74,11 @@ class Other(LoomFrozenStruct):
 Payload = Number | Other
 
 
+def into(name: str) -> IntoTopic[Any]:
+    """A topic that names every type that may come, so that branches may differ in theirs."""
+    return IntoTopic(name, payload=Payload)  # type: ignore[arg-type]
+
+
 class Taken:
     """A sink of the flow's own that keeps what it is given."""
 
@@ -239,7 +244,7 @@ def of_broadcast(node: Broadcasting) -> Broadcast:
     for place, (branch, outside) in enumerate(zip(node.branches, node.outside, strict=True)):
         if outside:
             inside = Process(*nodes_of(branch.nodes))
-            routes.append(BroadcastRoute(inside, IntoTopic(str(branch.end)), name=f"b{place}"))
+            routes.append(BroadcastRoute(inside, into(str(branch.end)), name=f"b{place}"))
         else:
             routes.append(BroadcastRoute(process_of(branch), name=f"b{place}"))
     return Broadcast(*routes, name=node.name)
@@ -292,12 +297,12 @@ def process_of(chain: Chain) -> Process:
             found.append(of_parted(chain.end))
         case str(name):
             # One that writes to a sink is told apart by the name of the sink.
-            found.append(Drain() if name == DRAIN else Taken(name) if name in SINKS else IntoTopic(name))
+            found.append(Drain() if name == DRAIN else Taken(name) if name in SINKS else into(name))
     return Process(*found)
 
 
 def flow_of(chain: Chain) -> StreamFlow[Any, Any]:
-    output = IntoTopic[Any]("out", payload=Payload) if goes_on(chain) else None  # type: ignore[arg-type]
+    output = into("out") if goes_on(chain) else None
     return StreamFlow("flow", FromTopic("numbers", Number), process_of(chain), output, IntoTopic("errors"))
 
 
