@@ -12,7 +12,7 @@ import loom
 from tests import docstring_world
 
 #: examples that need a broker or a file of the reader's
-MOST_SKIPPED = 4
+MOST_SKIPPED = 6
 _MODULES = [found.name for found in pkgutil.walk_packages(loom.__path__, "loom.")]
 
 

@@ -52,6 +52,8 @@ class ExpandRoutes(LoomFrozenStruct, kw_only=True):
 
     def __post_init__(self) -> None:
         if not isinstance(self.routes, Mapping):
-            raise TypeError(f"ExpandRoutes(routes=…) takes a mapping of payload types to processes, not {self.routes!r}")
+            raise TypeError(
+                f"ExpandRoutes(routes=…) takes a mapping of payload types to processes, not {self.routes!r}"
+            )
         if not self.routes:
             raise ValueError("ExpandRoutes() needs at least one route, a payload type and its process")
