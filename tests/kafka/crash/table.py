@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -16,9 +16,12 @@ _WORDS = {Delivery.AUTO_COMMIT: "auto-commit"}
 
 
 def render(results: Iterable[Result]) -> str:
-    """The table: a row for each fault and number of workers, in each cell repetitions and what they found in sum."""
+    """A row for each fault and number of workers, in each cell repetitions and what they found in sum; the long loads below."""
+    results = list(results)
     by_row: dict[tuple[str, int], dict[str, list[Result]]] = {}
     for result in results:
+        if result.figures:
+            continue
         by_row.setdefault((result.fault, result.workers), {}).setdefault(result.delivery, []).append(result)
     order = {fault.name: number for number, fault in enumerate(FAULTS)}
     lines = [
@@ -28,7 +31,18 @@ def render(results: Iterable[Result]) -> str:
     for fault, workers in sorted(by_row, key=lambda row: (order.get(row[0], len(order)), row)):
         cells = [_cell(by_row[fault, workers].get(delivery, ())) for delivery in Delivery]
         lines.append(f"| {fault}{', two workers' if workers > 1 else ''} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    loads = [result for result in results if result.figures]
+    return "\n".join(lines + (["", *_loads(loads)] if loads else []))
+
+
+def _loads(results: Iterable[Result]) -> Iterator[str]:
+    yield "| load | `delivery` | workers | records | lost | written more than once | out of order | measured |"
+    yield "| --- " * 8 + "|"
+    for result in sorted(results, key=lambda found: found.key):
+        counts = (result.records, result.lost, result.duplicated, result.out_of_order)
+        figures = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in result.figures.items())
+        told = [result.fault, f"`{result.delivery}`", str(result.workers), *(f"{count:,}" for count in counts), figures]
+        yield f"| {' | '.join(told)} |"
 
 
 def _cell(results: Sequence[Result]) -> str:
@@ -40,9 +54,7 @@ def _cell(results: Sequence[Result]) -> str:
     resumed = f"{median(times):.1f} s (≤ {max(times):.1f})" if times else "-"
     lost, duplicated = sum(result.lost for result in results), sum(result.duplicated for result in results)
     overdue = sum(result.overdue is not None for result in results)
-    return f"{len(results)} runs: {lost:,} / {duplicated:,} / {resumed}" + (
-        f", **{overdue} overdue**" if overdue else ""
-    )
+    return f"{len(results)}: {lost:,} / {duplicated:,} / {resumed}" + (f", **{overdue} overdue**" if overdue else "")
 
 
 def between_marks(text: str) -> str:
