@@ -62,6 +62,12 @@ CLIENT_RECORDS = OriginView(
     headers=Message.headers,
     timestamp=_timestamp,
     place=_place,
+    expressions={
+        "value": "origin.value()",
+        "key": "origin.key()",
+        "headers": "origin.headers()",
+        "timestamp": "origin.timestamp()[1]",
+    },
 )
 
 _error_of = Message.error

@@ -6,7 +6,7 @@ through callables that are resolved once. `RECORDS` views `KafkaRecord`s; the cl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -31,6 +31,8 @@ class OriginView(LoomFrozenStruct, kw_only=True):
     place: Callable[[Any], RecordPlace]
     #: the bytes of a record that has no `value` because it came as a message; for dead letters
     encoded: Callable[[Any], bytes | None] | None = None
+    #: by part, what a generated loop may write in the place of a call: an expression of `origin` that says the same
+    expressions: Mapping[str, str] = {}
 
     def pairs(self, origin: Any) -> HeaderPairs:
         """Every header pair, in order."""
@@ -74,4 +76,10 @@ RECORDS = OriginView(
     headers=attrgetter("headers"),
     timestamp=attrgetter("timestamp_ms"),
     place=_place,
+    expressions={
+        "value": "origin.value",
+        "key": "origin.key",
+        "headers": "origin.headers",
+        "timestamp": "origin.timestamp_ms",
+    },
 )

@@ -73,6 +73,10 @@ class LoopCode:
             self._indent -= 1
             self.payload, self.classes, self._message = arriving
 
+    def part(self, view: OriginView, part: str) -> str:
+        """An expression for a part of the record: what the view offers, else a call of its callable."""
+        return view.expressions.get(part) or f"{self.name(part, getattr(view, part))}(origin)"
+
     def message(self, make: Callable[[Any, Any], Any]) -> str:
         """A variable that holds the message of the payload here; one that was made of the same payload serves again."""
         if self._message is not None and self._message[1] == self.payload:
@@ -121,13 +125,13 @@ def build_loop(
 ) -> Callable[[Sequence[Any]], None]:
     """The loop over one batch of records; `inside` writes what becomes of each, of which `decode` makes a `payload`."""
     code = LoopCode()
-    value_of, take_none = code.name("value_of", view.value), code.name("without_value", without_value)
+    take_none = code.name("without_value", without_value)
     decoder, refuse = code.name("decode", decode), code.name("undecoded", undecoded)
     code.payload = code.variable()
     if isinstance(payload, type) and issubclass(payload, (LoomStruct, LoomFrozenStruct)):
         code.classes = frozenset({payload})
     code.line(
-        f"value = {value_of}(origin)",
+        f"value = {code.part(view, 'value')}",
         "if value is None:",
         f"    {take_none}(origin)",
         "    continue",

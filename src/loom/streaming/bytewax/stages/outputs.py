@@ -64,7 +64,7 @@ def _build_bare(
     def inline(code: LoopCode) -> None:
         payload = code.payload
         code.line(
-            f"if {code.name('headers_of', headers_of)}(origin):",
+            f"if {code.part(view, 'headers')}:",
             f"    {code.name('take', run)}({payload}, origin, None)",
             "    continue",
             "try:",
@@ -72,8 +72,7 @@ def _build_bare(
             "except Exception as error:",
             f"    {code.name('fail', fail)}(error, {payload}, origin, None)",
             "    continue",
-            f"{code.name('emit', emit)}(({slot}, value, {code.name('key_of', key_of)}(origin), "
-            f"{code.name('time_of', time_of)}(origin), None, origin))",
+            f"{code.name('emit', emit)}(({slot}, value, {code.part(view, 'key')}, {code.part(view, 'timestamp')}, None, origin))",
             "continue",
         )
         code.ended = True
