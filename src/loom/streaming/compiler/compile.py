@@ -18,7 +18,7 @@ from loom.streaming.compiler.plan import (
     CompiledTopic,
     PayloadTypes,
 )
-from loom.streaming.compiler.signatures import UNKNOWN, payloads_of
+from loom.streaming.compiler.signatures import UNKNOWN, payloads_of, together
 from loom.streaming.compiler.table import ROWS
 from loom.streaming.compiler.topics import TopicResolver
 from loom.streaming.compiler.unrouted import warn_unrouted
@@ -58,7 +58,7 @@ def compile_flow(flow: StreamFlow[Any, Any], *, config: ConfigContext | Mapping[
         arriving = payloads_of(declared.payload)
     elif isinstance(declared, FromMultiTypeTopic):
         source = topics.source(declared)
-        arriving = PayloadTypes(declared.payloads)
+        arriving = together(payloads_of(payload) for payload in declared.payloads)
     else:
         issues.error(
             Code.NODE_UNKNOWN,

@@ -23,6 +23,7 @@ __all__ = [
     "UnreadableSignature",
     "elements_of",
     "fits",
+    "is_type",
     "kind_of",
     "payloads_of",
     "read_selector",
@@ -134,6 +135,12 @@ def fits(flowing: PayloadTypes, accepted: PayloadTypes) -> bool:
     return all(any(_is_a(found, wanted) for wanted in accepted.types) for found in flowing.types)
 
 
+def is_type(annotation: Any) -> bool:
+    """Whether something written where a type belongs is one; an expression, which answers for any name, is none."""
+    forms = ("typing", "types")
+    return isinstance(annotation, type) or annotation is None or type(annotation).__module__ in forms
+
+
 def elements_of(annotation: Any) -> PayloadTypes:
     """The payload types that an annotation of a collection names for its elements."""
     return _payloads(_element(annotation))[0]
@@ -193,7 +200,7 @@ def _payloads(annotation: Any) -> tuple[PayloadTypes, bool]:
     found: list[Any] = []
     known, drops = True, False
     for member in _members(annotation):
-        if member is Message or _is_open(member):
+        if member is Message or _is_open(member) or not is_type(member):
             known = False
         elif member is None or member is type(None):
             drops = True

@@ -15,7 +15,7 @@ from loom.streaming.compiler.issues import Issues
 from loom.streaming.compiler.names import child_id
 from loom.streaming.compiler.payloads import why_not_read, why_not_written
 from loom.streaming.compiler.plan import CompiledSource, CompiledTopic, NodePath, PayloadTypes, Reads, StepId
-from loom.streaming.compiler.signatures import fits, payloads_of, without_tombstones
+from loom.streaming.compiler.signatures import fits, is_type, payloads_of, without_tombstones
 from loom.streaming.errors import ErrorEnvelope
 from loom.streaming.kafka.settings import (
     ConsumerSettings,
@@ -127,6 +127,16 @@ class TopicResolver:
                 expected="branches that make one type, or a topic that names all",
                 found=flowing,
                 remedy=f"write IntoTopic({node.name!r}, payload={flowing}), or let the branches make one type",
+            )
+        elif node.payload is not None and not is_type(node.payload):
+            self._issues.error(
+                Code.PAYLOAD_INVALID,
+                f"the payload of IntoTopic({node.name!r}) is no type",
+                where=where,
+                path=path,
+                expected="a LoomStruct or LoomFrozenStruct type",
+                found=type(node.payload).__qualname__,
+                remedy=f"write IntoTopic({node.name!r}, payload=…) with the class of what is written, or leave it out",
             )
         elif node.payload is not None:
             declared = payloads_of(node.payload)
