@@ -259,6 +259,16 @@ NAMES = [
 
 QUESTIONS = [
     Case(
+        Code.PAYLOAD_INVALID,
+        flow(price, output=IntoTopic("orders.priced", payload="PricedOrder")),  # type: ignore[arg-type]
+        CONFIG,
+        "output",
+        (),
+        "the payload of IntoTopic('orders.priced') is no type",
+        "the class of what is written",
+        found="str",
+    ),
+    Case(
         Code.NODE_UNKNOWN,
         flow(Router.when([Route(7, Process(price))])),
         CONFIG,

@@ -193,9 +193,9 @@ def lower(
     def open_writers() -> Writers:
         if not outlets.topics():
             return NoWriters()
-        limits = preflight.look().max_message_bytes
+        seen = preflight.look()
         waiting = delivery.stop.check_deadline
-        return TopicWriters(plan.name, outlets, ends.view, counts, limits, waiting, exactly_once)
+        return TopicWriters(plan.name, outlets, ends.view, counts, seen, waiting, exactly_once)
 
     def kafka_source(shared: Delivery, make_stage: MakeStage) -> Any:
         partitions = lambda: preflight.look().source_partitions  # noqa: E731

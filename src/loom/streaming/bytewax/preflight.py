@@ -14,6 +14,7 @@ from loom.streaming.bytewax.outlets import Outlets
 from loom.streaming.compiler.plan import CompiledPlan, CompiledTopic
 from loom.streaming.kafka.settings import client_key
 from loom.streaming.kafka.topics import look_at_topics
+from loom.streaming.nodes.boundary import PartitionGuarantee
 from loom.streaming.points import Point, reached
 
 __all__ = ["Preflight", "Seen"]
@@ -29,6 +30,8 @@ class Seen(LoomFrozenStruct):
     source_partitions: Mapping[str, tuple[int, ...]]
     #: the largest record of each topic, in bytes, by the client configuration that writes to it
     max_message_bytes: Mapping[str, Mapping[str, int]]
+    #: the partition counts of topics whose keys are promised to stay where they are, by client configuration alike
+    partition_counts: Mapping[str, Mapping[str, int]]
 
 
 class Preflight:
@@ -85,7 +88,12 @@ class Preflight:
             limit = looks[id(target)].max_message_bytes.get(topic)
             if limit is not None:
                 limits.setdefault(key, {})[topic] = limit
-        return Seen(partitions, limits)
+        counts: dict[str, dict[str, int]] = {}
+        stable = {output.topic for output in self._plan.topics() if _keeps_keys_in_place(output)}
+        for key, target, topic in written:
+            if topic in stable:
+                counts.setdefault(key, {})[topic] = len(looks[id(target)].partitions[topic])
+        return Seen(partitions, limits, counts)
 
     @staticmethod
     def _write(output: CompiledTopic, role: str, cluster: Any) -> _Cluster:
@@ -93,6 +101,11 @@ class Preflight:
         target.needed.setdefault(output.topic, role)
         target.written.append(output.topic)
         return target
+
+
+def _keeps_keys_in_place(output: CompiledTopic) -> bool:
+    policy = output.partitioning
+    return policy is not None and policy.guarantee is PartitionGuarantee.ENTITY_STABLE
 
 
 class _Cluster:

@@ -5,12 +5,13 @@ A record that a broker refuses for good is written to its output's dead letters 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from loom.core.logger import get_logger
 from loom.streaming.bytewax.exactly_once import ExactlyOnce
 from loom.streaming.bytewax.outlets import Outlets
+from loom.streaming.bytewax.preflight import Seen
 from loom.streaming.bytewax.stages.outcome import Positions
 from loom.streaming.compiler.plan import CompiledTopic
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
@@ -72,7 +73,7 @@ class TopicWriters:
         outlets: Outlets,
         view: OriginView,
         counts: Counts,
-        max_message_bytes: Mapping[str, Mapping[str, int]],
+        seen: Seen,
         waiting: Callable[[str], None],
         exactly_once: ExactlyOnce | None = None,
     ) -> None:
@@ -95,11 +96,12 @@ class TopicWriters:
             if key not in self._writers:
                 self._writers[key] = TopicWriter(
                     config,
-                    max_message_bytes=max_message_bytes.get(key, {}),
+                    max_message_bytes=seen.max_message_bytes.get(key, {}),
                     tracked_topics=tracked,
                     refused=self._refused,
                     waiting=waiting,
                     transactions=transactions,
+                    partition_counts=seen.partition_counts.get(key),
                 )
             return self._writers[key]
 

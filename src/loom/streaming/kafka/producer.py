@@ -15,6 +15,7 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
 from loom.streaming.kafka.errors import DeliveryFailedError, KafkaTransportError
 from loom.streaming.kafka.headers import HeaderPairs
+from loom.streaming.kafka.placement import partition_of
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.transactions import State, Transactions
 from loom.streaming.points import Point, reached
@@ -74,6 +75,8 @@ class Lane(NamedTuple):
 
     topic: str
     limit: int
+    #: how many partitions keys are spread over; 0: as many as the client knows of
+    partitions: int
 
 
 _NO_LIMIT = 1 << 40
@@ -99,7 +102,10 @@ class TopicWriter:
         refused: Callable[[Refusal], None],
         waiting: Waiting,
         transactions: Transactions | None = None,
+        partition_counts: Mapping[str, int] | None = None,
     ) -> None:
+        #: topics whose partition count is held on to, so that keys stay where they are though the topic grows
+        self._counts = dict(partition_counts or {})
         self._limits = {topic: limit - _OVERHEAD for topic, limit in max_message_bytes.items()}
         self._tracked = frozenset(tracked_topics)
         self._refused = refused
@@ -125,6 +131,7 @@ class TopicWriter:
             record = OutgoingRecord(topic, value, key, timestamp_ms, headers, origin)
             self._refused(Refusal(record, f"the record has {size} bytes; {topic} takes {limit + _OVERHEAD}"))
             return
+        partition = _placed(key, self._counts.get(topic, 0))
         delivered: Any = self._on_delivery
         if topic in self._tracked:
             # The record is kept with its delivery report, for its dead letter; other topics need no such object.
@@ -133,9 +140,9 @@ class TopicWriter:
         while True:
             try:
                 if headers is None:
-                    self._produce(topic, value, key, _ANY_PARTITION, delivered, None, timestamp_ms)
+                    self._produce(topic, value, key, partition, delivered, None, timestamp_ms)
                 else:
-                    self._produce(topic, value, key, _ANY_PARTITION, delivered, None, timestamp_ms, _listed(headers))
+                    self._produce(topic, value, key, partition, delivered, None, timestamp_ms, _listed(headers))
                 return
             except BufferError:
                 # Full: deliveries make room, and are served by poll().
@@ -151,7 +158,8 @@ class TopicWriter:
 
     def lane(self, topic: str) -> Lane:
         """What `write_all` must know of one topic, looked up once."""
-        return Lane(topic, self._limits.get(topic, _NO_LIMIT) if topic not in self._tracked else -1)
+        limit = self._limits.get(topic, _NO_LIMIT) if topic not in self._tracked else -1
+        return Lane(topic, limit, self._counts.get(topic, 0))
 
     def write_all(
         self, results: Iterable[tuple[int, Any, bytes | None, int | None, Any, Any]], lanes: Sequence[Lane]
@@ -162,16 +170,17 @@ class TopicWriter:
             reached(Point.IN_TRANSACTION)
         produce, delivered, careful = self._produce, self._on_delivery, self.write
         for index, value, key, timestamp_ms, headers, origin in results:
-            topic, limit = lanes[index]
+            topic, limit, count = lanes[index]
             if value is not None and len(value) > limit:
                 # Too large, or a topic whose refused records are kept: the careful way sorts it out.
                 careful(topic, value, key, timestamp_ms or 0, headers, origin)
                 continue
+            partition = _placed(key, count) if count else _ANY_PARTITION
             try:
                 if headers is None:
-                    produce(topic, value, key, _ANY_PARTITION, delivered, None, timestamp_ms or 0)
+                    produce(topic, value, key, partition, delivered, None, timestamp_ms or 0)
                 else:
-                    produce(topic, value, key, _ANY_PARTITION, delivered, None, timestamp_ms or 0, _listed(headers))
+                    produce(topic, value, key, partition, delivered, None, timestamp_ms or 0, _listed(headers))
             except (BufferError, KafkaException):
                 careful(topic, value, key, timestamp_ms or 0, headers, origin)
 
@@ -229,7 +238,7 @@ class TopicWriter:
             record.topic,
             record.value,
             record.key,
-            _ANY_PARTITION,
+            _placed(record.key, self._counts.get(record.topic, 0)),
             deliver,
             None,
             record.timestamp_ms,
@@ -300,6 +309,11 @@ def fitting(config: Mapping[str, Any], max_message_bytes: Mapping[str, int]) -> 
         properties.setdefault("message.max.bytes", max(1_000_000, *max_message_bytes.values()))
         properties.setdefault("batch.size", max(1, min(1_000_000, *max_message_bytes.values())))
     return properties
+
+
+def _placed(key: bytes | None, count: int) -> int:
+    """The partition of a key among so many; without a count, or a key, it is the client that chooses."""
+    return partition_of(key, count) if count and key is not None else _ANY_PARTITION
 
 
 def _tracking(on_failure: Callable[[KafkaError, OutgoingRecord], None], record: OutgoingRecord) -> Any:

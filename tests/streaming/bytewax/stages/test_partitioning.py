@@ -164,6 +164,7 @@ def test_each_output_has_a_policy_of_its_own() -> None:
     assert {name: record.key for name, (record,) in topics.items()} == {"a": b"ada", "b": b"orders-3", "c": b"k"}
 
 
-def test_a_sink_in_the_place_of_the_topic_is_no_topic_so_nothing_is_placed() -> None:
-    ran = in_memory(flow(ENTITY_STABLE), [order(None, None)])
-    assert [message.meta.key for message in ran.output] == [None]
+def test_a_policy_holds_in_front_of_a_sink_in_the_place_of_the_topic_too() -> None:
+    ran = in_memory(flow(ENTITY_STABLE), [order(None, "ada"), order(b"k", None, 1), order(None, None, 2)])
+    assert [message.meta.key for message in ran.output] == [b"ada", b"k"]
+    assert [envelope.step_id for envelope in ran.errors[ErrorKind.ROUTING]] == ["placing.output"]
