@@ -125,3 +125,7 @@ def test_decorating_twice_makes_two_steps_of_one_function(make: Callable[[], Any
     made = make()
     assert made is not validate
     assert made.function is validate.function
+
+
+def test_a_function_that_is_made_a_step_by_a_call_may_be_given_another_name() -> None:
+    assert step(lambda text: text, name="shout").step_name() == "shout"

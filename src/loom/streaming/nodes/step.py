@@ -138,7 +138,7 @@ class StepFunction(Generic[Args, Out]):
 
 
 @overload
-def step(function: Callable[Args, Out], /) -> StepFunction[Args, Out]: ...
+def step(function: Callable[Args, Out], /, *, name: str | None = None) -> StepFunction[Args, Out]: ...
 @overload
 def step(*, name: str) -> Callable[[Callable[Args, Out]], StepFunction[Args, Out]]: ...
 def step(
@@ -156,5 +156,5 @@ def step(
     `RecordStep`.
     """
     if function is not None:
-        return StepFunction(function)
+        return StepFunction(function, name)
     return lambda wrapped: StepFunction(wrapped, name)
