@@ -150,3 +150,13 @@ def test_a_tombstone_that_no_branch_can_take_is_a_routing_error(node: Any) -> No
     (envelope,) = ran.errors[ErrorKind.ROUTING]
     assert "tombstone" in envelope.reason
     assert envelope.payload_type == "loom.streaming.message.Tombstone"
+
+
+def test_a_tombstone_does_not_overtake_records_that_a_batch_step_is_gathering_for_a_collecting_node() -> None:
+    declared = StreamFlow(
+        "passing", FromTopic("numbers", Number), Process(All, CollectBatch(2, 60_000), ForEach()), IntoTopic("out")
+    )
+    values = [b'{"n":1}', None, None]
+    items = [KafkaRecord("numbers", b"k", value, {}, 0, at) for at, value in enumerate(values)]
+    topics, _ = into_topics(declared, items)
+    assert [record.value for record in topics["out"]] == values
