@@ -164,3 +164,14 @@ def test_a_refused_error_record_goes_to_the_dead_letters_of_the_error_topic(
     assert letter.value == b"x" * 5_000
     assert counts.failed == {ErrorKind.WIRE: 1}
     assert len(content(bootstrap, "errors")["errors"]) == 0
+
+
+def test_a_tombstone_that_is_refused_goes_to_the_dead_letters_too(broker: EmbeddedBroker, known_limits: None) -> None:
+    for topic in ("texts", "out", "too-large"):
+        broker.create_topic(topic)
+    long_key = b"k" * 3_000
+    produce(broker.bootstrap, "texts", KafkaRecord("texts", long_key, None), KafkaRecord("texts", b"k", None))
+    run_all(flow(), config(broker.bootstrap), 2)
+    found = content(broker.bootstrap, "out", "too-large")
+    assert [record.key for record in found["out"]] == [b"k"]
+    assert [(record.key, record.value) for record in found["too-large"]] == [(long_key, None)]

@@ -171,7 +171,7 @@ class TopicWriter:
         produce, delivered, careful = self._produce, self._on_delivery, self.write
         for index, value, key, timestamp_ms, headers, origin in results:
             topic, limit, count = lanes[index]
-            if value is not None and len(value) > limit:
+            if (len(value) if value is not None else 0) > limit:
                 # Too large, or a topic whose refused records are kept: the careful way sorts it out.
                 careful(topic, value, key, timestamp_ms or 0, headers, origin)
                 continue
