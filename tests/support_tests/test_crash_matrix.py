@@ -86,8 +86,18 @@ def test_the_table_sums_up_the_repetitions_of_a_cell() -> None:
     impossible = replace(CLEAN, fault="disk", delivery=Delivery.AUTO_COMMIT, workers=2, impossible="no mount")
     rows = table.render([CLEAN, more, impossible]).splitlines()
     assert rows[0] == "| fault | `at_least_once` | `exactly_once` | `at_most_once` | auto-commit |"
-    assert rows[2] == f"| {CLEAN.fault} | 2 runs: 0 / 1,500 / 2.1 s (≤ 3.0) |  |  |  |"
+    assert rows[2] == f"| {CLEAN.fault} | 2: 0 / 1,500 / 2.1 s (≤ 3.0) |  |  |  |"
     assert rows[3] == "| disk, two workers |  |  |  | not possible here: no mount |"
+
+
+def test_long_loads_stand_in_a_table_of_their_own_with_what_they_measured() -> None:
+    rows = table.render(
+        [CLEAN, replace(CLEAN, fault="long load", figures={"kills": 70.0, "seconds_to_read_most": 2.5})]
+    )
+    assert rows.splitlines()[3] == ""
+    assert rows.splitlines()[-1] == (
+        "| long load | `at_least_once` | 1 | 10,000 | 0 | 0 | 0 | kills 70, seconds to read most 2.5 |"
+    )
 
 
 def test_the_document_shows_the_results() -> None:
