@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
+from loom.core.errors import LoomError
 from loom.streaming.errors import ErrorKind, LoomStreamingError
 
 __all__ = [
@@ -11,6 +14,7 @@ __all__ = [
     "RecoveryDirectoryError",
     "StalledError",
     "UnroutedRecordError",
+    "raise_fault",
 ]
 
 
@@ -49,3 +53,11 @@ class StalledError(FlowFailedError):
 
 class RecoveryDirectoryError(LoomStreamingError):
     """The recovery directory cannot be made or written."""
+
+
+def raise_fault(flow: str, fault: BaseException) -> NoReturn:
+    """End a run with what went wrong: a fault of ours as it is, anything else as the cause of a `FlowFailedError`."""
+    if isinstance(fault, LoomError):
+        # Ours already says what, where and why; its own cause is the user's exception.
+        raise fault from fault.__cause__
+    raise FlowFailedError(f"the flow {flow!r} failed: {type(fault).__name__}: {fault}") from fault

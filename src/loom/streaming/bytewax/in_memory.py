@@ -14,11 +14,10 @@ from typing import Any
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.run import cli_main
 
-from loom.core.errors import LoomError
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.bytewax.adapter import BuiltDataflow, MakeStage
 from loom.streaming.bytewax.delivery import Delivery
-from loom.streaming.bytewax.errors import FlowFailedError
+from loom.streaming.bytewax.errors import raise_fault
 from loom.streaming.bytewax.feed import Feed
 from loom.streaming.bytewax.stages.outcome import Positions, SourceBatch
 from loom.streaming.bytewax.stages.waiting import WaitingRoom
@@ -155,10 +154,6 @@ def run_in_memory(flow: str, built: BuiltDataflow) -> None:
     try:
         cli_main(built.dataflow, epoch_interval=_EPOCH)  # type: ignore[no-untyped-call]
     except BaseException as surfaced:  # noqa: BLE001 - the engine's panics are no Exception
-        fault = built.delivery.fault or surfaced.__cause__ or surfaced
-        if isinstance(fault, LoomError):
-            # Ours already says what, where and why; its own cause is the user's exception.
-            raise fault from fault.__cause__
-        raise FlowFailedError(f"the flow {flow!r} failed: {type(fault).__name__}: {fault}") from fault
+        raise_fault(flow, built.delivery.fault or surfaced.__cause__ or surfaced)
     finally:
         built.finish()

@@ -21,7 +21,7 @@ from loom.core.observability import ObservabilityConfig, ObservabilityRuntime, S
 from loom.streaming.bytewax.adapter import BuiltDataflow, lower
 from loom.streaming.bytewax.bindings import bind_sinks
 from loom.streaming.bytewax.delivery import StartGivenUp
-from loom.streaming.bytewax.errors import FlowFailedError
+from loom.streaming.bytewax.errors import raise_fault
 from loom.streaming.bytewax.lifecycle import listening
 from loom.streaming.bytewax.recovery import open_recovery
 from loom.streaming.bytewax.registry import ErrorSink, SinkRegistry
@@ -227,11 +227,7 @@ class StreamingRunner:
             fault = delivery.fault or surfaced.__cause__ or surfaced
             if delivery.stop.stalled is not None:
                 raise delivery.stop.stalled from fault
-            if isinstance(fault, LoomError):
-                # Ours already says what, where and why; its own cause is the user's exception.
-                raise fault from fault.__cause__
-            text = f"the flow {prepared.plan.name!r} failed: {type(fault).__name__}: {fault}"
-            raise FlowFailedError(text) from fault
+            raise_fault(prepared.plan.name, fault)
         if delivery.stop.stalled is not None:
             raise delivery.stop.stalled
 

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping
 from loom.streaming.compiler.catalogue import Code, CompilationError
 from loom.streaming.compiler.issues import Issues
 from loom.streaming.compiler.plan import CompiledPlan, CompiledSource, CompiledTopic, NodePath
-from loom.streaming.kafka.settings import KafkaSecuritySettings, broker_list, client_key
+from loom.streaming.kafka.settings import TRANSACTION_TIMEOUT_MS, KafkaSecuritySettings, broker_list, client_key
 
 __all__ = ["check_exactly_once", "check_exactly_once_run", "transaction_timeout_ms"]
 
-#: librdkafka's default for `transaction.timeout.ms`
-_TRANSACTION_TIMEOUT_MS = 60_000
 #: An epoch ends later than its interval by whatever one batch and the commit take, so a transaction gets this many.
 _EPOCHS_PER_TIMEOUT = 4
 
@@ -84,7 +82,7 @@ def check_exactly_once_run(plan: CompiledPlan, *, epoch_ms: int, foreign_sinks: 
 
 def transaction_timeout_ms(plan: CompiledPlan) -> int:
     """After how long the broker aborts a transaction of this plan."""
-    return int(plan.topics()[0].settings.extra.get("transaction.timeout.ms", _TRANSACTION_TIMEOUT_MS))
+    return int(plan.topics()[0].settings.extra.get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS))
 
 
 def _cluster(brokers: tuple[str, ...] | str, security: KafkaSecuritySettings | None) -> tuple[object, ...]:

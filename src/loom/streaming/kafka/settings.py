@@ -20,6 +20,7 @@ from loom.streaming.errors import LoomStreamingError
 from loom.streaming.kafka.extra import CONSUMER_EXTRA, PRODUCER_EXTRA, refused_keys
 
 __all__ = [
+    "TRANSACTION_TIMEOUT_MS",
     "ConsumerSettings",
     "Delivery",
     "HeaderPolicy",
@@ -37,6 +38,10 @@ ClientConfig: TypeAlias = dict[str, Any]
 Brokers: TypeAlias = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] | Annotated[str, msgspec.Meta(min_length=1)]
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 Settings = TypeVar("Settings")
+
+
+#: librdkafka's default for `transaction.timeout.ms`
+TRANSACTION_TIMEOUT_MS = 60_000
 
 
 class KafkaSettingsError(LoomStreamingError):

@@ -23,6 +23,7 @@ from loom.streaming.kafka.errors import (
     TransactionFailedError,
 )
 from loom.streaming.kafka.record import TopicPartition
+from loom.streaming.kafka.settings import TRANSACTION_TIMEOUT_MS
 from loom.streaming.points import Point, reached
 
 __all__ = ["State", "Transactions"]
@@ -35,8 +36,6 @@ _SLICE = 0.5
 #: coordinator with whatever waits for its answer, and the next call on the transaction never returns, whatever its
 #: time-out says (seen with librdkafka 2.16, answers lost and then the connection). Without it the client reconnects.
 _PROPERTIES = {"metadata.recovery.strategy": "none"}
-#: librdkafka's default for `transaction.timeout.ms`
-_TIMEOUT_MS = 60_000
 
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 
@@ -68,7 +67,7 @@ class Transactions:
         self._metadata = metadata
         self._waiting = waiting
         #: how long the broker lets a transaction stand open, in seconds, and since when the one at hand does
-        self._patience_s = int(config.get("transaction.timeout.ms", _TIMEOUT_MS)) / 1000
+        self._patience_s = int(config.get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)) / 1000
         self._open_since: float | None = None
         #: what the client has said to be the end of this producer
         self._fatal: KafkaError | None = None

@@ -52,13 +52,17 @@ class OriginView(LoomFrozenStruct, kw_only=True):
             offset,
         )
 
+    def raw(self, origin: Any) -> bytes | None:
+        """The record's bytes, as they were read or as they would have been."""
+        return self.value(origin) if self.encoded is None else self.encoded(origin)
+
     def record(self, origin: Any) -> KafkaRecord:
         """The record as it was read."""
         topic, partition, offset = self.place(origin)
         return KafkaRecord(
             topic or "",
             self.key(origin),
-            self.value(origin) if self.encoded is None else self.encoded(origin),
+            self.raw(origin),
             Headers(self.pairs(origin)),
             partition,
             offset,

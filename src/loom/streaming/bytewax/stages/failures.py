@@ -128,12 +128,11 @@ class Failures:
         view, headers = self._view, header_writer(self._flow, kind, step_id, path)
 
         def write(error: Exception, index: str, origin: Any) -> None:
-            value = view.value(origin) if view.encoded is None else view.encoded(origin)
             timestamp = view.timestamp(origin) or None
             pairs = headers(
                 _reason(error), _named(type(error)), index, view.place(origin), timestamp, view.pairs(origin)
             )
-            emit((slot, value, view.key(origin), timestamp or 0, pairs, origin))
+            emit((slot, view.raw(origin), view.key(origin), timestamp or 0, pairs, origin))
 
         return write
 

@@ -61,7 +61,8 @@ class Stage:
     ) -> None:
         """Told by the builder before it builds: whether one record may have several results, come late, and go where."""
         self._failures = failures
-        self._only_output = next(iter(outputs)) if len(outputs) == 1 else None
+        # Where nodes keep records, errors may be among the results long after they were made.
+        self._only_output = next(iter(outputs)) if len(outputs) == 1 and not waits else None
         self._multiplies = multiplies
         if notes_children:
             self._children = []
@@ -97,7 +98,6 @@ class Stage:
             self.ended = room.kept() == 0
         if gate is not None:
             results = gate.passed(*self._taken(), self._failed())
-            self._only_output = None  # errors may be among the results long after they were made
             self._count_outputs(results)
             self._counts.read += len(origins)
         else:
