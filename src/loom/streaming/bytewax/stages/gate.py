@@ -7,7 +7,8 @@ left is then a prefix of the source.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from heapq import heappop, heappush
 from typing import Any
 
 from loom.streaming.bytewax.stages.entry import Indexes
@@ -43,7 +44,8 @@ class Flight:
         self.failed: ErrorKind | None = None
 
 
-_Held = tuple[tuple[int, Indexes, int], int, TopicPartition, Result]
+#: where a result stands among all: its input, its place among that one's children, and when it was made
+_Rank = tuple[int, Indexes, int]
 
 
 class Gate:
@@ -59,7 +61,9 @@ class Gate:
         self._slots: frozenset[int] | None = frozenset()
         #: what each node that keeps records holds back, by partition the offset of the oldest
         self._bars: list[dict[TopicPartition, int]] = []
-        self._held: list[_Held] = []
+        #: by partition a heap, so that a batch looks at no result that has to wait on
+        self._held: dict[TopicPartition, list[tuple[int, _Rank, Result]]] = {}
+        self._holds = 0
         self._number = 0
 
     def hold(self, slots: frozenset[int] | None) -> None:
@@ -72,7 +76,7 @@ class Gate:
 
     def credit(self) -> int:
         """How many more results may be held back."""
-        return _MOST_HELD - len(self._held)
+        return _MOST_HELD - self._holds
 
     def arrive(self, origins: Sequence[Any]) -> None:
         """Records that the stage is about to work on."""
@@ -108,28 +112,38 @@ class Gate:
             flight = flights[id(origin)]
             flight.failed = flight.failed or kind
         failed.clear()
-        leaving: list[_Held] = []
         bars = self._lowest()
+        leaving = self._released(bars)
         slots = self._slots
-        held, self._held = self._held, []
-        for entry in held:
-            bar = bars.get(entry[2])
-            (leaving if bar is None or entry[1] < bar else self._held).append(entry)
         for index, result in enumerate(results):
             flight = flights[id(result[_ORIGIN])]
             flight.wrote = True
             self._number += 1
-            child = children[index] if children is not None else ()
-            made = ((flight.sequence, child, self._number), flight.offset, flight.partition, result)
+            rank = (flight.sequence, children[index] if children is not None else (), self._number)
             if slots is None or result[0] in slots:
-                bar = bars.get(flight.partition)
-                if bar is not None and flight.offset >= bar:
-                    self._held.append(made)
+                partition, offset = flight.partition, flight.offset
+                bar = bars.get(partition)
+                if bar is not None and offset >= bar:
+                    heappush(self._held.setdefault(partition, []), (offset, rank, result))
+                    self._holds += 1
                     continue
-            leaving.append(made)
+            leaving.append((rank, result))
         leaving.sort()
         self._settle()
-        return [made[3] for made in leaving]
+        return [result for _, result in leaving]
+
+    def _released(self, bars: Mapping[TopicPartition, int]) -> list[tuple[_Rank, Result]]:
+        """What was held back and stands behind nothing that is kept any more."""
+        released = []
+        for partition, heap in list(self._held.items()):
+            bar = bars.get(partition)
+            while heap and (bar is None or heap[0][0] < bar):
+                _, rank, result = heappop(heap)
+                released.append((rank, result))
+            if not heap:
+                del self._held[partition]
+        self._holds -= len(released)
+        return released
 
     def _lowest(self) -> dict[TopicPartition, int]:
         lowest: dict[TopicPartition, int] = {}
