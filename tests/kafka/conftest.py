@@ -13,9 +13,10 @@ from typing import TypeVar
 
 import pytest
 
-from tests.support.apache_kafka import ApacheKafka, why_unavailable
-from tests.support.broker import Broker, ExternalKafka, FreshTopics
+from tests.support.apache_kafka import ApacheKafka, Behind, free_port, why_unavailable
+from tests.support.broker import Broker, ExternalKafka, FreshTopics, Proxied
 from tests.support.one_way import OneWay
+from tests.support.proxy import Proxy
 
 FOLDER = Path(__file__).parent
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
@@ -72,6 +73,19 @@ def fresh_topics(kafka: Broker) -> FreshTopics:
 def one_way(kafka: Broker, fresh_topics: FreshTopics) -> OneWay:
     """A flow with topics and a group of its own."""
     return OneWay(kafka, fresh_topics)
+
+
+@pytest.fixture(scope="session")
+def proxied(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
+    """A broker of its own behind a proxy, for tests that disturb the connection; each mends it."""
+    if not isinstance(kafka, ApacheKafka):
+        pytest.skip("starts a broker of its own")
+    behind = Behind(port=free_port(), proxy=free_port())
+    with (
+        Proxy(behind.proxy, behind.port) as proxy,
+        ApacheKafka(tmp_path_factory.mktemp("proxied"), behind=behind) as own,
+    ):
+        yield Proxied(FreshTopics(own), proxy, f"127.0.0.1:{behind.proxy}")
 
 
 def _skip_as_failure(report: Report) -> Report:

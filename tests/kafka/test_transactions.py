@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import pytest
 
@@ -14,9 +13,7 @@ from loom.streaming.kafka.producer import TopicWriter
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.start import Committed
 from loom.streaming.kafka.transactions import State, Transactions
-from tests.support.apache_kafka import ApacheKafka, Behind, free_port
-from tests.support.broker import Broker, FreshTopics
-from tests.support.proxy import Proxy
+from tests.support.broker import Broker, FreshTopics, Proxied
 
 
 @pytest.fixture
@@ -79,26 +76,6 @@ def test_a_predecessor_is_told_that_another_took_over_and_moves_nothing(
         go_on()
     assert predecessor.state is State.ENDED
     assert reader.resolve([partition], {}).unknown == (partition,)
-
-
-class Proxied(NamedTuple):
-    """A broker of these tests' own, and a proxy before it."""
-
-    topics: FreshTopics
-    proxy: Proxy
-    bootstrap: str
-
-
-@pytest.fixture(scope="module")
-def proxied(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
-    if not isinstance(kafka, ApacheKafka):
-        pytest.skip("starts a broker of its own")
-    behind = Behind(port=free_port(), proxy=free_port())
-    with (
-        Proxy(behind.proxy, behind.port) as proxy,
-        ApacheKafka(tmp_path_factory.mktemp("proxied"), behind=behind) as own,
-    ):
-        yield Proxied(FreshTopics(own), proxy, f"127.0.0.1:{behind.proxy}")
 
 
 @pytest.mark.timeout(180)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tests.support.kafka_io import create_topic
+from tests.support.proxy import Proxy
 
 
 class Broker(Protocol):
@@ -45,3 +46,12 @@ class FreshTopics:
     def create(self, stem: str = "topic", partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
         """Create a topic and return its name, which begins with `stem`."""
         return self.broker.create_topic(self.name(stem), partitions, config)
+
+
+@dataclass(frozen=True)
+class Proxied:
+    """A broker that clients reach through a proxy only."""
+
+    topics: FreshTopics
+    proxy: Proxy
+    bootstrap: str

@@ -211,7 +211,7 @@ class _Worker:
                 self._records.check_group()
                 self._records.commit_now(resolved)
         finally:
-            self._records.waiting = None
+            self._records.waiting = self.delivery.stop.check_deadline
         self.standing.joined({partition: self._records.positions[partition] for partition in joining})
 
     def _take(self, change: TopicChange) -> None:

@@ -19,6 +19,7 @@ from loom.streaming.kafka.errors import CommitError, KafkaTransportError, Second
 from loom.streaming.kafka.out_of_range import go_on_at
 from loom.streaming.kafka.record import RecordPlace, TopicPartition
 from loom.streaming.kafka.settings import ConsumerSettings
+from loom.streaming.kafka.sliced import in_slices
 from loom.streaming.kafka.start import Committed, StartPositions, committed_positions, log_range, resolve_start
 from loom.streaming.kafka.view import OriginView
 
@@ -258,8 +259,7 @@ class PartitionReader:
 
     def serve(self, wait_s: float) -> None:
         """Let the client answer while nothing is to be read: all partitions are held still meanwhile."""
-        if self.waiting is not None:
-            self.waiting("an answer of the broker")
+        self._ask_whether_to_wait()
         self._consumer.pause(self._client_partitions)
         try:
             message = self._consumer.poll(wait_s)
@@ -296,18 +296,20 @@ class PartitionReader:
     def commit_now(self, positions: Mapping[TopicPartition, int]) -> None:
         """Confirm positions and wait for the answer; raises `CommitError`."""
         deadline = time.monotonic() + _ANSWER
-        while True:
+
+        def commit() -> KafkaError | None:
             try:
                 answers = self._consumer.commit(offsets=_offsets(positions), asynchronous=False) or []
-                problem = next((found.error for found in answers if found.error is not None), None)
             except KafkaException as error:
-                problem = kafka_error(error)
-            if problem is None:
-                self._group.update(positions)
-                return
+                return kafka_error(error)
+            return next((found.error for found in answers if found.error is not None), None)
+
+        # One call lasts for 45 s while the broker is away (measured).
+        while (problem := in_slices(commit, self._ask_whether_to_wait)) is not None:
             if not is_transient(problem) or time.monotonic() > deadline:
                 raise _commit_error(problem)
             self.serve(0.1)
+        self._group.update(positions)
 
     def commit_stored(self) -> None:
         """Under the client's auto-commit: ask for what has been handed out, now rather than at the client's next turn.
@@ -333,6 +335,10 @@ class PartitionReader:
         closing.join(_NO_ANSWER if self._commit_outstanding else _CLOSE)
         if closing.is_alive():
             CLIENT_LOG.warning("the broker does not answer; the consumer is left to itself")
+
+    def _ask_whether_to_wait(self) -> None:
+        if self.waiting is not None:
+            self.waiting("an answer of the broker")
 
     def _close(self) -> None:
         try:
