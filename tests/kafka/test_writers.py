@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -92,6 +93,35 @@ def test_positions_with_unreadable_metadata_are_taken_over_with_our_own_writer_f
 def test_the_number_of_writers_is_kept_before_anything_is_read(one_way: OneWay) -> None:
     run_until(one_way.runner(delivery="exactly_once"), lambda _: one_way.position() == 0)
     assert metadata_of(one_way) == "loom-writers=1"
+
+
+def test_one_that_stood_still_past_the_time_out_while_a_successor_went_on_is_fenced_and_must_not_start_again(
+    one_way: OneWay,
+) -> None:
+    """The broker says the same of a transaction that it ended itself; where the group stands tells which it was."""
+    one_way.write(3)
+    reached, awake = threading.Event(), threading.Event()
+
+    @step
+    def stands_still(number: Number) -> Number:
+        if number.n == 2 and not reached.is_set():
+            reached.set()
+            awake.wait(60)
+        return number
+
+    config = one_way.config(delivery="exactly_once", batch_size=1)
+    config["kafka"]["producer"]["extra"] |= {"transaction.timeout.ms": 1_000}
+    config["streaming"]["runtime"]["epoch_interval_ms"] = 250
+    with running(StreamingRunner.from_dict(one_way.flow(stands_still), config)) as raised:
+        assert reached.wait(30)
+        stood_still_at = time.monotonic()
+        run_all(one_way.flow(stands_still), config, 3 - len(one_way.written()))
+        until(lambda: time.monotonic() - stood_still_at > 2)
+        awake.set()
+        until(lambda: bool(raised))
+    assert isinstance(raised[0], FencedError), raised
+    assert "another process took over" in str(raised[0])
+    assert one_way.written() == [0, 1, 2]
 
 
 def test_a_transaction_that_outlasted_the_brokers_patience_is_aborted_and_asks_for_a_new_start(one_way: OneWay) -> None:

@@ -9,6 +9,8 @@ engine; without it the first source part does.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
+from contextlib import closing
 from typing import Any
 
 from loom.core.logger import get_logger
@@ -109,6 +111,16 @@ class ExactlyOnce:
             f"{self._plan.source.settings.group_id}-{self._plan.name}-{index}",
             metadata=marked(_WRITERS),
             waiting=self._waiting,
+            group_at=self._group_at,
         )
         transactions.fence()
         return transactions
+
+    def _group_at(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        with closing(self._reader()) as reader:
+            return {partition: had.offset for partition, had in reader.committed(partitions).items()}
+
+    def _reader(self) -> PartitionReader:
+        reader = PartitionReader(self._plan.source.settings)
+        reader.waiting = self._waiting
+        return reader

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -53,6 +53,7 @@ class Transactions:
     """The transactions of one process. Used by one thread at a time.
 
     `metadata` is committed with every position. `waiting` is called between the slices of every wait and may raise.
+    `group_at` looks where the group stands in some partitions; it is asked only when the broker has taken our id away.
     """
 
     def __init__(
@@ -62,10 +63,15 @@ class Transactions:
         *,
         metadata: str,
         waiting: Callable[[str], None],
+        group_at: Callable[[Iterable[TopicPartition]], Mapping[TopicPartition, int]] = lambda _: {},
     ) -> None:
         self._id = transactional_id
         self._metadata = metadata
         self._waiting = waiting
+        self._group_at = group_at
+        #: where the group was found, or left by a commit; and where a commit without an answer may have left it
+        self._left_at: dict[TopicPartition, int] = {}
+        self._in_doubt: Mapping[TopicPartition, int] = {}
         #: how long the broker lets a transaction stand open, in seconds, and since when the one at hand does
         self._patience_s = int(config.get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)) / 1000
         self._open_since: float | None = None
@@ -84,6 +90,10 @@ class Transactions:
         self._repeat(lambda: self.producer.init_transactions(_SLICE * 4), "the end of a predecessor's transaction")
         self.state = State.READY
 
+    def found_at(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Where the group stands before our first commit."""
+        self._left_at.update(positions)
+
     def begin(self) -> None:
         """Open a transaction, unless one is open."""
         if self.state is State.OPEN:
@@ -99,6 +109,7 @@ class Transactions:
     def commit(self, positions: Mapping[TopicPartition, int], group: Any) -> None:
         """Make everything produced since `begin`, and these positions of the group, visible together."""
         self._expect(State.OPEN)
+        self._in_doubt = positions
         if positions:
             offsets = [
                 ClientPartition(partition.topic, partition.partition, offset, self._metadata)
@@ -112,6 +123,7 @@ class Transactions:
         self._repeat(lambda: self.producer.commit_transaction(_SLICE * 4), "the commit of the transaction")
         self.state = State.READY
         self._open_since = None
+        self._left_at.update(positions)
 
     def abort(self) -> None:
         """Give up what is open. Best effort: a successor's fencing does the same."""
@@ -156,7 +168,7 @@ class Transactions:
         if error.txn_requires_abort():
             return self.given_up(error.str())
         self.state = State.ENDED
-        if error.code() in _FENCED and self._outlasted():
+        if error.code() in _FENCED and self._outlasted() and not self._taken_over():
             # A broker that ends a transaction by its time-out takes the id away as a successor would.
             return TransactionAbortedError(
                 f"the transaction of {self._id!r} was open for longer than transaction.timeout.ms ({self._patience_s:g} s), "
@@ -172,6 +184,15 @@ class Transactions:
 
     def _outlasted(self) -> bool:
         return self._open_since is not None and time.monotonic() - self._open_since > self._patience_s
+
+    def _taken_over(self) -> bool:
+        """Whether somebody has gone on where we stood still: the group is where we never left it."""
+        try:
+            stands = self._group_at(self._left_at)
+        except KafkaTransportError as error:
+            CLIENT_LOG.info("whether another process took over is not to be had: %s", error)
+            return False
+        return any(at not in (self._left_at[p], self._in_doubt.get(p)) for p, at in stands.items())
 
     def given_up(self, reason: str) -> TransactionAbortedError:
         """Abort what is open, for a reason that a new start does away with."""
