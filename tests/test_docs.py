@@ -167,3 +167,11 @@ def test_the_excerpt_at_the_top_of_the_readme_stands_in_the_whole_flow() -> None
     excerpt, whole, *_ = (ast.parse(block.text) for block in _blocks(ROOT / "README.md", "python"))
     parts = {ast.unparse(node) for node in ast.walk(whole) if isinstance(node, ast.stmt)}
     assert [ast.unparse(node) for node in excerpt.body if ast.unparse(node) not in parts] == []
+
+
+def test_every_test_that_the_pitfalls_name_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "pitfalls.md").read_text()))
+    files = (ROOT / "tests").rglob("test_*.py")
+    written = {name for file in files for name in re.findall(r"^ *def (test_\w+)", file.read_text(), re.MULTILINE)}
+    assert named
+    assert named - written == set()
