@@ -55,26 +55,9 @@ def _result_of(record: ReadRecord) -> int:
 @pytest.mark.parametrize(("delivery", "workers"), [("at_least_once", 1), ("exactly_once", 1), ("exactly_once", 2)])
 def test_collected_records_survive_being_killed(kafka: Broker, tmp_path: Path, delivery: str, workers: int) -> None:
     run = CollectingRun(kafka, tmp_path, delivery=delivery, workers=workers)
-    rng = random.Random(11)
-    count, kills = 40_000, 0
-    with run.flow, run.producing(count, rate=4_000) as producer:
-        while producer.is_alive():
-            run.flow.start()
-            producer.join(rng.uniform(1.5, 3.5))
-            if producer.is_alive():
-                assert run.flow.alive, run.flow.tail()
-                run.flow.sigkill()
-                kills += 1
-        if not run.flow.alive:
-            run.flow.start()
-        run.await_all_confirmed()
-        run.stop(within=10)
-    verdict = run.verdict(count)
-    assert kills >= 2
-    assert verdict.at_least_once, verdict.describe()
-    assert not verdict.disorder, verdict.describe()
-    if delivery == "exactly_once":
-        assert verdict.exactly_once, verdict.describe()
+    count = 40_000
+    assert run.killed_at_random(count, rate=4_000, every=(1.5, 3.5), rng=random.Random(11)) >= 2
+    run.assert_promise_kept(count)
 
 
 @pytest.mark.timeout(120)

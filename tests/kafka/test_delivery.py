@@ -21,26 +21,9 @@ def test_nothing_is_lost_when_the_flow_is_killed_at_random_moments(
     kafka: Broker, tmp_path: Path, delivery: str
 ) -> None:
     run = NumbersRun(kafka, tmp_path, delivery=delivery)
-    rng = random.Random(7)
-    count, kills = 60_000, 0
-    with run.flow, run.producing(count, rate=5_000) as producer:
-        while producer.is_alive():
-            run.flow.start()
-            producer.join(rng.uniform(1, 4))
-            if producer.is_alive():
-                assert run.flow.alive, run.flow.tail()
-                run.flow.sigkill()
-                kills += 1
-        if not run.flow.alive:
-            run.flow.start()
-        run.await_all_confirmed()
-        run.stop(within=10)
-    verdict = run.verdict(count)
-    assert kills >= 3
-    assert verdict.at_least_once, verdict.describe()
-    assert not verdict.disorder, verdict.describe()
-    if delivery == "exactly_once":
-        assert verdict.exactly_once, verdict.describe()
+    count = 60_000
+    assert run.killed_at_random(count, rate=5_000, every=(1, 4), rng=random.Random(7)) >= 3
+    run.assert_promise_kept(count)
 
 
 @pytest.mark.timeout(180)

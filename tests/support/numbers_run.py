@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ class NumbersRun:
     ) -> None:
         fresh = FreshTopics(broker)
         self.bootstrap = broker.bootstrap
+        self.delivery = consumer.setdefault("delivery", "at_least_once")
         self.source = fresh.create("numbers-in", PARTITIONS)
         self.outputs = {name: fresh.create(f"numbers-{name}", PARTITIONS) for name in ("even", "odd", "errors")}
         self.group = fresh.name("numbers")
@@ -46,7 +48,6 @@ class NumbersRun:
                     "brokers": [self.bootstrap],
                     "group_id": self.group,
                     "topics": [self.source],
-                    "delivery": "at_least_once",
                     **consumer,
                 },
                 "producer": {"brokers": [self.bootstrap], **(producer or {})},
@@ -110,6 +111,34 @@ class NumbersRun:
             for one in seen(read_all(self.bootstrap, topic, isolation="read_committed"), _number_of)
         ]
         return verify(range(count), found, lambda n: n % PARTITIONS)
+
+    def killed_at_random(self, count: int, *, rate: float, every: tuple[float, float], rng: random.Random) -> int:
+        """Produce so many at this rate while the flow is killed again and again, and see it through; returns the kills.
+
+        `every` is between how many seconds a flow may live.
+        """
+        kills = 0
+        with self.flow, self.producing(count, rate) as producer:
+            while producer.is_alive():
+                self.flow.start()
+                producer.join(rng.uniform(*every))
+                if producer.is_alive():
+                    assert self.flow.alive, self.flow.tail()
+                    self.flow.sigkill()
+                    kills += 1
+            if not self.flow.alive:
+                self.flow.start()
+            self.await_all_confirmed()
+            self.stop(within=10)
+        return kills
+
+    def assert_promise_kept(self, count: int) -> None:
+        """Nothing lost and everything in order; under exactly once nothing twice."""
+        verdict = self.verdict(count)
+        assert verdict.at_least_once, verdict.describe()
+        assert not verdict.disorder, verdict.describe()
+        if self.delivery == "exactly_once":
+            assert verdict.exactly_once, verdict.describe()
 
     def stop(self, within: float, *, says_start: bool = True) -> float:
         """SIGTERM, exit code 0; returns the seconds it took. A flow that is not up yet is waited for first.

@@ -36,7 +36,7 @@ class Overdue(Exception):
 
 
 class Scene:
-    """One flow under load. `strikes` act on it; ended by `with`."""
+    """One flow under load. `strikes` act on it; ended by `with`. Of a `hot` load all records stand in one partition."""
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Scene:
         rate: float = RATE,
         epoch_ms: int = EPOCH_MS,
         program: Sequence[str] | None = None,
+        hot: bool = False,
     ) -> None:
         self.cell = cell
         self.stand = stand
@@ -79,7 +80,7 @@ class Scene:
             **_consumer(cell.delivery),
         )
         bootstrap = stand.broker.bootstrap
-        self.load = Load(bootstrap, self._run.source, rate=rate, partitions=PARTITIONS)
+        self.load = Load(bootstrap, self._run.source, rate=rate, partitions=1 if hot else PARTITIONS)
         #: the instance that is to go on in the end
         self.flow = self._run.flow
         self._instances = [self.flow]
