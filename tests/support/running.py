@@ -47,7 +47,7 @@ def config_for(
     return {
         "kafka": {
             "consumer": {"brokers": [bootstrap], "group_id": "readers", **(consumer or {})},
-            "producer": {"brokers": [bootstrap], "extra": QUICK, **(producer or {})},
+            "producer": {"brokers": [bootstrap], "extra": {**QUICK}, **(producer or {})},
         },
         "streaming": {"runtime": {"epoch_interval_ms": 20, **(runtime or {})}},
         **sections,
