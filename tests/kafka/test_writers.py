@@ -95,16 +95,21 @@ def test_the_number_of_writers_is_kept_before_anything_is_read(one_way: OneWay) 
     assert metadata_of(one_way) == "loom-writers=1"
 
 
+@pytest.mark.parametrize("before", [0, 4], ids=["a new group", "one that has positions"])
 def test_one_that_stood_still_past_the_time_out_while_a_successor_went_on_is_fenced_and_must_not_start_again(
-    one_way: OneWay,
+    one_way: OneWay, before: int
 ) -> None:
     """The broker says the same of a transaction that it ended itself; where the group stands tells which it was."""
-    one_way.write(3)
+    if before:
+        # Then the run commits nothing at its start.
+        one_way.write(before)
+        run_all(one_way.flow(), one_way.config(delivery="exactly_once"), before)
+    one_way.write(3, start=before)
     reached, awake = threading.Event(), threading.Event()
 
     @step
     def stands_still(number: Number) -> Number:
-        if number.n == 2 and not reached.is_set():
+        if number.n == before + 1 and not reached.is_set():
             reached.set()
             awake.wait(60)
         return number
@@ -115,13 +120,13 @@ def test_one_that_stood_still_past_the_time_out_while_a_successor_went_on_is_fen
     with running(StreamingRunner.from_dict(one_way.flow(stands_still), config)) as raised:
         assert reached.wait(30)
         stood_still_at = time.monotonic()
-        run_all(one_way.flow(stands_still), config, 3 - len(one_way.written()))
+        run_all(one_way.flow(stands_still), config, before + 3 - len(one_way.written()))
         until(lambda: time.monotonic() - stood_still_at > 2)
         awake.set()
         until(lambda: bool(raised))
     assert isinstance(raised[0], FencedError), raised
     assert "another process took over" in str(raised[0])
-    assert one_way.written() == [0, 1, 2]
+    assert one_way.written() == list(range(before + 3))
 
 
 def test_a_transaction_that_outlasted_the_brokers_patience_is_aborted_and_asks_for_a_new_start(one_way: OneWay) -> None:

@@ -68,16 +68,14 @@ class ExactlyOnce:
         check(waiting_for)
 
     def _open(self) -> tuple[Transactions, Any]:
-        source = self._plan.source
         seen = self._preflight.look()
         partitions = [TopicPartition(t, number) for t, numbers in seen.source_partitions.items() for number in numbers]
         transactions = self._fenced(0)
         reached(Point.FENCED)
-        reader = PartitionReader(source.settings)
-        reader.waiting = self._waiting
-        try:
+        with closing(self._reader()) as reader:
             self._fence_earlier_layouts(reader, partitions)
             found = reader.resolve(partitions, {})
+            transactions.found_at({partition: had.offset for partition, had in found.committed.items()})
             group = reader.group_metadata()
             mark = marked(_WRITERS)
             ours = {partition for partition, had in found.committed.items() if had.metadata == mark}
@@ -85,8 +83,6 @@ class ExactlyOnce:
             if rewritten:
                 transactions.begin()
                 transactions.commit(rewritten, group)
-        finally:
-            reader.close()
         return transactions, group
 
     def _fence_earlier_layouts(self, reader: PartitionReader, partitions: list[TopicPartition]) -> None:
