@@ -129,3 +129,24 @@ def test_a_broker_that_is_away_for_longer_than_a_transaction_may_last_gives_it_u
         proxied.proxy.mend()
     assert transactions.state is State.ENDED
     writer.close()
+
+
+@pytest.mark.parametrize(("stands", "told"), [(3, TransactionAbortedError), (4, FencedError)])
+def test_a_transaction_given_up_after_its_time_out_asks_for_a_new_start_only_where_nobody_has_gone_on(
+    kafka: Broker, group: str, partition: TopicPartition, stands: int, told: type[Exception]
+) -> None:
+    config = ProducerSettings((kafka.bootstrap,), extra={"transaction.timeout.ms": 1_000}).to_confluent_config()
+    writer = Transactions(
+        config,
+        f"{group}-flow-0",
+        metadata="loom-writers=1",
+        waiting=lambda what: None,
+        group_at=lambda partitions: dict.fromkeys(partitions, stands),
+    )
+    writer.fence()
+    writer.found_at({partition: 3})
+    writer.begin()
+    writer.producer.produce(partition.topic, b"x")
+    assert not threading.Event().wait(1.2)
+    assert isinstance(writer.given_up("a record was not delivered in time"), told)
+    assert writer.state is State.ENDED

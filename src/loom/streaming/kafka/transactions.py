@@ -176,10 +176,7 @@ class Transactions:
                 "stood: start the flow again, with a longer time-out where single records take so long"
             )
         if error.code() in _FENCED:
-            return FencedError(
-                f"another process took over the transactional id {self._id!r}; this one ends, and nothing it has written "
-                "since is visible. Two instances of one flow share a group: stop one of them"
-            )
+            return self._fenced()
         return TransactionFailedError(f"the transactional producer {self._id!r} failed for good: {error.str()}")
 
     def _outlasted(self) -> bool:
@@ -194,12 +191,20 @@ class Transactions:
             return False
         return any(at not in (self._left_at[p], self._in_doubt.get(p)) for p, at in stands.items())
 
-    def given_up(self, reason: str) -> TransactionAbortedError:
-        """Abort what is open, for a reason that a new start does away with."""
+    def given_up(self, reason: str) -> TransactionAbortedError | FencedError:
+        """Abort what is open, for a reason that a new start does away with, unless somebody has gone on meanwhile."""
         self.abort()
+        if self._outlasted() and self._taken_over():
+            return self._fenced()
         return TransactionAbortedError(
             f"the transaction of {self._id!r} was aborted: {reason}. Nothing of this epoch is visible and its positions "
             "stand where they stood: start the flow again"
+        )
+
+    def _fenced(self) -> FencedError:
+        return FencedError(
+            f"another process took over the transactional id {self._id!r}; this one ends, and nothing it has written "
+            "since is visible. Two instances of one flow share a group: stop one of them"
         )
 
     def _expect(self, state: State) -> None:
