@@ -22,6 +22,7 @@ TELLING = {
     ("SIGKILL between flush and commit", Delivery.EXACTLY_ONCE, 1),
     ("SIGKILL between durable and the end of snapshot()", Delivery.EXACTLY_ONCE, 2),
     ("SIGSTOP and successor, between flush and commit, behind the barrier", Delivery.AT_LEAST_ONCE, 1),
+    ("SIGSTOP and successor, after produce", Delivery.EXACTLY_ONCE, 1),
     ("SIGSTOP and successor, between positions and commit of the transaction", Delivery.EXACTLY_ONCE, 1),
     ("the broker's answers lost for 3 s, then a reset", Delivery.EXACTLY_ONCE, 1),
 }

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from confluent_kafka import Producer
 
 from loom.streaming.kafka import FencedError, ProducerSettings, TopicPartition, TransactionAbortedError
 from loom.streaming.kafka.consumer import PartitionReader
@@ -131,6 +132,16 @@ def test_a_broker_that_is_away_for_longer_than_a_transaction_may_last_gives_it_u
     writer.close()
 
 
+class LeftAlone(Producer):
+    """A client that is not to be asked to abort: it could shut out a successor whose transaction is open."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def abort_transaction(self, *_: object) -> None:
+        raise AssertionError("the broker has ended this transaction itself")
+
+
 @pytest.mark.parametrize(("stands", "told"), [(3, TransactionAbortedError), (4, FencedError)])
 def test_a_transaction_given_up_after_its_time_out_asks_for_a_new_start_only_where_nobody_has_gone_on(
     kafka: Broker, group: str, partition: TopicPartition, stands: int, told: type[Exception]
@@ -148,5 +159,7 @@ def test_a_transaction_given_up_after_its_time_out_asks_for_a_new_start_only_whe
     writer.begin()
     writer.producer.produce(partition.topic, b"x")
     assert not threading.Event().wait(1.2)
+    client, writer.producer = writer.producer, LeftAlone()
     assert isinstance(writer.given_up("a record was not delivered in time"), told)
+    client.purge()
     assert writer.state is State.ENDED

@@ -81,6 +81,12 @@ def test_two_instances_may_repeat_under_at_most_once_and_a_graceful_stop_may_not
     assert broken_promises(repeated, graceful=True) == ["5 duplicates"]
 
 
+def test_of_two_instances_one_goes_on() -> None:
+    assert broken_promises(replace(CLEAN, exit_codes=(8, 0)), overlap=True) == []
+    (said,) = broken_promises(replace(CLEAN, exit_codes=(8, 8, 0)), overlap=True)
+    assert "the other to go on" in said
+
+
 def test_the_table_sums_up_the_repetitions_of_a_cell() -> None:
     more = replace(CLEAN, repetition=1, duplicated=1_500, seconds_to_resume=3.0)
     impossible = replace(CLEAN, fault="disk", delivery=Delivery.AUTO_COMMIT, workers=2, impossible="no mount")

@@ -53,6 +53,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return self.fault, self.delivery, self.workers, self.repetition
 
 
+#: the exit codes of two instances: one says that another took over, the other goes on until it is stopped
+_ONE_GOES_ON = (8, 0)
+
+
 def broken_promises(result: Result, *, overlap: bool = False, graceful: bool = False) -> list[str]:
     """What of the delivery's promise was not kept; `overlap`: two instances ran at a time."""
     if result.impossible is not None:
@@ -68,6 +72,8 @@ def broken_promises(result: Result, *, overlap: bool = False, graceful: bool = F
         broken.append(f"{result.duplicated} duplicates")
     if result.out_of_order and (keeps_all or not overlap):
         broken.append(f"{result.out_of_order} records out of order")
+    if overlap and keeps_all and result.exit_codes != _ONE_GOES_ON:
+        broken.append(f"the instances ended with {result.exit_codes}; one is to end as fenced, and the other to go on")
     return broken
 
 

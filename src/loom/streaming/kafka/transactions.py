@@ -126,8 +126,13 @@ class Transactions:
         self._left_at.update(positions)
 
     def abort(self) -> None:
-        """Give up what is open. Best effort: a successor's fencing does the same."""
-        if self.state is State.OPEN:
+        """Give up what is open. Best effort: a successor's fencing does the same.
+
+        A transaction that has outlasted its time-out is left to the broker, which has ended it. To abort it the client
+        would ask for a new epoch, and while a successor's transaction is open the coordinator grants that to the old
+        writer and shuts out the successor (seen with librdkafka 2.16 and Apache Kafka 4.1).
+        """
+        if self.state is State.OPEN and not self._outlasted():
             try:
                 self.producer.abort_transaction(_SLICE * 4)
             except KafkaException as error:
