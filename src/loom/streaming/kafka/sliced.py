@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 __all__ = ["in_slices"]
@@ -20,21 +20,15 @@ def in_slices(call: Callable[[], A], waiting: Callable[[], None]) -> A:
 
     The call has a thread of its own. One that is given up goes on there, and ends with the process at the latest.
     """
-    outcome: queue.SimpleQueue[tuple[A | None, BaseException | None]] = queue.SimpleQueue()
+    outcome: Future[A] = Future()
 
     def run() -> None:
         try:
-            outcome.put((call(), None))
+            outcome.set_result(call())
         except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
-            outcome.put((None, error))
+            outcome.set_exception(error)
 
     threading.Thread(target=run, name="loom-call", daemon=True).start()
-    while True:
-        try:
-            result, error = outcome.get(timeout=_SLICE)
-        except queue.Empty:
-            waiting()
-        else:
-            if error is not None:
-                raise error
-            return result  # type: ignore[return-value]  # None only where the call returned it
+    while not wait((outcome,), _SLICE).done:
+        waiting()
+    return outcome.result()

@@ -53,7 +53,7 @@ class Transactions:
     """The transactions of one process. Used by one thread at a time.
 
     `metadata` is committed with every position. `waiting` is called between the slices of every wait and may raise.
-    `group_at` looks where the group stands in some partitions; it is asked only when the broker has taken our id away.
+    `group_at` looks where the group stands in some partitions; it is asked only of a transaction that outlasted its time-out.
     """
 
     def __init__(
@@ -173,15 +173,15 @@ class Transactions:
         if error.txn_requires_abort():
             return self.given_up(error.str())
         self.state = State.ENDED
-        if error.code() in _FENCED and self._outlasted() and not self._taken_over():
+        if error.code() in _FENCED:
+            if not self._outlasted() or self._taken_over():
+                return self._fenced()
             # A broker that ends a transaction by its time-out takes the id away as a successor would.
             return TransactionAbortedError(
                 f"the transaction of {self._id!r} was open for longer than transaction.timeout.ms ({self._patience_s:g} s), "
                 "so that the broker aborted it. Nothing of this epoch is visible and its positions stand where they "
                 "stood: start the flow again, with a longer time-out where single records take so long"
             )
-        if error.code() in _FENCED:
-            return self._fenced()
         return TransactionFailedError(f"the transactional producer {self._id!r} failed for good: {error.str()}")
 
     def _outlasted(self) -> bool:
