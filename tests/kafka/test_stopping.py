@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from loom.streaming import StreamingRunner
 from loom.streaming.bytewax import ForcedShutdownError
 from tests.support.broker import ExternalKafka, Proxied
-from tests.support.one_way import OneWay, until
+from tests.support.one_way import OneWay, running, until
 
 
 @pytest.mark.timeout(120)
@@ -21,24 +19,12 @@ def test_a_stop_ends_in_its_time_though_the_broker_has_gone_silent(proxied: Prox
     config = one_way.config(delivery=delivery, batch_size=10)
     config["streaming"]["runtime"] |= {"epoch_interval_ms": 200, "force_shutdown_timeout_ms": 1_500}
     runner = StreamingRunner.from_dict(one_way.flow(), config)
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            runner.run()
-        except ForcedShutdownError as error:
-            raised.append(error)
-
-    # In a thread: a client that hangs cannot be interrupted.
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
+    with running(runner) as raised:
         until(lambda: runner.metrics is not None and runner.metrics.read().durable > 0)
         proxied.proxy.silence()
-        runner.shutdown()
-        thread.join(10)
-        assert not thread.is_alive(), "the stop hangs"
-    finally:
-        proxied.proxy.mend()
-        thread.join(60)
-    assert raised, "the run ended as if all had been confirmed"
+        try:
+            runner.shutdown()
+            until(lambda: bool(raised), timeout=10)
+        finally:
+            proxied.proxy.mend()
+    assert isinstance(raised[0], ForcedShutdownError), raised

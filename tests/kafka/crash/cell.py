@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from tests.kafka.crash.faults import VERSION, Cell
-from tests.kafka.crash.results import Result, commit
+from tests.kafka.crash.faults import Cell
+from tests.kafka.crash.results import Result, blank
 from tests.kafka.crash.scene import Overdue, Scene
 from tests.kafka.crash.stands import Impossible, stand_for
 from tests.kafka.crash.strikes import strike
@@ -27,16 +26,7 @@ def run_cell(cell: Cell, shared: Broker, directory: Path, seed: int | None = Non
     """
     began = time.monotonic()
     seed = random.SystemRandom().randrange(1 << 31) if seed is None else seed
-    empty = Result(
-        version=VERSION,
-        fault=cell.fault.name,
-        delivery=cell.delivery,
-        workers=cell.workers,
-        repetition=cell.repetition,
-        seed=seed,
-        commit=commit(),
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
+    empty = blank(cell, seed)
     try:
         with stand_for(cell.fault.act, shared, directory) as stand, Scene(cell, stand, directory, seed) as scene:
             overdue = None
@@ -50,13 +40,19 @@ def run_cell(cell: Cell, shared: Broker, directory: Path, seed: int | None = Non
             except Overdue as problem:
                 overdue = str(problem)
                 written = scene.load.finish()
-            verdict = scene.verdict(written)
+            found = seen_in(scene, empty, written, began)
             if stand.shared:
                 scene.forget()
     except Impossible as reason:
         return replace(empty, impossible=str(reason))
+    return replace(found, overdue=overdue)
+
+
+def seen_in(scene: Scene, result: Result, written: int, began: float) -> Result:
+    """A result with what a reader finds of so many records, and how the scene went; `began` in monotonic seconds."""
+    verdict = scene.verdict(written)
     return replace(
-        empty,
+        result,
         records=written,
         lost=len(verdict.lost),
         duplicated=verdict.duplicates,
@@ -66,5 +62,4 @@ def run_cell(cell: Cell, shared: Broker, directory: Path, seed: int | None = Non
         seconds_to_resume=scene.seconds_until("durable"),
         seconds=round(time.monotonic() - began, 1),
         exit_codes=tuple(scene.exit_codes),
-        overdue=overdue,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -75,6 +76,20 @@ def broken_promises(result: Result, *, overlap: bool = False, graceful: bool = F
     if overlap and keeps_all and result.exit_codes != _ONE_GOES_ON:
         broken.append(f"the instances ended with {result.exit_codes}; one is to end as fenced, and the other to go on")
     return broken
+
+
+def blank(cell: Cell, seed: int) -> Result:
+    """The result of a cell before anything is known of it."""
+    return Result(
+        version=VERSION,
+        fault=cell.fault.name,
+        delivery=cell.delivery,
+        workers=cell.workers,
+        repetition=cell.repetition,
+        seed=seed,
+        commit=commit(),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def load(path: Path = RESULTS) -> list[Result]:

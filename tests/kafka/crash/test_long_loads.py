@@ -10,14 +10,15 @@ import random
 import signal
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
 import pytest
+from msgspec.structs import replace
 
-from tests.kafka.crash.faults import VERSION, Act, Cell, Delivery, Fault
-from tests.kafka.crash.results import Result, append, broken_promises, commit, present
+from tests.kafka.crash.cell import seen_in
+from tests.kafka.crash.faults import Act, Cell, Delivery, Fault
+from tests.kafka.crash.results import append, blank, broken_promises, present
 from tests.kafka.crash.scene import Scene
 from tests.kafka.crash.stands import Stand
 from tests.support.apache_kafka import ApacheKafka, Behind, free_port
@@ -153,7 +154,7 @@ def test_memory_stays_small_and_flat_behind_a_sink_that_takes_too_little(
         "megabytes_most_of_the_last_third": round(late, 1),
         "share_written": round(written_out / written, 3),
     }
-    append(_result(cell, 0, records=written, seconds=round(time.monotonic() - began, 1), figures=figures))
+    append(replace(blank(cell, 0), records=written, seconds=round(time.monotonic() - began, 1), figures=figures))
     assert figures["share_written"] < 2 * share + 0.02, figures
     assert max(samples) < RESIDENT, figures
     if minutes >= 3:  # before, it is still warming up
@@ -182,22 +183,8 @@ def _once(
         written = scene.load.finish()
         scene.see_through()
         scene.stop()
-        verdict = scene.verdict(written)
+        result = replace(seen_in(scene, blank(cell, seed), written, began), figures=figures)
         scene.forget()
-    result = _result(
-        cell,
-        seed,
-        records=written,
-        lost=len(verdict.lost),
-        duplicated=verdict.duplicates,
-        out_of_order=sum(verdict.disorder.values()),
-        invented=len(verdict.invented),
-        seconds_to_read=scene.seconds_until("polled"),
-        seconds_to_resume=scene.seconds_until("durable"),
-        seconds=round(time.monotonic() - began, 1),
-        exit_codes=tuple(scene.exit_codes),
-        figures=figures,
-    )
     append(result)
     broken = broken_promises(result, graceful=graceful)
     assert not broken, f"{broken}: {result}"
@@ -206,20 +193,6 @@ def _once(
 
 def _cell(name: str, delivery: Delivery, workers: int, *, producer_extra: Mapping[str, str] | None = None) -> Cell:
     return Cell(Fault(name, Act.SIGNAL, producer_extra=producer_extra or {}), delivery, workers, 0)
-
-
-def _result(cell: Cell, seed: int, **found: object) -> Result:
-    return Result(
-        version=VERSION,
-        fault=cell.fault.name,
-        delivery=cell.delivery,
-        workers=cell.workers,
-        repetition=0,
-        seed=seed,
-        commit=commit(),
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        **found,  # type: ignore[arg-type]
-    )
 
 
 def _crowd(figures: Mapping[str, float]) -> float:
