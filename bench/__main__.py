@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench import authoring, kafka, latency, memory, report
+from bench import against, authoring, kafka, latency, memory, report
+from bench.environment import EnvironmentUnavailable
+from bench.measure import compare
 from bench.result import Suite
 
 SUITES: dict[str, Suite] = {suite.name: suite for suite in (memory.SUITE, authoring.SUITE, kafka.SUITE, latency.SUITE)}
@@ -27,17 +29,34 @@ def main() -> None:
         help=f"keep all samples, machine, versions and commit as FOLDER/SUITE.json ({RESULTS.name}/ beside this file)",
     )
     parser.add_argument("--show", action="store_true", help="measure nothing, print what --json has kept")
+    parser.add_argument(
+        "--against",
+        metavar="REVISION",
+        help="compare our contenders with themselves at another commit, in turn, instead of with others",
+    )
+    parser.add_argument(
+        "--contender", action="append", metavar="NAME", help="with --against: only this one (may be repeated)"
+    )
     arguments = parser.parse_args()
 
     as_table = report.as_markdown if arguments.markdown else report.as_text
     for suite in SUITES.values() if arguments.suite == "all" else [SUITES[arguments.suite]]:
+        if arguments.against is not None:
+            ours = arguments.contender or [name for name in suite.contenders if name.startswith("loom")]
+            records, rounds = arguments.records or suite.records, arguments.rounds or suite.rounds
+            try:
+                changed = against.compare_with(suite, arguments.against, ours, records, rounds)
+            except EnvironmentUnavailable as reason:
+                raise SystemExit(str(reason)) from reason
+            print(f"\n{against.as_text(suite, changed)}\n", flush=True)
+            continue
         if arguments.show:
             found = report.kept(suite, arguments.json or RESULTS)
             if found is None:
                 raise SystemExit(f"no kept figures of {suite.name}")
         else:
             print(f"{suite.name}:", flush=True)
-            result = suite.compare(arguments.records or suite.records, arguments.rounds or suite.rounds)
+            result = compare(suite, arguments.records or suite.records, arguments.rounds or suite.rounds)
             found = report.report_of(suite, result)
             if arguments.json is not None:
                 report.keep(found, arguments.json)

@@ -6,7 +6,9 @@ errors are worked on, too. Without the router the ten steps follow one another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 
@@ -23,10 +25,10 @@ from bench.authoring_steps import (
     where_sold,
 )
 from bench.contenders import AUTHORING, Contender
-from bench.measure import CPU, RATE, RSS, Sample, cpu_and_rate, in_fresh_process, in_turn
+from bench.measure import CPU, RATE, RSS, Sample, cpu_and_rate, in_fresh_process
 from bench.memory import run_in_memory
 from bench.orders import decode, encode, make_orders, price, validate
-from bench.result import Result, Suite
+from bench.result import Run, Suite
 
 REFUSED_EVERY = 100
 
@@ -38,13 +40,14 @@ class Job(msgspec.Struct, frozen=True):
     records: int
 
 
-def compare(records: int, rounds: int) -> Result:
-    """Run all contenders, in turn."""
+@contextmanager
+def opened(records: int) -> Iterator[Run]:
+    """Nothing is needed but a process for each run."""
 
-    def run(name: str, contender: Contender) -> Sample:
-        return in_fresh_process("authoring", contender, Job(name, records))
+    def run(name: str, contender: Contender, root: Path) -> Sample:
+        return in_fresh_process("authoring", contender, Job(name, records), root)
 
-    return in_turn(AUTHORING, records, rounds, run, cpu_and_rate)
+    yield run
 
 
 def run_job(job: Job) -> Sample:
@@ -101,5 +104,6 @@ SUITE = Suite(
     ratios=(("cpu", "plain"), ("cpu", "plain_unrouted")),
     records=400_000,
     rounds=5,
-    compare=compare,
+    opened=opened,
+    summary=cpu_and_rate,
 )

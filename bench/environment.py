@@ -49,12 +49,30 @@ def pinned(requirements: str) -> dict[str, str]:
     return {name.partition("[")[0]: version for name, version in pairs}
 
 
-def with_our_code() -> dict[str, str]:
-    """The environment variables under which a foreign interpreter finds the orders and their structs."""
-    return os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src"))), "PYTHONDONTWRITEBYTECODE": "1"}
+def with_code_of(root: Path, *, foreign: bool = False) -> dict[str, str]:
+    """The environment variables under which an interpreter runs the code of a checkout.
+
+    The project is installed as a link to one checkout's `src`; what `PYTHONPATH` names comes before it. A foreign
+    interpreter leaves no bytecode of its version behind.
+    """
+    found = os.environ | {"PYTHONPATH": os.pathsep.join((str(root), str(root / "src")))}
+    return found | {"PYTHONDONTWRITEBYTECODE": "1"} if foreign else found
 
 
-def _run(*command: str) -> None:
+def checkout(revision: str) -> Path:
+    """A checkout of another commit of this repository, below `.cache/`. Raises `EnvironmentUnavailable`."""
+    try:
+        sha = _run("git", "-C", str(ROOT), "rev-parse", "--verify", "--short=12", f"{revision}^{{commit}}").strip()
+    except EnvironmentUnavailable as error:
+        raise EnvironmentUnavailable(f"no commit {revision!r} in {ROOT}: {error}") from error
+    place = CACHE / f"bench-{sha}"
+    if not place.is_dir():
+        _run("git", "-C", str(ROOT), "worktree", "prune")
+        _run("git", "-C", str(ROOT), "worktree", "add", "--detach", str(place), sha)
+    return place
+
+
+def _run(*command: str) -> str:
     try:
         answer = subprocess.run(
             command, capture_output=True, text=True, timeout=INSTALL_WITHIN, check=False, stdin=subprocess.DEVNULL
@@ -63,3 +81,4 @@ def _run(*command: str) -> None:
         raise EnvironmentUnavailable(str(error)) from error
     if answer.returncode != 0:
         raise EnvironmentUnavailable((answer.stderr or answer.stdout).strip().splitlines()[-1])
+    return answer.stdout

@@ -12,10 +12,10 @@ import msgspec
 from confluent_kafka import KafkaError, Message, Producer
 
 from bench.contenders import KAFKA, Contender, resolve
-from bench.measure import CPU, RATE, RSS, SECONDS, Sample, cpu_and_rate, in_fresh_process, in_turn, measured
+from bench.measure import CPU, RATE, RSS, SECONDS, Sample, cpu_and_rate, in_fresh_process, measured
 from bench.orders import make_orders
 from bench.progress import Progress
-from bench.result import Result, Suite
+from bench.result import Run, Suite
 from loom.streaming.kafka.settings import ConsumerSettings, ProducerSettings
 from tests.support.apache_kafka import ApacheKafka, why_unavailable
 from tests.support.kafka_io import count_records, delete_topic
@@ -38,16 +38,17 @@ class KafkaJob(msgspec.Struct, frozen=True):
 Job = KafkaJob
 
 
-def compare(records: int, rounds: int) -> Result:
-    """Start a broker, fill a topic, and run all contenders, in turn."""
+@contextmanager
+def opened(records: int) -> Iterator[Run]:
+    """A broker, and a topic that holds the orders."""
     with running_broker() as broker:
         broker.create_topic(INPUT, PARTITIONS)
         fill(broker.bootstrap, records)
 
-        def run(name: str, contender: Contender) -> Sample:
-            return run_and_verify(broker, name, contender, records)
+        def run(name: str, contender: Contender, root: Path) -> Sample:
+            return run_and_verify(broker, name, contender, records, root)
 
-        return in_turn(KAFKA, records, rounds, run, cpu_and_rate)
+        yield run
 
 
 @contextmanager
@@ -59,13 +60,13 @@ def running_broker() -> Iterator[ApacheKafka]:
         yield broker
 
 
-def run_and_verify(broker: ApacheKafka, name: str, contender: Contender, records: int) -> Sample:
+def run_and_verify(broker: ApacheKafka, name: str, contender: Contender, records: int, root: Path) -> Sample:
     """One run into a topic and with a group of its own; every record must be there afterwards, and no other."""
     run = uuid.uuid4().hex[:8]
     target = broker.create_topic(f"{name}.{run}", PARTITIONS)
     job = KafkaJob(name, broker.bootstrap, INPUT, target, f"bench-{name}-{run}", records)
     with Progress(broker.bootstrap, target, PARTITIONS) as progress:
-        sample = in_fresh_process("kafka", contender, job)
+        sample = in_fresh_process("kafka", contender, job, root)
     if (written := count_records(broker.bootstrap, target, isolation="read_committed")) != records:
         raise RuntimeError(f"{name} left {written} records of {records} in its output")
     delete_topic(broker.bootstrap, target)
@@ -127,5 +128,6 @@ SUITE = Suite(
     # Exactly-once is compared over twenty epochs of a second or more.
     records=2_500_000,
     rounds=3,
-    compare=compare,
+    opened=opened,
+    summary=cpu_and_rate,
 )

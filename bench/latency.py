@@ -11,6 +11,8 @@ import statistics
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -18,9 +20,9 @@ import msgspec
 from bench.contenders import LATENCY, Contender, resolve
 from bench.kafka import PARTITIONS, running_broker
 from bench.latency_load import Load
-from bench.measure import in_turn, started
+from bench.measure import started
 from bench.process_cpu import cpu_seconds
-from bench.result import Figure, Result, Suite
+from bench.result import Figure, Run, Suite
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.kafka_io import delete_topic
 
@@ -58,17 +60,18 @@ class LatencySample(msgspec.Struct, frozen=True):
     idle_percent: float
 
 
-def compare(records: int, rounds: int) -> Result:
-    """Start a broker and run all contenders, in turn."""
+@contextmanager
+def opened(records: int) -> Iterator[Run]:
+    """A broker for all runs."""
     with running_broker() as broker:
 
-        def run(name: str, contender: Contender) -> LatencySample:
-            return run_one(broker, name, contender, records)
+        def run(name: str, contender: Contender, root: Path) -> LatencySample:
+            return run_one(broker, name, contender, records, root)
 
-        return in_turn(LATENCY, records, rounds, run, _summary)
+        yield run
 
 
-def run_one(broker: ApacheKafka, name: str, contender: Contender, records: int) -> LatencySample:
+def run_one(broker: ApacheKafka, name: str, contender: Contender, records: int, root: Path) -> LatencySample:
     """A contender with topics and a group of its own: warm up, load, leave it idle."""
     run = uuid.uuid4().hex[:8]
     source = broker.create_topic(f"{name}.{run}.in", PARTITIONS)
@@ -76,7 +79,7 @@ def run_one(broker: ApacheKafka, name: str, contender: Contender, records: int) 
     job = LatencyJob(name, broker.bootstrap, source, target, f"bench-{name}-{run}")
     with (
         tempfile.TemporaryDirectory(prefix="loom-bench-") as folder,
-        started("latency", contender, job, Path(folder)) as process,
+        started("latency", contender, job, Path(folder), root) as process,
         Load(broker.bootstrap, source, target, PARTITIONS, lambda: process.poll() is None) as load,
     ):
         load.run(round(WARM_UP * RATE), RATE)
@@ -135,5 +138,6 @@ SUITE = Suite(
     ratios=(("p99", "quix"), ("p99", "bytewax_bundled"), ("busy", "quix")),
     records=20_000,
     rounds=3,
-    compare=compare,
+    opened=opened,
+    summary=_summary,
 )

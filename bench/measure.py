@@ -15,19 +15,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import msgspec
 
 from bench.contenders import Contender, missing, python_of
-from bench.environment import ROOT, with_our_code
-from bench.result import Figure, Result
+from bench.environment import ROOT, with_code_of
+from bench.result import Figure, Result, Suite
 from tests.support.die_with_parent import die_with_parent
-
-S = TypeVar("S")
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -70,14 +68,18 @@ def measured(work: Callable[[], int], expected: int) -> Sample:
     return Sample(written, cpu, wall, after.ru_maxrss / 1024)
 
 
-def in_fresh_process(suite: str, contender: Contender, job: msgspec.Struct, timeout: float = 900.0) -> Sample:
+def in_fresh_process(
+    suite: str, contender: Contender, job: msgspec.Struct, root: Path = ROOT, timeout: float = 900.0
+) -> Sample:
     """`bench.<suite>.run_job(job)` in a new interpreter; a process that takes longer than `timeout` seconds is killed.
+
+    `root` is the checkout whose code runs, the bench's own included.
 
     The parent takes stock too, of the process's whole life, and does not believe a child that reports more than that.
     """
     with tempfile.TemporaryDirectory(prefix="loom-bench-") as folder:
         answer = Path(folder) / "sample.json"
-        with started(suite, contender, job, Path(folder)) as process:
+        with started(suite, contender, job, Path(folder), root) as process:
             deadline = threading.Timer(timeout, process.kill)
             deadline.start()
             try:
@@ -95,7 +97,9 @@ def in_fresh_process(suite: str, contender: Contender, job: msgspec.Struct, time
 
 
 @contextmanager
-def started(suite: str, contender: Contender, job: msgspec.Struct, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    suite: str, contender: Contender, job: msgspec.Struct, folder: Path, root: Path = ROOT
+) -> Iterator[subprocess.Popen[bytes]]:
     """The process of a contender, killed at the end if it still runs. What it says goes to a file in `folder`."""
     python = python_of(contender)
     command = [str(python or sys.executable), "-m", "bench.child", suite]
@@ -103,8 +107,8 @@ def started(suite: str, contender: Contender, job: msgspec.Struct, folder: Path)
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(
             die_with_parent(command),
-            cwd=ROOT,
-            env=None if python is None else with_our_code(),
+            cwd=root,
+            env=with_code_of(root, foreign=python is not None),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -122,22 +126,17 @@ def _said(folder: str) -> str:
     return "".join(f"\n  | {line}" for line in lines[-25:])
 
 
-def in_turn(
-    contenders: Mapping[str, Contender],
-    records: int,
-    rounds: int,
-    run: Callable[[str, Contender], S],
-    summary: Callable[[S], str],
-) -> Result:
-    """The samples of `rounds` rounds in which each contender that is there runs once."""
-    absent = missing(contenders)
-    samples: dict[str, list[S]] = {name: [] for name in contenders if name not in absent}
-    width = max(map(len, contenders))
-    for number in range(1, rounds + 1):
-        for name, taken in samples.items():
-            sample = run(name, contenders[name])
-            taken.append(sample)
-            print(f"  round {number}/{rounds}  {name:{width}} {summary(sample)}", flush=True)
+def compare(suite: Suite, records: int, rounds: int) -> Result:
+    """The samples of `rounds` rounds in which each contender of a suite that is there runs once."""
+    absent = missing(suite.contenders)
+    samples: dict[str, list[Any]] = {name: [] for name in suite.contenders if name not in absent}
+    width = max(map(len, suite.contenders))
+    with suite.opened(records) as run:
+        for number in range(1, rounds + 1):
+            for name, taken in samples.items():
+                sample = run(name, suite.contenders[name], ROOT)
+                taken.append(sample)
+                print(f"  round {number}/{rounds}  {name:{width}} {suite.summary(sample)}", flush=True)
     return Result(records, samples, absent)
 
 

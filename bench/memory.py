@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
@@ -13,9 +15,9 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.run import cli_main
 
 from bench.contenders import MEMORY, Contender, resolve
-from bench.measure import CPU, RATE, RSS, Sample, cpu_and_rate, in_fresh_process, in_turn, measured
+from bench.measure import CPU, RATE, RSS, Sample, cpu_and_rate, in_fresh_process, measured
 from bench.orders import decode, encode, make_orders, price, validate
-from bench.result import Result, Suite
+from bench.result import Run, Suite
 
 BATCH = 1_000
 WARM_UP = 20_000
@@ -28,13 +30,14 @@ class Job(msgspec.Struct, frozen=True):
     records: int
 
 
-def compare(records: int, rounds: int) -> Result:
-    """Run all contenders, in turn."""
+@contextmanager
+def opened(records: int) -> Iterator[Run]:
+    """Nothing is needed but a process for each run."""
 
-    def run(name: str, contender: Contender) -> Sample:
-        return in_fresh_process("memory", contender, Job(name, records))
+    def run(name: str, contender: Contender, root: Path) -> Sample:
+        return in_fresh_process("memory", contender, Job(name, records), root)
 
-    return in_turn(MEMORY, records, rounds, run, cpu_and_rate)
+    yield run
 
 
 def run_job(job: Job) -> Sample:
@@ -117,5 +120,6 @@ SUITE = Suite(
     ratios=(("cpu", "plain"), ("cpu", "bytewax_maps")),
     records=400_000,
     rounds=5,
-    compare=compare,
+    opened=opened,
+    summary=cpu_and_rate,
 )

@@ -45,7 +45,7 @@ def report_of(suite: Suite, result: Result) -> Report:
             if (ratio := result.ratio(name, suite.figure(key), baseline)) is not None:
                 ratios.setdefault(f"{key}/{baseline}", {})[name] = round(ratio, 3)
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    return Report(suite.name, date, _commit(), _machine(), _versions(suite), figures, ratios, result)
+    return Report(suite.name, date, commit_of(ROOT), _machine(), _versions(suite), figures, ratios, result)
 
 
 def keep(report: Report, folder: Path) -> Path:
@@ -120,8 +120,9 @@ def _rows(suite: Suite, result: Result) -> list[list[str]]:
 
 
 @functools.cache  # of the start of a run: the results that it keeps are changes, too
-def _commit() -> str:
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+def commit_of(root: Path) -> str:
+    """The commit of a checkout, and whether it is changed; "unknown" where there is none."""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):  # not a checkout

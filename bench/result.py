@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import msgspec
 
 from bench.contenders import Contender
+
+#: one run of a contender, with the code of a checkout: (name, contender, root of the checkout) -> sample
+Run: TypeAlias = Callable[[str, Contender, Path], Any]
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -42,8 +47,10 @@ class Suite(msgspec.Struct, frozen=True):
     #: of a run that is worth quoting; each round runs every contender once
     records: int
     rounds: int
-    #: (records, rounds) -> result
-    compare: Callable[[int, int], Result]
+    #: what its runs need (a broker, a filled topic), open while the context is: records of one run -> how to run
+    opened: Callable[[int], AbstractContextManager[Run]]
+    #: a line about a run, printed as soon as it is over
+    summary: Callable[[Any], str]
 
     def figure(self, key: str) -> Figure:
         """A figure by its key."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ from bench.contenders import Contender, missing
 from bench.environment import EnvironmentUnavailable
 from bench.measure import CPU, RATE, Sample
 from bench.report import as_markdown, as_text, keep, kept, report_of
-from bench.result import Result, Suite
+from bench.result import Result, Run, Suite
 
 
-def never(records: int, rounds: int) -> Result:
+def never(records: int) -> AbstractContextManager[Run]:
     raise AssertionError("nothing is measured here")
 
 
@@ -27,7 +28,8 @@ MEMORY = Suite(
     ratios=(("cpu", "plain"),),
     records=1,
     rounds=1,
-    compare=never,
+    opened=never,
+    summary=str,
 )
 
 

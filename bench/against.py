@@ -1,0 +1,99 @@
+"""What a change costs: contenders of a suite with the code of this checkout and with that of another commit, in turn.
+
+Called by `python -m bench SUITE --against REVISION`. In each round a contender runs three times: with the other commit's
+code, with ours, and with the other's again. The ratio of those two that are alike says how far the machine can be
+believed; ours is the middle one, so that a machine which slowly gets faster or slower favours neither.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import msgspec
+
+from bench.environment import ROOT, checkout
+from bench.report import commit_of
+from bench.result import Suite
+
+#: the figures that are compared, where a suite has them
+_FIGURES = ("cpu", "rate", "p99", "idle")
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What one contender's figure became: medians of the rounds' ratios, ours to the other's, and the other's to itself."""
+
+    contender: str
+    figure: str
+    before: float
+    after: float
+    ratio: float
+    alike: float
+    #: of the rounds' own ratios
+    smallest: float
+    largest: float
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """One suite against another commit."""
+
+    suite: str
+    before: str
+    after: str
+    records: int
+    rounds: int
+    changes: list[Change]
+
+
+def compare_with(suite: Suite, revision: str, contenders: list[str], records: int, rounds: int) -> Comparison:
+    """Run the contenders with both commits' code. Raises `EnvironmentUnavailable` when there is no such commit."""
+    other = checkout(revision)
+    first: dict[str, list[Any]] = {name: [] for name in contenders}
+    ours: dict[str, list[Any]] = {name: [] for name in contenders}
+    again: dict[str, list[Any]] = {name: [] for name in contenders}
+    with suite.opened(records) as run:
+        for number in range(1, rounds + 1):
+            for name in contenders:
+                for code, root, samples in (("before", other, first), ("after", ROOT, ours), ("before", other, again)):
+                    samples[name].append(run(name, suite.contenders[name], root))
+                    summary = suite.summary(samples[name][-1])
+                    print(f"  round {number}/{rounds}  {name} {code:6} {summary}", flush=True)
+    changes = [
+        _change(name, suite, key, first[name], ours[name], again[name])
+        for name in contenders
+        for key in _FIGURES
+        if any(figure.key == key for figure in suite.figures)
+    ]
+    return Comparison(suite.name, commit_of(other), commit_of(ROOT), records, rounds, changes)
+
+
+def _change(name: str, suite: Suite, key: str, first: list[Any], ours: list[Any], again: list[Any]) -> Change:
+    of = suite.figure(key).of
+    befores = [(of(one) + of(two)) / 2 for one, two in zip(first, again, strict=True)]
+    ratios = [of(sample) / before for sample, before in zip(ours, befores, strict=True)]
+    return Change(
+        name,
+        key,
+        before=statistics.median(befores),
+        after=statistics.median(map(of, ours)),
+        ratio=statistics.median(ratios),
+        alike=statistics.median(of(two) / of(one) for one, two in zip(first, again, strict=True)),
+        smallest=min(ratios),
+        largest=max(ratios),
+    )
+
+
+def as_text(suite: Suite, found: Comparison) -> str:
+    """A table for a terminal or a note."""
+    lines = [
+        f"{suite.title}: {found.after} against {found.before}; {found.records:,} records, medians of {found.rounds}",
+        "| contender | figure | before | after | after / before | smallest–largest | before / before |",  # noqa: RUF001
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for change in found.changes:
+        figure = suite.figure(change.figure)
+        lines.append(
+            f"| `{change.contender}` | {figure.title} | {figure.text(change.before)} | {figure.text(change.after)} "
+            f"| {change.ratio:.3f} | {change.smallest:.2f}–{change.largest:.2f} | {change.alike:.3f} |"  # noqa: RUF001
+        )
+    return "\n".join(lines)
