@@ -17,7 +17,7 @@ from bench.report import commit_of
 from bench.result import Suite
 
 #: the figures that are compared, where a suite has them
-_FIGURES = ("cpu", "rate", "p99", "idle")
+_FIGURES = ("cpu", "rate", "p99", "idle", "wall")
 
 
 class Change(msgspec.Struct, frozen=True):

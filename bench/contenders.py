@@ -34,6 +34,7 @@ MEMORY = {
     "bytewax_maps": Contender("bench.memory:bytewax_maps"),
     "loom_step": Contender("bench.loom_memory:run_step", _LOOM_RECORDS),
     "loom_record_step": Contender("bench.loom_memory:run_record_step", _LOOM_RECORDS),
+    "loom_overrides": Contender("bench.loom_overrides:run"),
 }
 AUTHORING = {
     "plain": Contender("bench.authoring:routed"),
@@ -56,6 +57,11 @@ LATENCY = {
     "quix": Contender("bench.kafka_quix:serve", requirements="quix-requirements.txt"),
     "loom": Contender("bench.loom_kafka:serve"),
     "loom_exactly_once": Contender("bench.loom_kafka:serve_exactly_once"),
+}
+STARTUP = {
+    "loop": Contender("bench.startup_contenders:loop"),
+    "loom": Contender("bench.startup_contenders:loom"),
+    "loom_exactly_once": Contender("bench.startup_contenders:loom_exactly_once"),
 }
 
 

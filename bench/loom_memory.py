@@ -41,6 +41,10 @@ def _flow(*steps: Any) -> StreamFlow[Order, PricedOrder]:
     )
 
 
+_ADDRESS = {"brokers": ["in memory"]}
+CONFIG: dict[str, Any] = {"kafka": {"consumer": {**_ADDRESS, "group_id": "bench"}, "producer": _ADDRESS}}
+
+
 def as_records(values: Sequence[bytes]) -> list[KafkaRecord]:
     """What a source would hand over: made beforehand, since the other contenders read no records at all."""
     return [KafkaRecord("in", b"key", value, (), 0, offset, 1) for offset, value in enumerate(values)]  # type: ignore[arg-type]
@@ -58,8 +62,7 @@ def run_record_step(records: Sequence[KafkaRecord]) -> int:
 
 def run_in_memory(flow: StreamFlow[Any, Any], records: Sequence[KafkaRecord]) -> int:
     """How many results a flow made of these records, dead letters included."""
-    address = {"brokers": ["in memory"]}
-    plan = compile_flow(flow, config={"kafka": {"consumer": {**address, "group_id": "bench"}, "producer": address}})
+    plan = compile_flow(flow, config=CONFIG)
     written = _Collect()
     transport = Transport(
         RECORDS, lambda delivery, make_stage: _ListSource(records, delivery, make_stage), lambda: written
