@@ -87,13 +87,13 @@ class StopSignal:
             self.limit_s = limit_s
         self.request("it stands still")
 
-    def force(self, why: str) -> None:
-        """End a process that may be ended, as far as the run still goes on."""
+    def force(self, why: str, signal: int | None = None) -> None:
+        """End a process that may be ended, as far as the run still goes on; `signal` is the one that asks for it."""
         if not self.held:
             return
-        found = self.stalled or ForcedShutdownError(
-            f"{why}, and the code that is at work does not come back: ending now"
-        )
+        forced = ForcedShutdownError(f"{why}, and the code that is at work does not come back: ending now")
+        forced.signal = signal
+        found = forced if signal is not None else self.stalled or forced
         if self.overdue is not None:
             self.overdue(found)
         else:

@@ -44,7 +44,11 @@ class UnroutedRecordError(FlowFailedError):
 
 
 class ForcedShutdownError(FlowFailedError):
-    """A stop that was not done within `force_shutdown_timeout_ms`; what was still open is named."""
+    """A stop that was not done within `force_shutdown_timeout_ms`, or that a second signal cut short; what was still open
+    is named."""
+
+    #: the second signal, where one forced the end
+    signal: int | None = None
 
 
 class StalledError(FlowFailedError):

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from loom.core.signals import end_by_signal
 from loom.streaming.bytewax.delivery import StopSignal
 
 __all__ = ["SignalHandlers", "listening"]
@@ -70,6 +71,8 @@ class SignalHandlers:
                 return
         # Nothing runs that could stop, or it has been asked before: the signal means what it meant without us.
         self.restore()
+        if signal.getsignal(number) is signal.SIG_DFL:
+            end_by_signal(number)
         os.kill(os.getpid(), number)
 
 
@@ -115,6 +118,6 @@ def _listen(heard: socket.socket, stop: StopSignal) -> None:
                 first = time.monotonic()
                 stop.request(name)
             elif time.monotonic() - first > _APART and stop.forced_by_signal:
-                timer = threading.Timer(_APART, stop.force, [f"a second {name} came"])
+                timer = threading.Timer(_APART, stop.force, [f"a second {name} came", number])
                 timer.daemon = True
                 timer.start()
