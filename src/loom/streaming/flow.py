@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from msgspec.structs import force_setattr
 
-from loom.core.model import LoomFrozenStruct
+from loom.core.choices import Declaration, choice
 from loom.streaming.errors import ErrorKind
 from loom.streaming.nodes.boundary import FromMultiTypeTopic, FromTopic, IntoTopic
 from loom.streaming.process import Process
@@ -22,7 +22,7 @@ Out = TypeVar("Out")
 Unrouted: TypeAlias = Literal["fail", "drop"]
 
 
-class ErrorRoute(LoomFrozenStruct):
+class ErrorRoute(Declaration):
     """Where errors of one or several kinds go.
 
     >>> route = ErrorRoute([ErrorKind.WIRE, ErrorKind.TASK], IntoTopic("orders.errors"))
@@ -37,7 +37,7 @@ class ErrorRoute(LoomFrozenStruct):
         kinds = (self.kinds,) if isinstance(self.kinds, str) else tuple(self.kinds)
         if not kinds:
             raise ValueError("ErrorRoute() needs at least one kind, for example ErrorKind.TASK")
-        force_setattr(self, "kinds", tuple(ErrorKind(kind) for kind in kinds))
+        force_setattr(self, "kinds", tuple(choice(ErrorKind, kind, "an error route") for kind in kinds))
         if not isinstance(self.output, IntoTopic):
             raise TypeError(f"ErrorRoute() takes its output as IntoTopic(…), not {self.output!r}")
 
@@ -50,7 +50,7 @@ class ErrorRoute(LoomFrozenStruct):
 ErrorRoutes: TypeAlias = IntoTopic[Any] | ErrorRoute | Iterable[ErrorRoute] | Mapping[ErrorKind, IntoTopic[Any]]
 
 
-class _FlowOptions(LoomFrozenStruct, kw_only=True):
+class _FlowOptions(Declaration, kw_only=True):
     unrouted: Unrouted = "fail"
 
 
@@ -69,8 +69,7 @@ class StreamFlow(_FlowOptions, Generic[In, Out]):
     errors: ErrorRoutes | None = None
 
     def __post_init__(self) -> None:
-        if self.unrouted not in ("fail", "drop"):
-            raise ValueError(f"unrouted must be 'fail' or 'drop', not {self.unrouted!r}")
+        super().__post_init__()
         force_setattr(self, "errors", _routes(self.errors))
 
     @property

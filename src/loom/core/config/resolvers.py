@@ -45,10 +45,14 @@ def index_resolvers(resolvers: Iterable[ConfigResolver]) -> dict[str, Callable[.
     """Make each name known to OmegaConf, and return the callables by name.
 
     Raises:
+        TypeError: when one is no `ConfigResolver`.
         ValueError: when a name is empty, is OmegaConf's own, or appears twice.
     """
     index: dict[str, Callable[..., Any]] = {}
-    for resolver in resolvers:
+    given: Iterable[object] = resolvers
+    for resolver in given:
+        if not isinstance(resolver, ConfigResolver):
+            raise TypeError(f"resolvers takes ConfigResolver(name, callable), not {resolver!r}")
         if not resolver.name or resolver.name.startswith("oc."):
             raise ValueError(f"a config resolver cannot be called {resolver.name!r}")
         if resolver.name in index:

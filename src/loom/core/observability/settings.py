@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from loom.core.model import LoomFrozenStruct
+from loom.core.choices import Declaration
 
 __all__ = ["LogSettings", "ObservabilityConfig", "OtelSettings", "PrometheusEndpoint", "PrometheusSettings"]
 
 
-class LogSettings(LoomFrozenStruct):
+class LogSettings(Declaration):
     """Events as log lines, and how this process logs altogether."""
 
     enabled: bool = True
@@ -23,7 +23,7 @@ class LogSettings(LoomFrozenStruct):
     format: Literal["console", "json"] = "console"
 
 
-class OtelSettings(LoomFrozenStruct):
+class OtelSettings(Declaration):
     """Events as OpenTelemetry spans."""
 
     enabled: bool = True
@@ -31,7 +31,7 @@ class OtelSettings(LoomFrozenStruct):
     config: Mapping[str, Any] = {}
 
 
-class PrometheusEndpoint(LoomFrozenStruct):
+class PrometheusEndpoint(Declaration):
     """Where metrics can be scraped."""
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9100
@@ -39,14 +39,14 @@ class PrometheusEndpoint(LoomFrozenStruct):
     path: str = "/metrics"
 
 
-class PrometheusSettings(LoomFrozenStruct):
+class PrometheusSettings(Declaration):
     """Events and counters as Prometheus metrics."""
 
     enabled: bool = True
     config: PrometheusEndpoint = PrometheusEndpoint()
 
 
-class ObservabilityConfig(LoomFrozenStruct):
+class ObservabilityConfig(Declaration):
     """What is observed; a part that is left out is off."""
 
     log: LogSettings | None = None

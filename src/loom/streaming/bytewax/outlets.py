@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from loom.core.choices import choice
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.bytewax.stages.failures import ErrorTarget
 from loom.streaming.bytewax.stages.slots import OutputSlots
@@ -66,6 +67,7 @@ def outlets_of(
 
     Raises `ValueError` for an override that replaces nothing.
     """
+    errors_by_kind = {choice(ErrorKind, kind, "error_sinks"): found for kind, found in (error_sinks or {}).items()}
     table: list[Outlet] = []
     topic_slots: dict[tuple[Any, ...], int] = {}
 
@@ -106,8 +108,9 @@ def outlets_of(
         hosted.add(outputs[path])
     if overrides:
         known = ", ".join(map(str, (*plan.terminal_sinks, *plan.terminal_storage_sinks))) or "none"
-        raise ValueError(f"terminal_sinks names paths without a terminal: {sorted(overrides)}; the terminals: {known}")
-    errors = _error_targets(plan, dict(error_sinks or {}), topic_slot, hosted_slot)
+        strange = ", ".join(map(repr, overrides))
+        raise ValueError(f"terminal_sinks names paths without a terminal: {strange}; the terminals: {known}")
+    errors = _error_targets(plan, errors_by_kind, topic_slot, hosted_slot)
     copies = tuple(hosted_slot(f"audit {name}", audit) for name, audit in (audits or {}).items())
     names = tuple(o.output.topic if isinstance(o, TopicOutlet) else o.name for o in table)
     return Outlets(tuple(table), OutputSlots(outputs, frozenset(hosted), errors, names, copies))

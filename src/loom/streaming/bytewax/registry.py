@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 from bytewax.outputs import Sink
+from msgspec.structs import replace
 
 from loom.core.config import ConfigContext, ConfigError
 from loom.core.config.conversion import convert_section
@@ -153,7 +154,7 @@ class SinkRegistry:
             wrong = _what_is_wrong(binding)
             if wrong is None:
                 checked: RuntimeSinkBinding = binding
-                return checked
+                return replace(checked, kinds=tuple(map(ErrorKind, checked.kinds)))
             problem = ConfigProblem(file, key, f"{sink_class.__qualname__}.build_binding returned {wrong}")
         raise ConfigError([problem])
 
@@ -176,7 +177,7 @@ def _what_is_wrong(binding: object) -> str | None:
     if binding.purpose not in get_args(_Purpose):
         return f"the purpose {binding.purpose!r}; there are {', '.join(get_args(_Purpose))}"
     kinds: tuple[object, ...] = binding.kinds
-    strange = [kind for kind in kinds if not isinstance(kind, ErrorKind)]
+    strange = [kind for kind in kinds if kind not in tuple(ErrorKind)]
     if strange:
         return f"the kind {strange[0]!r}, which is no ErrorKind"
     if binding.kinds and binding.purpose != "errors":

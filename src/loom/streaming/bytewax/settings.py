@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from loom.core.choices import coerce_choices
 from loom.core.errors import NotSupportedYetError
 from loom.core.model import LoomFrozenStruct
 
@@ -42,6 +43,7 @@ class BytewaxRuntimeConfig(LoomFrozenStruct):
     force_shutdown_timeout_ms: int | None = None
 
     def __post_init__(self) -> None:
+        coerce_choices(self)
         if self.workers_per_process < 1:
             raise ValueError("workers_per_process must be at least 1")
         if self.epoch_interval_ms is not None and self.epoch_interval_ms < 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from loom.core.choices import choice
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.formats import (
     decode_payload,
@@ -74,6 +75,9 @@ class MsgspecCodec(Generic[P]):
         *,
         headers: HeaderPolicy = HeaderPolicy.AUTO,
     ) -> None:
+        if wire_format is not None:
+            wire_format = choice(WireFormat, wire_format, "MsgspecCodec(wire_format=…)")
+        headers = choice(HeaderPolicy, headers, "MsgspecCodec(headers=…)")
         chosen = wire_format or WireFormat.JSON
         self._format = chosen
         self._policy = headers

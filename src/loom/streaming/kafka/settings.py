@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
+from loom.core.choices import Declaration
 from loom.core.config import ConfigError, ConfigProblem, convert_section
 from loom.core.config.keys import render
-from loom.core.model import LoomFrozenStruct
 from loom.core.redaction import MASK, is_secret_key
 from loom.streaming.errors import LoomStreamingError
 from loom.streaming.kafka.extra import CONSUMER_EXTRA, PRODUCER_EXTRA, refused_keys
@@ -73,7 +73,7 @@ class HeaderPolicy(StrEnum):
     NONE = "none"  #: none
 
 
-class _Discreet(LoomFrozenStruct):
+class _Discreet(Declaration):
     """A struct that may be printed: secrets are masked, and of a mapping only the keys are shown."""
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
@@ -144,6 +144,7 @@ class ConsumerSettings(_Discreet):
     topic_check_interval_ms: Positive = 60_000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _positive("poll_timeout_ms", self.poll_timeout_ms)
         _positive("batch_size", self.batch_size)
         _positive("topic_check_interval_ms", self.topic_check_interval_ms)
@@ -188,6 +189,7 @@ class ProducerSettings(_Discreet):
     headers: HeaderPolicy = HeaderPolicy.AUTO
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_extra(self.extra, PRODUCER_EXTRA)
 
     def to_confluent_config(self) -> ClientConfig:

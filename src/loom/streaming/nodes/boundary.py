@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from msgspec.structs import force_setattr
 
-from loom.core.model import LoomFrozenStruct
+from loom.core.choices import Declaration
 from loom.streaming.message import Message
 from loom.streaming.nodes.shape import StreamShape
 
@@ -28,7 +28,7 @@ P = TypeVar("P")
 P_contra = TypeVar("P_contra", contravariant=True)
 
 
-class FromTopic(LoomFrozenStruct, Generic[P]):
+class FromTopic(Declaration, Generic[P]):
     """Read records of one payload type from a logical topic.
 
     `payload` is a `LoomStruct` or `LoomFrozenStruct` type (or `bytes`, with the `bytes` format). With
@@ -42,7 +42,7 @@ class FromTopic(LoomFrozenStruct, Generic[P]):
     shape: StreamShape = StreamShape.RECORD
 
 
-class FromMultiTypeTopic(LoomFrozenStruct, Generic[P]):
+class FromMultiTypeTopic(Declaration, Generic[P]):
     """Read records of two or more payload types from one logical topic, told apart by their message type.
 
     The type stands in the header `x-message-type` (or in the envelope); a record without one, or with one that none of
@@ -57,6 +57,7 @@ class FromMultiTypeTopic(LoomFrozenStruct, Generic[P]):
     shape: StreamShape = StreamShape.RECORD
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         force_setattr(self, "payloads", tuple(self.payloads))
         if len(self.payloads) < 2:
             raise ValueError("FromMultiTypeTopic() needs two payload types or more; FromTopic reads one")
@@ -78,7 +79,7 @@ class PartitionStrategy(Protocol[P_contra]):
         """The record key to write; `None` where the message has none of its own."""
 
 
-class PartitionPolicy(LoomFrozenStruct):
+class PartitionPolicy(Declaration):
     """How outgoing messages get their key.
 
     A message that has a key keeps it unless `allow_repartition`; else `strategy` (a `PartitionStrategy`) names it.
@@ -92,7 +93,7 @@ class PartitionPolicy(LoomFrozenStruct):
     allow_repartition: bool = False
 
 
-class IntoTopic(LoomFrozenStruct, Generic[P]):
+class IntoTopic(Declaration, Generic[P]):
     """Write each message to a logical topic.
 
     Without `payload` the topic takes whatever type arrives; a union names several. `dlq` is the logical name of the topic for

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from loom.core.model import LoomFrozenStruct
+from loom.core.choices import Declaration
 
 __all__ = ["CollectBatch", "Drain", "ForEach", "WindowStrategy"]
 
@@ -15,7 +15,7 @@ class WindowStrategy(StrEnum):
     COLLECT = "collect"  #: it is full, or its first record has waited long enough
 
 
-class CollectBatch(LoomFrozenStruct):
+class CollectBatch(Declaration):
     """Gather up to `max_records` records, or what has come within `timeout_ms` milliseconds of the first one.
 
     Batches are kept per worker and place in the flow and may mix partitions. The end of the input hands on what waits. A
@@ -32,17 +32,18 @@ class CollectBatch(LoomFrozenStruct):
     name: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.max_records < 1:
             raise ValueError(f"CollectBatch(max_records={self.max_records}) must be at least 1")
         if self.timeout_ms < 1:
             raise ValueError(f"CollectBatch(timeout_ms={self.timeout_ms}) must be at least 1 millisecond")
 
 
-class ForEach(LoomFrozenStruct):
+class ForEach(Declaration):
     """Take a batch, or the results of an expansion, one record at a time."""
 
 
-class Drain(LoomFrozenStruct):
+class Drain(Declaration):
     """A terminal node: records end here on purpose. Each is counted as dropped under this node's step id."""
 
     name: str | None = None

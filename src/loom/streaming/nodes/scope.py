@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from loom.core.choices import choice
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.process import Process
 
@@ -35,7 +36,7 @@ class With:
     deps: Mapping[str, Any]
 
     def __init__(self, scope: ResourceScope = ResourceScope.WORKER, *, process: Process, **deps: Any) -> None:
-        object.__setattr__(self, "scope", scope)
+        object.__setattr__(self, "scope", choice(ResourceScope, scope, "With(scope=…)"))
         object.__setattr__(self, "process", process)
         object.__setattr__(self, "deps", deps)
 
@@ -59,7 +60,7 @@ class WithAsync:
         process: Process,
         **deps: Any,
     ) -> None:
-        object.__setattr__(self, "scope", scope)
+        object.__setattr__(self, "scope", choice(ResourceScope, scope, "WithAsync(scope=…)"))
         object.__setattr__(self, "max_concurrency", max_concurrency)
         object.__setattr__(self, "task_timeout_ms", task_timeout_ms)
         object.__setattr__(self, "process", process)

@@ -11,6 +11,7 @@ from os import PathLike
 from typing import Any, Self
 
 from loom.core.async_bridge import AsyncBridge
+from loom.core.choices import choice
 from loom.core.config import ConfigContext
 from loom.streaming.bytewax.adapter import MakeStage, Transport, lower
 from loom.streaming.bytewax.delivery import Delivery
@@ -117,7 +118,7 @@ class StreamingTestRunner:
 
     def capture_errors(self, *kinds: ErrorKind) -> Self:
         """Keep errors of these kinds, or of all without an argument, where the flow has no route for them."""
-        self._caught |= {ErrorKind(kind) for kind in kinds or ErrorKind}
+        self._caught |= {choice(ErrorKind, kind, "capture_errors()") for kind in kinds or ErrorKind}
         return self
 
     def run(self) -> Self:
