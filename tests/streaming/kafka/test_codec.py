@@ -196,6 +196,41 @@ def test_the_headers_of_an_envelope_stand_behind_those_of_the_record() -> None:
     assert Headers.of(decoded.message.meta.headers).pairs == (("a", b"1"), ("b", b"2"), ("a", None))
 
 
+def test_the_headers_of_an_envelope_may_be_a_map() -> None:
+    value = msgspec.msgpack.encode({"meta": {"headers": {"b": b"2"}}, "payload": {"id": 1}})
+    decoded = MsgspecCodec(Order).decode(KafkaRecord("orders", None, value, Headers([("a", b"1")])))
+    assert isinstance(decoded, DecodeOk)
+    assert Headers.of(decoded.message.meta.headers).pairs == (("a", b"1"), ("b", b"2"))
+
+
+CONTENT_TYPE = {"media_type": "application/msgpack", "encoding": None}
+SCHEMA_REF = {"namespace": "shop", "name": "order", "version": "1"}
+
+
+def described_by_objects(message_type: str) -> bytes:
+    descriptor = {
+        "message_type": message_type,
+        "message_version": 2,
+        "content_type": CONTENT_TYPE,
+        "schema_ref": SCHEMA_REF,
+    }
+    return msgspec.msgpack.encode({"meta": {"descriptor": descriptor, "trace_id": "t"}, "payload": {"id": 7}})
+
+
+@pytest.mark.parametrize("wire_format", [None, WireFormat.ENVELOPE])
+def test_an_envelope_whose_descriptor_holds_objects_is_read(wire_format: WireFormat | None) -> None:
+    decoded = MsgspecCodec(Order, wire_format).decode(KafkaRecord("orders", None, described_by_objects("order")))
+    assert isinstance(decoded, DecodeOk)
+    meta = decoded.message.meta
+    assert decoded.message.payload == Order(7)
+    assert (meta.message_type, meta.message_version, meta.trace_id) == ("order", 2, "t")
+
+
+def test_the_objects_of_an_envelope_are_kept() -> None:
+    opened = msgspec.msgpack.decode(described_by_objects("order"), type=MessageEnvelope[Order])
+    assert (opened.meta.descriptor.content_type, opened.meta.descriptor.schema_ref) == (CONTENT_TYPE, SCHEMA_REF)
+
+
 @given(payload=PARCELS, meta=METAS)
 def test_a_consumer_on_its_default_recognises_an_envelope(payload: Parcel, meta: MessageMeta) -> None:
     record = MsgspecCodec(Parcel, WireFormat.ENVELOPE).encode("orders", Message(payload, meta))

@@ -45,12 +45,16 @@ _FIXMAP_OF_TWO = 0x82
 
 
 class MessageDescriptor(LoomFrozenStruct):
-    """What a payload is: the name and version of its type, and how it is written."""
+    """What a payload is: the name and version of its type, and how it is written.
+
+    We write `content_type` and `schema_ref` as text. Other systems with this wire form write objects, which are kept as
+    mappings.
+    """
 
     message_type: str | None = None
     message_version: int | None = None
-    content_type: str | None = None
-    schema_ref: str | None = None
+    content_type: str | dict[str, Any] | None = None
+    schema_ref: str | dict[str, Any] | None = None
 
 
 class MessageMetadata(LoomFrozenStruct):
@@ -63,7 +67,7 @@ class MessageMetadata(LoomFrozenStruct):
     parent_trace_id: str | None = None
     causation_id: str | None = None
     produced_at_ms: int | None = None
-    headers: HeaderPairs = ()
+    headers: HeaderPairs | dict[str, bytes] = ()
 
 
 class MessageEnvelope(LoomFrozenStruct, Generic[P]):

@@ -105,7 +105,9 @@ def meta_from_envelope(record: MessageMeta, envelope: MessageMetadata) -> Messag
         record.partition,
         record.offset,
         record.key,
-        Headers((*Headers.of(record.headers).pairs, *envelope.headers)) if envelope.headers else record.headers,
+        Headers((*Headers.of(record.headers).pairs, *Headers.of(envelope.headers).pairs))
+        if envelope.headers
+        else record.headers,
     )
 
 

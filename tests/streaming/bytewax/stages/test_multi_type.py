@@ -162,3 +162,9 @@ def test_an_output_of_several_types_can_be_read_back_by_a_source_of_several() ->
 def test_a_source_of_several_types_needs_two(payloads: Any) -> None:
     with pytest.raises(ValueError, match="two payload types or more"):
         FromMultiTypeTopic("events", payloads=payloads)
+
+
+def test_an_envelope_whose_descriptor_holds_objects_is_told_apart_too() -> None:
+    descriptor = {"message_type": CANCELLED, "content_type": {"media_type": "x"}, "schema_ref": {"name": "cancelled"}}
+    value = envelope_encoder()({"meta": {"descriptor": descriptor}, "payload": {"id": 4}})  # type: ignore[arg-type]
+    assert run(labelled(None, value)).payloads() == [Cancelled(4)]
