@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
-from loom.streaming.kafka import FencedError, ProducerSettings, TopicPartition, TransactionAbortedError
+from loom.streaming.kafka import (
+    DeliveryFailedError,
+    FencedError,
+    ProducerSettings,
+    TopicPartition,
+    TransactionAbortedError,
+)
 from loom.streaming.kafka.consumer import PartitionReader
 from loom.streaming.kafka.producer import TopicWriter
 from loom.streaming.kafka.settings import ConsumerSettings
@@ -37,6 +46,17 @@ def reader(kafka: Broker, group: str) -> Iterator[PartitionReader]:
 def transactions(broker: Broker, group: str) -> Transactions:
     config = ProducerSettings((broker.bootstrap,)).to_confluent_config()
     return Transactions(config, f"{group}-flow-0", metadata="loom-writers=1", waiting=lambda what: None)
+
+
+def writer_of(config: dict[str, Any], transactions: Transactions) -> TopicWriter:
+    return TopicWriter(
+        config,
+        max_message_bytes={},
+        tracked_topics=(),
+        refused=lambda refusal: None,
+        waiting=lambda what: None,
+        transactions=transactions,
+    )
 
 
 def test_a_commit_moves_the_group_and_says_how_many_write(
@@ -110,14 +130,7 @@ def test_a_broker_that_is_away_for_longer_than_a_transaction_may_last_gives_it_u
     config = ProducerSettings((proxied.bootstrap,), extra={"transaction.timeout.ms": 2_000}).to_confluent_config()
     transactions = Transactions(config, group, metadata="loom-writers=1", waiting=lambda what: None)
     transactions.fence()
-    writer = TopicWriter(
-        config,
-        max_message_bytes={},
-        tracked_topics=(),
-        refused=lambda refusal: None,
-        waiting=lambda what: None,
-        transactions=transactions,
-    )
+    writer = writer_of(config, transactions)
     lanes = [writer.lane(topic)]
     writer.write_all([(0, b"1", None, 0, None, None)], lanes)
     assert writer.flush() == 0
@@ -129,6 +142,90 @@ def test_a_broker_that_is_away_for_longer_than_a_transaction_may_last_gives_it_u
     finally:
         proxied.proxy.mend()
     assert transactions.state is State.ENDED
+    writer.close()
+
+
+def await_broken(transactions: Transactions) -> None:
+    """Until the client itself knows that something is wrong, without serving its events."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            transactions.producer.begin_transaction()
+        except KafkaException as told:
+            error: KafkaError = told.args[0]
+            if error.fatal() or error.txn_requires_abort():
+                return
+        threading.Event().wait(0.01)
+    raise AssertionError("nothing is wrong")
+
+
+@pytest.mark.parametrize("call", ["serve", "write", "flush", "commit", "give up"])
+def test_whichever_call_meets_it_first_says_that_another_process_took_over(
+    kafka: Broker, group: str, reader: PartitionReader, partition: TopicPartition, call: str
+) -> None:
+    config = ProducerSettings((kafka.bootstrap,)).to_confluent_config()
+    predecessor, successor = transactions(kafka, group), transactions(kafka, group)
+    predecessor.fence()
+    writer = writer_of(config, predecessor)
+    lanes = [writer.lane(partition.topic)]
+    successor.fence()
+    writer.write_all([(0, b"1", None, 0, None, None)], lanes)
+    await_broken(predecessor)
+    calls: dict[str, Callable[[], object]] = {
+        "serve": writer.serve,
+        "write": lambda: writer.write_all([(0, b"2", None, 0, None, None)], lanes),
+        "flush": writer.flush,
+        "commit": lambda: writer.commit({partition: 1}, reader.group_metadata()),
+    }
+    if call == "give up":
+        assert isinstance(predecessor.given_up("a record was not delivered"), FencedError)
+    else:
+        with pytest.raises(FencedError, match="another process took over"):
+            calls[call]()
+    writer.close()
+
+
+@pytest.mark.parametrize("call", ["write", "commit"])
+def test_whichever_call_meets_a_broken_transaction_first_asks_for_a_new_start_and_names_the_cause(
+    kafka: Broker, fresh_topics: FreshTopics, group: str, reader: PartitionReader, call: str
+) -> None:
+    topic = fresh_topics.create("out", config={"max.message.bytes": "2000"})
+    config = ProducerSettings((kafka.bootstrap,)).to_confluent_config()
+    transactions_ = transactions(kafka, group)
+    transactions_.fence()
+    writer = writer_of(config, transactions_)
+    lanes = [writer.lane(topic)]
+    writer.write_all([(0, b"1", None, 0, None, None)], lanes)
+    writer.flush()
+    # Past the writer, so that it is the transaction which is broken and no record of its own.
+    transactions_.producer.produce(topic, os.urandom(8_000))
+    await_broken(transactions_)
+    calls: dict[str, Callable[[], object]] = {
+        "write": lambda: writer.write_all([(0, b"2", None, 0, None, None)], lanes),
+        "commit": lambda: writer.commit({}, reader.group_metadata()),
+    }
+    with pytest.raises(TransactionAbortedError, match=r"size.*start the flow again"):
+        calls[call]()
+    assert transactions_.state is State.ENDED
+    writer.close()
+
+
+@pytest.mark.parametrize("call", ["write", "commit"])
+def test_a_record_that_breaks_its_transaction_is_named_by_whichever_call_meets_it_first(
+    kafka: Broker, fresh_topics: FreshTopics, group: str, reader: PartitionReader, call: str
+) -> None:
+    topic = fresh_topics.create("out", config={"max.message.bytes": "2000"})
+    transactions_ = transactions(kafka, group)
+    transactions_.fence()
+    writer = writer_of(ProducerSettings((kafka.bootstrap,)).to_confluent_config(), transactions_)
+    lanes = [writer.lane(topic)]
+    writer.write_all([(0, os.urandom(8_000), b"guilty", 0, None, None)], lanes)
+    await_broken(transactions_)
+    with pytest.raises(DeliveryFailedError, match=rf"{topic}.*guilty"):
+        if call == "write":
+            writer.write_all([(0, b"2", None, 0, None, None)], lanes)
+        else:
+            writer.commit({}, reader.group_metadata())
     writer.close()
 
 

@@ -107,7 +107,7 @@ class FakeClient:
 
     def commit(self, offsets: list[ClientPartition], asynchronous: bool) -> list[ClientPartition] | None:
         self.committed_offsets += [p.offset for p in offsets]
-        error = self._next(self.commits)
+        error = self._next(self.commits)  # an exception: refused at once
         if asynchronous:
             self.on_commit(error, offsets)
             return None
@@ -367,6 +367,20 @@ def test_failures_of_asynchronous_commits_are_not_thrown_away(client: FakeClient
     client.commits = [KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE)]
     reads.commit({PLACE: 6})
     with pytest.raises(CommitError):
+        reads.commit_answers()
+
+
+def test_a_commit_that_is_refused_at_once_is_asked_whether_that_passes_as_a_later_answer_is(client: FakeClient) -> None:
+    reads = reader()
+    client.commits = [fault(KafkaError.NOT_COORDINATOR), None]
+    reads.commit({PLACE: 6})
+    assert not reads.commit_outstanding
+    assert reads.commit_answers() == {}
+    reads.commit({PLACE: 7})
+    assert reads.commit_answers() == {PLACE: 7}
+    client.commits = [fault(KafkaError.GROUP_AUTHORIZATION_FAILED)]
+    reads.commit({PLACE: 8})
+    with pytest.raises(CommitError, match="authorization"):
         reads.commit_answers()
 
 

@@ -246,11 +246,12 @@ class PartitionReader:
         """Send positions to the group without waiting; `commit_answers` tells what became of them."""
         self._commit_outstanding = True
         self._attempted = dict(positions)
+        offsets = _offsets(positions)
         try:
-            self._consumer.commit(offsets=_offsets(positions), asynchronous=True)
+            self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
-            self._commit_outstanding = False
-            raise _commit_error(kafka_error(error)) from None
+            # Refused at once, which is an answer like those that come later: whether it passes is asked there.
+            self._on_commit(kafka_error(error), offsets)
 
     @property
     def commit_outstanding(self) -> bool:

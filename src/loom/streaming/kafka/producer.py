@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
-from loom.streaming.kafka.errors import DeliveryFailedError, KafkaTransportError
+from loom.streaming.kafka.errors import DeliveryFailedError, KafkaTransportError, TransactionAbortedError
 from loom.streaming.kafka.headers import HeaderPairs
 from loom.streaming.kafka.placement import partition_of
 from loom.streaming.kafka.record import TopicPartition
@@ -47,9 +47,6 @@ _REFUSED_FOR_GOOD = frozenset(
         KafkaError.INVALID_TIMESTAMP,
     }
 )
-
-#: what says nothing of the record: the broker was away for longer than a transaction lasts, or the transaction was given up
-_LATE = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 
 
 class OutgoingRecord(LoomFrozenStruct):
@@ -111,7 +108,7 @@ class TopicWriter:
         self._refused = refused
         self._waiting = waiting
         self._fatal: str | None = None
-        #: a record of the transaction that the broker did not take in time, which no successor need suffer from
+        #: a record of the transaction that was not delivered, which no successor need suffer from
         self._late: str | None = None
         self._failed: list[OutgoingRecord] = []
         self._transactions = transactions
@@ -147,7 +144,7 @@ class TopicWriter:
             except BufferError:
                 # Full: deliveries make room, and are served by poll().
                 self._waiting(f"room in the producer's queue ({len(self._producer)} records in flight)")
-                self._producer.poll(_SLICE)
+                self._poll(_SLICE)
                 self._check()
             except KafkaException as error:
                 found = kafka_error(error)
@@ -186,7 +183,7 @@ class TopicWriter:
 
     def serve(self) -> None:
         """Let the client report deliveries; raises `DeliveryFailedError` when one failed and has nowhere to go."""
-        self._producer.poll(0)
+        self._poll(0)
         self._check()
 
     def flush(self) -> int:
@@ -269,7 +266,8 @@ class TopicWriter:
             self._not_delivered(error, f"a record for {place} was not delivered: {error.str()}")
 
     def _not_delivered(self, error: KafkaError, what: str) -> None:
-        if self._transactions is not None and error.code() in _LATE:
+        if self._transactions is not None and error.code() not in _REFUSED_FOR_GOOD:
+            # It says nothing of the record, but of the transaction, or of a broker that was away for longer than one lasts.
             self._late = self._late or what
         else:
             self._fatal = self._fatal or what
@@ -279,6 +277,13 @@ class TopicWriter:
             self._fatal = self._fatal or f"the producer failed for good: {error.str()}"
         CLIENT_LOG.log(20 if is_transient(error) else 40, "client: %s", error.str())
 
+    def _poll(self, wait_s: float) -> None:
+        try:
+            self._producer.poll(wait_s)
+        except KafkaException as error:
+            # The client raises a fatal error from whichever call serves its events.
+            raise self._broken(kafka_error(error), "nothing can be written any more") from None
+
     def _flush_slice(self) -> int:
         try:
             return self._producer.flush(_SLICE)
@@ -286,9 +291,12 @@ class TopicWriter:
             raise self._broken(kafka_error(error), "what was written cannot be made durable") from None
 
     def _broken(self, error: KafkaError, what: str) -> KafkaTransportError:
-        """What a refused call means; in a transaction it is the transaction that says so."""
+        """What a refused call means; in a transaction it is the transaction that says so, or the record that broke it."""
         if self._transactions is not None:
-            return self._transactions.failed(error)
+            failed = self._transactions.failed(error)
+            if isinstance(failed, TransactionAbortedError) and self._fatal is not None:
+                return DeliveryFailedError(self._fatal)
+            return failed
         return DeliveryFailedError(f"{what}: {error.str()}")
 
     def _check(self) -> None:

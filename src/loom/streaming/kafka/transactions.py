@@ -37,6 +37,9 @@ _SLICE = 0.5
 #: time-out says (seen with librdkafka 2.16, answers lost and then the connection). Without it the client reconnects.
 _PROPERTIES = {"metadata.recovery.strategy": "none"}
 
+#: Errors that say no more than that an earlier one has broken the transaction, or the producer.
+_CONSEQUENCES = frozenset({KafkaError._STATE, KafkaError._FATAL})
+
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 
 
@@ -125,19 +128,22 @@ class Transactions:
         self._open_since = None
         self._left_at.update(positions)
 
-    def abort(self) -> None:
-        """Give up what is open. Best effort: a successor's fencing does the same.
+    def abort(self) -> KafkaError | None:
+        """Give up what is open. Best effort: a successor's fencing does the same. Returns why that failed.
 
         A transaction that has outlasted its time-out is left to the broker, which has ended it. To abort it the client
         would ask for a new epoch, and while a successor's transaction is open the coordinator grants that to the old
         writer and shuts out the successor (seen with librdkafka 2.16 and Apache Kafka 4.1).
         """
+        refused = None
         if self.state is State.OPEN and not self._outlasted():
             try:
                 self.producer.abort_transaction(_SLICE * 4)
             except KafkaException as error:
-                CLIENT_LOG.info("aborting the transaction failed: %s", kafka_error(error).str())
+                refused = kafka_error(error)
+                CLIENT_LOG.info("aborting the transaction failed: %s", refused.str())
         self.state = State.ENDED
+        return refused
 
     def _repeat(self, call: Callable[[], None], what: str) -> None:
         while True:
@@ -162,14 +168,7 @@ class Transactions:
 
     def failed(self, error: KafkaError) -> KafkaTransportError:
         """What an error of any call of this producer means; moves to the state that follows."""
-        if error.code() == KafkaError._FATAL and self._fatal is None:
-            # The call only says that there was a fatal error; which one is on its way to the callback.
-            try:
-                self.producer.poll(_SLICE)
-            except KafkaException as told:
-                self._fatal = kafka_error(told)
-        if self._fatal is not None:
-            error = self._fatal
+        error = self._cause_of(error)
         if error.txn_requires_abort():
             return self.given_up(error.str())
         self.state = State.ENDED
@@ -184,6 +183,32 @@ class Transactions:
             )
         return TransactionFailedError(f"the transactional producer {self._id!r} failed for good: {error.str()}")
 
+    def _cause_of(self, error: KafkaError) -> KafkaError:
+        """The error behind one that only says that there was one before it."""
+        if self._fatal is not None:
+            return self._fatal
+        if error.code() not in _CONSEQUENCES:
+            return error
+        return self._broken_by() or self._fatal_error() or error
+
+    def _broken_by(self) -> KafkaError | None:
+        """What has broken the transaction, or the producer: where one is broken, a call that wants a sound one says so."""
+        try:
+            self.producer.begin_transaction()
+        except KafkaException as told:
+            found = kafka_error(told)
+            return found if found.txn_requires_abort() or found.fatal() else None
+        return None
+
+    def _fatal_error(self) -> KafkaError | None:
+        """What the client calls the end of this producer. It raises that from whichever call serves its events."""
+        if self._fatal is None:
+            try:
+                self.producer.poll(_SLICE)
+            except KafkaException as told:
+                self._fatal = kafka_error(told)
+        return self._fatal
+
     def _outlasted(self) -> bool:
         return self._open_since is not None and time.monotonic() - self._open_since > self._patience_s
 
@@ -196,9 +221,14 @@ class Transactions:
             return False
         return any(at not in (self._left_at[p], self._in_doubt.get(p)) for p, at in stands.items())
 
-    def given_up(self, reason: str) -> TransactionAbortedError | FencedError:
+    def given_up(self, reason: str) -> KafkaTransportError:
         """Abort what is open, for a reason that a new start does away with, unless somebody has gone on meanwhile."""
-        self.abort()
+        cause = self._broken_by()
+        if cause is not None and cause.str() not in reason:
+            reason = f"{reason} ({cause.str()})"
+        refused = self.abort()
+        if refused is not None and refused.fatal():
+            return self.failed(refused)
         if self._outlasted() and self._taken_over():
             return self._fenced()
         return TransactionAbortedError(
