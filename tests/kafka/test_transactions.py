@@ -221,11 +221,12 @@ def test_a_record_that_breaks_its_transaction_is_named_by_whichever_call_meets_i
     lanes = [writer.lane(topic)]
     writer.write_all([(0, os.urandom(8_000), b"guilty", 0, None, None)], lanes)
     await_broken(transactions_)
+    calls: dict[str, Callable[[], object]] = {
+        "write": lambda: writer.write_all([(0, b"2", None, 0, None, None)], lanes),
+        "commit": lambda: writer.commit({}, reader.group_metadata()),
+    }
     with pytest.raises(DeliveryFailedError, match=rf"{topic}.*guilty"):
-        if call == "write":
-            writer.write_all([(0, b"2", None, 0, None, None)], lanes)
-        else:
-            writer.commit({}, reader.group_metadata())
+        calls[call]()
     writer.close()
 
 
