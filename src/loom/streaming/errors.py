@@ -53,10 +53,10 @@ class ErrorEnvelope(LoomFrozenStruct, Generic[P]):
     """One record's failure, whole enough to be understood, repaired and replayed.
 
     `original_message` is what the failing step was given (`None` for `WIRE`: nothing could be decoded);
-    `source` is the record as it was read. `error_type` is the exception's `module.qualname`;
-    `path` is the failing node's address in the flow; `index` tells which child of the record failed, one number for each
-    expansion above the node, joined by dots. Source position, `step_id` and `index` together are the same whenever the
-    record is processed again.
+    `source` is the record as it was read. `error_type` is the exception's `module.qualname`, and `at` the `file:line` of
+    the author's code that raised it; `path` is the failing node's address in the flow; `index` tells which child of the
+    record failed, one number for each expansion above the node, joined by dots. Source position, `step_id` and `index`
+    together are the same whenever the record is processed again.
     """
 
     kind: ErrorKind
@@ -68,3 +68,4 @@ class ErrorEnvelope(LoomFrozenStruct, Generic[P]):
     error_type: str | None = None
     source: KafkaRecord | None = None
     index: str = ""
+    at: str | None = None

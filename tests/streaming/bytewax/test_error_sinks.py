@@ -49,6 +49,10 @@ def positive(number: Number) -> Number:
     return number
 
 
+#: the line of this file that raises
+RAISING = positive.function.__code__.co_firstlineno + 5
+
+
 @step
 def copied(number: Number) -> Number:
     return number
@@ -73,6 +77,7 @@ def test_a_task_error_tells_all_about_its_record() -> None:
         (1,),
         "builtins.ArithmeticError",
         SOURCE,
+        at=f"{__file__}:{RAISING}",
     )
 
 

@@ -21,6 +21,8 @@ class LogSettings(Declaration):
     enabled: bool = True
     level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     format: Literal["console", "json"] = "console"
+    #: How often a flow logs its progress, in milliseconds; 0: never.
+    progress_interval_ms: Annotated[int, msgspec.Meta(ge=0)] = 30_000
 
 
 class OtelSettings(Declaration):

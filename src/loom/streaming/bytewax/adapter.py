@@ -212,7 +212,7 @@ def lower(
         ends = Transport(CLIENT_RECORDS, kafka_source, open_writers)
 
     def make_stage() -> Stage:
-        return build_stage(plan, outlets.slots, ends.view, delivery.metrics.part(), _log_drop)
+        return build_stage(plan, outlets.slots, ends.view, delivery.metrics.part(), _log_drop, delivery.error_log)
 
     engine_source = ends.source(delivery, make_stage)
     engine_sink = OutputSink(outlets, delivery, ends.writers, lambda: bridge)

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from loom.core.errors import LoomError
 from loom.core.logger import get_logger
 from loom.core.observability import EventKind, LifecycleEvent, ObservabilityRuntime, Scope
+from loom.streaming.bytewax.error_log import ErrorLog
 from loom.streaming.bytewax.errors import ForcedShutdownError, StalledError
 from loom.streaming.bytewax.standing import Standing
 from loom.streaming.kafka.record import TopicPartition
@@ -124,10 +125,15 @@ class Delivery:
         self.stop = StopSignal()
         self._observability = observability
         self.metrics = FlowMetrics()
+        #: failed records, as far as they are logged
+        self.error_log = ErrorLog()
         #: positions whose results are durable, set by the sink at its snapshot, read by the sources
         self.frozen: dict[TopicPartition, int] = {}
         #: where each source client stands, for who watches
         self.standings: list[Standing] = []
+        #: raised by whoever wants to know the lag; each source client answers with the offsets behind what it has read
+        self.lag_asked = 0
+        self.lag: dict[int, int] = {}
         #: told of positions that were confirmed, on the worker's thread; must not wait
         self.moved: Callable[[Mapping[TopicPartition, int]], None] | None = None
         #: when each source client last had records, in monotonic seconds, so that an idle one knows of a busy one

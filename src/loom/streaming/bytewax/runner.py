@@ -18,11 +18,13 @@ from loom.core.config import ConfigContext
 from loom.core.errors import LoomError
 from loom.core.logger import get_logger
 from loom.core.observability import ObservabilityConfig, ObservabilityRuntime, Scope
+from loom.core.observability.settings import LogSettings
 from loom.streaming.bytewax.adapter import BuiltDataflow, lower
 from loom.streaming.bytewax.bindings import bind_sinks
 from loom.streaming.bytewax.delivery import StartGivenUp
 from loom.streaming.bytewax.errors import raise_fault
 from loom.streaming.bytewax.lifecycle import listening
+from loom.streaming.bytewax.progress import reporting
 from loom.streaming.bytewax.recovery import open_recovery
 from loom.streaming.bytewax.registry import ErrorSink, SinkRegistry
 from loom.streaming.bytewax.settings import (
@@ -153,7 +155,15 @@ class StreamingRunner:
 
     @property
     def metrics(self) -> FlowMetrics | None:
-        """The counters of the run at hand, or of the last one; `None` before the first."""
+        """The counters of the run at hand, or of the last one; `None` before the first.
+
+        `metrics.read()` adds them up, from any thread and as often as you like: records read, written and dropped, errors
+        by kind and step, results by topic.
+
+        >>> metrics = StreamingRunner.from_dict(flow, config).metrics  # doctest: +SKIP
+        >>> metrics is None or metrics.read().failed.get(ErrorKind.TASK, 0)  # doctest: +SKIP
+        True
+        """
         return self._prepared.built.delivery.metrics if self._prepared is not None else None
 
     def build_dataflow(self) -> Dataflow:
@@ -184,6 +194,7 @@ class StreamingRunner:
         """
         self._reconfigure(flow, config, config_path)
         observability = self._observability_runtime()
+        progress_ms = self._progress_interval_ms()
         name = self._flow.name if self._flow is not None else "?"
         with observability.span(Scope.POLL_CYCLE, name):
             prepared = self._prepare(error_sinks, runtime)
@@ -194,7 +205,10 @@ class StreamingRunner:
                     prepared.built.look_before()
                     observability.start_scrape_server()
                     self._start_log(prepared.plan)
-                    with observability.span(Scope.FLOW, name):
+                    with (
+                        reporting(name, prepared.built.delivery, progress_ms),
+                        observability.span(Scope.FLOW, name),
+                    ):
                         self._run_engine(prepared)
             except StartGivenUp as given_up:
                 _log.info("flow stopped before it started", flow=name, waiting_for=str(given_up))
@@ -294,6 +308,11 @@ class StreamingRunner:
             self._config = ConfigContext.from_yaml(config_path)
         elif config is not None:
             self._config = config if isinstance(config, ConfigContext) else ConfigContext.from_dict(config)
+
+    def _progress_interval_ms(self) -> int:
+        section = self._config.section_optional("observability", ObservabilityConfig) if self._config else None
+        log = (section.log if section is not None else None) or LogSettings()
+        return log.progress_interval_ms if log.enabled else 0
 
     def _observability_runtime(self) -> ObservabilityRuntime:
         if self._observability is not None:

@@ -233,6 +233,7 @@ class _Worker:
         if self._may_lose and not self.feed.ended:
             counts = self.delivery.metrics.part()
             report_losses(self._records.positions, self.delivery.frozen, self._began, counts)
+        self.delivery.lag[id(self._records)] = self._records.lag()
         self._records.close()
         self._changes.close(self._inbox)
 
@@ -290,6 +291,8 @@ class _KafkaReader:
         self._by_client = source.delivery is None
         self._keep_alive = KeepAlive()
         self._idle = False
+        self._delivery = delivery
+        self._lag_told = 0
 
     def read(self, most: int) -> tuple[Sequence[Any], Positions, bool]:
         records = self._records.read(most, self._patience() if self._idle else 0)
@@ -309,6 +312,9 @@ class _KafkaReader:
             # The client commits by itself what has moved, and nothing else.
             self._records.commit_now(still)
         self._standing.read.update(positions)
+        if self._lag_told != self._delivery.lag_asked:
+            self._lag_told = self._delivery.lag_asked
+            self._delivery.lag[id(self._records)] = self._records.lag()
         return records, positions, False
 
     def _patience(self) -> float:

@@ -181,6 +181,17 @@ class PartitionReader:
                     self._positions[partition] = moved[partition] = found.offset
         return moved
 
+    def lag(self) -> int:
+        """Offsets between what was read and the ends of the logs, as far as the client has heard of them. Asks nobody."""
+        behind = 0
+        for partition, position in self._positions.items():
+            try:
+                _, end = self._consumer.get_watermark_offsets(ClientPartition(*partition), cached=True)
+            except KafkaException:
+                continue
+            behind += max(end - position, 0)
+        return behind
+
     def leave(self, topic: str) -> None:
         """The topic is gone: read it no more, and answer for its positions no more."""
         for partition in [partition for partition in self._positions if partition.topic == topic]:

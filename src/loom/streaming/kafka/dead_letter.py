@@ -45,11 +45,16 @@ def error_headers(envelope: ErrorEnvelope[Any], flow: str) -> Headers:
     write = header_writer(flow, envelope.kind, envelope.step_id, envelope.path)
     place = RecordPlace(source.topic, source.partition, source.offset)
     pairs = Headers.of(source.headers).pairs
-    return Headers(write(envelope.reason, envelope.error_type, envelope.index, place, source.timestamp_ms, pairs))
+    return Headers(
+        write(envelope.reason, envelope.error_type, envelope.index, place, source.timestamp_ms, pairs, envelope.at)
+    )
 
 
-#: (reason, type of the exception, child index, where the record stood, its timestamp, its headers) -> headers
-HeaderWriter: TypeAlias = Callable[[str, str | None, str, RecordPlace, int | None, HeaderPairs], HeaderPairs]
+#: (reason, type of the exception, child index, where the record stood, its timestamp, its headers, the line that raised)
+#: -> headers
+HeaderWriter: TypeAlias = Callable[
+    [str, str | None, str, RecordPlace, int | None, HeaderPairs, str | None], HeaderPairs
+]
 
 
 def header_writer(flow: str, kind: ErrorKind, step_id: str | None, path: tuple[int, ...]) -> HeaderWriter:
@@ -65,6 +70,7 @@ def header_writer(flow: str, kind: ErrorKind, step_id: str | None, path: tuple[i
         place: RecordPlace,
         timestamp_ms: int | None,
         original: HeaderPairs,
+        at: str | None,
     ) -> HeaderPairs:
         told: list[tuple[str, bytes | None]] = []
         count = 0
@@ -92,6 +98,8 @@ def header_writer(flow: str, kind: ErrorKind, step_id: str | None, path: tuple[i
         told += path_pairs
         if index:
             told.append(_pair("index", index))
+        if at is not None:
+            told.append(_pair("at", at))
         told.append(_pair("count", str(count + 1)))
         return tuple(told)
 

@@ -20,9 +20,9 @@ from loom.streaming.kafka.wire import ERROR_HEADER_PREFIX, whole_number
 
 __all__ = ["NoDeadLetterError", "dead_letter_reader"]
 
-#: A whole `ErrorEnvelope` is a MessagePack map of its nine fields, or of eight before it told the index, so it begins with
-#: one of these bytes; no JSON text can.
-_FIXMAPS = (b"\x88", b"\x89")
+#: A whole `ErrorEnvelope` is a MessagePack map of its ten fields, or of fewer before it told the index (nine) and the line
+#: that raised (ten), so it begins with one of these bytes; no JSON text can.
+_FIXMAPS = (b"\x88", b"\x89", b"\x8a")
 
 
 class NoDeadLetterError(Exception):
@@ -66,6 +66,7 @@ class _Sealed(LoomFrozenStruct):
     error_type: str | None = None
     source: _SealedRecord | None = None
     index: str = ""
+    at: str | None = None
 
 
 def dead_letter_reader(payload: Any, wire_format: WireFormat | None) -> Callable[[KafkaRecord], ErrorEnvelope[Any]]:
@@ -128,6 +129,7 @@ def _from_headers(record: KafkaRecord, original: Callable[[bytes], Any]) -> Erro
         told("type"),
         source,
         told("index") or "",
+        told("at"),
     )
 
 
@@ -161,6 +163,7 @@ def _unsealed(sealed: _Sealed, open_payload: Callable[[bytes], Any]) -> ErrorEnv
         sealed.error_type,
         source,
         sealed.index,
+        sealed.at,
     )
 
 

@@ -46,6 +46,10 @@ def positive(number: Number) -> Number:
     return number
 
 
+#: the line of this file that raises
+RAISING = positive.function.__code__.co_firstlineno + 5
+
+
 def flow(*nodes: Any, errors: Any = IntoTopic("errors")) -> StreamFlow[Any, Any]:  # noqa: B008
     return StreamFlow("checking", FromTopic("numbers", Number), Process(*nodes), IntoTopic("out"), errors)
 
@@ -87,6 +91,7 @@ def test_a_dead_letter_tells_what_went_wrong_where_and_to_what() -> None:
         "offset": b"17",
         "timestamp": b"5000",
         "path": b"0",
+        "at": f"{__file__}:{RAISING}".encode(),
         "count": b"1",
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from loom.streaming.bytewax.error_log import ErrorLog
 from loom.streaming.bytewax.stages.entry import NOWHERE, Above, Cell, Entry, Take, entry_of
 from loom.streaming.bytewax.stages.failures import Fail, Failures
 from loom.streaming.bytewax.stages.inline import Inline, LoopCode
@@ -48,6 +49,7 @@ class StageBuilder:
         counts: Counts,
         stage: Stage,
         log_drop: Callable[[ErrorEnvelope[Any]], None],
+        error_log: ErrorLog,
     ) -> None:
         self._table = table
         self.plan = plan
@@ -57,7 +59,9 @@ class StageBuilder:
         self._slots = slots
         #: makes a message whose metadata is worked out when somebody looks
         self.message: Callable[[Any, Any], Message[Any]] = message_class(view)
-        self._failures = Failures(plan.name, slots.errors, plan.unrouted, view, counts, self._emitter, log_drop)
+        self._failures = Failures(
+            plan.name, slots.errors, plan.unrouted, view, counts, self._emitter, log_drop, error_log
+        )
         self._cells: dict[NodePath, Cell] = {}
         self._entries: dict[NodePath, Entry] = {}
         self._inlines: dict[NodePath, Inline] = {}

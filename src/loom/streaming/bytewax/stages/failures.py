@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from loom.core.errors import DomainError
+from loom.streaming.bytewax.error_log import ErrorLog
 from loom.streaming.bytewax.errors import UnroutedRecordError
 from loom.streaming.bytewax.stages.entry import NO_CHILD, NOWHERE, Above
 from loom.streaming.bytewax.stages.outcome import Result
+from loom.streaming.bytewax.stages.raised_at import raised_at
 from loom.streaming.compiler.plan import NodePath, StepId
 from loom.streaming.errors import ErrorEnvelope, ErrorKind, ErrorMessage, ErrorMessageMeta
 from loom.streaming.flow import Unrouted
@@ -62,6 +64,7 @@ class Failures:
         counts: Counts,
         emitter: Callable[[int, Above], Callable[[Result], None]],
         log_drop: Callable[[ErrorEnvelope[Any]], None],
+        error_log: ErrorLog,
     ) -> None:
         self._flow = flow
         self._targets = targets
@@ -70,6 +73,7 @@ class Failures:
         self._counts = counts
         self._emitter = emitter
         self._log_drop = log_drop
+        self._error_log = error_log
         #: origin and kind of each failure in the batch at hand; the stage takes and clears it
         self.failed: list[tuple[Any, ErrorKind]] = []
         #: how many of them have left as a result; the stage takes it too
@@ -99,13 +103,15 @@ class Failures:
             found = kind or (ErrorKind.BUSINESS if isinstance(error, DomainError) else ErrorKind.TASK)
             self.failed.append((origin, found))
             self._counts.errors[found, step_id] += 1
+            at = raised_at(error)
+            self._error_log.notice(found, step_id, error, at, self._view.place(origin))
             index = ".".join([str(cell.at) for cell in told if cell.at != NO_CHILD]) if told else ""
             write_original = originals.get(found)
             if write_original is not None:
                 self.emitted += 1
-                write_original(error, index, origin)
+                write_original(error, index, at, origin)
                 return
-            envelope = self._envelope(found, error, step_id, path, payload, origin, meta, index)
+            envelope = self._envelope(found, error, step_id, path, payload, origin, meta, index, at)
             target = self._targets.get(found)
             if target is None:
                 self._no_route(envelope, error, origin)
@@ -123,14 +129,14 @@ class Failures:
 
     def _original_writer(
         self, kind: ErrorKind, step_id: StepId, path: NodePath, slot: int, emit: Callable[[Result], None]
-    ) -> Callable[[Exception, str, Any], None]:
+    ) -> Callable[[Exception, str, str | None, Any], None]:
         """Writes the record as it was read. Errors may be many, so this way asks for no more than the dead letter holds."""
         view, headers = self._view, header_writer(self._flow, kind, step_id, path)
 
-        def write(error: Exception, index: str, origin: Any) -> None:
+        def write(error: Exception, index: str, at: str | None, origin: Any) -> None:
             timestamp = view.timestamp(origin) or None
             pairs = headers(
-                _reason(error), _named(type(error)), index, view.place(origin), timestamp, view.pairs(origin)
+                _reason(error), _named(type(error)), index, view.place(origin), timestamp, view.pairs(origin), at
             )
             emit((slot, view.raw(origin), view.key(origin), timestamp or 0, pairs, origin))
 
@@ -146,6 +152,7 @@ class Failures:
         origin: Any,
         meta: MessageMeta | None,
         index: str,
+        at: str | None,
     ) -> ErrorEnvelope[Any]:
         original = None
         payload_type = None
@@ -168,6 +175,7 @@ class Failures:
             _named(type(error)),
             self._view.record(origin),
             index,
+            at,
         )
 
     def _no_route(self, envelope: ErrorEnvelope[Any], error: Exception, origin: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from loom.streaming.bytewax.error_log import ErrorLog
 from loom.streaming.bytewax.stages.builder import StageBuilder
 from loom.streaming.bytewax.stages.decode import build_head
 from loom.streaming.bytewax.stages.slots import OutputSlots
@@ -24,10 +25,11 @@ def build_stage(
     view: OriginView,
     counts: Counts,
     log_drop: Callable[[ErrorEnvelope[Any]], None],
+    error_log: ErrorLog | None = None,
 ) -> Stage:
-    """Resolve a plan to closures for records of one view."""
+    """Resolve a plan to closures for records of one view. `error_log` is shared by the stages of a run."""
     stage = Stage(counts, slots.names, view)
-    build = StageBuilder(BUILDERS, plan, slots, view, counts, stage, log_drop)
+    build = StageBuilder(BUILDERS, plan, slots, view, counts, stage, log_drop, error_log or ErrorLog())
     entry, inside, undecoded = build.build()
     stage.head = build_head(plan.source, view, entry, undecoded, inside)
     return stage
