@@ -178,7 +178,7 @@ def _text(error: BaseException) -> str:
 def _log_to_stderr(debug: bool, *, quiet: bool = False) -> None:
     from loom.core.logger import configure_logging
 
-    level = "debug" if debug else "warning" if quiet else "info"
+    level = "debug" if debug else "critical" if quiet else "info"
     configure_logging(level=level)
     # The client says every lost connection several times over; what matters is raised or logged by us.
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
