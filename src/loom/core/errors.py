@@ -5,7 +5,10 @@ A `DomainError` raised inside a step is the record's own fault (`BUSINESS`), not
 
 from __future__ import annotations
 
+from typing import Final
+
 __all__ = [
+    "ENDS_RUN",
     "Conflict",
     "DomainError",
     "Forbidden",
@@ -14,6 +17,11 @@ __all__ = [
     "NotSupportedYetError",
     "RuleViolation",
 ]
+
+
+#: What user code raises to end a program. Anything else that it raises, panics of native libraries and cancellations
+#: included, is one record's failure.
+ENDS_RUN: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class LoomError(Exception):

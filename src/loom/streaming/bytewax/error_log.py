@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from loom.core.logger import get_logger
+from loom.core.shown import reason_of
 from loom.streaming.bytewax.stages.raised_at import author_traceback
 from loom.streaming.errors import ErrorKind
 from loom.streaming.kafka.record import RecordPlace
@@ -81,7 +82,7 @@ def _log_first(kind: ErrorKind, step: str, error: BaseException, at: str | None,
     if trace is not None:
         fields["exc_info"] = (type(error), error, trace)
     else:
-        fields["reason"] = _text(error)
+        fields["reason"] = reason_of(error)
     log = _log.error if kind is ErrorKind.TASK else _log.warning
     log("record_failed", kind=kind.value, step=step, **fields)
 
@@ -92,10 +93,3 @@ def _log_repeats(kind: ErrorKind, step: str, repeats: int, total: int) -> None:
 
 def _named(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error) or type(error).__name__
-    except Exception:  # noqa: BLE001 - an author's own exception that cannot even be told
-        return type(error).__name__

@@ -12,6 +12,7 @@ __all__ = [
     "FlowFailedError",
     "ForcedShutdownError",
     "RecoveryDirectoryError",
+    "RunEndedError",
     "StalledError",
     "UnroutedRecordError",
     "raise_fault",
@@ -40,6 +41,19 @@ class UnroutedRecordError(FlowFailedError):
         super().__init__(
             f"{kind.value} error at {step_id} for {place}: {reason}. The flow {flow!r} has no route for "
             f"{kind.value} errors, so it stops; give it errors=IntoTopic(…), or unrouted='drop'"
+        )
+
+
+class RunEndedError(FlowFailedError):
+    """User code raised what ends a program (`SystemExit`, `KeyboardInterrupt`, `GeneratorExit`); that is the cause."""
+
+    def __init__(self, flow: str, step_id: str, place: str, error: BaseException) -> None:
+        self.flow = flow
+        self.step_id = step_id
+        self.place = place
+        super().__init__(
+            f"{step_id} raised {type(error).__name__} for {place}, which ends the run of {flow!r}. Raise another "
+            "exception to make an error of the record"
         )
 
 

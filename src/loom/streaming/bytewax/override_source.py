@@ -17,6 +17,7 @@ from bytewax.inputs import (
     StatelessSourcePartition,
 )
 
+from loom.core.errors import ENDS_RUN
 from loom.streaming.bytewax.confirming import TrackerConfirms
 from loom.streaming.bytewax.delivery import CommitTracker, Delivery
 from loom.streaming.bytewax.feed import Confirming, Feed
@@ -72,7 +73,9 @@ def override_view(source: CompiledSource) -> OriginView:
             return None
         try:
             return encode(origin)
-        except Exception:  # noqa: BLE001 - it never was any bytes, and its error has to go its way all the same
+        except ENDS_RUN:
+            raise
+        except BaseException:  # noqa: BLE001 - it never was any bytes, and its error has to go its way all the same
             return None
 
     return OriginView(

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from loom.core.choices import choice
+from loom.core.errors import ENDS_RUN
 from loom.core.model import LoomFrozenStruct
+from loom.core.shown import reason_of
 from loom.streaming.kafka.formats import (
     decode_payload,
     encode_payload,
@@ -102,9 +104,10 @@ class MsgspecCodec(Generic[P]):
                 raise ValueError("an envelope, where a bare payload was expected")
             envelope = self._open(record.value)
             return DecodeOk(Message(envelope.payload, meta_from_envelope(meta, envelope.meta)))
-        except Exception as error:  # noqa: BLE001 - whatever the bytes hold, it is the record's fault
-            reason = str(error) or type(error).__name__
-            return DecodeError(reason, record.value, record.topic, record.key, Headers.of(record.headers))
+        except ENDS_RUN:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever the bytes hold, it is the record's fault
+            return DecodeError(reason_of(error), record.value, record.topic, record.key, Headers.of(record.headers))
 
     def encode(self, topic: str, message: Message[Any]) -> KafkaRecord:
         """A message as the record that a flow would write to `topic`. Raises what the format cannot hold."""

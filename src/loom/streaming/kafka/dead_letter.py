@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from loom.core.errors import ENDS_RUN
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
 from loom.streaming.kafka.headers import HeaderPairs, Headers
 from loom.streaming.kafka.record import KafkaRecord, RecordPlace
@@ -116,7 +117,9 @@ def _encode_envelope() -> Callable[[ErrorEnvelope[Any]], bytes]:
     def encode(envelope: ErrorEnvelope[Any]) -> bytes:
         try:
             return write(envelope)
-        except Exception:  # noqa: BLE001 - a message that cannot be encoded is often the very reason of the error
+        except ENDS_RUN:
+            raise
+        except BaseException:  # noqa: BLE001 - a message that cannot be encoded is often the very reason of the error
             reason = envelope.reason.encode("utf-8", "replace").decode()
             return write(msgspec.structs.replace(envelope, reason=reason, original_message=None))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from loom.core.errors import ENDS_RUN
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.errors import ErrorEnvelope, ErrorKind, ErrorMessage, ErrorMessageMeta
 from loom.streaming.kafka.formats import decode_payload, envelope_decoder, looks_like_envelope
@@ -112,7 +113,9 @@ def _from_headers(record: KafkaRecord, original: Callable[[bytes], Any]) -> Erro
     if record.value is not None:
         try:
             payload = original(record.value)
-        except Exception:  # noqa: BLE001 - that it does not decode may be the very error; the bytes stand in the source
+        except ENDS_RUN:
+            raise
+        except BaseException:  # noqa: BLE001 - that it does not decode may be the very error; the bytes stand in the source
             message = None
         else:
             where = f"{topic}:{partition}:{offset}"
@@ -139,7 +142,9 @@ def _unsealed(sealed: _Sealed, open_payload: Callable[[bytes], Any]) -> ErrorEnv
         meta = sealed.original_message.meta
         try:
             payload = open_payload(bytes(sealed.original_message.payload))
-        except Exception:  # noqa: BLE001 - the failing step may have been given another type than the source reads
+        except ENDS_RUN:
+            raise
+        except BaseException:  # noqa: BLE001 - the failing step may have been given another type than the source reads
             message = None
         else:
             told = ErrorMessageMeta(

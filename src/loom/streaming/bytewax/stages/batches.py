@@ -73,7 +73,7 @@ def _work(build: StageBuilder, step: CompiledStep, after: Entry, above: Above) -
             result = next(entries)
             if result.__class__ in plain:
                 straight(result, origin, meta)
-            elif isinstance(result, Exception):
+            elif isinstance(result, BaseException):
                 fail(result, payload, origin, meta)
             else:
                 odd(result, payload, origin, meta)
@@ -120,10 +120,10 @@ def build_batch_expand(build: StageBuilder, step: CompiledStep, after: Entry, ab
 def _whole(entry: Any, fail: Fail, payload: Any, origin: Any, meta: MessageMeta | None) -> list[Any]:
     """An entry's results, taken whole: one that raises part-way emits nothing."""
     try:
-        if isinstance(entry, Exception):
+        if isinstance(entry, BaseException):
             raise entry
         return list(entry)
-    except Exception as error:
+    except BaseException as error:
         fail(error, payload, origin, meta)
         return []
 
@@ -141,7 +141,7 @@ def _asking(build: StageBuilder, step: CompiledStep) -> Callable[[list[Item]], l
             results = execute(messages)
             if len(results) != len(items):
                 raise ValueError(f"{name} returned {len(results)} entries for {len(items)} messages")
-        except Exception as error:
+        except BaseException as error:
             # Nothing is run twice: which item is to blame is not known, so each gets its own envelope.
             return [error] * len(items)
         return list(results)

@@ -56,7 +56,7 @@ def _decoding(view: OriginView, entry: Entry, fail: Fail, decode: DecodeRecord, 
                 continue
             try:
                 payload, meta = decode(origin, value or b"")
-            except Exception as error:
+            except BaseException as error:
                 fail(error, NOT_DECODED, origin, None)
                 continue
             record(payload, origin, meta)
@@ -91,15 +91,15 @@ def _without_value(entry: Entry) -> Callable[[Any], None]:
 
 def _second_look(
     source: CompiledSource, view: OriginView, entry: Entry, fail: Fail
-) -> Callable[[Exception, bytes, Any], None]:
+) -> Callable[[BaseException, bytes, Any], None]:
     """What becomes of a value that did not decode: on a consumer's default format it may be an envelope."""
     opened = envelope_decoder(source.payload) if source.recognise_envelope else None
 
-    def look(error: Exception, value: bytes, origin: Any) -> None:
+    def look(error: BaseException, value: bytes, origin: Any) -> None:
         if opened is not None and looks_like_envelope(value):
             try:
                 envelope = opened(value)
-            except Exception as inner:
+            except BaseException as inner:
                 fail(inner, NOT_DECODED, origin, None)
                 return
             entry.record(envelope.payload, origin, meta_from_envelope(view.meta(origin), envelope.meta))

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from loom.core.errors import DomainError
+from loom.core.errors import ENDS_RUN, DomainError
+from loom.core.shown import reason_of
 from loom.streaming.bytewax.error_log import ErrorLog
-from loom.streaming.bytewax.errors import UnroutedRecordError
+from loom.streaming.bytewax.errors import RunEndedError, UnroutedRecordError
 from loom.streaming.bytewax.stages.entry import NO_CHILD, NOWHERE, Above
 from loom.streaming.bytewax.stages.outcome import Result
 from loom.streaming.bytewax.stages.raised_at import raised_at
@@ -28,7 +29,7 @@ __all__ = ["NOT_DECODED", "ErrorTarget", "Fail", "Failures", "NoBranchError", "U
 NOT_DECODED: Any = object()
 
 #: (exception, payload, origin, meta): makes the record an error of the place it was taken for
-Fail = Callable[[Exception, Any, Any, MessageMeta | None], None]
+Fail = Callable[[BaseException, Any, Any, MessageMeta | None], None]
 
 
 class NoBranchError(Exception):
@@ -89,7 +90,8 @@ class Failures:
     ) -> Fail:
         """The error boundary of one place.
 
-        Without a `kind`, a `DomainError` is `BUSINESS` and anything else `TASK`.
+        Without a `kind`, a `DomainError` is `BUSINESS` and anything else `TASK`. What ends a program is no error of a
+        record: it is raised again, with the place and the record named.
         """
         emitters = {target.slot: self._emitter(target.slot, above) for target in self._targets.values()}
         told = above.told
@@ -99,7 +101,9 @@ class Failures:
             if target.original
         }
 
-        def fail(error: Exception, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        def fail(error: BaseException, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+            if isinstance(error, ENDS_RUN):
+                raise RunEndedError(self._flow, step_id, str(self._view.place(origin)), error) from error
             found = kind or (ErrorKind.BUSINESS if isinstance(error, DomainError) else ErrorKind.TASK)
             self.failed.append((origin, found))
             self._counts.errors[found, step_id] += 1
@@ -129,14 +133,14 @@ class Failures:
 
     def _original_writer(
         self, kind: ErrorKind, step_id: StepId, path: NodePath, slot: int, emit: Callable[[Result], None]
-    ) -> Callable[[Exception, str, str | None, Any], None]:
+    ) -> Callable[[BaseException, str, str | None, Any], None]:
         """Writes the record as it was read. Errors may be many, so this way asks for no more than the dead letter holds."""
         view, headers = self._view, header_writer(self._flow, kind, step_id, path)
 
-        def write(error: Exception, index: str, at: str | None, origin: Any) -> None:
+        def write(error: BaseException, index: str, at: str | None, origin: Any) -> None:
             timestamp = view.timestamp(origin) or None
             pairs = headers(
-                _reason(error), _named(type(error)), index, view.place(origin), timestamp, view.pairs(origin), at
+                reason_of(error), _named(type(error)), index, view.place(origin), timestamp, view.pairs(origin), at
             )
             emit((slot, view.raw(origin), view.key(origin), timestamp or 0, pairs, origin))
 
@@ -145,7 +149,7 @@ class Failures:
     def _envelope(
         self,
         kind: ErrorKind,
-        error: Exception,
+        error: BaseException,
         step_id: StepId,
         path: NodePath,
         payload: Any,
@@ -167,7 +171,7 @@ class Failures:
             payload_type = _named(Tombstone if payload is Tombstone() else type(payload))
         return ErrorEnvelope(
             kind,
-            _reason(error),
+            reason_of(error),
             payload_type,
             original,
             step_id,
@@ -178,20 +182,13 @@ class Failures:
             at,
         )
 
-    def _no_route(self, envelope: ErrorEnvelope[Any], error: Exception, origin: Any) -> None:
+    def _no_route(self, envelope: ErrorEnvelope[Any], error: BaseException, origin: Any) -> None:
         if self._unrouted == "drop":
             self._log_drop(envelope)
             return
         raise UnroutedRecordError(
             self._flow, envelope.kind, envelope.step_id or "", str(self._view.place(origin)), envelope.reason
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    try:
-        return str(error) or type(error).__name__
-    except Exception:  # an author's own exception that cannot even be told
-        return type(error).__name__
 
 
 def _named(cls: type) -> str:

@@ -121,7 +121,7 @@ def build_loop(
     decode: Callable[[bytes], Any],
     payload: Any,
     without_value: Callable[[Any], None],
-    undecoded: Callable[[Exception, bytes, Any], None],
+    undecoded: Callable[[BaseException, bytes, Any], None],
 ) -> Callable[[Sequence[Any]], None]:
     """The loop over one batch of records; `inside` writes what becomes of each, of which `decode` makes a `payload`."""
     code = LoopCode()
@@ -137,7 +137,7 @@ def build_loop(
         "    continue",
         "try:",
         f"    {code.payload} = {decoder}(value)",
-        "except Exception as error:",
+        "except BaseException as error:",
         f"    {refuse}(error, value, origin)",
         "    continue",
     )

@@ -48,7 +48,7 @@ def keyed(
                             f"{type(policy.strategy).__qualname__} names no key, and ENTITY_STABLE needs one"
                         )
                     key = key_bytes(incoming) if falls_back else None
-            except Exception as error:
+            except BaseException as error:
                 misplaced(error, payload, origin, meta)
                 return
             if key != incoming:

@@ -56,7 +56,7 @@ def _build_bare(
             else:
                 headers = headers_for(payload, origin, meta)
                 record = (slot, value, key_bytes(meta.key), meta.produced_at_ms or time_of(origin), headers, origin)
-        except Exception as error:
+        except BaseException as error:
             fail(error, payload, origin, meta)
             return
         emit(record)
@@ -69,7 +69,7 @@ def _build_bare(
             "    continue",
             "try:",
             f"    value = {code.name('encode', encode)}({payload})",
-            "except Exception as error:",
+            "except BaseException as error:",
             f"    {code.name('fail', fail)}(error, {payload}, origin, None)",
             "    continue",
             f"{code.name('emit', emit)}(({slot}, value, {code.part(view, 'key')}, {code.part(view, 'timestamp')}, None, origin))",
@@ -101,7 +101,7 @@ class Noted:
     def on(self, fail: Fail) -> Fail:
         """An error boundary that is noted."""
 
-        def noting(error: Exception, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        def noting(error: BaseException, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
             self.failed = True
             fail(error, payload, origin, meta)
 
@@ -137,7 +137,7 @@ def _build_envelope(output: CompiledTopic, slot: int, view: OriginView, emit: Em
             known = view.meta(origin) if meta is None else meta
             value, headers = encode(envelope_of(payload, known)), headers_for(payload, origin, meta)
             record = (slot, value, key_bytes(known.key), known.produced_at_ms or time_of(origin), headers, origin)
-        except Exception as error:
+        except BaseException as error:
             fail(error, payload, origin, meta)
             return
         emit(record)
@@ -160,7 +160,7 @@ def _build_tombstone(slot: int, view: OriginView, emit: Emit, fail: Fail, header
                 headers_for(payload, origin, meta),
                 origin,
             )
-        except Exception as error:
+        except BaseException as error:
             fail(error, payload, origin, meta)
             return
         emit(record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from loom.core.shown import shown
 from loom.streaming.bytewax.stages.builder import StageBuilder
 from loom.streaming.bytewax.stages.entry import NO_CHILD, Above, Cell, Entry, Take
 from loom.streaming.bytewax.stages.failures import Fail, NoBranchError
@@ -82,11 +83,11 @@ def _by_selector(
         try:
             key = select(payload)
             take = takes.get(key, otherwise)
-        except Exception as error:
+        except BaseException as error:
             fail(error, payload, origin, meta)
             return
         if take is None:
-            nowhere(f"no branch for {key!r}", payload, origin, meta)
+            nowhere(f"no branch for {shown(key)}", payload, origin, meta)
         else:
             take(payload, origin, meta)
 
@@ -94,11 +95,11 @@ def _by_selector(
         try:
             key = select(message(payload, origin) if meta is None else Message(payload, meta))
             take = takes.get(key, otherwise)
-        except Exception as error:
+        except BaseException as error:
             fail(error, payload, origin, meta)
             return
         if take is None:
-            nowhere(f"no branch for {key!r}", payload, origin, meta)
+            nowhere(f"no branch for {shown(key)}", payload, origin, meta)
         else:
             take(payload, origin, meta)
 
@@ -126,7 +127,7 @@ def _by_predicates(
                 elif holds(payload):
                     found = take
                     break
-        except Exception as error:
+        except BaseException as error:
             fail(error, payload, origin, meta)
             return
         if found is None:
@@ -159,7 +160,7 @@ def _inline(build: StageBuilder, node: CompiledChoice, nowhere: Nowhere, fail: F
 
         if node.selector is not None:
             numbers = code.name("numbers", {branch.key: number for number, branch in enumerate(node.cases)})
-            what = f"'no branch for ' + repr({chosen}k)"
+            what = f"'no branch for ' + {code.name('shown', shown)}({chosen}k)"
             lines = [f"{chosen}k = {question(node.selector)}", f"{chosen} = {numbers}.get({chosen}k, {default})"]
         else:
             what = repr(_NO_PREDICATE)
@@ -168,7 +169,7 @@ def _inline(build: StageBuilder, node: CompiledChoice, nowhere: Nowhere, fail: F
         code.line(
             "try:",
             *(f"    {line}" for line in lines),
-            "except Exception as error:",
+            "except BaseException as error:",
             f"    {code.name('fail', fail)}(error, {arriving}, origin, None)",
             "    continue",
         )

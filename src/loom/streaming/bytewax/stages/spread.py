@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from loom.core.shown import shown
 from loom.streaming.bytewax.stages.builder import StageBuilder
 from loom.streaming.bytewax.stages.entry import NO_CHILD, Above, Entry, Take
 from loom.streaming.bytewax.stages.failures import NoBranchError
@@ -54,7 +55,7 @@ def build_explode(build: StageBuilder, node: CompiledExplode, after: Entry | Non
         try:
             # Taken whole inside the boundary: an expansion that raises part-way emits nothing.
             results = list(explode(payload))
-        except Exception as error:
+        except BaseException as error:
             fail(error, payload, origin, meta)
             return
         for index, result in enumerate(results):
@@ -93,7 +94,7 @@ def build_expand_routes(build: StageBuilder, node: CompiledExpandRoutes, after: 
     def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         try:
             groups = [(ways.get(kind, otherwise), kind, list(found)) for kind, found in expand(payload).items()]
-        except Exception as error:
+        except BaseException as error:
             fail(error, payload, origin, meta)
             return
         index = 0
@@ -102,7 +103,7 @@ def build_expand_routes(build: StageBuilder, node: CompiledExpandRoutes, after: 
                 cell.at = index
                 index += 1
                 if way is None:
-                    named = getattr(kind, "__qualname__", kind)
+                    named = kind.__qualname__ if isinstance(kind, type) else shown(kind)
                     unrouted(NoBranchError(f"no branch for the type {named} and no default"), child, origin, meta)
                     continue
                 plain, straight, odd = way

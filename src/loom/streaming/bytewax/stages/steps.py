@@ -49,7 +49,7 @@ def _function_closure(call: Callable[[Any], Any], parts: ResultParts, fail: Fail
     def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         try:
             result = call(payload)
-        except Exception as error:
+        except BaseException as error:
             fail(error, payload, origin, meta)
             return
         if result.__class__ in plain:
@@ -69,7 +69,7 @@ def _record_closure(
         message = lazy_message(payload, origin) if meta is None else Message(payload, meta)
         try:
             result = call(message)
-        except Exception as error:
+        except BaseException as error:
             fail(error, payload, origin, meta)
             return
         if result.__class__ in plain:
@@ -99,7 +99,7 @@ def _inline(call: Callable[[Any], Any], parts: ResultParts, fail: Fail, lazy_mes
         code.line(
             "try:",
             f"    {result} = {code.name('call', call)}({argument})",
-            "except Exception as error:",
+            "except BaseException as error:",
             f"    {code.name('fail', fail)}(error, {given}, origin, None)",
             "    continue",
             f"if {is_odd}:",
@@ -125,7 +125,7 @@ def _build_expand(build: StageBuilder, step: CompiledStep, after: Entry, above: 
         try:
             # Taken whole inside the boundary: an expansion that raises part-way emits nothing.
             results = list(execute(message))
-        except Exception as error:
+        except BaseException as error:
             fail(error, payload, origin, meta)
             return
         for index, result in enumerate(results):
