@@ -93,65 +93,55 @@ CASES = {
         Exit.CONFIG,
         ("streaming.runtime.epoch_intervall_ms", "epoch_interval_ms"),
         config=streaming(runtime={"epoch_intervall_ms": 5}),
-        command="run",
     ),
     "wrong-runtime-type": Case(
         Exit.CONFIG,
         ("streaming.runtime.epoch_interval_ms", "int"),
         config=streaming(runtime={"epoch_interval_ms": "soon"}),
-        command="run",
     ),
     "runtime-out-of-range": Case(
         Exit.CONFIG,
         ("workers_per_process",),
         config=streaming(runtime={"workers_per_process": 0}),
-        command="run",
     ),
     "restarts-out-of-range": Case(
         Exit.CONFIG,
         ("streaming.supervision", "restarts must not be negative"),
         config=streaming(supervision={"restarts": -1}),
-        command="run",
     ),
     "unknown-supervision-key": Case(
         Exit.CONFIG,
         ("streaming.supervision.restart", "restarts"),
         config=streaming(supervision={"restart": 3}),
-        command="run",
     ),
     "stall-timeout-below-an-epoch": Case(
         Exit.CONFIG,
         ("stall_timeout_ms is 500", "1000 ms", "3000"),
         config=streaming(supervision={"stall_timeout_ms": 500}),
-        command="run",
     ),
     "later-cluster": Case(
         Exit.CONFIG,
         ("process_id", "not supported yet"),
         config=streaming(runtime={"process_id": 0, "addresses": ["a:1", "b:1"]}),
-        command="run",
     ),
     "later-prometheus": Case(
         Exit.CONFIG,
         ("observability.prometheus", "not supported yet"),
         config=lambda config: config.update(observability={"prometheus": {"enabled": True}}),
-        command="run",
     ),
     "later-scope": Case(Exit.COMPILATION, ("With", "not supported yet"), flow="flows:scoped"),
     "unregistered-sink": Case(
         Exit.CONFIG,
         ("streaming.sinks.store", "'liness'"),
         config=streaming(sinks={"store": {"type": "liness", "password": SECRET}}),
-        command="run",
     ),
     "unknown-sink-key": Case(
         Exit.CONFIG,
         ("streaming.sinks.store", "txet", "text"),
         config=streaming(sinks={"store": {"type": "lines", "txet": SECRET}}),
         arguments=("--sink", "flows:Lines"),
-        command="run",
     ),
-    "unknown-sink-class": Case(Exit.USAGE, ("--sink flows:Linse",), arguments=("--sink", "flows:Linse"), command="run"),
+    "unknown-sink-class": Case(Exit.USAGE, ("--sink flows:Linse",), arguments=("--sink", "flows:Linse")),
     "wrong-payload": Case(Exit.COMPILATION, ("shout", "Text", "Number", "type-mismatch"), flow="flows:mistyped"),
 }
 
@@ -172,7 +162,14 @@ def assert_told(told: Told, code: Exit, tells: tuple[str, ...]) -> None:
 
 
 #: as `run` they are told like everything that `check` finds
-ALSO_RUN = ("unknown-flow", "unknown-key", "wrong-payload")
+ALSO_RUN = (
+    "unknown-flow",
+    "unknown-key",
+    "wrong-payload",
+    "unknown-runtime-key",
+    "later-prometheus",
+    "unregistered-sink",
+)
 RUNS = {**CASES, **{f"run-{name}": replace(CASES[name], command="run") for name in ALSO_RUN}}
 
 

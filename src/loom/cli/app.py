@@ -18,7 +18,7 @@ from loom.cli.link import ChildEnd
 from loom.cli.load import load_flow
 from loom.cli.sinks import register_sinks
 from loom.cli.supervise import same_command, supervise
-from loom.core.config import ConfigContext
+from loom.core.config import ConfigContext, ConfigError
 from loom.core.errors import LoomError
 from loom.streaming.bytewax.errors import ForcedShutdownError
 from loom.streaming.bytewax.settings import StreamingSection
@@ -66,7 +66,7 @@ def run(flow: _Target, config: _Config, debug: _Debug = False, sink: _Sinks = No
         _log_to_stderr(debug)
         supervisor = ChildEnd.from_environment()
         settings = ConfigContext.from_yaml(config)
-        section = settings.section_or_default("streaming", StreamingSection, StreamingSection())
+        section = _streaming_section(settings)
         if supervisor is None and section.supervision.restarts:
             raise SystemExit(supervise(same_command(), section.supervision.restarts))
         declared = load_flow(flow)
@@ -185,6 +185,13 @@ def _log_to_stderr(debug: bool, *, quiet: bool = False) -> None:
     logging.getLogger("loom.streaming.kafka.client").setLevel(
         logging.DEBUG if debug else logging.CRITICAL if quiet else logging.WARNING
     )
+
+
+def _streaming_section(settings: ConfigContext) -> StreamingSection:
+    try:
+        return settings.section_or_default("streaming", StreamingSection, StreamingSection())
+    except ConfigError:
+        return StreamingSection()  # the runner tells it, with everything else that is wrong
 
 
 def _run_supervised(runner: StreamingRunner, supervisor: ChildEnd, section: StreamingSection) -> None:

@@ -11,11 +11,10 @@ from time import perf_counter
 from typing import Any
 
 from loom.core.config.conversion import convert_section
-from loom.core.errors import NotSupportedYetError
 from loom.core.logger import configure_logging, get_logger
 from loom.core.observability.event import EventKind, LifecycleEvent, LifecycleStatus, Scope
 from loom.core.observability.protocol import LifecycleObserver
-from loom.core.observability.settings import ObservabilityConfig
+from loom.core.observability.settings import ObservabilityConfig, refuse_later_observers
 from loom.core.observability.structlog_observer import StructlogObserver
 from loom.core.tracing import new_span_id
 
@@ -63,11 +62,7 @@ class ObservabilityRuntime:
             return cls()
         if not isinstance(config, ObservabilityConfig):
             config = convert_section(config, ObservabilityConfig, key="observability")
-        for key, part in (("otel", config.otel), ("prometheus", config.prometheus)):
-            if part is not None and part.enabled:
-                raise NotSupportedYetError(
-                    f"observability.{key}: not supported yet; set `enabled: false` or leave the section out"
-                )
+        refuse_later_observers(config)
         observers: list[LifecycleObserver] = []
         if config.log is not None and config.log.enabled:
             configure_logging(config.log.level, config.log.format)

@@ -11,8 +11,16 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from loom.core.choices import Declaration
+from loom.core.errors import NotSupportedYetError
 
-__all__ = ["LogSettings", "ObservabilityConfig", "OtelSettings", "PrometheusEndpoint", "PrometheusSettings"]
+__all__ = [
+    "LogSettings",
+    "ObservabilityConfig",
+    "OtelSettings",
+    "PrometheusEndpoint",
+    "PrometheusSettings",
+    "refuse_later_observers",
+]
 
 
 class LogSettings(Declaration):
@@ -54,3 +62,12 @@ class ObservabilityConfig(Declaration):
     log: LogSettings | None = None
     otel: OtelSettings | None = None
     prometheus: PrometheusSettings | None = None
+
+
+def refuse_later_observers(config: ObservabilityConfig) -> None:
+    """Raise `NotSupportedYetError` for an observer that is on and not built yet."""
+    for key, part in (("otel", config.otel), ("prometheus", config.prometheus)):
+        if part is not None and part.enabled:
+            raise NotSupportedYetError(
+                f"observability.{key}: not supported yet; set `enabled: false` or leave the section out"
+            )

@@ -14,34 +14,25 @@ from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
 from loom.core.async_bridge import AsyncBridge
-from loom.core.config import ConfigContext
-from loom.core.errors import LoomError
+from loom.core.config import ConfigContext, ConfigError
+from loom.core.errors import LoomError, NotSupportedYetError
 from loom.core.logger import get_logger
 from loom.core.observability import ObservabilityConfig, ObservabilityRuntime, Scope
 from loom.core.observability.settings import LogSettings
 from loom.streaming.bytewax.adapter import BuiltDataflow, lower
-from loom.streaming.bytewax.bindings import bind_sinks
 from loom.streaming.bytewax.delivery import StartGivenUp
 from loom.streaming.bytewax.errors import raise_fault
 from loom.streaming.bytewax.lifecycle import listening
+from loom.streaming.bytewax.prepare import prepare
 from loom.streaming.bytewax.progress import reporting
 from loom.streaming.bytewax.recovery import open_recovery
 from loom.streaming.bytewax.registry import ErrorSink, SinkRegistry
-from loom.streaming.bytewax.settings import (
-    BytewaxRuntimeConfig,
-    StreamingSection,
-    SupervisionSettings,
-    refuse_what_is_later,
-)
+from loom.streaming.bytewax.settings import BytewaxRuntimeConfig, SupervisionSettings
 from loom.streaming.bytewax.supervised import Supervisor
 from loom.streaming.bytewax.watchdog import watching
-from loom.streaming.compiler.compile import compile_flow
-from loom.streaming.compiler.exactly_once import check_exactly_once_run
 from loom.streaming.compiler.plan import CompiledPlan
-from loom.streaming.compiler.unrouted import routed_to_sinks
 from loom.streaming.errors import ErrorKind
 from loom.streaming.flow import StreamFlow
-from loom.streaming.kafka.settings import Delivery
 from loom.streaming.metrics import FlowMetrics
 
 __all__ = ["StreamingRunner"]
@@ -266,28 +257,27 @@ class StreamingRunner:
         if self._prepared is not None:
             self._prepared.shutdown()
             self._prepared = None
-        section = self._config.section_or_default("streaming", StreamingSection, StreamingSection())
-        chosen = runtime or section.runtime
-        refuse_what_is_later(chosen)
         observability = self._observability_runtime()
-        name = self._flow.name
-        bound = bind_sinks(self._registry, self._config, flow_name=name, observability_runtime=observability)
-        taken = {**bound.errors, **(error_sinks or {})}
-        plan = routed_to_sinks(compile_flow(self._flow, config=self._config), taken)
-        bound.check(plan)
-        bridge = AsyncBridge(chosen.async_backend, use_uvloop=chosen.use_uvloop)
-        if plan.source.delivery is Delivery.EXACTLY_ONCE:
-            foreign = bool(taken) or bool(bound.bindings)
-            check_exactly_once_run(plan, epoch_ms=chosen.epoch_ms, foreign_sinks=foreign)
-        built = lower(
-            plan,
-            observability_runtime=observability,
-            sink=bound.terminal,
-            error_sinks=taken,
-            bridge=bridge,
-            audits=bound.audits,
+        prepared = prepare(
+            self._flow,
+            self._config,
+            self._registry,
+            error_sinks=error_sinks,
+            runtime=runtime,
+            observability=observability,
+            observed_by_caller=self._observability_given,
         )
-        self._prepared = _PreparedStreamingRun(plan, built, chosen, section.supervision, bridge)
+        bridge = AsyncBridge(prepared.runtime.async_backend, use_uvloop=prepared.runtime.use_uvloop)
+        built = lower(
+            prepared.plan,
+            observability_runtime=observability,
+            sink=prepared.sinks.terminal,
+            error_sinks=prepared.error_sinks,
+            bridge=bridge,
+            audits=prepared.sinks.audits,
+        )
+        supervision = prepared.section.supervision
+        self._prepared = _PreparedStreamingRun(prepared.plan, built, prepared.runtime, supervision, bridge)
         return self._prepared
 
     def _reconfigure(
@@ -318,8 +308,11 @@ class StreamingRunner:
         if self._observability is not None:
             return self._observability
         if self._derived is None:
-            section = self._config.section_optional("observability", ObservabilityConfig) if self._config else None
-            self._derived = ObservabilityRuntime.from_config(section)
+            try:
+                section = self._config.section_optional("observability", ObservabilityConfig) if self._config else None
+                self._derived = ObservabilityRuntime.from_config(section)
+            except (ConfigError, NotSupportedYetError):
+                return ObservabilityRuntime.noop()  # `prepare` tells it, with everything else that is wrong
         return self._derived
 
     @staticmethod

@@ -62,9 +62,9 @@ def make_client(client_class: type[C], config: dict[str, Any]) -> C:
     """Make a client; a refused property becomes an error that names it, without its value."""
     try:
         return client_class(config, logger=CLIENT_LOG)  # type: ignore[call-arg]
-    except KafkaException as refused:
+    except (KafkaException, TypeError, ValueError) as refused:
         secrets = [str(value) for key, value in config.items() if "password" in key or "secret" in key or "key" in key]
-        text = kafka_error(refused).str()
+        text = kafka_error(refused).str() if isinstance(refused, KafkaException) else str(refused)
         for secret in filter(None, secrets):
             text = text.replace(secret, "***")
         raise KafkaTransportError(f"the Kafka client refuses its configuration: {text}") from None

@@ -18,7 +18,7 @@ from loom.streaming.bytewax.delivery import Delivery
 from loom.streaming.bytewax.in_memory import ManualClock, MemorySource, run_in_memory
 from loom.streaming.bytewax.outlets import Outlets
 from loom.streaming.bytewax.override_source import override_view
-from loom.streaming.compiler.compile import compile_flow
+from loom.streaming.bytewax.prepare import prepare
 from loom.streaming.compiler.plan import CompiledPlan, NodePath
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
 from loom.streaming.flow import StreamFlow
@@ -124,7 +124,7 @@ class StreamingTestRunner:
     def run(self) -> Self:
         """Read what was given, to its end, in this thread.
 
-        Raises `CompilationError`, and `UnroutedRecordError` for an error whose kind is neither captured nor routed
+        Raises what `plan` does, and `UnroutedRecordError` for an error whose kind is neither captured nor routed
         (unless the flow says `unrouted="drop"`), both with the user's exception as the cause.
         """
         plan = self.plan
@@ -158,9 +158,12 @@ class StreamingTestRunner:
 
     @property
     def plan(self) -> CompiledPlan:
-        """The compiled flow. Raises `CompilationError`."""
+        """The compiled flow. Raises what a run would refuse: `CompilationError`, `ConfigError`.
+
+        Files, directories and packages of the machine it will run on are not asked for, nor are the sinks of its config.
+        """
         if self._plan is None:
-            self._plan = compile_flow(self._flow, config=self._config)
+            self._plan = prepare(self._flow, self._config, None, elsewhere=True).plan
         return self._plan
 
     @property
