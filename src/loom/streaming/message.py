@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, TypeVar, cast, final
 
 from msgspec.structs import replace
 
+from loom.core.importable import importable_name
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.headers import Headers
 
@@ -102,9 +103,13 @@ class Message(LoomFrozenStruct, Generic[P_co]):
 
 
 def loom_message_type(payload_type: type) -> str:
-    """The name a payload type has on the wire: `__loom_message_type__`, else `module.qualname`."""
+    """The name a payload type has on the wire: `__loom_message_type__`, else `module.qualname`.
+
+    A class of the program that was started (`python orders.py`, `python -m orders`) has the name by which it can be
+    imported. Raises `NotImportableError` where there is none.
+    """
     named = cast(Any, getattr(payload_type, "__loom_message_type__", None))
-    return str(named) if named is not None else f"{payload_type.__module__}.{payload_type.__qualname__}"
+    return str(named) if named is not None else importable_name(payload_type)
 
 
 def loom_message_version(payload_type: type) -> int:

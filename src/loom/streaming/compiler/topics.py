@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 from loom.core.config import ConfigContext, ConfigError
 from loom.core.config.keys import nearest, render
+from loom.core.importable import NotImportableError
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.issues import Issues
 from loom.streaming.compiler.names import child_id
@@ -19,11 +20,13 @@ from loom.streaming.compiler.signatures import fits, is_type, payloads_of, witho
 from loom.streaming.errors import ErrorEnvelope
 from loom.streaming.kafka.settings import (
     ConsumerSettings,
+    HeaderPolicy,
     KafkaSettings,
     KafkaSettingsError,
     ProducerSettings,
     WireFormat,
 )
+from loom.streaming.kafka.wire import is_labelled
 from loom.streaming.message import loom_message_type
 from loom.streaming.nodes.boundary import (
     FromMultiTypeTopic,
@@ -92,7 +95,9 @@ class TopicResolver:
         """Types that share a label cannot be told apart."""
         by_label: dict[str, Any] = {}
         for payload in payloads:
-            label = loom_message_type(payload)
+            label = self._label(payload, "source", ())
+            if label is None:
+                continue
             if label in by_label:
                 self._issues.error(
                     Code.NAME_TWICE,
@@ -102,6 +107,24 @@ class TopicResolver:
                     remedy="give one of them another __loom_message_type__",
                 )
             by_label[label] = payload
+
+    def _label(self, payload: Any, where: str, path: NodePath) -> str | None:
+        """The message type of a payload type; one that has none is reported."""
+        try:
+            return loom_message_type(payload)
+        except NotImportableError as error:
+            name = PayloadTypes((payload,))
+            self._issues.error(
+                Code.PAYLOAD_INVALID,
+                f"{error}, so it has no message type",
+                where=where,
+                path=path,
+                expected="a class of a module that can be imported, or one that names its type",
+                found=name,
+                remedy=f'write __loom_message_type__ = "…" in {name}, move it to a module of its own, or start the flow with '
+                "loom run MODULE:FLOW",
+            )
+            return None
 
     def output(
         self,
@@ -177,8 +200,11 @@ class TopicResolver:
         if node.partitioning is not None:
             self._check_policy(node, where, path)
         if where != "errors":
-            for member in without_tombstones(flowing).types:
+            members = without_tombstones(flowing).types
+            for member in members:
                 self._check_payload(where, path, member, settings.format, why_not_written)
+                if _writes_label(settings, member, several=len(members) > 1 or not flowing.known):
+                    self._label(member, where, path)
         topic = settings.topic or node.name
         return CompiledTopic(node.name, topic, path, where, step_id, flowing, settings, node.partitioning, dlq)
 
@@ -321,6 +347,15 @@ def _read(node: FromTopic[Any] | FromMultiTypeTopic[Any]) -> tuple[tuple[Any, ..
     if (get_origin(payload) or payload) is ErrorEnvelope:
         return get_args(payload) or (Any,), Reads.DEAD_LETTERS
     return (payload,), Reads.PAYLOAD
+
+
+def _writes_label(settings: ProducerSettings, payload: Any, *, several: bool) -> bool:
+    """Whether the name of the payload's type is written, in the envelope or in a header."""
+    if not isinstance(get_origin(payload) or payload, type):
+        return False
+    if settings.format is WireFormat.ENVELOPE:
+        return True
+    return settings.headers is not HeaderPolicy.NONE and is_labelled(payload, settings.headers, several_types=several)
 
 
 def _key(role: Role, name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from loom.core.errors import ENDS_RUN
+from loom.core.importable import qualified_name
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.errors import ErrorEnvelope, ErrorKind, ErrorMessage, ErrorMessageMeta
 from loom.streaming.kafka.formats import decode_payload, envelope_decoder, looks_like_envelope
@@ -120,7 +121,7 @@ def _from_headers(record: KafkaRecord, original: Callable[[bytes], Any]) -> Erro
         else:
             where = f"{topic}:{partition}:{offset}"
             message = ErrorMessage(payload, ErrorMessageMeta(where, record.key, kept, topic, partition, offset))
-            payload_type = f"{type(payload).__module__}.{type(payload).__qualname__}"
+            payload_type = qualified_name(type(payload))
     path = tuple(int(part) for part in (told("path") or "").split(".") if part.isdigit())
     return ErrorEnvelope(
         ErrorKind(kind),

@@ -23,6 +23,7 @@ __all__ = [
     "LabelOf",
     "WantedHeaders",
     "envelope_of",
+    "is_labelled",
     "key_bytes",
     "label_function",
     "meta_from_envelope",
@@ -133,6 +134,12 @@ def envelope_of(payload: Any, meta: MessageMeta) -> MessageEnvelope[Any]:
     )
 
 
+def is_labelled(payload_type: Any, policy: HeaderPolicy, *, several_types: bool) -> bool:
+    """Whether a policy that writes headers at all names the type of such a payload in one."""
+    named = getattr(payload_type, "__loom_message_type__", None) is not None
+    return policy is HeaderPolicy.FULL or named or several_types
+
+
 def label_function(policy: HeaderPolicy, wire_format: WireFormat, *, several_types: bool) -> LabelOf:
     """The headers that label a payload of a given type under a policy; worked out once per type.
 
@@ -148,8 +155,7 @@ def label_function(policy: HeaderPolicy, wire_format: WireFormat, *, several_typ
         return found
 
     def _label(payload_type: type) -> WantedHeaders:
-        named = getattr(payload_type, "__loom_message_type__", None) is not None
-        if policy is HeaderPolicy.FULL or named or several_types:
+        if is_labelled(payload_type, policy, several_types=several_types):
             wanted: dict[str, bytes | None] = {
                 MESSAGE_TYPE: loom_message_type(payload_type).encode(),
                 MESSAGE_VERSION: str(loom_message_version(payload_type)).encode(),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from loom.core.errors import ENDS_RUN, DomainError
+from loom.core.importable import qualified_name
 from loom.core.shown import reason_of
 from loom.streaming.bytewax.error_log import ErrorLog
 from loom.streaming.bytewax.errors import RunEndedError, UnroutedRecordError
@@ -140,7 +141,13 @@ class Failures:
         def write(error: BaseException, index: str, at: str | None, origin: Any) -> None:
             timestamp = view.timestamp(origin) or None
             pairs = headers(
-                reason_of(error), _named(type(error)), index, view.place(origin), timestamp, view.pairs(origin), at
+                reason_of(error),
+                qualified_name(type(error)),
+                index,
+                view.place(origin),
+                timestamp,
+                view.pairs(origin),
+                at,
             )
             emit((slot, view.raw(origin), view.key(origin), timestamp or 0, pairs, origin))
 
@@ -168,7 +175,7 @@ class Failures:
                     known.message_id, known.key, known.headers, known.topic, known.partition, known.offset
                 ),
             )
-            payload_type = _named(Tombstone if payload is Tombstone() else type(payload))
+            payload_type = qualified_name(Tombstone if payload is Tombstone() else type(payload))
         return ErrorEnvelope(
             kind,
             reason_of(error),
@@ -176,7 +183,7 @@ class Failures:
             original,
             step_id,
             path,
-            _named(type(error)),
+            qualified_name(type(error)),
             self._view.record(origin),
             index,
             at,
@@ -189,7 +196,3 @@ class Failures:
         raise UnroutedRecordError(
             self._flow, envelope.kind, envelope.step_id or "", str(self._view.place(origin)), envelope.reason
         ) from error
-
-
-def _named(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
