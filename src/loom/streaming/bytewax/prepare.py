@@ -63,7 +63,7 @@ def prepare(
     """Make a flow ready to run.
 
     `registry` is `None` where the sinks of the config take no part; `observability` is what they are built with. `runtime`
-    overrides the config's. `observed_by_caller`: the config's `observability` is not read. `elsewhere`: the flow is to run
+    overrides the config's. `observed_by_caller`: no observer of the config is made. `elsewhere`: the flow is to run
     on another machine, so nothing is said of files, directories and packages.
 
     Raises `CompilationError`, with what is wrong in the config among its issues, where the flow does not compile, else
@@ -77,8 +77,7 @@ def prepare(
         found.of(lambda: refuse_what_is_later(chosen))
         if not elsewhere:
             found.of(lambda: _check_machine(chosen, config.file))
-    if not observed_by_caller:
-        found.of(lambda: _check_observability(config))
+    found.of(lambda: _check_observability(config, observed_by_caller))
     bound = BoundSinks()
     if registry is not None and section is not None:
         bound = found.of(lambda: _bound(registry, config, flow.name, observability)) or bound
@@ -101,9 +100,9 @@ def _bound(
     return bind_sinks(registry, config, flow_name=flow, observability_runtime=observability)
 
 
-def _check_observability(config: ConfigContext) -> None:
+def _check_observability(config: ConfigContext, observed_by_caller: bool) -> None:
     section = config.section_optional("observability", ObservabilityConfig)
-    if section is not None:
+    if section is not None and not observed_by_caller:
         refuse_later_observers(section)
 
 

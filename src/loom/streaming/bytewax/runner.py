@@ -185,10 +185,10 @@ class StreamingRunner:
         """
         self._reconfigure(flow, config, config_path)
         observability = self._observability_runtime()
-        progress_ms = self._progress_interval_ms()
         name = self._flow.name if self._flow is not None else "?"
         with observability.span(Scope.POLL_CYCLE, name):
             prepared = self._prepare(error_sinks, runtime)
+            progress_ms = self._progress_interval_ms()
             try:
                 self._take_hold(prepared)
                 with listening(prepared.built.delivery.stop):
