@@ -9,7 +9,7 @@ import pytest
 
 from loom.core.observability import ObservabilityRuntime
 from loom.streaming.bytewax import ForcedShutdownError
-from loom.streaming.bytewax.delivery import Delivery
+from loom.streaming.bytewax.delivery import Delivery, StopSignal
 from loom.streaming.bytewax.feed import Feed
 from loom.streaming.bytewax.stages.outcome import EndMark, SourceBatch
 from loom.streaming.bytewax.stages.waiting import WaitingRoom
@@ -273,6 +273,20 @@ def test_a_stop_that_takes_too_long_says_what_it_was_waiting_for(phase: str, tol
         fed.feed.snapshot()
     with pytest.raises(ForcedShutdownError, match=told):
         fed.next()
+
+
+def test_a_stop_without_a_limit_says_every_ten_seconds_what_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 100.0
+    stop = StopSignal(lambda: now)
+    stop.check_deadline("nothing yet")
+    stop.request("a test")
+    for second in range(25):
+        now = 100.0 + second
+        stop.check_deadline("the end of the epoch")
+    said = [line for line in capsys.readouterr().err.splitlines() if "still_stopping" in line]
+    assert len(said) == 2
+    assert all("waiting_for='the end of the epoch'" in line for line in said)
+    assert ["seconds=10" in said[0], "seconds=20" in said[1]] == [True, True]
 
 
 def test_the_end_of_input_has_no_time_limit() -> None:

@@ -26,6 +26,8 @@ _log = get_logger(__name__)
 
 #: seconds beyond the limit of a stop after which it is called overdue
 _OVERDUE_AFTER = 1.0
+#: seconds between two lines about a stop that goes on
+_SAY = 10.0
 
 
 @runtime_checkable
@@ -44,9 +46,12 @@ class StartGivenUp(Exception):
 class StopSignal:
     """A request to stop, seen by every source at its next batch. Set from signal handlers and other threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._requested = threading.Event()
         self._deadline: float | None = None
+        #: when the stop was asked for, and when it was last said that it still goes on, in monotonic seconds
+        self._requested_at = self._said_at = 0.0
         #: how long the whole stop may take, in seconds; `None`: as long as it takes
         self.limit_s: float | None = None
         self.reason = ""
@@ -69,8 +74,9 @@ class StopSignal:
         """Ask the flow to stop. The first call starts the clock; later ones change nothing."""
         if not self._requested.is_set():
             self.reason = reason
+            self._requested_at = self._said_at = self._clock()
             if self.limit_s is not None:
-                self._deadline = time.monotonic() + self.limit_s
+                self._deadline = self._clock() + self.limit_s
                 # For code that never comes back to a wait of ours. A run that is over in time leaves it unheard.
                 timer = threading.Timer(
                     self.limit_s + _OVERDUE_AFTER,
@@ -105,12 +111,18 @@ class StopSignal:
         return self._requested.wait(timeout_s)
 
     def check_deadline(self, waiting_for: str) -> None:
-        """Raise `ForcedShutdownError` when the stop has had its time. Called between the slices of every wait."""
-        if self._deadline is not None and time.monotonic() > self._deadline:
+        """Raise `ForcedShutdownError` when the stop has had its time. Called between the slices of every wait.
+
+        Says every 10 s what a stop waits for.
+        """
+        if self._deadline is not None and self._clock() > self._deadline:
             raise ForcedShutdownError(
                 f"the stop was not done within {self.limit_s} s; still waiting for {waiting_for}. What is not "
                 "confirmed will be read again"
             )
+        if self.requested and (now := self._clock()) - self._said_at >= _SAY:
+            self._said_at = now
+            _log.warning("still_stopping", waiting_for=waiting_for, seconds=round(now - self._requested_at))
 
     def check_start(self, waiting_for: str) -> None:
         """Raise `StartGivenUp` when a stop was asked for. Called between the slices of waits before anything is read."""

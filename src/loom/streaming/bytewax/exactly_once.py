@@ -108,6 +108,7 @@ class ExactlyOnce:
             metadata=marked(_WRITERS),
             waiting=self._waiting,
             group_at=self._group_at,
+            patience_s=self._plan.source.settings.start_timeout_ms / 1000,
         )
         transactions.fence()
         return transactions

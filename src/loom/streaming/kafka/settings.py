@@ -20,6 +20,7 @@ from loom.streaming.errors import LoomStreamingError
 from loom.streaming.kafka.extra import CONSUMER_EXTRA, PRODUCER_EXTRA, refused_keys
 
 __all__ = [
+    "START_TIMEOUT_MS",
     "TRANSACTION_TIMEOUT_MS",
     "ConsumerSettings",
     "Delivery",
@@ -42,6 +43,8 @@ Settings = TypeVar("Settings")
 
 #: librdkafka's default for `transaction.timeout.ms`
 TRANSACTION_TIMEOUT_MS = 60_000
+#: how long a start waits for what does not come
+START_TIMEOUT_MS = 60_000
 
 
 class KafkaSettingsError(LoomStreamingError):
@@ -125,7 +128,8 @@ class ConsumerSettings(_Discreet):
     `poll_timeout_ms` bounds one idle wait (never more than 20 ms are waited). `batch_size` is the largest number of
     records handed to a stage at once. `extra` holds further client properties. `on_out_of_range` decides about a position
     that the log does not hold, `on_topic_change` about a topic that is deleted, made anew or given more partitions while
-    the flow runs, for which a look is taken every `topic_check_interval_ms`.
+    the flow runs, for which a look is taken every `topic_check_interval_ms`. `start_timeout_ms` is how long a start waits for
+    brokers and coordinators that do not do what they are asked to, and a transaction for its end.
     """
 
     brokers: Brokers
@@ -142,12 +146,14 @@ class ConsumerSettings(_Discreet):
     on_out_of_range: Literal["fail", "earliest", "latest"] = "fail"
     on_topic_change: Literal["warn", "stop"] = "warn"
     topic_check_interval_ms: Positive = 60_000
+    start_timeout_ms: Positive = START_TIMEOUT_MS
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _positive("poll_timeout_ms", self.poll_timeout_ms)
         _positive("batch_size", self.batch_size)
         _positive("topic_check_interval_ms", self.topic_check_interval_ms)
+        _positive("start_timeout_ms", self.start_timeout_ms)
         _check_extra(self.extra, CONSUMER_EXTRA)
 
     @property

@@ -22,8 +22,9 @@ from loom.streaming.kafka.errors import (
     TransactionAbortedError,
     TransactionFailedError,
 )
+from loom.streaming.kafka.patience import Patience, likely_reason
 from loom.streaming.kafka.record import TopicPartition
-from loom.streaming.kafka.settings import TRANSACTION_TIMEOUT_MS
+from loom.streaming.kafka.settings import START_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS
 from loom.streaming.points import Point, reached
 
 __all__ = ["State", "Transactions"]
@@ -57,6 +58,7 @@ class Transactions:
 
     `metadata` is committed with every position. `waiting` is called between the slices of every wait and may raise.
     `group_at` looks where the group stands in some partitions; it is asked only of a transaction that outlasted its time-out.
+    `patience_s` is how long one call is repeated while the coordinator does not do what it is asked to.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Transactions:
         metadata: str,
         waiting: Callable[[str], None],
         group_at: Callable[[Iterable[TopicPartition]], Mapping[TopicPartition, int]] = lambda _: {},
+        patience_s: float = START_TIMEOUT_MS / 1000,
     ) -> None:
         self._id = transactional_id
         self._metadata = metadata
@@ -75,8 +78,9 @@ class Transactions:
         #: where the group was found, or left by a commit; and where a commit without an answer may have left it
         self._left_at: dict[TopicPartition, int] = {}
         self._in_doubt: Mapping[TopicPartition, int] = {}
+        self._patience_s = patience_s
         #: how long the broker lets a transaction stand open, in seconds, and since when the one at hand does
-        self._patience_s = int(config.get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)) / 1000
+        self._longest_s = int(config.get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)) / 1000
         self._open_since: float | None = None
         #: what the client has said to be the end of this producer
         self._fatal: KafkaError | None = None
@@ -90,7 +94,10 @@ class Transactions:
         When this returns, nothing of a predecessor can be committed any more, so the group's positions are final.
         """
         self._expect(State.NEW)
-        self._repeat(lambda: self.producer.init_transactions(_SLICE * 4), "the end of a predecessor's transaction")
+        self._repeat(
+            lambda: self.producer.init_transactions(_SLICE * 4),
+            "a transaction coordinator that shuts out a predecessor",
+        )
         self.state = State.READY
 
     def found_at(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -120,7 +127,7 @@ class Transactions:
             ]
             self._repeat(
                 lambda: self.producer.send_offsets_to_transaction(offsets, group, _SLICE * 4),
-                "the positions' place in the transaction",
+                "the coordinators that take the positions into the transaction",
             )
         reached(Point.POSITIONS_SENT)
         self._repeat(lambda: self.producer.commit_transaction(_SLICE * 4), "the commit of the transaction")
@@ -146,6 +153,7 @@ class Transactions:
         return refused
 
     def _repeat(self, call: Callable[[], None], what: str) -> None:
+        patience = Patience(what, self._patience_s, lambda: likely_reason(self.producer))
         while True:
             try:
                 call()
@@ -154,6 +162,7 @@ class Transactions:
                 if found.txn_requires_abort() or found.fatal() or not (found.retriable() or is_transient(found)):
                     raise self.failed(found) from None
                 self._waiting(f"{what}: {found.str()}")
+                patience.spend(found.str())
             else:
                 return
 
@@ -177,7 +186,7 @@ class Transactions:
                 return self._fenced()
             # A broker that ends a transaction by its time-out takes the id away as a successor would.
             return TransactionAbortedError(
-                f"the transaction of {self._id!r} was open for longer than transaction.timeout.ms ({self._patience_s:g} s), "
+                f"the transaction of {self._id!r} was open for longer than transaction.timeout.ms ({self._longest_s:g} s), "
                 "so that the broker aborted it. Nothing of this epoch is visible and its positions stand where they "
                 "stood: start the flow again, with a longer time-out where single records take so long"
             )
@@ -210,7 +219,7 @@ class Transactions:
         return self._fatal
 
     def _outlasted(self) -> bool:
-        return self._open_since is not None and time.monotonic() - self._open_since > self._patience_s
+        return self._open_since is not None and time.monotonic() - self._open_since > self._longest_s
 
     def _taken_over(self) -> bool:
         """Whether somebody has gone on where we stood still: the group is where we never left it."""
