@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from loom.core.importable import qualified_name
 from loom.core.logger import get_logger
 from loom.core.shown import reason_of
 from loom.streaming.bytewax.stages.raised_at import author_traceback
@@ -75,7 +76,7 @@ class ErrorLog:
 
 def _log_first(kind: ErrorKind, step: str, error: BaseException, at: str | None, place: RecordPlace) -> None:
     fields: dict[str, Any] = {"topic": place.topic, "partition": place.partition, "offset": place.offset}
-    fields["error_type"] = _named(type(error))
+    fields["error_type"] = qualified_name(type(error))
     if at is not None:
         fields["at"] = at
     trace = author_traceback(error)
@@ -89,7 +90,3 @@ def _log_first(kind: ErrorKind, step: str, error: BaseException, at: str | None,
 
 def _log_repeats(kind: ErrorKind, step: str, repeats: int, total: int) -> None:
     _log.warning("record_failed_again", kind=kind.value, step=step, repeats=repeats, total=total)
-
-
-def _named(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"

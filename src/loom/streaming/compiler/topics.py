@@ -27,7 +27,7 @@ from loom.streaming.kafka.settings import (
     WireFormat,
 )
 from loom.streaming.kafka.wire import is_labelled
-from loom.streaming.message import loom_message_type
+from loom.streaming.message import loom_message_type, loom_message_version
 from loom.streaming.nodes.boundary import (
     FromMultiTypeTopic,
     FromTopic,
@@ -92,19 +92,20 @@ class TopicResolver:
         )
 
     def _check_labels(self, payloads: Iterable[Any]) -> None:
-        """Types that share a label cannot be told apart."""
-        by_label: dict[str, Any] = {}
+        """Types that share a label and its version cannot be told apart."""
+        by_label: dict[tuple[str, int], Any] = {}
         for payload in payloads:
-            label = self._label(payload, "source", ())
-            if label is None:
+            name = self._label(payload, "source", ())
+            if name is None:
                 continue
+            label = name, loom_message_version(payload)
             if label in by_label:
                 self._issues.error(
                     Code.NAME_TWICE,
-                    f"two payload types of the source have the message type {label!r}",
+                    f"two payload types of the source have the message type {name!r} in version {label[1]}",
                     where="source",
                     found=PayloadTypes((by_label[label], payload)),
-                    remedy="give one of them another __loom_message_type__",
+                    remedy="give one of them another __loom_message_type__, or another __loom_message_version__",
                 )
             by_label[label] = payload
 

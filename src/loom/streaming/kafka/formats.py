@@ -26,7 +26,7 @@ __all__ = [
     "envelope_decoder",
     "envelope_encoder",
     "looks_like_envelope",
-    "peek_message_type",
+    "peek_label",
 ]
 
 P = TypeVar("P")
@@ -127,10 +127,13 @@ class _Label(LoomFrozenStruct):
 _read_label = msgspec.msgpack.Decoder(_Label).decode
 
 
-def peek_message_type(value: bytes) -> bytes | None:
-    """The message type that an envelope names, before its payload is decoded. Raises on bytes that are no envelope."""
-    found = _read_label(value).meta.descriptor.message_type
-    return found.encode() if found is not None else None
+def peek_label(value: bytes) -> tuple[bytes | None, int | None]:
+    """The message type and version that an envelope names, before its payload is decoded.
+
+    Raises on bytes that are no envelope.
+    """
+    found = _read_label(value).meta.descriptor
+    return found.message_type.encode() if found.message_type is not None else None, found.message_version
 
 
 def _only_bytes(payload: Any) -> bytes:

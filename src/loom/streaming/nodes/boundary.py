@@ -46,8 +46,9 @@ class FromMultiTypeTopic(Declaration, Generic[P]):
     """Read records of two or more payload types from one logical topic, told apart by their message type.
 
     The type stands in the header `x-message-type` (or in the envelope); a record without one, or with one that none of
-    `payloads` has, is a `WIRE` error. A producer writes it with `headers: full`, or by itself where the class names its
-    type (`__loom_message_type__`) or the output holds several.
+    `payloads` has, is a `WIRE` error. Types that share a message type are told apart by `x-message-version`. A producer
+    writes both with `headers: full`, or by itself where the class names its type (`__loom_message_type__`) or the output
+    holds several.
 
     >>> events = FromMultiTypeTopic("orders.events", payloads=(OrderPlaced, OrderCancelled))
     """

@@ -168,3 +168,67 @@ def test_an_envelope_whose_descriptor_holds_objects_is_told_apart_too() -> None:
     descriptor = {"message_type": CANCELLED, "content_type": {"media_type": "x"}, "schema_ref": {"name": "cancelled"}}
     value = envelope_encoder()({"meta": {"descriptor": descriptor}, "payload": {"id": 4}})  # type: ignore[arg-type]
     assert run(labelled(None, value)).payloads() == [Cancelled(4)]
+
+
+class OrderV1(LoomFrozenStruct):
+    __loom_message_type__: ClassVar[str] = "order"
+    id: int
+
+
+class OrderV2(LoomFrozenStruct):
+    __loom_message_type__: ClassVar[str] = "order"
+    __loom_message_version__: ClassVar[int] = 2
+    id: int
+    country: str = "ES"
+
+
+@step
+def either(order: OrderV1 | OrderV2) -> OrderV1 | OrderV2:
+    return order
+
+
+def versions(*items: Any, format: str | None = None) -> Ran:
+    orders = FromMultiTypeTopic[Any]("orders", payloads=(OrderV1, OrderV2))
+    into = IntoTopic("out", payload=OrderV1 | OrderV2)  # type: ignore[arg-type]
+    consumer = {} if format is None else {"format": format}
+    declared = StreamFlow("orders", orders, Process(either), into, IntoTopic("errors"))
+    return in_memory(declared, items, config=config_for(consumer=consumer))
+
+
+def of_version(*versions: bytes, label: bytes = b"order") -> KafkaRecord:
+    pairs = [("x-message-type", label), *(("x-message-version", version) for version in versions)]
+    return KafkaRecord("orders", None, b'{"id":1}', pairs, 0, 0)  # type: ignore[arg-type]
+
+
+def test_two_versions_of_one_type_are_told_apart_by_the_header_of_the_version() -> None:
+    assert versions(of_version(b"2"), of_version(b"1"), of_version(b"1", b"2")).payloads() == [
+        OrderV2(1),
+        OrderV1(1),
+        OrderV2(1),
+    ]
+
+
+def test_two_versions_of_one_type_are_told_apart_by_their_envelopes() -> None:
+    sealed = envelope_encoder()
+    items = [labelled(None, sealed(envelope_of(order, MessageMeta("m")))) for order in (OrderV2(1, "PT"), OrderV1(2))]
+    assert versions(*items).payloads() == [OrderV2(1, "PT"), OrderV1(2)]
+    assert versions(*items, format="envelope").payloads() == [OrderV2(1, "PT"), OrderV1(2)]
+
+
+@pytest.mark.parametrize(
+    ("record", "found"),
+    [(of_version(), "says none"), (of_version(b"3"), "says 3"), (of_version(b"two"), "says none")],
+    ids=["none", "unknown", "no number"],
+)
+def test_a_record_of_a_version_that_the_source_does_not_read_is_a_wire_error(record: KafkaRecord, found: str) -> None:
+    (reason,) = versions(record).reasons(ErrorKind.WIRE)
+    assert "the versions 1, 2 of the message type 'order'" in reason
+    assert found in reason
+    assert "x-message-version" in reason
+
+
+def test_a_type_of_which_there_is_one_version_is_read_whatever_its_records_say() -> None:
+    item = labelled("orders.placed", b'{"id":1}')
+    pairs = [("x-message-type", b"orders.placed"), ("x-message-version", b"7")]
+    other = KafkaRecord("events", b"k", b'{"id":2}', pairs, 0, 1)  # type: ignore[arg-type]
+    assert run(item, other).payloads() == [Placed(1), Placed(2)]
