@@ -71,7 +71,10 @@ def test_the_first_partition_offset_and_place_are_said_though_they_are_zero() ->
 def test_the_record_is_written_as_it_was_read(wire_format: WireFormat, value: bytes | None) -> None:
     source = msgspec.structs.replace(SOURCE, value=value)
     record = dead_letter_writer(wire_format)(failure(source=source), "orders")
-    assert (record.key, record.value, record.timestamp_ms) == (b"k", value, 99)
+    assert (record.key, record.value) == (b"k", value)
+    # Without a timestamp of its own: it is that of the writing.
+    assert record.timestamp_ms is None
+    assert dict(record.headers)["x-error-timestamp"] == b"99"
     assert Headers.of(record.headers).pairs[:2] == (("own", b"1"), ("own", None))
 
 

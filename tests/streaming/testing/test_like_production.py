@@ -47,8 +47,14 @@ def _topics(flow: StreamFlow[Any, Any]) -> set[str]:
 
 def _comparable(records: Iterable[KafkaRecord]) -> list[tuple[Any, ...]]:
     """What of a record does not hang on the partition that it was given."""
-    shown = [(r.timestamp_ms, r.value or b"", r.value is None, r.key or b"", r.headers.pairs) for r in records]  # type: ignore[attr-defined]
+    shown = [(_time(r), r.value or b"", r.value is None, r.key or b"", r.headers.pairs) for r in records]  # type: ignore[attr-defined]
     return sorted(shown)
+
+
+def _time(record: KafkaRecord) -> int | None:
+    """Dead letters are dated when they are written, and tell the time of what they were."""
+    original = record.headers.get("x-error-timestamp")
+    return record.timestamp_ms if original is None else int(original)
 
 
 def _in_order(records: Iterable[KafkaRecord]) -> dict[bytes, list[tuple[Any, ...]]]:
@@ -56,7 +62,7 @@ def _in_order(records: Iterable[KafkaRecord]) -> dict[bytes, list[tuple[Any, ...
     by_key: dict[bytes, list[tuple[Any, ...]]] = {}
     for record in records:
         if record.key is not None:
-            by_key.setdefault(record.key, []).append((record.timestamp_ms, record.value))
+            by_key.setdefault(record.key, []).append((_time(record), record.value))
     return by_key
 
 

@@ -21,7 +21,7 @@ from loom.streaming.bytewax.writer_count import marked, stored_writers
 from loom.streaming.compiler.exactly_once import transaction_timeout_ms
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.kafka.consumer import PartitionReader
-from loom.streaming.kafka.producer import fitting
+from loom.streaming.kafka.limits import MESSAGE_MAX_BYTES, fitting
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import client_key
 from loom.streaming.kafka.transactions import Transactions
@@ -69,6 +69,7 @@ class ExactlyOnce:
 
     def _open(self) -> tuple[Transactions, Any]:
         seen = self._preflight.look()
+        self._warn_of_unchecked_sizes()
         partitions = [TopicPartition(t, number) for t, numbers in seen.source_partitions.items() for number in numbers]
         transactions = self._fenced(0)
         reached(Point.FENCED)
@@ -84,6 +85,16 @@ class ExactlyOnce:
                 transactions.begin()
                 transactions.commit(rewritten, group)
         return transactions, group
+
+    def _warn_of_unchecked_sizes(self) -> None:
+        unchecked = sorted(output.name for output in self._plan.topics() if MESSAGE_MAX_BYTES in output.settings.extra)
+        if unchecked:
+            _log.warning(
+                "record_sizes_unchecked",
+                outputs=unchecked,
+                help="extra sets message.max.bytes, so that the broker decides which records are too large; under "
+                "exactly_once such a refusal aborts the transaction and ends the run, dlq or not",
+            )
 
     def _fence_earlier_layouts(self, reader: PartitionReader, partitions: list[TopicPartition]) -> None:
         """Shut out the writers of the layout that wrote last, also those that this one has no process for."""

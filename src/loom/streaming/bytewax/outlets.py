@@ -54,6 +54,12 @@ class Outlets(LoomFrozenStruct):
         """The slots that are topics."""
         return {slot: outlet for slot, outlet in enumerate(self.table) if isinstance(outlet, TopicOutlet)}
 
+    def dead_letters(self) -> list[CompiledTopic]:
+        """The topics of errors and of refused records."""
+        topics = self.topics().values()
+        refused = [outlet.output.dlq for outlet in topics if outlet.output.dlq is not None]
+        return [*(outlet.output for outlet in topics if outlet.is_errors), *refused]
+
 
 def outlets_of(
     plan: CompiledPlan,

@@ -9,9 +9,11 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from loom.core.logger import get_logger
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.bytewax.outlets import Outlets
 from loom.streaming.compiler.plan import CompiledPlan, CompiledTopic
+from loom.streaming.kafka.limits import TimestampLimits
 from loom.streaming.kafka.settings import client_key
 from loom.streaming.kafka.topics import look_at_topics
 from loom.streaming.nodes.boundary import PartitionGuarantee
@@ -19,6 +21,10 @@ from loom.streaming.points import Point, reached
 
 __all__ = ["Preflight", "Seen"]
 
+_log = get_logger(__name__)
+
+#: room for what a dead letter says of its failure
+_DEAD_LETTER_BYTES = 2048
 #: what decides which cluster a client talks to, and as whom
 _CONNECTION = ("bootstrap.servers", "security.", "sasl.", "ssl.")
 
@@ -32,6 +38,8 @@ class Seen(LoomFrozenStruct):
     max_message_bytes: Mapping[str, Mapping[str, int]]
     #: the partition counts of topics whose keys are promised to stay where they are, by client configuration alike
     partition_counts: Mapping[str, Mapping[str, int]]
+    #: the timestamps that each topic takes, by client configuration alike
+    timestamp_limits: Mapping[str, Mapping[str, TimestampLimits]]
 
 
 class Preflight:
@@ -68,6 +76,7 @@ class Preflight:
         if reading is not None:
             for topic in source.topics:
                 reading.needed[topic] = f"the source {source.name!r}"
+                reading.limits_of.append(topic)
         written: list[tuple[str, _Cluster, str]] = []
         for outlet in self._outlets.topics().values():
             what = "errors" if outlet.is_errors else f"output of {outlet.output.step_id}"
@@ -76,7 +85,7 @@ class Preflight:
                     target = self._write(output, role, cluster)
                     written.append((client_key(output.settings.to_confluent_config()), target, output.topic))
         looks = {
-            id(c): look_at_topics(c.config, c.needed, limits_of=c.written, waiting=self._waiting)
+            id(c): look_at_topics(c.config, c.needed, limits_of=c.limits_of, waiting=self._waiting)
             for c in clusters.values()
         }
         partitions = {}
@@ -84,22 +93,48 @@ class Preflight:
             found = looks[id(reading)].partitions
             partitions = {topic: found[topic] for topic in source.topics}
         limits: dict[str, dict[str, int]] = {}
+        times: dict[str, dict[str, TimestampLimits]] = {}
         for key, target, topic in written:
-            limit = looks[id(target)].max_message_bytes.get(topic)
-            if limit is not None:
-                limits.setdefault(key, {})[topic] = limit
+            look = looks[id(target)]
+            if topic in look.max_message_bytes:
+                limits.setdefault(key, {})[topic] = look.max_message_bytes[topic]
+            if topic in look.timestamp_limits:
+                times.setdefault(key, {})[topic] = look.timestamp_limits[topic]
+        if reading is not None:
+            self._compare_limits(looks[id(reading)].max_message_bytes, limits)
         counts: dict[str, dict[str, int]] = {}
         stable = {output.topic for output in self._plan.topics() if _keeps_keys_in_place(output)}
         for key, target, topic in written:
             if topic in stable:
                 counts.setdefault(key, {})[topic] = len(looks[id(target)].partitions[topic])
-        return Seen(partitions, limits, counts)
+        return Seen(partitions, limits, counts, times)
+
+    def _compare_limits(self, found: Mapping[str, int], limits: Mapping[str, Mapping[str, int]]) -> None:
+        """Warn of a topic of dead letters that has no room for the largest source record and what is said of it."""
+        sources = {topic: found[topic] for topic in self._plan.source.topics if topic in found}
+        if not sources:
+            return
+        source, largest = max(sources.items(), key=lambda item: item[1])
+        low = {}
+        for output in self._outlets.dead_letters():
+            limit = limits.get(client_key(output.settings.to_confluent_config()), {}).get(output.topic)
+            if limit is not None and limit < largest + _DEAD_LETTER_BYTES:
+                low[output.topic] = limit
+        if low:
+            _log.warning(
+                "error_topic_limit_low",
+                max_message_bytes=low,
+                source_topic=source,
+                source_max_message_bytes=largest,
+                help="a dead letter of a record near the source's limit may not fit, which ends the run; set "
+                f"max.message.bytes of these topics to {largest + _DEAD_LETTER_BYTES} or more",
+            )
 
     @staticmethod
     def _write(output: CompiledTopic, role: str, cluster: Any) -> _Cluster:
         target: _Cluster = cluster(output.settings.to_confluent_config())
         target.needed.setdefault(output.topic, role)
-        target.written.append(output.topic)
+        target.limits_of.append(output.topic)
         return target
 
 
@@ -114,4 +149,4 @@ class _Cluster:
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
         self.needed: dict[str, str] = {}
-        self.written: list[str] = []
+        self.limits_of: list[str] = []

@@ -5,7 +5,7 @@ A record that a broker refuses for good is written to its output's dead letters 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from loom.core.logger import get_logger
@@ -17,9 +17,10 @@ from loom.streaming.compiler.plan import CompiledTopic
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
 from loom.streaming.kafka.dead_letter import error_headers
 from loom.streaming.kafka.errors import DeliveryFailedError
-from loom.streaming.kafka.producer import Refusal, TopicWriter
-from loom.streaming.kafka.settings import client_key
+from loom.streaming.kafka.producer import TopicWriter
+from loom.streaming.kafka.settings import WireFormat, client_key
 from loom.streaming.kafka.transactions import Transactions
+from loom.streaming.kafka.undelivered import Refusal
 from loom.streaming.kafka.view import OriginView
 from loom.streaming.kafka.wire import key_bytes
 from loom.streaming.metrics import Counts
@@ -28,7 +29,7 @@ __all__ = ["NoWriters", "TopicWriters", "Writers"]
 
 _log = get_logger(__name__)
 
-Results = Iterable[Any]
+Results = Sequence[Any]
 
 
 class Writers(Protocol):
@@ -89,6 +90,7 @@ class TopicWriters:
         self._writers: dict[str, TopicWriter] = {}
         topics = outlets.topics()
         tracked = {outlet.output.topic for outlet in topics.values() if outlet.output.dlq is not None}
+        self._dead_letters = _dead_letters(outlets)
 
         def writer_for(output: CompiledTopic) -> TopicWriter:
             config = output.settings.to_confluent_config()
@@ -102,6 +104,9 @@ class TopicWriters:
                     waiting=waiting,
                     transactions=transactions,
                     partition_counts=seen.partition_counts.get(key),
+                    timestamp_limits=seen.timestamp_limits.get(key),
+                    dead_letters=self._dead_letters,
+                    place=view.place,
                 )
             return self._writers[key]
 
@@ -158,9 +163,15 @@ class TopicWriters:
     def _refused(self, refusal: Refusal) -> None:
         record = refusal.record
         if record.topic not in self._dlq:
+            place = self._view.place(record.origin)
+            if record.topic in self._dead_letters:
+                raise DeliveryFailedError(
+                    f"{record.topic} refuses the dead letter of {place}: {refusal.reason}. Let the topic take it (its "
+                    "max.message.bytes, say), or let message.max.bytes under the producer's extra leave it to the broker"
+                )
             raise DeliveryFailedError(
-                f"{record.topic} refuses the record made of {self._view.place(record.origin)}: {refusal.reason}. Give "
-                "that IntoTopic a dlq=… to keep such records aside"
+                f"{record.topic} refuses the record made of {place}: {refusal.reason}. Give that IntoTopic a dlq=… to "
+                "keep such records aside"
             )
         output, writer = self._dlq[record.topic]
         self._counts.refused[record.topic] += 1
@@ -175,7 +186,19 @@ class TopicWriters:
         )
         headers = error_headers(envelope, self._flow).pairs
         dlq = output.dlq.topic if output.dlq is not None else ""
-        writer.write(dlq, source.value, key_bytes(source.key), source.timestamp_ms or 0, headers, record.origin)
+        # Without a timestamp: the broker may have refused the record for that which it has.
+        writer.write(dlq, source.value, key_bytes(source.key), 0, headers, record.origin)
+
+
+def _dead_letters(outlets: Outlets) -> dict[str, WireFormat]:
+    """The topics of dead letters, and whether their values are whole envelopes."""
+    written = {
+        outlet.output.topic: outlet.output.settings.format for outlet in outlets.topics().values() if outlet.is_errors
+    }
+    # A refused record's dead letter is the record itself, whatever the format of its topic.
+    return written | {
+        o.output.dlq.topic: WireFormat.JSON for o in outlets.topics().values() if o.output.dlq is not None
+    }
 
 
 _NO_LANE: Any = None

@@ -18,9 +18,10 @@ from loom.streaming.kafka.codec import Decoded, MsgspecCodec
 from loom.streaming.kafka.consumer import CLIENT_RECORDS
 from loom.streaming.kafka.errors import BrokerUnavailableError, DeliveryFailedError, KafkaTransportError
 from loom.streaming.kafka.headers import Headers
-from loom.streaming.kafka.producer import Refusal, TopicWriter
+from loom.streaming.kafka.producer import TopicWriter
 from loom.streaming.kafka.record import KafkaRecord
 from loom.streaming.kafka.settings import ConsumerSettings, ProducerSettings
+from loom.streaming.kafka.undelivered import Refusal
 from loom.streaming.message import Message, MessageMeta
 
 __all__ = ["KafkaConsumer", "KafkaProducer"]

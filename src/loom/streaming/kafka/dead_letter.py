@@ -13,16 +13,20 @@ import msgspec
 from loom.core.errors import ENDS_RUN
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
 from loom.streaming.kafka.headers import HeaderPairs, Headers
+from loom.streaming.kafka.limits import record_size
 from loom.streaming.kafka.record import KafkaRecord, RecordPlace
 from loom.streaming.kafka.settings import WireFormat
 from loom.streaming.kafka.wire import ERROR_HEADER_PREFIX, key_bytes, whole_number
 
-__all__ = ["DeadLetterWriter", "HeaderWriter", "dead_letter_writer", "error_headers", "header_writer"]
+__all__ = ["DeadLetterWriter", "HeaderWriter", "dead_letter_writer", "error_headers", "header_writer", "shortened"]
 
 #: (envelope, flow) -> the record to write; its topic is the caller's business
 DeadLetterWriter: TypeAlias = Callable[[ErrorEnvelope[Any], str], KafkaRecord]
 
 _COUNT = ERROR_HEADER_PREFIX + "count"
+_REASON = ERROR_HEADER_PREFIX + "reason"
+#: stands at the end of a reason that was cut
+_CUT = "…"
 #: Reasons may quote a payload; a header of megabytes would make the dead letter itself too large.
 _LONGEST_REASON = 2000
 
@@ -35,7 +39,8 @@ def dead_letter_writer(wire_format: WireFormat) -> DeadLetterWriter:
         source = envelope.source or KafkaRecord("", None, None)
         value = source.value if encode is None else encode(envelope)
         headers = error_headers(envelope, flow)
-        return KafkaRecord("", key_bytes(source.key), value, headers, timestamp_ms=source.timestamp_ms)
+        # Without a timestamp: one that an output refuses would be refused here too, and the dead letter tells it.
+        return KafkaRecord("", key_bytes(source.key), value, headers)
 
     return write
 
@@ -105,6 +110,43 @@ def header_writer(flow: str, kind: ErrorKind, step_id: str | None, path: tuple[i
         return tuple(told)
 
     return write
+
+
+def shortened(
+    value: bytes | None, headers: HeaderPairs, written: WireFormat, most: int
+) -> tuple[bytes | None, HeaderPairs] | None:
+    """Value and headers of a dead letter in at most so many bytes, or `None` where that cannot be.
+
+    The reason is cut; from a whole `ErrorEnvelope` goes the decoded message too, whose bytes stand in its source.
+    """
+    if written is not WireFormat.ENVELOPE or value is None:
+        return _with_cut_reason(value, headers, most)
+    fields = msgspec.msgpack.decode(value)
+    reason = fields["reason"]
+    for shorter in ({"reason": _cut(reason, 200)}, {"original_message": None}, {"reason": _CUT}):
+        fields |= shorter
+        found = _with_cut_reason(msgspec.msgpack.encode(fields), headers, most)
+        if found is not None:
+            return found
+    return None
+
+
+def _with_cut_reason(value: bytes | None, headers: HeaderPairs, most: int) -> tuple[bytes | None, HeaderPairs] | None:
+    excess = record_size(value, None, headers) - most
+    reason = dict(headers).get(_REASON) or b""
+    left = len(reason) - excess
+    if excess > 0 and left < len(_CUT.encode()):
+        return None
+    cut = reason if excess <= 0 else _cut(reason.decode("utf-8", "ignore"), left).encode()
+    return value, tuple((name, cut if name == _REASON else content) for name, content in headers)
+
+
+def _cut(text: str, most: int) -> str:
+    """A text in at most so many bytes."""
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= most:
+        return text
+    return encoded[: most - len(_CUT.encode())].decode("utf-8", "ignore") + _CUT
 
 
 def _pair(name: str, value: str) -> tuple[str, bytes]:

@@ -6,65 +6,38 @@ record that the broker refuses for good goes to the dead letters of its topic, a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
+from loom.streaming.kafka.dead_letter import shortened
 from loom.streaming.kafka.errors import DeliveryFailedError, KafkaTransportError, TransactionAbortedError
-from loom.streaming.kafka.headers import HeaderPairs
+from loom.streaming.kafka.headers import Headers
+from loom.streaming.kafka.limits import MESSAGE_MAX_BYTES, RECORD_OVERHEAD, TimestampLimits, fitting, record_size
 from loom.streaming.kafka.placement import partition_of
 from loom.streaming.kafka.record import TopicPartition
+from loom.streaming.kafka.settings import WireFormat
 from loom.streaming.kafka.transactions import State, Transactions
+from loom.streaming.kafka.undelivered import (
+    NEIGHBOUR_REFUSED,
+    REFUSED_FOR_GOOD,
+    OutgoingRecord,
+    Refusal,
+    Undelivered,
+)
 from loom.streaming.points import Point, reached
 
-__all__ = ["Lane", "OutgoingRecord", "Refusal", "TopicWriter", "fitting"]
+__all__ = ["Lane", "TopicWriter"]
 
 _ANY_PARTITION = -1
 #: seconds of one wait on the broker; between two the caller's `waiting` is asked whether to go on
 _SLICE = 0.1
-#: what a record costs beyond its key, value and headers, in bytes; a batch adds 61 (Kafka protocol, record batch v2)
-_OVERHEAD = 90
-#: what a header costs beyond its name and value: two lengths
-_HEADER_OVERHEAD = 4
-
-#: refusals that no repetition mends
-_REFUSED_FOR_GOOD = frozenset(
-    {
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.INVALID_MSG,
-        KafkaError.INVALID_MSG_SIZE,
-        KafkaError.RECORD_LIST_TOO_LARGE,
-        KafkaError.INVALID_RECORD,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.TOPIC_EXCEPTION,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_TOPIC,
-        KafkaError._UNKNOWN_PARTITION,
-        KafkaError.POLICY_VIOLATION,
-        KafkaError.INVALID_TIMESTAMP,
-    }
-)
-
-
-class OutgoingRecord(LoomFrozenStruct):
-    """A record on its way out. `origin` is what it was made of, for its dead letter."""
-
-    topic: str
-    value: bytes | None
-    key: bytes | None
-    timestamp_ms: int
-    headers: HeaderPairs | None
-    origin: Any
-
-
-class Refusal(LoomFrozenStruct):
-    """A record that will never be accepted, and why."""
-
-    record: OutgoingRecord
-    reason: str
+#: bytes of a record that the fast way leaves to key and headers, which it does not measure
+_UNMEASURED = 65_536
 
 
 class Lane(NamedTuple):
@@ -85,9 +58,11 @@ Waiting = Callable[[str], None]
 class TopicWriter:
     """Writes records to the topics of one cluster. Used by one thread.
 
-    `refused` is called with each record that the broker refuses for good; it may write the dead letter with `write_one`,
-    or raise. Records of a refused produce batch are sent again one at a time, so that only the guilty one is refused;
-    they may stand behind later ones.
+    `refused` is called with each record that will never be accepted; it may write a dead letter with `write`, or raise.
+    Records of a refused produce batch to a topic of `tracked_topics` are sent again one at a time, so that only the guilty
+    one is refused; they may stand behind later ones. `dead_letters` are topics of dead letters, which are shortened to fit.
+    `place` names what a record was made of. Records over `max_message_bytes` are refused before they are sent, unless the
+    config sets the client's own `message.max.bytes`: then the broker decides, which sees them compressed.
     """
 
     def __init__(
@@ -100,16 +75,20 @@ class TopicWriter:
         waiting: Waiting,
         transactions: Transactions | None = None,
         partition_counts: Mapping[str, int] | None = None,
+        timestamp_limits: Mapping[str, TimestampLimits] | None = None,
+        dead_letters: Mapping[str, WireFormat] | None = None,
+        place: Callable[[Any], object] = lambda _: "the caller",
     ) -> None:
         #: topics whose partition count is held on to, so that keys stay where they are though the topic grows
         self._counts = dict(partition_counts or {})
-        self._limits = {topic: limit - _OVERHEAD for topic, limit in max_message_bytes.items()}
-        self._tracked = frozenset(tracked_topics)
+        limits = {} if MESSAGE_MAX_BYTES in config else max_message_bytes
+        self._limits = {topic: limit - RECORD_OVERHEAD for topic, limit in limits.items()}
+        self._timestamps = dict(timestamp_limits or {})
+        self._dead_letters = dict(dead_letters or {})
+        self._tracked = frozenset(tracked_topics) | self._dead_letters.keys()
         self._refused = refused
         self._waiting = waiting
-        self._fatal: str | None = None
-        #: a record of the transaction that was not delivered, which no successor need suffer from
-        self._late: str | None = None
+        self._undelivered = Undelivered(in_transaction=transactions is not None, tracked=self._tracked, place=place)
         self._failed: list[OutgoingRecord] = []
         self._transactions = transactions
         if transactions is None:
@@ -123,53 +102,55 @@ class TopicWriter:
         self, topic: str, value: bytes | None, key: bytes | None, timestamp_ms: int, headers: Any, origin: Any
     ) -> None:
         """Hand one record to the client. Waits while the client's queue is full."""
+        record = OutgoingRecord(topic, value, key, timestamp_ms, Headers.of(headers).pairs if headers else None, origin)
         limit = self._limits.get(topic)
-        if limit is not None and (size := _size(value, key, headers)) > limit:
-            record = OutgoingRecord(topic, value, key, timestamp_ms, headers, origin)
-            self._refused(Refusal(record, f"the record has {size} bytes; {topic} takes {limit + _OVERHEAD}"))
-            return
-        partition = _placed(key, self._counts.get(topic, 0))
-        delivered: Any = self._on_delivery
-        if topic in self._tracked:
-            # The record is kept with its delivery report, for its dead letter; other topics need no such object.
-            kept = OutgoingRecord(topic, value, key, timestamp_ms, headers, origin)
-            delivered = _tracking(self._on_tracked, kept)
-        while True:
-            try:
-                if headers is None:
-                    self._produce(topic, value, key, partition, delivered, None, timestamp_ms)
-                else:
-                    self._produce(topic, value, key, partition, delivered, None, timestamp_ms, _listed(headers))
+        if limit is not None and (size := record_size(value, key, record.headers)) > limit:
+            fits = self._shortened(record, limit)
+            if fits is None:
+                self._refused(
+                    Refusal(record, f"the record has {size} bytes, and {topic} takes {limit + RECORD_OVERHEAD}")
+                )
                 return
-            except BufferError:
-                # Full: deliveries make room, and are served by poll().
-                self._waiting(f"room in the producer's queue ({len(self._producer)} records in flight)")
-                self._poll(_SLICE)
-                self._check()
-            except KafkaException as error:
-                found = kafka_error(error)
-                if found.code() not in _REFUSED_FOR_GOOD:
-                    raise self._broken(found, f"{topic} cannot be written") from None
-                self._refused(Refusal(OutgoingRecord(topic, value, key, timestamp_ms, headers, origin), found.str()))
+            record = fits
+        if timestamp_ms and (limits := self._timestamps.get(topic)) is not None:
+            untimely = limits.refusal(topic, timestamp_ms, _now_ms())
+            if untimely is not None:
+                self._refused(Refusal(record, untimely))
                 return
+        # The record is kept with its delivery report, for its dead letter or for the error that names it.
+        refused = self._hand_over(record, partial(self._on_delivery, record))
+        if refused is not None:
+            self._refused(Refusal(record, refused))
 
     def lane(self, topic: str) -> Lane:
         """What `write_all` must know of one topic, looked up once."""
-        limit = self._limits.get(topic, _NO_LIMIT) if topic not in self._tracked else -1
+        limit = self._limits.get(topic, _NO_LIMIT)
+        # A tracked topic takes the careful way always; elsewhere so does a value that comes near the limit.
+        limit = -1 if topic in self._tracked else limit - min(_UNMEASURED, limit // 4)
         return Lane(topic, limit, self._counts.get(topic, 0))
 
     def write_all(
-        self, results: Iterable[tuple[int, Any, bytes | None, int | None, Any, Any]], lanes: Sequence[Lane]
+        self, results: Sequence[tuple[int, Any, bytes | None, int | None, Any, Any]], lanes: Sequence[Lane]
     ) -> None:
         """Hand many records to the client: (lane index, value, key, timestamp, headers, origin) each."""
+        timed, earliest, latest = False, 0, 0
         if self._transactions is not None:
             self._transactions.begin()
             reached(Point.IN_TRANSACTION)
-        produce, delivered, careful = self._produce, self._on_delivery, self.write
+            if self._timestamps:
+                # Known before sending, such a record still has a place to go to; refused by the broker it ends the epoch.
+                timed, now_ms = True, _now_ms()
+                earliest = now_ms - min(limits.behind_ms for limits in self._timestamps.values())
+                latest = now_ms + min(limits.ahead_ms for limits in self._timestamps.values())
+        produce, careful = self._produce, self.write
+        # What a failed record was made of is looked up among those it came with: nothing is made per record.
+        delivered = partial(self._on_batch_delivery, results, lanes)
         for index, value, key, timestamp_ms, headers, origin in results:
             topic, limit, count = lanes[index]
-            if (len(value) if value is not None else 0) > limit:
-                # Too large, or a topic whose refused records are kept: the careful way sorts it out.
+            if (len(value) if value is not None else 0) > limit or (
+                timed and timestamp_ms and not earliest <= timestamp_ms <= latest
+            ):
+                # Too large, out of time, or a topic whose refused records are kept: the careful way sorts it out.
                 careful(topic, value, key, timestamp_ms or 0, headers, origin)
                 continue
             partition = _placed(key, count) if count else _ANY_PARTITION
@@ -224,6 +205,43 @@ class TopicWriter:
         except Exception as error:  # noqa: BLE001 - closing may not hide what the run ended with
             CLIENT_LOG.warning("closing the producer failed: %s", error)
 
+    def _hand_over(self, record: OutgoingRecord, delivered: Any) -> str | None:
+        """One record to the client, waiting while its queue is full. Returns why it was refused, or `None`."""
+        partition = _placed(record.key, self._counts.get(record.topic, 0))
+        headers = _listed(record.headers or ())
+        while True:
+            try:
+                self._produce(
+                    record.topic, record.value, record.key, partition, delivered, None, record.timestamp_ms, headers
+                )
+                return None
+            except BufferError:
+                if not len(self._producer):
+                    size = record_size(record.value, record.key, record.headers)
+                    return (
+                        f"the record has {size} bytes, and the producer's empty queue has no room for it: raise "
+                        "queue.buffering.max.kbytes under extra"
+                    )
+                # Full: deliveries make room, and are served by poll().
+                self._waiting(f"room in the producer's queue ({len(self._producer)} records in flight)")
+                self._poll(_SLICE)
+                self._check()
+            except KafkaException as error:
+                found = kafka_error(error)
+                if found.code() not in REFUSED_FOR_GOOD:
+                    raise self._broken(found, f"{record.topic} cannot be written") from None
+                return found.str()
+
+    def _shortened(self, record: OutgoingRecord, limit: int) -> OutgoingRecord | None:
+        """A dead letter that is too large only for what it says of the failure, with less of that; else `None`."""
+        written = self._dead_letters.get(record.topic)
+        if written is None:
+            return None
+        found = shortened(record.value, record.headers or (), written, limit - record_size(None, record.key, None))
+        if found is None:
+            return None
+        return OutgoingRecord(record.topic, found[0], record.key, record.timestamp_ms, found[1], record.origin)
+
     def _resend(self, record: OutgoingRecord) -> None:
         """Once more, alone in its produce batch: what fails now is refused for itself."""
         answers: list[KafkaError | None] = []
@@ -231,50 +249,41 @@ class TopicWriter:
         def deliver(error: KafkaError | None, _: Message) -> None:
             answers.append(error)
 
-        self._produce(
-            record.topic,
-            record.value,
-            record.key,
-            _placed(record.key, self._counts.get(record.topic, 0)),
-            deliver,
-            None,
-            record.timestamp_ms,
-            _listed(record.headers or ()),
-        )
+        refused = self._hand_over(record, deliver)
         while (left := self._flush_slice()) > 0:
             self._check()
             self._waiting(f"{left} records that the broker has not acknowledged")
         # Only failures are reported, so no answer is a good one.
         problem = answers[0] if answers else None
         if problem is not None:
-            if problem.code() not in _REFUSED_FOR_GOOD:
+            if problem.code() not in REFUSED_FOR_GOOD:
                 raise DeliveryFailedError(f"{record.topic} cannot be written: {problem.str()}")
-            self._refused(Refusal(record, problem.str()))
+            refused = problem.str()
+        if refused is not None:
+            self._refused(Refusal(record, refused))
 
-    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            place = f"{message.topic()}[{message.partition()}] with the key {message.key()!r}"
-            hint = ". A dlq on that IntoTopic would take such records" if error.code() in _REFUSED_FOR_GOOD else ""
-            self._not_delivered(error, f"a record for {place} was not delivered: {error.str()}{hint}")
+    def _on_batch_delivery(
+        self, results: Sequence[Any], lanes: Sequence[Lane], error: KafkaError | None, message: Message
+    ) -> None:
+        if error is None or not self._undelivered.asks_for(error, len(message.value() or b"")):
+            return
+        topic, key, value = message.topic() or "", message.key(), message.value()
+        alike = (r for r in results if r[2] == key and r[1] == value and lanes[r[0]].topic == topic)
+        self._undelivered.note(error, OutgoingRecord(topic, value, key, 0, None, next(alike, (None,))[-1]))
 
-    def _on_tracked(self, error: KafkaError, record: OutgoingRecord) -> None:
+    def _on_delivery(self, record: OutgoingRecord, error: KafkaError | None, _: Message) -> None:
+        if error is None:
+            return
         # What stands in a transaction cannot be mended there, only given up with it.
-        if error.code() in _REFUSED_FOR_GOOD and self._transactions is None:
+        mendable = record.topic in self._tracked and self._transactions is None
+        if mendable and (error.code() in REFUSED_FOR_GOOD or error.code() == NEIGHBOUR_REFUSED):
             self._failed.append(record)
         else:
-            place = f"{record.topic} with the key {record.key!r}"
-            self._not_delivered(error, f"a record for {place} was not delivered: {error.str()}")
-
-    def _not_delivered(self, error: KafkaError, what: str) -> None:
-        if self._transactions is not None and error.code() not in _REFUSED_FOR_GOOD:
-            # It says nothing of the record, but of the transaction, or of a broker that was away for longer than one lasts.
-            self._late = self._late or what
-        else:
-            self._fatal = self._fatal or what
+            self._undelivered.note(error, record)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
-            self._fatal = self._fatal or f"the producer failed for good: {error.str()}"
+            self._undelivered.failed(f"the producer failed for good: {error.str()}")
         CLIENT_LOG.log(20 if is_transient(error) else 40, "client: %s", error.str())
 
     def _poll(self, wait_s: float) -> None:
@@ -294,29 +303,15 @@ class TopicWriter:
         """What a refused call means; in a transaction it is the transaction that says so, or the record that broke it."""
         if self._transactions is not None:
             failed = self._transactions.failed(error)
-            if isinstance(failed, TransactionAbortedError) and self._fatal is not None:
-                return DeliveryFailedError(self._fatal)
+            if isinstance(failed, TransactionAbortedError) and self._undelivered.guilty is not None:
+                return DeliveryFailedError(self._undelivered.guilty)
             return failed
         return DeliveryFailedError(f"{what}: {error.str()}")
 
     def _check(self) -> None:
         if self._transactions is not None and (failure := self._transactions.failure()) is not None:
             raise failure
-        if self._fatal is not None:
-            raise DeliveryFailedError(self._fatal)
-        if self._late is not None and self._transactions is not None:
-            raise self._transactions.given_up(self._late)
-
-
-def fitting(config: Mapping[str, Any], max_message_bytes: Mapping[str, int]) -> dict[str, Any]:
-    """A producer's properties, fitted to the largest records that its topics take."""
-    properties = dict(config)
-    if max_message_bytes:
-        # A batch is refused as one record would be, so it must fit the tightest topic; and the client must not
-        # refuse by itself what a topic takes.
-        properties.setdefault("message.max.bytes", max(1_000_000, *max_message_bytes.values()))
-        properties.setdefault("batch.size", max(1, min(1_000_000, *max_message_bytes.values())))
-    return properties
+        self._undelivered.check(self._transactions.given_up if self._transactions is not None else None)
 
 
 def _placed(key: bytes | None, count: int) -> int:
@@ -324,20 +319,8 @@ def _placed(key: bytes | None, count: int) -> int:
     return partition_of(key, count) if count and key is not None else _ANY_PARTITION
 
 
-def _tracking(on_failure: Callable[[KafkaError, OutgoingRecord], None], record: OutgoingRecord) -> Any:
-    def delivered(error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            on_failure(error, record)
-
-    return delivered
-
-
-def _size(value: bytes | None, key: bytes | None, headers: Any) -> int:
-    """What a record's own parts take in its batch."""
-    size = len(value or b"") + len(key or b"")
-    if headers:
-        size += sum(len(name) + len(content or b"") + _HEADER_OVERHEAD for name, content in _listed(headers))
-    return size
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _listed(headers: Iterable[tuple[str, bytes | None]] | Mapping[str, bytes]) -> list[tuple[str, Any]]:

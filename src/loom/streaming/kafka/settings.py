@@ -20,6 +20,7 @@ from loom.streaming.errors import LoomStreamingError
 from loom.streaming.kafka.extra import CONSUMER_EXTRA, PRODUCER_EXTRA, refused_keys
 
 __all__ = [
+    "SEND_QUEUE_KBYTES",
     "START_TIMEOUT_MS",
     "TRANSACTION_TIMEOUT_MS",
     "ConsumerSettings",
@@ -118,7 +119,9 @@ class KafkaSecuritySettings(_Discreet):
 _FETCH_QUEUE_KBYTES = 32 * 1024
 #: What one answer of a broker may hold beyond that: an answer that is on its way is taken though the queue is full by then.
 _FETCH_BYTES = 16 * 1024 * 1024
-_SEND_QUEUE_KBYTES = 32 * 1024
+#: The client drops the connection over a larger answer, for ever, and a record larger than `fetch.max.bytes` comes all the same.
+_LARGEST_ANSWER = 2_147_483_647
+SEND_QUEUE_KBYTES = 32 * 1024
 _SEND_QUEUE_RECORDS = 100_000
 
 
@@ -173,6 +176,7 @@ class ConsumerSettings(_Discreet):
         return {
             "queued.max.messages.kbytes": _FETCH_QUEUE_KBYTES,
             "fetch.max.bytes": _FETCH_BYTES,
+            "receive.message.max.bytes": _LARGEST_ANSWER,
             **self.extra,
             "bootstrap.servers": ",".join(broker_list(self.brokers)),
             "group.id": self.group_id,
@@ -205,7 +209,7 @@ class ProducerSettings(_Discreet):
             # A batch of the flow arrives at the client as one, so that waiting longer for company costs latency and saves
             # nothing under load.
             "linger.ms": 1,
-            "queue.buffering.max.kbytes": _SEND_QUEUE_KBYTES,
+            "queue.buffering.max.kbytes": SEND_QUEUE_KBYTES,
             "queue.buffering.max.messages": _SEND_QUEUE_RECORDS,
             **self.extra,
             "bootstrap.servers": ",".join(broker_list(self.brokers)),

@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # t
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
 from loom.streaming.kafka.errors import BrokerUnavailableError, TopicMissingError
+from loom.streaming.kafka.limits import TimestampLimits
 
 __all__ = ["CLIENT_KEYS", "EMBEDDED", "TopicLook", "look_at_topics"]
 
@@ -31,10 +32,13 @@ CLIENT_KEYS = ("bootstrap.servers", "security.", "sasl.", "ssl.", "socket.", "cl
 
 
 class TopicLook(LoomFrozenStruct):
-    """What was seen: partition numbers and the largest record, in bytes, of each topic (where the broker tells)."""
+    """What was seen of each topic: its partition numbers and, where the broker tells, the largest record in bytes and the
+    timestamps that it takes."""
 
     partitions: Mapping[str, tuple[int, ...]]
     max_message_bytes: Mapping[str, int]
+    #: of topics that keep the producer's timestamps
+    timestamp_limits: Mapping[str, TimestampLimits] = {}
 
 
 def look_at_topics(
@@ -76,8 +80,12 @@ def look_at_topics(
         # The broker tells nobody when a topic appears; a metadata request is the only way to see it.
         waiting("topics that are not there yet")
         admin.poll(0.2)
-    limits = _limits(admin, sorted(set(limits_of)), known_controller=not metadata.cluster_id.startswith(EMBEDDED))
-    return TopicLook(partitions, limits)
+    configs = _configs(admin, sorted(set(limits_of)), known_controller=not metadata.cluster_id.startswith(EMBEDDED))
+    sizes = {
+        topic: int(config["max.message.bytes"]) for topic, config in configs.items() if "max.message.bytes" in config
+    }
+    times = {topic: found for topic, config in configs.items() if (found := _timestamp_limits(config)) is not None}
+    return TopicLook(partitions, sizes, times)
 
 
 #: how the client's in-process broker names its cluster; it answers no admin request but lets it time out
@@ -102,18 +110,27 @@ def _metadata(admin: AdminClient, brokers: str, waiting: Callable[[str], None]) 
         admin.poll(0.1)
 
 
-def _limits(admin: AdminClient, topics: list[str], *, known_controller: bool) -> dict[str, int]:
+def _configs(admin: AdminClient, topics: list[str], *, known_controller: bool) -> dict[str, dict[str, str]]:
     if not topics or not known_controller:
         return {}
     futures = admin.describe_configs(
         [ConfigResource(ResourceType.TOPIC, topic) for topic in topics], request_timeout=_LIMITS
     )
-    limits = {}
+    found = {}
     for resource, future in futures.items():
         try:
             entries = future.result(timeout=_LIMITS + 1)
-            limits[resource.name] = int(entries["max.message.bytes"].value)
-        except (KafkaException, TimeoutError, KeyError) as error:
+            found[resource.name] = {name: entry.value for name, entry in entries.items() if entry.value is not None}
+        except (KafkaException, TimeoutError) as error:
             # Not allowed to look, or an old broker: refusals are then seen only when they happen.
-            CLIENT_LOG.info("max.message.bytes of %s is not known: %s", resource.name, error)
-    return limits
+            CLIENT_LOG.info("the limits of %s are not known: %s", resource.name, error)
+    return found
+
+
+def _timestamp_limits(config: Mapping[str, str]) -> TimestampLimits | None:
+    if config.get("message.timestamp.type", "CreateTime") != "CreateTime":
+        return None
+    # Brokers before 3.6 know one limit for both sides.
+    either = config.get("message.timestamp.difference.max.ms")
+    behind, ahead = (config.get(f"message.timestamp.{side}.max.ms", either) for side in ("before", "after"))
+    return TimestampLimits(int(behind), int(ahead)) if behind is not None and ahead is not None else None

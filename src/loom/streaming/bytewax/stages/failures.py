@@ -126,9 +126,7 @@ class Failures:
                 emitters[target.slot]((target.slot, envelope, None, 0, None, origin))
             else:
                 record = target.write(envelope, self._flow)
-                emitters[target.slot](
-                    (target.slot, record.value, record.key, record.timestamp_ms or 0, record.headers, origin)
-                )
+                emitters[target.slot]((target.slot, record.value, record.key, 0, record.headers, origin))
 
         return fail
 
@@ -149,7 +147,8 @@ class Failures:
                 view.pairs(origin),
                 at,
             )
-            emit((slot, view.raw(origin), view.key(origin), timestamp or 0, pairs, origin))
+            # The client dates it: a timestamp that an output refuses would be refused here too.
+            emit((slot, view.raw(origin), view.key(origin), 0, pairs, origin))
 
         return write
 

@@ -142,7 +142,7 @@ def check_letters(letters: list[Written], expected: Interpreter, read: list[Inpu
         headers = {name: (value or b"").decode() for name, value in letter.headers}
         path = tuple(int(part) for part in headers.get("x-error-path", "").split(".") if part)
         kind, step_id = ErrorKind(headers["x-error-kind"]), headers["x-error-step"]
-        origin = letter.timestamp_ms - FIRST_MS
+        origin = int(headers["x-error-timestamp"]) - FIRST_MS
         told = (origin, headers.get("x-error-index", ""), kind, step_id, path, headers["x-error-reason"])
         found.setdefault(read[origin].partition, []).append(told)
     for partition in range(3):
