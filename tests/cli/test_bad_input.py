@@ -106,7 +106,7 @@ CASES = {
     ),
     "restarts-out-of-range": Case(
         Exit.CONFIG,
-        ("streaming.supervision", "restarts must not be negative"),
+        ("streaming.supervision.restarts", "must be at least 0"),
         config=streaming(supervision={"restarts": -1}),
     ),
     "unknown-supervision-key": Case(

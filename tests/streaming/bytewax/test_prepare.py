@@ -68,7 +68,7 @@ def streaming(**sections: Any) -> dict[str, Any]:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown section": (streaming(runtmie={}), r"streaming\.runtmie"),
     "unknown runtime key": (streaming(runtime={"epoch_ms": 5}), r"streaming\.runtime\.epoch_ms"),
-    "wrong runtime value": (streaming(runtime={"workers_per_process": 0}), "workers_per_process must be at least 1"),
+    "wrong runtime value": (streaming(runtime={"workers_per_process": 0}), r"workers_per_process: must be at least 1"),
     "unknown supervision key": (streaming(supervision={"restart": 1}), r"streaming\.supervision\.restart"),
     "several processes": (streaming(runtime={"process_id": 0}), "process_id .* not supported yet"),
     "prometheus": (config_for(observability={"prometheus": {}}), r"observability\.prometheus: not supported yet"),

@@ -178,6 +178,15 @@ CASES = [
     Case(
         Code.TWO_ENDS, flow(price, IntoTopic("orders.es")), CONFIG, "output", (), "the flow's output", "remove output"
     ),
+    Case(
+        Code.NAME_INVALID,
+        ended(price, IntoTopic("orders es")),
+        CONFIG,
+        "process",
+        (1,),
+        "'orders es' is no name of a topic",
+        "correct the name",
+    ),
     Case(Code.NAME_TWICE, flow(validate, validate), CONFIG, "process", (1,), "'orders.validate'", "@step(name=…)"),
     Case(
         Code.NAME_TWICE,
@@ -297,6 +306,7 @@ def test_codes_are_readable_and_stable() -> None:
         "behind-terminal",
         "no-end",
         "two-ends",
+        "name-invalid",
         "name-twice",
         "topic-loop",
         "topic-shared",

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from loom.core.config.field_error import FieldError
 from loom.core.config.keys import KeyPath
 from loom.core.config.shape import allowed_values, show
 from loom.core.redaction import mask_values
@@ -38,6 +39,8 @@ def refusal(error: msgspec.ValidationError, value: Any, hint: Any) -> tuple[KeyP
     if match := _PLACE.search(text):
         text = text[: match.start()]
         place = tuple(name or int(index) for name, index in _SEGMENT.findall(match["path"]))
+    if isinstance(error.__cause__, FieldError):
+        return (*place, error.__cause__.field), error.__cause__.message, error.__cause__.remedy
     if error.__cause__ is not None:
         return place, raised_by_user_code(error.__cause__, text, value), None
     if text.startswith(("Invalid enum value", "Invalid value")):

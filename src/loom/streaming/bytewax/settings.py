@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from loom.core.choices import coerce_choices
+from loom.core.config.field_error import MOST_MS, require_number, require_text
 from loom.core.errors import NotSupportedYetError
 from loom.core.model import LoomFrozenStruct
 
@@ -17,6 +18,8 @@ __all__ = [
 ]
 
 DEFAULT_EPOCH_INTERVAL_MS = 1000
+#: a thread each
+_MOST_WORKERS = 1024
 
 
 class BytewaxRecoverySettings(LoomFrozenStruct):
@@ -25,6 +28,10 @@ class BytewaxRecoverySettings(LoomFrozenStruct):
 
     db_dir: str
     backup_interval_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        require_text("db_dir", self.db_dir)
+        require_number("backup_interval_ms", self.backup_interval_ms, 0, MOST_MS)
 
 
 class BytewaxRuntimeConfig(LoomFrozenStruct):
@@ -44,12 +51,9 @@ class BytewaxRuntimeConfig(LoomFrozenStruct):
 
     def __post_init__(self) -> None:
         coerce_choices(self)
-        if self.workers_per_process < 1:
-            raise ValueError("workers_per_process must be at least 1")
-        if self.epoch_interval_ms is not None and self.epoch_interval_ms < 1:
-            raise ValueError("epoch_interval_ms must be at least 1")
-        if self.force_shutdown_timeout_ms is not None and self.force_shutdown_timeout_ms < 1:
-            raise ValueError("force_shutdown_timeout_ms must be at least 1")
+        require_number("workers_per_process", self.workers_per_process, 1, _MOST_WORKERS)
+        require_number("epoch_interval_ms", self.epoch_interval_ms, 1, MOST_MS)
+        require_number("force_shutdown_timeout_ms", self.force_shutdown_timeout_ms, 1, MOST_MS)
 
     @property
     def epoch_ms(self) -> int:
@@ -73,10 +77,8 @@ class SupervisionSettings(LoomFrozenStruct):
     restarts: int = 0
 
     def __post_init__(self) -> None:
-        if self.stall_timeout_ms is not None and self.stall_timeout_ms < 1:
-            raise ValueError("stall_timeout_ms must be at least 1")
-        if self.restarts < 0:
-            raise ValueError("restarts must not be negative")
+        require_number("stall_timeout_ms", self.stall_timeout_ms, 1, MOST_MS)
+        require_number("restarts", self.restarts, 0, MOST_MS)
 
 
 class StreamingSection(LoomFrozenStruct):

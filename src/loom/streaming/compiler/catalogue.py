@@ -41,6 +41,7 @@ class Code(StrEnum):
     BEHIND_TERMINAL = "behind-terminal"  #: a node behind one that ends the stream
     NO_END = "no-end"  #: records would fall off the end of a flow or branch
     TWO_ENDS = "two-ends"  #: an output behind a process that has already ended
+    NAME_INVALID = "name-invalid"  #: a name that is empty, or that Kafka does not take for a topic
     NAME_TWICE = "name-twice"  #: two nodes with one step id
     TOPIC_LOOP = "topic-loop"  #: a flow that writes to its own source topic
     TOPIC_SHARED = "topic-shared"  #: a common producer topic that several outputs would fall back to

@@ -49,6 +49,13 @@ def compile_flow(flow: StreamFlow[Any, Any], *, config: ConfigContext | Mapping[
     topics = TopicResolver(context, issues)
     walk = ProcessWalk(ROWS, context, topics, issues, taken=[child_id(flow.name, name) for name in RESERVED])
 
+    if not flow.name.strip():
+        issues.error(
+            Code.NAME_INVALID,
+            "the flow has no name",
+            where="flow",
+            remedy='write StreamFlow("orders", …): logs, errors and the ids of steps and writers begin with it',
+        )
     source = None
     arriving = UNKNOWN
     # What type checkers know, an author without one may not.

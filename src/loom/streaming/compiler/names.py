@@ -7,12 +7,23 @@ from typing import Any
 
 from loom.streaming.compiler.plan import StepId
 
-__all__ = ["ERRORS", "OUTPUT", "RESERVED", "SOURCE", "branch_label", "child_id", "engine_id", "into_id"]
+__all__ = [
+    "ERRORS",
+    "OUTPUT",
+    "RESERVED",
+    "SOURCE",
+    "branch_label",
+    "child_id",
+    "engine_id",
+    "into_id",
+    "why_no_topic",
+]
 
 #: what stands beside the process under the flow's id
 SOURCE, OUTPUT, ERRORS = RESERVED = ("source", "output", "errors")
 
 _NOT_PLAIN = re.compile(r"[^0-9A-Za-z_-]+")
+_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
 def branch_label(key: Any) -> str:
@@ -50,3 +61,14 @@ def engine_id(flow: str) -> str:
     'orders-v2'
     """
     return _NOT_PLAIN.sub("-", flow) or "flow"
+
+
+def why_no_topic(name: str) -> str | None:
+    """Why Kafka takes this for no topic's name; `None` where it does.
+
+    >>> why_no_topic("orders raw")
+    "'orders raw' is no name of a topic"
+    """
+    if not name.strip():
+        return "the name of a topic is empty"
+    return None if _TOPIC.fullmatch(name) and name not in (".", "..") else f"{name!r} is no name of a topic"

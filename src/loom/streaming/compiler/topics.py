@@ -13,7 +13,7 @@ from loom.core.config.keys import nearest, render
 from loom.core.importable import NotImportableError
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.issues import Issues
-from loom.streaming.compiler.names import child_id
+from loom.streaming.compiler.names import child_id, why_no_topic
 from loom.streaming.compiler.payloads import why_not_read, why_not_written
 from loom.streaming.compiler.plan import CompiledSource, CompiledTopic, NodePath, PayloadTypes, Reads, StepId
 from loom.streaming.compiler.signatures import fits, is_type, payloads_of, without_tombstones
@@ -71,6 +71,8 @@ class TopicResolver:
             )
         if settings is None:
             return None
+        for topic in settings.topics or (node.name,):
+            self._check_topic_name(topic, "source", ())
         wire_format = settings.format or WireFormat.JSON
         payloads, reads = _read(node)
         for payload in payloads:
@@ -197,6 +199,7 @@ class TopicResolver:
         dlq = None
         if node.dlq is not None and dlq_settings is not None:
             dlq_topic, dlq_id = dlq_settings.topic or node.dlq, child_id(step_id, "dlq")
+            self._check_topic_name(dlq_topic, where, path)
             dlq = CompiledTopic(node.dlq, dlq_topic, path, where, dlq_id, flowing, dlq_settings)
         if node.partitioning is not None:
             self._check_policy(node, where, path)
@@ -207,7 +210,20 @@ class TopicResolver:
                 if _writes_label(settings, member, several=len(members) > 1 or not flowing.known):
                     self._label(member, where, path)
         topic = settings.topic or node.name
+        self._check_topic_name(topic, where, path)
         return CompiledTopic(node.name, topic, path, where, step_id, flowing, settings, node.partitioning, dlq)
+
+    def _check_topic_name(self, name: str, where: str, path: NodePath) -> None:
+        problem = why_no_topic(name)
+        if problem is not None:
+            self._issues.error(
+                Code.NAME_INVALID,
+                problem,
+                where=where,
+                path=path,
+                expected="up to 249 letters, digits, dots, underscores and hyphens",
+                remedy="correct the name in the flow or, where the config names the topic, there",
+            )
 
     def _check_policy(self, node: IntoTopic[Any], where: str, path: NodePath) -> None:
         policy: Any = node.partitioning

@@ -42,6 +42,8 @@ class KafkaProducer(Generic[P]):
     """
 
     def __init__(self, settings: ProducerSettings, topic: str, payload: type[P]) -> None:
+        if not topic.strip():
+            raise ValueError("a KafkaProducer needs the name of a topic")
         self._topic = topic
         self._codec = MsgspecCodec(payload, settings.format, headers=settings.headers)
         self._writer = TopicWriter(

@@ -14,6 +14,7 @@ import msgspec
 
 from loom.core.choices import Declaration
 from loom.core.config import ConfigError, ConfigProblem, convert_section
+from loom.core.config.field_error import MOST_MS, FieldError, require_number, require_text
 from loom.core.config.keys import render
 from loom.core.redaction import MASK, is_secret_key
 from loom.streaming.errors import LoomStreamingError
@@ -36,9 +37,11 @@ __all__ = [
 ]
 
 ClientConfig: TypeAlias = dict[str, Any]
+#: the most records that the client hands over at once
+_MOST_RECORDS = 1_000_000
 #: one address, several behind commas, or a list
-Brokers: TypeAlias = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] | Annotated[str, msgspec.Meta(min_length=1)]
-Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+Brokers: TypeAlias = tuple[str, ...] | str
+Milliseconds: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MOST_MS)]
 Settings = TypeVar("Settings")
 
 
@@ -139,24 +142,27 @@ class ConsumerSettings(_Discreet):
     group_id: str
     topics: tuple[str, ...] = ()
     auto_offset_reset: Literal["earliest", "latest"] = "earliest"
-    poll_timeout_ms: Positive = 100
+    poll_timeout_ms: Milliseconds = 100
     enable_auto_commit: bool = True
     security: KafkaSecuritySettings | None = None
     extra: dict[str, Any] = {}
     delivery: Delivery | None = None
-    batch_size: Positive = 2000
+    batch_size: Annotated[int, msgspec.Meta(ge=1, le=_MOST_RECORDS)] = 2000
     format: WireFormat | None = None
     on_out_of_range: Literal["fail", "earliest", "latest"] = "fail"
     on_topic_change: Literal["warn", "stop"] = "warn"
-    topic_check_interval_ms: Positive = 60_000
-    start_timeout_ms: Positive = START_TIMEOUT_MS
+    topic_check_interval_ms: Milliseconds = 60_000
+    start_timeout_ms: Milliseconds = START_TIMEOUT_MS
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _positive("poll_timeout_ms", self.poll_timeout_ms)
-        _positive("batch_size", self.batch_size)
-        _positive("topic_check_interval_ms", self.topic_check_interval_ms)
-        _positive("start_timeout_ms", self.start_timeout_ms)
+        _check_addresses(self.brokers)
+        require_text("group_id", self.group_id)
+        require_text("topics", *self.topics)
+        require_number("poll_timeout_ms", self.poll_timeout_ms, 1, MOST_MS)
+        require_number("batch_size", self.batch_size, 1, _MOST_RECORDS)
+        require_number("topic_check_interval_ms", self.topic_check_interval_ms, 1, MOST_MS)
+        require_number("start_timeout_ms", self.start_timeout_ms, 1, MOST_MS)
         _check_extra(self.extra, CONSUMER_EXTRA)
 
     @property
@@ -200,6 +206,8 @@ class ProducerSettings(_Discreet):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_addresses(self.brokers)
+        require_text("topic", self.topic)
         _check_extra(self.extra, PRODUCER_EXTRA)
 
     def to_confluent_config(self) -> ClientConfig:
@@ -315,14 +323,16 @@ def broker_list(brokers: tuple[str, ...] | str) -> tuple[str, ...]:
     return tuple(part.strip() for part in brokers.split(",")) if isinstance(brokers, str) else brokers
 
 
-def _positive(key: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{key} must be at least 1")
+def _check_addresses(brokers: tuple[str, ...] | str) -> None:
+    for written in (brokers,) if isinstance(brokers, str) else brokers or ("",):
+        require_text("brokers", written)
+        if not all(address.strip() for address in written.split(",")):
+            raise FieldError("brokers", "holds an empty address", "write host:port, with one comma between two of them")
 
 
 def _check_extra(extra: Mapping[str, Any], refused: Mapping[str, str | None]) -> None:
     for key, remedy in refused_keys(extra, refused).items():
-        raise ValueError(f"extra may not set {key!r}: {remedy}")
+        raise FieldError("extra", f"may not set {key!r}: {remedy}")
 
 
 def client_key(config: Mapping[str, Any]) -> str:
