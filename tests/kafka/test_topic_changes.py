@@ -97,7 +97,7 @@ def test_at_start_a_topic_that_was_made_anew_and_is_shorter_is_told(one_way: One
     one_way.make_anew()
     # The broker forgets a group's positions in a topic that is deleted; a tool may have put them back.
     reader = PartitionReader(ConsumerSettings((one_way.bootstrap,), one_way.group))
-    reader.commit_now({TopicPartition(one_way.source, 0): 5})
+    reader.group.commit_now({TopicPartition(one_way.source, 0): 5})
     reader.close()
     with pytest.raises(OffsetOutOfRangeError, match="made anew"):
         one_way.runner().run()

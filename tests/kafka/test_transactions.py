@@ -19,9 +19,9 @@ from loom.streaming.kafka import (
     TransactionAbortedError,
 )
 from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.offset_metadata import Committed
 from loom.streaming.kafka.producer import TopicWriter
 from loom.streaming.kafka.settings import ConsumerSettings
-from loom.streaming.kafka.start import Committed
 from loom.streaming.kafka.transactions import State, Transactions
 from tests.support.broker import Broker, FreshTopics, Proxied
 
@@ -45,7 +45,7 @@ def reader(kafka: Broker, group: str) -> Iterator[PartitionReader]:
 
 def transactions(broker: Broker, group: str) -> Transactions:
     config = ProducerSettings((broker.bootstrap,)).to_confluent_config()
-    return Transactions(config, f"{group}-flow-0", metadata="loom-writers=1", waiting=lambda what: None)
+    return Transactions(config, f"{group}-flow-0", metadata=lambda topic: f"beside {topic}", waiting=lambda what: None)
 
 
 def writer_of(config: dict[str, Any], transactions: Transactions) -> TopicWriter:
@@ -59,7 +59,7 @@ def writer_of(config: dict[str, Any], transactions: Transactions) -> TopicWriter
     )
 
 
-def test_a_commit_moves_the_group_and_says_how_many_write(
+def test_a_commit_moves_the_group_and_leaves_its_metadata_beside_the_position(
     kafka: Broker, group: str, reader: PartitionReader, partition: TopicPartition
 ) -> None:
     writer = transactions(kafka, group)
@@ -73,7 +73,7 @@ def test_a_commit_moves_the_group_and_says_how_many_write(
     found = reader.resolve([partition], {})
     assert found.offsets == {partition: 3}
     assert found.unknown == ()
-    assert found.committed == {partition: Committed(3, "loom-writers=1")}
+    assert found.committed == {partition: Committed(3, f"beside {partition.topic}")}
 
 
 @pytest.mark.parametrize("at", ["before the transaction", "inside it"])
@@ -103,7 +103,7 @@ def test_a_predecessor_is_told_that_another_took_over_and_moves_nothing(
 def test_a_commit_whose_answers_are_lost_with_the_connection_is_done_again(proxied: Proxied, group: str) -> None:
     source, sink = TopicPartition(proxied.topics.create("in"), 0), proxied.topics.create("out")
     config = ProducerSettings((proxied.bootstrap,)).to_confluent_config()
-    writer = Transactions(config, group, metadata="loom-writers=1", waiting=lambda what: None)
+    writer = Transactions(config, group, metadata=lambda topic: f"beside {topic}", waiting=lambda what: None)
     writer.fence()
     reader = PartitionReader(ConsumerSettings((proxied.bootstrap,), group))
     metadata = reader.group_metadata()
@@ -128,7 +128,7 @@ def test_a_broker_that_is_away_for_longer_than_a_transaction_may_last_gives_it_u
 ) -> None:
     topic = proxied.topics.create("out")
     config = ProducerSettings((proxied.bootstrap,), extra={"transaction.timeout.ms": 2_000}).to_confluent_config()
-    transactions = Transactions(config, group, metadata="loom-writers=1", waiting=lambda what: None)
+    transactions = Transactions(config, group, metadata=lambda topic: f"beside {topic}", waiting=lambda what: None)
     transactions.fence()
     writer = writer_of(config, transactions)
     lanes = [writer.lane(topic)]
@@ -248,7 +248,7 @@ def test_a_transaction_given_up_after_its_time_out_asks_for_a_new_start_only_whe
     writer = Transactions(
         config,
         f"{group}-flow-0",
-        metadata="loom-writers=1",
+        metadata=lambda topic: f"beside {topic}",
         waiting=lambda what: None,
         group_at=lambda partitions: dict.fromkeys(partitions, stands),
     )

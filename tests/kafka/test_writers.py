@@ -11,6 +11,7 @@ import pytest
 from loom.streaming import StreamingRunner, step
 from loom.streaming.kafka import FencedError, ProducerSettings, TopicPartition, TransactionAbortedError
 from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.offset_metadata import OffsetMetadata
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.transactions import State, Transactions
 from tests.support.one_way import Number, OneWay, running, until
@@ -20,7 +21,10 @@ from tests.support.running import run_all, run_until
 def writer_of(one_way: OneWay, index: int, count: int) -> Transactions:
     config = ProducerSettings((one_way.bootstrap,)).to_confluent_config()
     made = Transactions(
-        config, f"{one_way.group}-standing-{index}", metadata=f"loom-writers={count}", waiting=lambda what: None
+        config,
+        f"{one_way.group}-standing-{index}",
+        metadata=lambda topic: f"loom-writers={count}",
+        waiting=lambda what: None,
     )
     made.fence()
     return made
@@ -31,10 +35,11 @@ def group_of(one_way: OneWay) -> Any:
     return reader.group_metadata()
 
 
-def metadata_of(one_way: OneWay) -> str:
+def metadata_of(one_way: OneWay) -> OffsetMetadata:
     reader = PartitionReader(ConsumerSettings((one_way.bootstrap,), one_way.group))
     try:
-        return reader.committed([TopicPartition(one_way.source, 0)])[TopicPartition(one_way.source, 0)].metadata
+        committed = reader.group.committed([TopicPartition(one_way.source, 0)])
+        return OffsetMetadata.parse(committed[TopicPartition(one_way.source, 0)].metadata)
     finally:
         reader.close()
 
@@ -49,7 +54,7 @@ def test_a_start_of_another_layout_fences_the_writers_that_are_gone_too(one_way:
     old[2].begin()
     old[2].producer.produce(one_way.out, b'{"n":998}', partition=0)
     old[2].producer.flush(5)
-    assert metadata_of(one_way) == "loom-writers=3"
+    assert metadata_of(one_way).writers == 3
 
     runner = one_way.runner(delivery="exactly_once")
     with running(runner) as raised:
@@ -65,7 +70,7 @@ def test_a_start_of_another_layout_fences_the_writers_that_are_gone_too(one_way:
             with pytest.raises(FencedError, match=f"standing-{index}"):
                 go_on()
     assert raised == []
-    assert metadata_of(one_way) == "loom-writers=1"
+    assert (metadata_of(one_way).flow, metadata_of(one_way).writers) == ("standing", 1)
     # One of theirs was committed before; what they left open or tried since is not there.
     assert one_way.written() == [999, 2, 3, 4, 5]
     assert one_way.position() == 6
@@ -79,7 +84,7 @@ def test_positions_with_unreadable_metadata_are_taken_over_with_our_own_writer_f
     foreign = Transactions(
         ProducerSettings((one_way.bootstrap,)).to_confluent_config(),
         f"{one_way.group}-standing-0",
-        metadata=note,
+        metadata=lambda topic: note,
         waiting=lambda what: None,
     )
     foreign.fence()
@@ -87,12 +92,12 @@ def test_positions_with_unreadable_metadata_are_taken_over_with_our_own_writer_f
     foreign.commit({TopicPartition(one_way.source, 0): 4}, group_of(one_way))
     run_all(one_way.flow(), one_way.config(delivery="exactly_once"), 2)
     assert one_way.written() == [4, 5]
-    assert metadata_of(one_way) == "loom-writers=1"
+    assert (metadata_of(one_way).flow, metadata_of(one_way).writers) == ("standing", 1)
 
 
 def test_the_number_of_writers_is_kept_before_anything_is_read(one_way: OneWay) -> None:
     run_until(one_way.runner(delivery="exactly_once"), lambda _: one_way.position() == 0)
-    assert metadata_of(one_way) == "loom-writers=1"
+    assert (metadata_of(one_way).flow, metadata_of(one_way).writers) == ("standing", 1)
 
 
 @pytest.mark.parametrize("before", [0, 4], ids=["a new group", "one that has positions"])

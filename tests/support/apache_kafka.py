@@ -55,6 +55,8 @@ PROPERTIES = {
     # A test that misspells a topic must hear of it.
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
+    # Less than a flow would count on by itself, so that it must have asked.
+    "offsets.retention.minutes": "120",
     # A transaction that has run out of time is ended a second later, not ten.
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     # After a kill the node is let in again only when its former session has run out: 3 s instead of 9.

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from loom.streaming.bytewax.confirming import AlreadyConfirmed, GroupConfirms
-from loom.streaming.bytewax.keep_alive import KEEP_ALIVE, KeepAlive
+from loom.streaming.bytewax.keep_alive import KeepAlive
 from loom.streaming.kafka import TopicPartition
+from loom.streaming.kafka.group_look import KEEP_ALIVE
 
 A, B = TopicPartition("numbers", 0), TopicPartition("numbers", 1)
 
@@ -24,7 +25,7 @@ class FakeGroup:
         self.looks = 0
         self._answer: dict[TopicPartition, int] | None = None
 
-    def check_group(self) -> bool:
+    def check(self) -> bool:
         self.looks += 1
         return self.stands
 
@@ -51,7 +52,7 @@ class Confirming:
         self.partitions = [A, B]
         self.now = 0.0
         group: Any = self.group
-        self.it = GroupConfirms(self.partitions, self.frozen, group, lambda: self.now)
+        self.it = GroupConfirms(self.partitions, self.frozen, group, KEEP_ALIVE, lambda: self.now)
 
     def epoch(self, **frozen: int) -> None:
         """One more barrier, with positions of the partitions a and b."""
@@ -144,7 +145,7 @@ def test_a_group_without_members_loses_no_position_an_idle_partition_is_confirme
 
 def test_positions_that_have_not_moved_for_an_hour_are_said_again() -> None:
     now = 0.0
-    alive = KeepAlive(lambda: now)
+    alive = KeepAlive(KEEP_ALIVE, lambda: now)
     stands = {A: 5, B: 7}
     assert alive.still({}, stands) == {}
     now = KEEP_ALIVE - 1

@@ -29,6 +29,7 @@ from loom.streaming import (
 )
 from loom.streaming.kafka import CommitError, DeliveryFailedError, EmbeddedBroker, KafkaRecord
 from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.group_offsets import GroupOffsets
 from loom.streaming.kafka.producer import TopicWriter
 from tests.support.running import QUICK, all_done, config_for, content, positions, produce, run_all, run_until
 
@@ -195,18 +196,18 @@ def test_a_failing_final_commit_does_not_skip_closing_the_consumer(
     runner = StreamingRunner.from_dict(
         flow(), config(bootstrap), observability_runtime=ObservabilityRuntime([Recorder()])
     )
-    answers, close = PartitionReader.commit_answers, PartitionReader.close
+    answers, close = GroupOffsets.commit_answers, PartitionReader.close
 
-    def failing(reader: PartitionReader) -> Any:
+    def failing(group: GroupOffsets) -> Any:
         if runner._prepared is not None and runner._prepared.built.delivery.stop.requested:
             raise fault
-        return answers(reader)
+        return answers(group)
 
     def noted(reader: PartitionReader) -> None:
         closed.append(reader)
         close(reader)
 
-    monkeypatch.setattr(PartitionReader, "commit_answers", failing)
+    monkeypatch.setattr(GroupOffsets, "commit_answers", failing)
     monkeypatch.setattr(PartitionReader, "close", noted)
     with pytest.raises(Exception, match=str(fault)):
         run_until(runner, all_done(3))

@@ -20,6 +20,7 @@ from loom.streaming.kafka import (
     TopicPartition,
 )
 from loom.streaming.kafka import consumer as consumer_module
+from loom.streaming.kafka import group_offsets as group_module
 from loom.streaming.kafka import start as start_module
 from loom.streaming.kafka.consumer import PartitionReader
 
@@ -160,14 +161,14 @@ PASSING = [
 def test_not_coordinator_and_friends_at_start_up_are_waited_out(client: FakeClient, code: int) -> None:
     client.group = [fault(code), fault(code), 4]
     client.log = [fault(code), (0, 10)]
-    assert reader().start([PLACE], {}) == {}
+    assert reader().start([PLACE], {}).offsets == {PLACE: 4}
     assert client.at == 4
 
 
 @pytest.mark.parametrize("code", [KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION])
 def test_metadata_not_yet_visible_after_a_topic_was_created_is_waited_for(client: FakeClient, code: int) -> None:
     client.log = [fault(code), fault(code), (0, 0)]
-    assert reader().start([PLACE], {}) == {PLACE: 0}
+    assert reader().start([PLACE], {}).offsets == {PLACE: 0}
 
 
 def test_a_fault_of_one_partitions_position_is_waited_out_too(client: FakeClient) -> None:
@@ -301,14 +302,14 @@ def test_a_topic_that_was_left_is_neither_read_nor_answered_for(client: FakeClie
     assert client.at is None
     assert reads.positions == {}
     client.group = [OFFSET_INVALID]
-    assert reads.check_group()
+    assert reads.group.check()
 
 
 # What a group stands at, looked at before a commit.
 
 
 def test_a_group_that_stands_where_we_left_it_may_be_committed_to(client: FakeClient) -> None:
-    assert started(client).check_group()
+    assert started(client).group.check()
 
 
 @pytest.mark.parametrize("moved_to", [3, 5, 0])
@@ -316,7 +317,7 @@ def test_a_second_instance_is_noticed(client: FakeClient, moved_to: int) -> None
     reads = started(client)
     client.group = [moved_to]
     with pytest.raises(SecondInstanceError, match="somebody else moved the group"):
-        reads.check_group()
+        reads.group.check()
 
 
 def test_a_second_instance_is_noticed_though_the_group_had_no_position(client: FakeClient) -> None:
@@ -324,24 +325,24 @@ def test_a_second_instance_is_noticed_though_the_group_had_no_position(client: F
     reads.start([PLACE], {})
     client.group = [7]
     with pytest.raises(SecondInstanceError):
-        reads.check_group()
+        reads.group.check()
 
 
 def test_a_commit_without_an_answer_may_have_arrived(client: FakeClient) -> None:
     reads = started(client)
     client.commits = [KafkaError(KafkaError._TIMED_OUT)]
-    reads.commit({PLACE: 6})
-    assert reads.commit_answers() == {}
+    reads.group.commit({PLACE: 6})
+    assert reads.group.commit_answers() == {}
     for stands_at in (4, 6):
         client.group = [stands_at]
-        assert reads.check_group()
+        assert reads.group.check()
 
 
 def test_a_broker_that_does_not_say_where_the_group_stands_is_asked_again_later(client: FakeClient) -> None:
     reads = started(client)
     client.group = [fault(KafkaError.NOT_COORDINATOR), 4]
-    assert not reads.check_group()
-    assert reads.check_group()
+    assert not reads.group.check()
+    assert reads.group.check()
 
 
 def test_a_group_that_has_lost_its_position_is_not_given_an_old_one_before_its_topic_was_looked_at(
@@ -350,10 +351,10 @@ def test_a_group_that_has_lost_its_position_is_not_given_an_old_one_before_its_t
     told: list[str] = []
     reads = started(client, 4, lambda topic, why: told.append(why))
     client.group = [OFFSET_INVALID]
-    assert not reads.check_group()
+    assert not reads.group.check()
     assert told == ["the group has lost its position in numbers[0]"]
-    monkeypatch.setattr(consumer_module, "_SURE", 0.0)
-    assert reads.check_group()
+    monkeypatch.setattr(group_module, "_SURE", 0.0)
+    assert reads.group.check()
 
 
 # What becomes of commits.
@@ -362,44 +363,44 @@ def test_a_group_that_has_lost_its_position_is_not_given_an_old_one_before_its_t
 def test_failures_of_asynchronous_commits_are_not_thrown_away(client: FakeClient) -> None:
     reads = started(client)
     client.commits = [KafkaError(KafkaError.NOT_COORDINATOR)]
-    reads.commit({PLACE: 6})
-    assert reads.commit_answers() == {}
+    reads.group.commit({PLACE: 6})
+    assert reads.group.commit_answers() == {}
     client.commits = [KafkaError(KafkaError.OFFSET_METADATA_TOO_LARGE)]
-    reads.commit({PLACE: 6})
+    reads.group.commit({PLACE: 6})
     with pytest.raises(CommitError):
-        reads.commit_answers()
+        reads.group.commit_answers()
 
 
 def test_a_commit_that_is_refused_at_once_is_asked_whether_that_passes_as_a_later_answer_is(client: FakeClient) -> None:
     reads = reader()
     client.commits = [fault(KafkaError.NOT_COORDINATOR), None]
-    reads.commit({PLACE: 6})
-    assert not reads.commit_outstanding
-    assert reads.commit_answers() == {}
-    reads.commit({PLACE: 7})
-    assert reads.commit_answers() == {PLACE: 7}
+    reads.group.commit({PLACE: 6})
+    assert not reads.group.commit_outstanding
+    assert reads.group.commit_answers() == {}
+    reads.group.commit({PLACE: 7})
+    assert reads.group.commit_answers() == {PLACE: 7}
     client.commits = [fault(KafkaError.GROUP_AUTHORIZATION_FAILED)]
-    reads.commit({PLACE: 8})
+    reads.group.commit({PLACE: 8})
     with pytest.raises(CommitError, match="authorization"):
-        reads.commit_answers()
+        reads.group.commit_answers()
 
 
 def test_an_answered_commit_is_told_once(client: FakeClient) -> None:
     reads = started(client)
-    assert reads.commit_answers() is None
-    reads.commit({PLACE: 6})
-    assert not reads.commit_outstanding
-    assert reads.commit_answers() == {PLACE: 6}
-    assert reads.commit_answers() is None
+    assert reads.group.commit_answers() is None
+    reads.group.commit({PLACE: 6})
+    assert not reads.group.commit_outstanding
+    assert reads.group.commit_answers() == {PLACE: 6}
+    assert reads.group.commit_answers() is None
     client.group = [6]
-    assert reads.check_group()
+    assert reads.group.check()
 
 
 def test_a_commit_that_is_waited_for_is_repeated_while_its_fault_may_pass(client: FakeClient) -> None:
     reads = started(client)
     client.commits = [KafkaError(KafkaError.NOT_COORDINATOR), None]
-    reads.commit_now({PLACE: 6})
+    reads.group.commit_now({PLACE: 6})
     assert client.committed_offsets == [6, 6]
     client.commits = [KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)]
     with pytest.raises(CommitError):
-        reads.commit_now({PLACE: 7})
+        reads.group.commit_now({PLACE: 7})

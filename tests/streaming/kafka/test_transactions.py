@@ -29,7 +29,7 @@ def broker() -> Iterator[EmbeddedBroker]:
 
 def transactions(broker: EmbeddedBroker, name: str = "g-flow-0") -> Transactions:
     config = ProducerSettings((broker.bootstrap,)).to_confluent_config()
-    return Transactions(config, name, metadata="loom-writers=1", waiting=lambda what: None)
+    return Transactions(config, name, metadata=lambda topic: "a note", waiting=lambda what: None)
 
 
 @pytest.fixture

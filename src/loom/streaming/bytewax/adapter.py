@@ -33,6 +33,7 @@ from loom.streaming.compiler.names import engine_id
 from loom.streaming.compiler.plan import CompiledPlan, NodePath
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
 from loom.streaming.kafka.consumer import CLIENT_RECORDS
+from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.settings import Delivery as Guarantee
 from loom.streaming.kafka.view import OriginView
 from loom.streaming.points import Point, reached
@@ -62,6 +63,7 @@ class _BuiltDataflow:
     def look_before(self) -> None:
         """Everything that must be there before the engine starts: brokers, topics, and the fencing of predecessors."""
         self._preflight.look()
+        self._preflight.look_at_group()
         if self._exactly_once is not None:
             self._exactly_once.open()
 
@@ -184,11 +186,16 @@ def lower(
         outlets = transport.outlets(outlets)
     if source is not None or outlets.has_sinks:
         plan = _without_transactions(plan)
-    preflight = Preflight(plan, outlets, reads_kafka=source is None, waiting=delivery.stop.check_start)
+    reads_kafka = source is None
+    owns_group = reads_kafka and transport is None and commit_tracker is None
+    waiting = delivery.stop.check_start
+    preflight = Preflight(plan, outlets, reads_kafka=reads_kafka, owns_group=owns_group, waiting=waiting)
     counts = delivery.metrics.part()
+    partitions = lambda: preflight.look().source_partitions  # noqa: E731
+    metadata = RunMetadata(plan.name, partitions)
     exactly_once = None
     if plan.source.delivery is Guarantee.EXACTLY_ONCE:
-        exactly_once = ExactlyOnce(plan, preflight, delivery.stop)
+        exactly_once = ExactlyOnce(plan, preflight, delivery.stop, metadata)
 
     def open_writers() -> Writers:
         if not outlets.topics():
@@ -198,8 +205,8 @@ def lower(
         return TopicWriters(plan.name, outlets, ends.view, counts, seen, waiting, exactly_once)
 
     def kafka_source(shared: Delivery, make_stage: MakeStage) -> Any:
-        partitions = lambda: preflight.look().source_partitions  # noqa: E731
-        return KafkaSource(plan.source, shared, partitions, make_stage, commit_tracker, exactly_once)
+        group = preflight.look_at_group
+        return KafkaSource(plan.source, shared, partitions, group, make_stage, commit_tracker, metadata, exactly_once)
 
     def override(shared: Delivery, make_stage: MakeStage) -> Any:
         return wrap_source(source, plan.source, shared, make_stage, commit_tracker)

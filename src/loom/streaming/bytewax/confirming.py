@@ -11,10 +11,9 @@ from collections.abc import Callable, Collection, Mapping
 from loom.core.logger import get_logger
 from loom.streaming.bytewax.delivery import CommitTracker
 from loom.streaming.bytewax.feed import Confirming
-from loom.streaming.bytewax.keep_alive import KEEP_ALIVE
 from loom.streaming.bytewax.standing import Standing
-from loom.streaming.kafka.consumer import PartitionReader
 from loom.streaming.kafka.errors import CommitError
+from loom.streaming.kafka.group_offsets import GroupOffsets
 from loom.streaming.kafka.record import TopicPartition
 
 __all__ = ["AlreadyConfirmed", "ClientConfirms", "GroupConfirms", "TrackerConfirms", "WatchedConfirming"]
@@ -34,12 +33,14 @@ class GroupConfirms:
         self,
         partitions: Collection[TopicPartition],
         frozen: Mapping[TopicPartition, int],
-        records: PartitionReader,
+        group: GroupOffsets,
+        keep_alive_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._partitions = partitions
         self._frozen = frozen
-        self._records = records
+        self._group = group
+        self._keep_alive_s = keep_alive_s
         self._clock = clock
         self._confirmed: dict[TopicPartition, int] = {}
         self._confirmed_at: dict[TopicPartition, float] = {}
@@ -47,32 +48,32 @@ class GroupConfirms:
     def confirm(self) -> None:
         """Send what is frozen, unless an earlier commit is still on its way."""
         self._take_answers()
-        if not self._records.commit_outstanding:
+        if not self._group.commit_outstanding:
             self._send()
 
     def finish(self) -> bool:
         """Confirm the last positions; `False` until the broker has said so."""
         self._take_answers()
-        if self._records.commit_outstanding:
-            self._records.serve(_ANSWER_SLICE)
+        if self._group.commit_outstanding:
+            self._group.serve(_ANSWER_SLICE)
             return False
         return not self._send()
 
     def _send(self) -> bool:
         """Commit what is new, or was confirmed too long ago; `False` when there is nothing to commit."""
-        long_ago = self._clock() - KEEP_ALIVE
+        long_ago = self._clock() - self._keep_alive_s
         for partition in [partition for partition, at in self._confirmed_at.items() if at < long_ago]:
             # A group without members loses its positions after the broker's retention, each by its own last commit.
             del self._confirmed_at[partition], self._confirmed[partition]
         positions = _newer(self._partitions, self._frozen, self._confirmed)
         if not positions:
             return False
-        if self._records.check_group():
-            self._records.commit(positions)
+        if self._group.check():
+            self._group.commit(positions)
         return True
 
     def _take_answers(self) -> None:
-        confirmed = self._records.commit_answers()
+        confirmed = self._group.commit_answers()
         if confirmed:
             self._confirmed.update(confirmed)
             self._confirmed_at.update(dict.fromkeys(confirmed, self._clock()))
@@ -122,8 +123,8 @@ class AlreadyConfirmed:
 class ClientConfirms:
     """Leaves confirming to the client's auto-commit, which promises nothing; only the last one is asked for."""
 
-    def __init__(self, records: PartitionReader) -> None:
-        self._records = records
+    def __init__(self, group: GroupOffsets) -> None:
+        self._group = group
         self._give_up_at: float | None = None
 
     def confirm(self) -> None:
@@ -134,18 +135,18 @@ class ClientConfirms:
         """Let the client commit what it has handed out; `False` until the broker has answered."""
         if self._give_up_at is None:
             self._give_up_at = time.monotonic() + _BEST_EFFORT
-            self._records.commit_stored()
-        elif self._records.commit_outstanding:
-            self._records.serve(_ANSWER_SLICE)
+            self._group.commit_stored()
+        elif self._group.commit_outstanding:
+            self._group.serve(_ANSWER_SLICE)
         self._take_answers()
-        if self._records.commit_outstanding and time.monotonic() > self._give_up_at:
+        if self._group.commit_outstanding and time.monotonic() > self._give_up_at:
             _log.warning("the broker does not answer the last commit; what it would confirm is read again")
             return True
-        return not self._records.commit_outstanding
+        return not self._group.commit_outstanding
 
     def _take_answers(self) -> None:
         try:
-            self._records.commit_answers()
+            self._group.commit_answers()
         except CommitError as error:
             # Nothing was promised, so the run goes on.
             _log.warning("the client could not commit", error=str(error))

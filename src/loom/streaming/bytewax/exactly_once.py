@@ -1,36 +1,33 @@
 """Exactly once, in one process: the transactional producer, fenced before any position is read.
 
-Order of a start: (1) fence every earlier holder of the transactional ids, of this layout and of the one that wrote last;
-(2) read the group's positions, which nobody can change any more; (3) commit, in one transaction, those the group did not
-have or that name another number of writers; (4) only then do source parts read. The runner opens this before it starts the
-engine; without it the first source part does.
+Order of a start: (1) see that nobody is subscribed with the group; (2) fence every earlier holder of the transactional ids,
+of this flow and of every flow and layout that the positions name; (3) read the group's positions, which nobody can change
+any more; (4) commit all of them in one transaction, with this run's metadata; (5) only then do source parts read. The runner
+opens this before it starts the engine; without it the first source part does.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from loom.core.logger import get_logger
 from loom.streaming.bytewax.delivery import StopSignal
 from loom.streaming.bytewax.pace import Pace
 from loom.streaming.bytewax.preflight import Preflight
-from loom.streaming.bytewax.writer_count import marked, stored_writers
+from loom.streaming.bytewax.stages.outcome import Positions
 from loom.streaming.compiler.exactly_once import transaction_timeout_ms
 from loom.streaming.compiler.plan import CompiledPlan
-from loom.streaming.kafka.consumer import PartitionReader
 from loom.streaming.kafka.limits import MESSAGE_MAX_BYTES, fitting
+from loom.streaming.kafka.offset_metadata import Committed, OffsetMetadata, RunMetadata, escaped
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import client_key
+from loom.streaming.kafka.transaction_group import TransactionGroup
 from loom.streaming.kafka.transactions import Transactions
 from loom.streaming.points import Point, reached
 
 __all__ = ["ExactlyOnce"]
-
-#: one process; several come with their own layout of ids
-_WRITERS = 1
 
 _log = get_logger(__name__)
 
@@ -38,12 +35,16 @@ _log = get_logger(__name__)
 class ExactlyOnce:
     """The transactions of this process and the group that their positions belong to. Opened once, by whoever is first."""
 
-    def __init__(self, plan: CompiledPlan, preflight: Preflight, stop: StopSignal) -> None:
+    def __init__(self, plan: CompiledPlan, preflight: Preflight, stop: StopSignal, metadata: RunMetadata) -> None:
         self._plan = plan
         self._preflight = preflight
         self._stop = stop
+        self._metadata = metadata
         self._lock = threading.Lock()
         self._opened: tuple[Transactions, Any] | None = None
+        self._group: TransactionGroup | None = None
+        #: is told of a topic that is gone, so that the source looks at it at once
+        self.suspect: Callable[[str, str], None] = _nobody
 
     def pace(self) -> Pace:
         """For one source client: a batch takes at most a quarter of what the broker grants a transaction."""
@@ -56,11 +57,18 @@ class ExactlyOnce:
                 self._opened = self._open()
             return self._opened
 
+    def renewed(self, partitions: Iterable[TopicPartition]) -> None:
+        """Positions that come from now on are not in the log in which earlier ones were."""
+        if self._group is not None:
+            self._group.renewed(partitions)
+
     def close(self) -> None:
         """Give up what is open. Never commits."""
         with self._lock:
             if self._opened is not None:
                 self._opened[0].abort()
+            if self._group is not None:
+                self._group.close()
 
     def _waiting(self, waiting_for: str) -> None:
         """Before anything is read a stop ends every wait; afterwards only the end of its time does."""
@@ -70,21 +78,24 @@ class ExactlyOnce:
     def _open(self) -> tuple[Transactions, Any]:
         seen = self._preflight.look()
         self._warn_of_unchecked_sizes()
+        self._preflight.look_at_group()
         partitions = [TopicPartition(t, number) for t, numbers in seen.source_partitions.items() for number in numbers]
-        transactions = self._fenced(0)
+        transactions = self._fenced(_id(self._group_id, self._metadata.flow, 0))
         reached(Point.FENCED)
-        with closing(self._reader()) as reader:
-            self._fence_earlier_layouts(reader, partitions)
-            found = reader.resolve(partitions, {})
-            transactions.found_at({partition: had.offset for partition, had in found.committed.items()})
-            group = reader.group_metadata()
-            mark = marked(_WRITERS)
-            ours = {partition for partition, had in found.committed.items() if had.metadata == mark}
-            rewritten = {p: offset for p, offset in found.offsets.items() if p not in ours or p in found.unconfirmed}
-            if rewritten:
-                transactions.begin()
-                transactions.commit(rewritten, group)
-        return transactions, group
+        settings = self._plan.source.settings
+        self._group = group = TransactionGroup(
+            settings, seen.source_partitions, self._metadata, waiting=self._waiting, gone=self._gone
+        )
+        self._fence_earlier(group, partitions)
+        found = group.start(partitions)
+        transactions.found_at({partition: had.offset for partition, had in found.committed.items()})
+        self._metadata.replaces(found.committed.values())
+        self._metadata.found(found.committed)
+        self._metadata.covered(partitions)
+        transactions.begin()
+        transactions.commit(found.offsets, group.client_metadata())
+        group.wrote(found.offsets)
+        return transactions, group.client_metadata()
 
     def _warn_of_unchecked_sizes(self) -> None:
         unchecked = sorted(output.name for output in self._plan.topics() if MESSAGE_MAX_BYTES in output.settings.extra)
@@ -96,39 +107,63 @@ class ExactlyOnce:
                 "exactly_once such a refusal aborts the transaction and ends the run, dlq or not",
             )
 
-    def _fence_earlier_layouts(self, reader: PartitionReader, partitions: list[TopicPartition]) -> None:
-        """Shut out the writers of the layout that wrote last, also those that this one has no process for."""
-        fenced = _WRITERS
+    def _fence_earlier(self, group: TransactionGroup, partitions: list[TopicPartition]) -> None:
+        """Shut out the writers that the group's positions name, also those that nobody starts any more."""
+        fenced = {_id(self._group_id, self._metadata.flow, 0)}
         while True:
-            wrote = stored_writers(had.metadata for had in reader.committed(partitions).values())
-            if wrote <= fenced:
+            left = sorted(self._earlier_ids(group.committed(partitions)) - fenced)
+            if not left:
                 # Asked once more behind each fencing: what was still written until then may have named others.
                 return
-            _log.info("fencing the writers of an earlier layout", processes_then=wrote, processes_now=_WRITERS)
-            for index in range(fenced, wrote):
-                self._fenced(index).abort()
-            fenced = wrote
+            _log.info("fencing earlier writers", transactional_ids=left)
+            for transactional_id in left:
+                self._fenced(transactional_id).abort()
+            fenced.update(left)
 
-    def _fenced(self, index: int) -> Transactions:
-        """The writer of one process of a layout, with every earlier holder of its id shut out."""
+    def _earlier_ids(self, committed: Mapping[TopicPartition, Committed]) -> set[str]:
+        found = {OffsetMetadata.parse(had.metadata) for had in committed.values()}
+        ids = {_id(self._group_id, m.flow, i) for m in found if m.flow is not None for i in range(m.writers or 1)}
+        if not ids:
+            # Nobody has written in this form yet: an earlier version of the product named its writers otherwise.
+            writers = max((m.writers or 1 for m in found), default=1)
+            ids = {f"{self._group_id}-{self._plan.name}-{index}" for index in range(writers)}
+        return ids
+
+    @property
+    def _group_id(self) -> str:
+        return self._plan.source.settings.group_id
+
+    def _fenced(self, transactional_id: str) -> Transactions:
+        """The writer of an id, with every earlier holder of it shut out."""
         config = self._plan.topics()[0].settings.to_confluent_config()
         limits = self._preflight.look().max_message_bytes.get(client_key(config), {})
         transactions = Transactions(
             fitting(config, limits),
-            f"{self._plan.source.settings.group_id}-{self._plan.name}-{index}",
-            metadata=marked(_WRITERS),
+            transactional_id,
+            metadata=self._metadata.text,
             waiting=self._waiting,
             group_at=self._group_at,
             patience_s=self._plan.source.settings.start_timeout_ms / 1000,
+            checked=self._checked,
         )
         transactions.fence()
         return transactions
 
-    def _group_at(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        with closing(self._reader()) as reader:
-            return {partition: had.offset for partition, had in reader.committed(partitions).items()}
+    def _checked(self, positions: Positions) -> Positions:
+        return positions if self._opened is None or self._group is None else self._group.checked(positions)
 
-    def _reader(self) -> PartitionReader:
-        reader = PartitionReader(self._plan.source.settings)
-        reader.waiting = self._waiting
-        return reader
+    def _group_at(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        assert self._group is not None
+        return {partition: had.offset for partition, had in self._group.committed(partitions).items()}
+
+    def _gone(self, topic: str, why: str) -> None:
+        self.suspect(topic, why)
+
+
+def _nobody(topic: str, why: str) -> None:
+    _log.info("looking at no topic: the source has not begun", topic=topic, why=why)
+
+
+def _id(group_id: str, flow: str, index: int) -> str:
+    """The transactional id of one writer; `flow` is escaped already."""
+    return f"{escaped(group_id)}@{flow}@{index}"

@@ -1,6 +1,7 @@
 """Positions of idle partitions, said again now and then: a broker forgets what a group without members has not confirmed lately.
 
-Asked by the source with each read. Brokers keep positions for a week by default, each partition's from its own last commit.
+Asked by the source with each read. Brokers keep positions for a week by default, each partition's from its own last commit;
+how long, and so how often, is asked at the start. In a transaction the repetition keeps the transactional id known too.
 """
 
 from __future__ import annotations
@@ -11,18 +12,16 @@ from collections.abc import Callable
 from loom.streaming.bytewax.stages.outcome import Positions
 from loom.streaming.kafka.record import TopicPartition
 
-__all__ = ["KEEP_ALIVE", "KeepAlive"]
-
-#: seconds after which the position of a partition that has not moved is confirmed again
-KEEP_ALIVE = 3600.0
+__all__ = ["KeepAlive"]
 
 
 class KeepAlive:
-    """Once in each `KEEP_ALIVE` seconds, the positions that have not moved since the last time."""
+    """Once in each `interval_s` seconds, the positions that have not moved since the last time."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, interval_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval_s = interval_s
         self._clock = clock
-        self._due = clock() + KEEP_ALIVE
+        self._due = clock() + interval_s
         self._moved: set[TopicPartition] = set()
 
     def still(self, moved: Positions, positions: Positions) -> Positions:
@@ -32,5 +31,5 @@ class KeepAlive:
         if now < self._due:
             return {}
         said, self._moved = self._moved, set()
-        self._due = now + KEEP_ALIVE
+        self._due = now + self._interval_s
         return {partition: offset for partition, offset in positions.items() if partition not in said}

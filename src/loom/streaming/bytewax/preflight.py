@@ -13,6 +13,7 @@ from loom.core.logger import get_logger
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.bytewax.outlets import Outlets
 from loom.streaming.compiler.plan import CompiledPlan, CompiledTopic
+from loom.streaming.kafka.group_look import KEEP_ALIVE, GroupLook, check_no_members, look_at_group
 from loom.streaming.kafka.limits import TimestampLimits
 from loom.streaming.kafka.settings import client_key
 from loom.streaming.kafka.topics import look_at_topics
@@ -46,15 +47,24 @@ class Preflight:
     """One look at all clusters of a plan, shared by everybody who asks."""
 
     def __init__(
-        self, plan: CompiledPlan, outlets: Outlets, *, reads_kafka: bool, waiting: Callable[[str], None]
+        self,
+        plan: CompiledPlan,
+        outlets: Outlets,
+        *,
+        reads_kafka: bool,
+        owns_group: bool = False,
+        waiting: Callable[[str], None],
     ) -> None:
         self._plan = plan
         #: called between the slices of every wait; may raise
         self._waiting = waiting
         self._outlets = outlets
         self._reads_kafka = reads_kafka
+        #: whether the positions of the source's group are ours to commit
+        self._owns_group = owns_group
         self._lock = threading.Lock()
         self._seen: Seen | None = None
+        self._group: GroupLook | None = None
 
     def look(self) -> Seen:
         """Raises `BrokerUnavailableError` or `TopicMissingError`, the latter naming everything that is missing."""
@@ -62,6 +72,17 @@ class Preflight:
             if self._seen is None:
                 self._seen = self._look()
             return self._seen
+
+    def look_at_group(self) -> GroupLook:
+        """Raises `SecondInstanceError` when other consumers are subscribed with the group, `BrokerUnavailableError`."""
+        settings = self._plan.source.settings
+        with self._lock:
+            if self._group is None:
+                self._group = GroupLook((), KEEP_ALIVE)
+                if self._owns_group:
+                    self._group = look_at_group(settings.to_confluent_config(), settings.group_id, self._waiting)
+        check_no_members(self._group, settings.group_id)
+        return self._group
 
     def _look(self) -> Seen:
         reached(Point.STARTING)

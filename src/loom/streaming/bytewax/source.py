@@ -35,8 +35,11 @@ from loom.streaming.bytewax.standing import Standing
 from loom.streaming.bytewax.topic_changes import TopicChanges
 from loom.streaming.compiler.plan import CompiledSource
 from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.group_look import GroupLook
+from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import Delivery as Guarantee
+from loom.streaming.kafka.start import StartPositions
 from loom.streaming.kafka.watch import Change, TopicChange
 from loom.streaming.points import Point, reached
 
@@ -54,24 +57,33 @@ _FOLLOWER_AWAKE = timedelta(milliseconds=50)
 
 
 class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
-    """All partitions of the source's topics. `look_up` is asked once, before anything is read, for their numbers."""
+    """All partitions of the source's topics. `look_up` tells their numbers, `look_at_group` what is known of the group.
+
+    Both are asked before anything is read.
+    """
 
     def __init__(
         self,
         source: CompiledSource,
         delivery: Delivery,
         look_up: Callable[[], Mapping[str, tuple[int, ...]]],
+        look_at_group: Callable[[], GroupLook],
         make_stage: Callable[[], Stage],
         tracker: CommitTracker | None,
+        metadata: RunMetadata,
         exactly_once: ExactlyOnce | None = None,
     ) -> None:
         self._source = source
+        self._metadata = metadata
         self._delivery = delivery
         self._look_up = look_up
+        self._look_at_group = look_at_group
         self._make_stage = make_stage
         self._tracker = tracker
         self._exactly_once = exactly_once
         self._changes = TopicChanges(source.settings, delivery.stop)
+        if exactly_once is not None:
+            exactly_once.suspect = self._changes.suspect
         self._lock = threading.Lock()
         self._workers: dict[int, _Worker] = {}
 
@@ -97,6 +109,9 @@ class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
                     self._delivery,
                     self._make_stage(),
                     self._tracker,
+                    self._metadata,
+                    self._look_up(),
+                    self._look_at_group().keep_alive_s,
                     pace,
                     self._changes,
                     self._changes.open(self._look_up()),
@@ -114,6 +129,9 @@ class _Worker:
         delivery: Delivery,
         stage: Stage,
         tracker: CommitTracker | None,
+        metadata: RunMetadata,
+        topics: Mapping[str, tuple[int, ...]],
+        keep_alive_s: float,
         pace: Pace | None,
         changes: TopicChanges,
         inbox: deque[TopicChange],
@@ -122,7 +140,10 @@ class _Worker:
         self._guarantee = source.delivery
         self._changes = changes
         self._inbox = inbox
-        self._records = PartitionReader(source.settings, changes.suspect)
+        self._records = PartitionReader(source.settings, changes.suspect, metadata)
+        self._metadata = metadata
+        #: all partitions of the source's topics, whoever reads them
+        self._all = [TopicPartition(topic, number) for topic, numbers in topics.items() for number in numbers]
         self.joining: dict[TopicPartition, int | None] = {}
         self.resumed: dict[TopicPartition, int] = {}
         #: those whose positions are confirmed
@@ -137,9 +158,9 @@ class _Worker:
         if tracker is not None:
             confirming = TrackerConfirms(self.partitions, delivery.frozen, tracker)
         elif source.delivery is Guarantee.AT_LEAST_ONCE:
-            confirming = GroupConfirms(self.partitions, delivery.frozen, self._records)
+            confirming = GroupConfirms(self.partitions, delivery.frozen, self._records.group, keep_alive_s)
         elif source.delivery is None:
-            confirming = ClientConfirms(self._records)
+            confirming = ClientConfirms(self._records.group)
         else:
             confirming = AlreadyConfirmed()
         # Under exactly-once the start positions are committed in a transaction before any part is built.
@@ -147,11 +168,11 @@ class _Worker:
         self._may_lose = tracker is None and source.delivery in (None, Guarantee.AT_MOST_ONCE)
         # Where the group's position is not ours to keep, what is frozen is the best that is known of it.
         commits = self._owns_group and source.delivery is not None
-        held = (lambda: self._records.group) if commits else (lambda: delivery.frozen)
+        held = (lambda: self._records.group.at) if commits else (lambda: delivery.frozen)
         self.standing = Standing(self.partitions, held, delivery.moved)
         delivery.standings.append(self.standing)
         confirming = WatchedConfirming(confirming, self.standing)
-        reader = _KafkaReader(self._records, stage.room, delivery, source, self.standing)
+        reader = _KafkaReader(self._records, stage.room, delivery, source, self.standing, keep_alive_s)
         self.feed = Feed(reader, stage, delivery, confirming, batch_size=source.settings.batch_size, pace=pace)
         delivery.opened(self, "consumer", self._close)
 
@@ -201,18 +222,28 @@ class _Worker:
         fallback = {partition: offset for partition, offset in joining.items() if offset is not None}
         self._records.waiting = self.delivery.stop.check_start
         try:
-            resolved = self._records.start(joining, fallback)
+            found = self._records.start(joining, fallback, self._all)
             reached(Point.POSITIONED)
-            self._began.update({partition: self._records.positions[partition] for partition in joining})
-            if resolved and self._owns_group:
-                # "Latest" is a moment, not a place: unless it is kept as an offset before anything is read, what
-                # arrives while the flow is down would be skipped. Looked at once more, since somebody may have been
-                # quicker.
-                self._records.check_group()
-                self._records.commit_now(resolved)
+            self._began.update(found.offsets)
+            if self._owns_group:
+                self._take_over(found)
         finally:
             self._records.waiting = self.delivery.stop.check_deadline
         self.standing.joined({partition: self._records.positions[partition] for partition in joining})
+
+    def _take_over(self, found: StartPositions) -> None:
+        """Keep the positions to begin at, in our name, before anything is read.
+
+        "Latest" is a moment, not a place: unless it is kept as an offset, what arrives while the flow is down would be
+        skipped. A topic's partition count is raised in a second commit, when all of them have a position.
+        """
+        self._metadata.replaces(found.committed.values())
+        self._metadata.found(found.committed)
+        # Checked once more, since another instance may have been quicker.
+        self._records.group.check()
+        self._records.group.commit_now(found.offsets)
+        if self._metadata.covered(found.offsets):
+            self._records.group.commit_now(found.offsets)
 
     def _take(self, change: TopicChange) -> None:
         """A topic was deleted, or made anew: no position in its old log may be confirmed any more."""
@@ -281,6 +312,7 @@ class _KafkaReader:
         delivery: Delivery,
         source: CompiledSource,
         standing: Standing,
+        keep_alive_s: float,
     ) -> None:
         self._records = records
         self._standing = standing
@@ -289,7 +321,7 @@ class _KafkaReader:
         self._wait = min(source.settings.poll_timeout_ms / 1000, _LONGEST_WAIT)
         self._at_most_once = source.delivery is Guarantee.AT_MOST_ONCE
         self._by_client = source.delivery is None
-        self._keep_alive = KeepAlive()
+        self._keep_alive = KeepAlive(keep_alive_s)
         self._idle = False
         self._delivery = delivery
         self._lag_told = 0
@@ -305,12 +337,14 @@ class _KafkaReader:
             positions = {**positions, **still}
         if positions and self._at_most_once:
             # Before anything is done with them: what is handed on now is never read again.
-            self._records.commit_now(positions)
+            self._records.group.commit_now(positions)
             reached(Point.CLAIMED)
             self._standing.look()
-        elif still and self._by_client:
-            # The client commits by itself what has moved, and nothing else.
-            self._records.commit_now(still)
+        elif positions and self._by_client:
+            self._records.group.store(positions)
+            if still:
+                # The client commits by itself what has moved, and nothing else.
+                self._records.group.commit_now(still)
         self._standing.read.update(positions)
         if self._lag_told != self._delivery.lag_asked:
             self._lag_told = self._delivery.lag_asked

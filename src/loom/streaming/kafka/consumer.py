@@ -7,42 +7,25 @@ client never resets an offset by itself; a position that the log does not hold i
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
-from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
-from loom.streaming.kafka.errors import CommitError, KafkaTransportError, SecondInstanceError, TopicMissingError
+from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, make_client
+from loom.streaming.kafka.errors import KafkaTransportError, TopicMissingError
+from loom.streaming.kafka.group_offsets import TOPIC_GONE, GroupOffsets
+from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.out_of_range import go_on_at
 from loom.streaming.kafka.record import RecordPlace, TopicPartition
 from loom.streaming.kafka.settings import ConsumerSettings
-from loom.streaming.kafka.sliced import in_slices
-from loom.streaming.kafka.start import Committed, StartPositions, committed_positions, log_range, resolve_start
+from loom.streaming.kafka.start import StartPositions, log_range, resolve_start
 from loom.streaming.kafka.view import OriginView
 
 __all__ = ["CLIENT_RECORDS", "PartitionReader"]
 
-#: seconds within which a commit that is waited for must be answered
-_ANSWER = 12.0
-#: seconds that a look at the group may take; it holds up the worker
-_LOOK = 1.0
-#: seconds for which nothing is committed to a group that has lost a position: its topic may have been made anew, which
-#: the look at the topics will tell
-_SURE = 5.0
-
 _OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION})
-_TOPIC_GONE = frozenset(
-    {
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError.UNKNOWN_TOPIC_ID,
-        KafkaError.INCONSISTENT_TOPIC_ID,
-        KafkaError._UNKNOWN_TOPIC,
-        KafkaError._UNKNOWN_PARTITION,
-    }
-)
 #: seconds that closing may take, and when a commit is unanswered anyway
 _CLOSE = 3.0
 _NO_ANSWER = 0.5
@@ -82,19 +65,38 @@ class PartitionReader:
     """Reads the partitions given to `start`. Ended by `close`; used by one thread.
 
     `gone` is told of a topic that the broker does not know any more, or of which the group has lost its position; by
-    default the former is a `TopicMissingError`.
+    default the former is a `TopicMissingError`. `metadata` is written beside the positions that `group` commits.
     """
 
-    def __init__(self, settings: ConsumerSettings, gone: Callable[[str, str], None] = _raise_missing) -> None:
+    def __init__(
+        self,
+        settings: ConsumerSettings,
+        gone: Callable[[str, str], None] = _raise_missing,
+        metadata: RunMetadata | None = None,
+    ) -> None:
         self._settings = settings
         self._gone = gone
         #: asked between the slices of a wait whether to go on; what it raises ends the wait
         self.waiting: Callable[[str], None] | None = None
-        self._answers: list[tuple[KafkaError | None, list[ClientPartition]]] = []
         # The end of a partition is said aloud, since the last offsets before it may hold no record (transaction
         # markers, compaction) and the position has to pass them all the same.
-        own = {"on_commit": self._on_commit, "error_cb": _note_error, "enable.partition.eof": True}
+        own = {
+            "on_commit": self._on_commit,
+            "error_cb": _note_error,
+            "enable.partition.eof": True,
+            # The client would store offsets without our metadata.
+            "enable.auto.offset.store": False,
+        }
         self._consumer = make_client(Consumer, settings.to_confluent_config() | own)
+        #: the group's positions in these partitions
+        self.group: GroupOffsets = GroupOffsets(
+            self._consumer,
+            settings,
+            serve=self.serve,
+            waiting=self._ask_whether_to_wait,
+            gone=gone,
+            metadata=metadata,
+        )
         self._client_partitions: list[ClientPartition] = []
         self._positions: dict[TopicPartition, int] = {}
         #: something was read since the last look at the positions
@@ -105,51 +107,34 @@ class PartitionReader:
         self._in_another_log: set[TopicPartition] = set()
         #: where we stood in topics that were deleted
         self._left: dict[TopicPartition, int] = {}
-        self._commit_outstanding = False
-        #: what the group holds as far as we know, and what a commit that failed may have left there all the same
-        self._group: dict[TopicPartition, int] = {}
-        self._attempted: dict[TopicPartition, int] = {}
-        #: when the group was first seen without a position that it had
-        self._lost_at: float | None = None
 
-    def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
-        """The positions that the group has."""
-        return committed_positions(self._consumer, self._settings, partitions, self.serve)
-
-    def resolve(self, partitions: Iterable[TopicPartition], fallback: Mapping[TopicPartition, int]) -> StartPositions:
-        """Where to begin with these partitions.
-
-        The group's position comes first, then `fallback` (a recovery snapshot's), then `auto_offset_reset` as a real
-        offset. Raises `OffsetOutOfRangeError` for a position that the log does not hold, unless the settings say where
-        to go on.
-        """
-        return resolve_start(self._consumer, self._settings, partitions, fallback, self.serve)
+    def resolve(
+        self,
+        partitions: Iterable[TopicPartition],
+        fallback: Mapping[TopicPartition, int],
+        siblings: Iterable[TopicPartition] = (),
+    ) -> StartPositions:
+        """Where to begin with these partitions; see `resolve_start`."""
+        return resolve_start(self._consumer, self._settings, partitions, fallback, self.serve, siblings=siblings)
 
     def start(
-        self, partitions: Iterable[TopicPartition], fallback: Mapping[TopicPartition, int]
-    ) -> dict[TopicPartition, int]:
-        """Resolve where to begin with these partitions and begin there; may be called again with others.
-
-        Returns the positions that the group does not have.
-        """
-        found = self.resolve(partitions, fallback)
-        self._consumer.incremental_assign(_offsets(found.offsets))
+        self,
+        partitions: Iterable[TopicPartition],
+        fallback: Mapping[TopicPartition, int],
+        siblings: Iterable[TopicPartition] = (),
+    ) -> StartPositions:
+        """Resolve where to begin with these partitions and begin there; may be called again with others."""
+        found = self.resolve(partitions, fallback, siblings)
+        self._consumer.incremental_assign([ClientPartition(*p, offset) for p, offset in found.offsets.items()])
         self._client_partitions += [ClientPartition(*partition) for partition in found.offsets]
         self._positions.update(found.offsets)
-        # A group that has no position yet has moved as well when it gets one from somebody else.
-        self._group.update(dict.fromkeys(found.unknown, OFFSET_INVALID))
-        self._group.update({partition: had.offset for partition, had in found.committed.items()})
-        return found.unconfirmed
+        self.group.found(found)
+        return found
 
     @property
     def positions(self) -> Mapping[TopicPartition, int]:
         """The next offset to read of each partition, as of the last look."""
         return self._positions
-
-    @property
-    def group(self) -> Mapping[TopicPartition, int]:
-        """Where the group stands, as far as it has told us; negative for a partition of which it knows nothing."""
-        return self._group
 
     def group_metadata(self) -> Any:
         """What ties positions to the group in a transaction; the client's own object."""
@@ -196,7 +181,8 @@ class PartitionReader:
         """The topic is gone: read it no more, and answer for its positions no more."""
         for partition in [partition for partition in self._positions if partition.topic == topic]:
             self._left[partition] = self._positions.pop(partition)
-            self._group.pop(partition, None)
+            self._jumped.pop(partition, None)
+            self.group.leave(partition)
             self._consumer.incremental_unassign([ClientPartition(*partition)])
         self._client_partitions = [ClientPartition(*partition) for partition in self._positions]
 
@@ -216,59 +202,6 @@ class PartitionReader:
                 self._assign(partition, go_on_at(self._settings, partition, position, log, made_anew=True))
         self._client_partitions = [ClientPartition(*partition) for partition in self._positions]
 
-    def check_group(self) -> bool:
-        """Look whether the group still stands where we left it; `False` when the broker does not say in time.
-
-        Raises `SecondInstanceError` when somebody else has moved it. To be asked between an answered commit and the next
-        one; whoever is stopped between this look and its commit may still repeat, and never loses.
-        """
-        try:
-            committed = self._consumer.committed(self._client_partitions, timeout=_LOOK)
-        except KafkaException as error:
-            if is_transient(kafka_error(error)):
-                return False
-            raise _commit_error(kafka_error(error)) from None
-        lost: dict[str, TopicPartition] = {}
-        for found in committed:
-            partition = TopicPartition(found.topic, found.partition)
-            ours = self._group.get(partition)
-            if found.error is not None:
-                return False
-            if found.offset < 0 and ours is not None and ours >= 0:
-                # Nobody moves a group to nowhere: the broker forgets the positions of a topic that is deleted.
-                lost.setdefault(found.topic, partition)
-            elif ours is not None and found.offset not in (ours, self._attempted.get(partition)):
-                raise SecondInstanceError(
-                    f"somebody else moved the group {self._settings.group_id!r} in {partition}: it stands at "
-                    f"{found.offset}, and this run left it at {ours}. Two instances of one flow share a group (or it was "
-                    "reset by hand): stop one of them. This one ends; what it has not confirmed is read again"
-                )
-        if not lost:
-            self._lost_at = None
-            return True
-        now = time.monotonic()
-        if self._lost_at is None:
-            self._lost_at = now
-            for topic, partition in lost.items():
-                self._gone(topic, f"the group has lost its position in {partition}")
-        return now - self._lost_at > _SURE
-
-    def commit(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Send positions to the group without waiting; `commit_answers` tells what became of them."""
-        self._commit_outstanding = True
-        self._attempted = dict(positions)
-        offsets = _offsets(positions)
-        try:
-            self._consumer.commit(offsets=offsets, asynchronous=True)
-        except KafkaException as error:
-            # Refused at once, which is an answer like those that come later: whether it passes is asked there.
-            self._on_commit(kafka_error(error), offsets)
-
-    @property
-    def commit_outstanding(self) -> bool:
-        """Whether a commit has not been answered yet."""
-        return self._commit_outstanding
-
     def serve(self, wait_s: float) -> None:
         """Let the client answer while nothing is to be read: all partitions are held still meanwhile."""
         self._ask_whether_to_wait()
@@ -280,62 +213,6 @@ class PartitionReader:
         finally:
             self._consumer.resume(self._client_partitions)
 
-    def commit_answers(self) -> dict[TopicPartition, int] | None:
-        """The positions that the last commit confirmed, or `None` while there is no news.
-
-        Raises `CommitError` for an answer that waiting does not mend. A transient failure confirms nothing: the same
-        or later positions are sent again at the next epoch.
-        """
-        if not self._answers:
-            return None
-        confirmed: dict[TopicPartition, int] = {}
-        answers, self._answers = self._answers, []
-        for error, partitions in answers:
-            for found in partitions:
-                problem = error or found.error
-                if problem is None:
-                    partition = TopicPartition(found.topic, found.partition)
-                    confirmed[partition] = self._group[partition] = found.offset
-                elif problem.code() == KafkaError._NO_OFFSET:
-                    # Under the client's auto-commit: nothing has been handed out since the last one.
-                    continue
-                elif is_transient(problem):
-                    CLIENT_LOG.warning("a commit for %s failed and will be repeated: %s", found.topic, problem.str())
-                else:
-                    raise _commit_error(problem)
-        return confirmed
-
-    def commit_now(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Confirm positions and wait for the answer; raises `CommitError`."""
-        deadline = time.monotonic() + _ANSWER
-
-        def commit() -> KafkaError | None:
-            try:
-                answers = self._consumer.commit(offsets=_offsets(positions), asynchronous=False) or []
-            except KafkaException as error:
-                return kafka_error(error)
-            return next((found.error for found in answers if found.error is not None), None)
-
-        # One call lasts for 45 s while the broker is away (measured).
-        while (problem := in_slices(commit, self._ask_whether_to_wait)) is not None:
-            if not is_transient(problem) or time.monotonic() > deadline:
-                raise _commit_error(problem)
-            self.serve(0.1)
-        self._group.update(positions)
-
-    def commit_stored(self) -> None:
-        """Under the client's auto-commit: ask for what has been handed out, now rather than at the client's next turn.
-
-        Does not wait; see `commit_outstanding`.
-        """
-        self._commit_outstanding = True
-        try:
-            self._consumer.commit(asynchronous=True)
-        except KafkaException as error:
-            self._commit_outstanding = False
-            if kafka_error(error).code() != KafkaError._NO_OFFSET:
-                CLIENT_LOG.warning("the last auto-commit failed: %s", kafka_error(error).str())
-
     def close(self) -> None:
         """Close the client. Confirms nothing of ours; never raises.
 
@@ -344,7 +221,7 @@ class PartitionReader:
         """
         closing = threading.Thread(target=self._close, name="loom-closing", daemon=True)
         closing.start()
-        closing.join(_NO_ANSWER if self._commit_outstanding else _CLOSE)
+        closing.join(_NO_ANSWER if self.group.commit_outstanding else _CLOSE)
         if closing.is_alive():
             CLIENT_LOG.warning("the broker does not answer; the consumer is left to itself")
 
@@ -359,8 +236,7 @@ class PartitionReader:
             CLIENT_LOG.warning("closing the consumer failed: %s", error)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[ClientPartition]) -> None:
-        self._commit_outstanding = False
-        self._answers.append((error, partitions))
+        self.group.answered(error, partitions)
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
@@ -375,7 +251,7 @@ class PartitionReader:
             self._stirred = self._stirred or self._positions.get(TopicPartition(topic, number)) != offset
         elif error.code() in _OUT_OF_RANGE:
             self._go_on(TopicPartition(topic, number), offset)
-        elif error.code() in _TOPIC_GONE:
+        elif error.code() in TOPIC_GONE:
             self._gone(topic, error.str())
         else:
             raise KafkaTransportError(f"reading {topic}[{number}] failed: {error.str()}")
@@ -394,14 +270,6 @@ class PartitionReader:
         self._consumer.incremental_assign([ClientPartition(*partition, offset)])
         self._positions[partition] = self._jumped[partition] = offset
         self._stirred = True
-
-
-def _offsets(positions: Mapping[TopicPartition, int]) -> list[ClientPartition]:
-    return [ClientPartition(*partition, offset) for partition, offset in positions.items()]
-
-
-def _commit_error(error: KafkaError) -> CommitError:
-    return CommitError(f"positions could not be committed: {error.str()}")
 
 
 def _note_error(error: KafkaError) -> None:

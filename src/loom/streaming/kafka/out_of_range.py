@@ -11,7 +11,7 @@ from loom.streaming.kafka.errors import OffsetOutOfRangeError
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import ConsumerSettings
 
-__all__ = ["LogRange", "go_on_at"]
+__all__ = ["LogRange", "go_on_after_expiry", "go_on_at"]
 
 _log = get_logger(__name__)
 
@@ -55,6 +55,34 @@ def go_on_at(
         goes_on_at=offset,
         records_deleted_unread=deleted,
         records_skipped=offset - unread_from,
+        why=what,
+        by=f"on_out_of_range: {settings.on_out_of_range}",
+    )
+    return offset
+
+
+def go_on_after_expiry(settings: ConsumerSettings, partition: TopicPartition, log: LogRange) -> int:
+    """Where to go on in a partition whose position the group has lost, by `on_out_of_range`; that is logged.
+
+    Raises `OffsetOutOfRangeError` under `fail`.
+    """
+    what = (
+        f"the group {settings.group_id!r} has no position in {partition} any more, though it had one: it expired on the "
+        "broker (offsets.retention.minutes), or was deleted"
+    )
+    if settings.on_out_of_range == "fail":
+        raise OffsetOutOfRangeError(
+            f"{what}. What was read of it is not known; its log holds {log.low} to {log.high}. Reset the group's position "
+            "there, use another group_id, or choose with on_out_of_range: earliest or latest"
+        )
+    offset = log.low if settings.on_out_of_range == "earliest" else log.high
+    _log.error(
+        "position_expired",
+        partition=str(partition),
+        log_begins=log.low,
+        log_ends=log.high,
+        goes_on_at=offset,
+        records_skipped=offset - log.low,
         why=what,
         by=f"on_out_of_range: {settings.on_out_of_range}",
     )

@@ -12,14 +12,18 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
+from loom.core.logger import get_logger
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.client_config import is_transient, kafka_error
 from loom.streaming.kafka.errors import BrokerUnavailableError, KafkaTransportError
-from loom.streaming.kafka.out_of_range import LogRange, go_on_at
+from loom.streaming.kafka.offset_metadata import Committed, partition_counts
+from loom.streaming.kafka.out_of_range import LogRange, go_on_after_expiry, go_on_at
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import ConsumerSettings
 
-__all__ = ["Committed", "StartPositions", "committed_positions", "log_range", "resolve_start"]
+__all__ = ["StartPositions", "committed_positions", "log_range", "resolve_start"]
+
+_log = get_logger(__name__)
 
 #: seconds within which the positions to start at must be known
 _START = 12.0
@@ -33,30 +37,14 @@ A = TypeVar("A")
 Pause = Callable[[float], Any]
 
 
-class Committed(LoomFrozenStruct):
-    """A position that a group has, and what was committed with it."""
-
-    offset: int
-    metadata: str
-
-
 class StartPositions(LoomFrozenStruct):
     """Where to begin, and what the group knew of it."""
 
     offsets: Mapping[TopicPartition, int]
     #: the partitions that the group had no position for
     unknown: tuple[TopicPartition, ...]
-    #: what the group had
+    #: what the group had, of these partitions and of their siblings
     committed: Mapping[TopicPartition, Committed]
-
-    @property
-    def unconfirmed(self) -> dict[TopicPartition, int]:
-        """The positions to begin at that the group does not have: new ones, and those it had out of range."""
-        return {
-            partition: offset
-            for partition, offset in self.offsets.items()
-            if partition not in self.committed or self.committed[partition].offset != offset
-        }
 
 
 def resolve_start(
@@ -65,14 +53,24 @@ def resolve_start(
     partitions: Iterable[TopicPartition],
     fallback: Mapping[TopicPartition, int],
     pause: Pause,
+    *,
+    siblings: Iterable[TopicPartition] = (),
 ) -> StartPositions:
-    """Where to begin. `fallback` (a recovery snapshot's positions) counts where the group has none.
+    """Where to begin with these partitions.
 
-    Raises `OffsetOutOfRangeError` for a position that the log does not hold, unless `on_out_of_range` says where to go.
+    The group's position comes first, then `fallback` (a recovery snapshot's). Of a partition that has neither, the
+    partition count beside the positions of its topic tells what it is; `siblings` are further partitions whose positions
+    may name it. A number that is not below the count is a new partition: it begins where its log begins. One below it has
+    lost its position: `on_out_of_range` decides. Without a count the group is new in this topic: `auto_offset_reset`, as
+    a real offset.
+
+    Raises `OffsetOutOfRangeError` for a position that the log does not hold, or that has expired, unless
+    `on_out_of_range` says where to go.
     """
     deadline = time.monotonic() + _START
     wanted = sorted(partitions)
-    committed = committed_positions(consumer, settings, wanted, pause, deadline=deadline)
+    committed = committed_positions(consumer, settings, sorted({*wanted, *siblings}), pause, deadline=deadline)
+    counts = partition_counts(committed)
     offsets, unknown = {}, []
     for partition in wanted:
         log = log_range(consumer, settings, partition, pause, deadline=deadline)
@@ -80,9 +78,26 @@ def resolve_start(
             offset = committed[partition].offset
         else:
             unknown.append(partition)
-            offset = fallback.get(partition, log.low if settings.auto_offset_reset == "earliest" else log.high)
+            count = counts.get(partition.topic)
+            offset = fallback[partition] if partition in fallback else _first_offset(settings, partition, log, count)
         offsets[partition] = offset if log.holds(offset) else go_on_at(settings, partition, offset, log)
     return StartPositions(offsets, tuple(unknown), committed)
+
+
+def _first_offset(settings: ConsumerSettings, partition: TopicPartition, log: LogRange, count: int | None) -> int:
+    """Where to begin with a partition that nobody has a position for."""
+    if count is None:
+        return log.low if settings.auto_offset_reset == "earliest" else log.high
+    if partition.partition < count:
+        return go_on_after_expiry(settings, partition, log)
+    _log.warning(
+        "partition_added",
+        partition=str(partition),
+        partitions_before=count,
+        begins_at=log.low,
+        why="it was added since the group's last start: its log is read from the beginning",
+    )
+    return log.low
 
 
 def committed_positions(

@@ -56,7 +56,8 @@ class State(Enum):
 class Transactions:
     """The transactions of one process. Used by one thread at a time.
 
-    `metadata` is committed with every position. `waiting` is called between the slices of every wait and may raise.
+    `metadata` tells, by topic, what is committed beside a position. `checked` is handed the positions right before they are
+    sent; it returns those that may be, or raises. `waiting` is called between the slices of every wait and may raise.
     `group_at` looks where the group stands in some partitions; it is asked only of a transaction that outlasted its time-out.
     `patience_s` is how long one call is repeated while the coordinator does not do what it is asked to.
     """
@@ -66,15 +67,17 @@ class Transactions:
         config: Mapping[str, Any],
         transactional_id: str,
         *,
-        metadata: str,
+        metadata: Callable[[str], str],
         waiting: Callable[[str], None],
         group_at: Callable[[Iterable[TopicPartition]], Mapping[TopicPartition, int]] = lambda _: {},
         patience_s: float = START_TIMEOUT_MS / 1000,
+        checked: Callable[[Mapping[TopicPartition, int]], Mapping[TopicPartition, int]] = lambda positions: positions,
     ) -> None:
         self._id = transactional_id
         self._metadata = metadata
         self._waiting = waiting
         self._group_at = group_at
+        self._checked = checked
         #: where the group was found, or left by a commit; and where a commit without an answer may have left it
         self._left_at: dict[TopicPartition, int] = {}
         self._in_doubt: Mapping[TopicPartition, int] = {}
@@ -119,10 +122,12 @@ class Transactions:
     def commit(self, positions: Mapping[TopicPartition, int], group: Any) -> None:
         """Make everything produced since `begin`, and these positions of the group, visible together."""
         self._expect(State.OPEN)
+        # Now, and not later: with positions of its own on their way the group would not answer.
+        positions = self._checked(positions)
         self._in_doubt = positions
         if positions:
             offsets = [
-                ClientPartition(partition.topic, partition.partition, offset, self._metadata)
+                ClientPartition(partition.topic, partition.partition, offset, self._metadata(partition.topic))
                 for partition, offset in positions.items()
             ]
             self._repeat(

@@ -1,0 +1,290 @@
+"""The positions of one consumer group, as one source client commits them: check who moved them, commit, take the answers.
+
+Made by the reader of partitions, on whose client and thread it works. A commit carries the run's metadata.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as ClientPartition
+
+from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error
+from loom.streaming.kafka.errors import CommitError, KafkaTransportError, SecondInstanceError
+from loom.streaming.kafka.offset_metadata import Committed, RunMetadata
+from loom.streaming.kafka.record import TopicPartition
+from loom.streaming.kafka.settings import ConsumerSettings
+from loom.streaming.kafka.sliced import in_slices
+from loom.streaming.kafka.start import StartPositions, committed_positions
+
+__all__ = ["TOPIC_GONE", "GroupOffsets"]
+
+#: seconds within which a commit that is waited for must be answered
+_ANSWER = 12.0
+#: seconds that a look at the group may take; it holds up the worker
+_LOOK = 1.0
+#: seconds for which nothing is committed to a group that has lost a position: its topic may have been made anew, which
+#: the look at the topics will tell
+_SURE = 5.0
+
+#: what a broker says of a topic that is deleted, or was made anew
+TOPIC_GONE = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.UNKNOWN_TOPIC_ID,
+        KafkaError.INCONSISTENT_TOPIC_ID,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+    }
+)
+#: how a broker refuses the positions of a client that is no member of a group which has some
+_HAS_MEMBERS = frozenset(
+    {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS}
+)
+
+
+class GroupOffsets:
+    """What the group holds of the partitions of one client, as far as it has told us.
+
+    `serve` lets the client answer for so many seconds; `waiting` is asked between the slices of a wait and may raise;
+    `gone` is told of a topic of which the group has lost a position.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        settings: ConsumerSettings,
+        *,
+        serve: Callable[[float], None],
+        waiting: Callable[[], None],
+        gone: Callable[[str, str], None],
+        metadata: RunMetadata | None = None,
+    ) -> None:
+        self._consumer = consumer
+        self._settings = settings
+        self.serve = serve
+        self._waiting = waiting
+        self._gone = gone
+        self._metadata = metadata
+        self._answers: list[tuple[KafkaError | None, list[ClientPartition]]] = []
+        self._outstanding = False
+        self._at: dict[TopicPartition, int] = {}
+        #: what a commit that failed may have left there all the same
+        self._attempted: dict[TopicPartition, int] = {}
+        #: partitions whose position carries our run id, so that another one is another run's
+        self._ours: set[TopicPartition] = set()
+        #: when the group was first seen without a position that it had
+        self._lost_at: float | None = None
+
+    @property
+    def at(self) -> Mapping[TopicPartition, int]:
+        """Where the group is in each partition; negative where it has no position."""
+        return self._at
+
+    def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
+        """The positions that the group has."""
+        return committed_positions(self._consumer, self._settings, partitions, self.serve)
+
+    def found(self, start: StartPositions) -> None:
+        """Where the group was found at the start."""
+        # A group that has no position yet has moved as well when it gets one from somebody else.
+        for partition in start.offsets:
+            had = start.committed.get(partition)
+            self._at[partition] = had.offset if had is not None else OFFSET_INVALID
+
+    def leave(self, partition: TopicPartition) -> None:
+        """The log of this partition is gone: its position is not ours any more."""
+        self._at.pop(partition, None)
+        self._attempted.pop(partition, None)
+        self._ours.discard(partition)
+
+    def check(self) -> bool:
+        """Whether the group is still where we left it; `False` when the broker does not say in time, or has just lost it.
+
+        Raises as `look`. To be asked between an answered commit and the next one; whoever is stopped between this check
+        and its commit may still repeat, and never loses.
+        """
+        lost = self.look()
+        if lost is None:
+            return False
+        if not lost:
+            self._lost_at = None
+            return True
+        now = time.monotonic()
+        if self._lost_at is None:
+            self._lost_at = now
+            for topic, partition in {partition.topic: partition for partition in lost}.items():
+                self._gone(topic, f"the group has lost its position in {partition}")
+        return now - self._lost_at > _SURE
+
+    def look(self) -> set[TopicPartition] | None:
+        """The partitions that the group has lost its position in; `None` when the broker does not say in time.
+
+        Nobody moves a group to nowhere: the broker forgets the positions of a topic that is deleted. Raises
+        `SecondInstanceError` when another instance has moved the group, or has taken it over.
+        """
+        if not self._at:
+            return set()
+        try:
+            committed = self._consumer.committed([ClientPartition(*partition) for partition in self._at], timeout=_LOOK)
+        except KafkaException as error:
+            if is_transient(kafka_error(error)):
+                return None
+            raise self._commit_error(kafka_error(error)) from None
+        lost: set[TopicPartition] = set()
+        for found in committed:
+            partition = TopicPartition(found.topic, found.partition)
+            ours = self._at[partition]
+            if found.error is not None:
+                return None
+            if found.offset < 0 <= ours:
+                lost.add(partition)
+                continue
+            had = Committed(found.offset, found.metadata or "")
+            metadata = self._metadata if partition in self._ours else None
+            _check_unmoved(self._settings, partition, had, (ours, self._attempted.get(partition, ours)), metadata)
+            self._at[partition] = found.offset
+        return lost
+
+    def commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Send positions to the group without waiting; `commit_answers` tells what became of them."""
+        self._outstanding = True
+        self._attempted = dict(positions)
+        offsets = self._offsets(positions)
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            # Refused at once, which is an answer like those that come later: whether it passes is asked there.
+            self.answered(kafka_error(error), offsets)
+
+    @property
+    def commit_outstanding(self) -> bool:
+        """Whether a commit has not been answered yet."""
+        return self._outstanding
+
+    def answered(self, error: KafkaError | None, partitions: list[ClientPartition]) -> None:
+        """The client's callback."""
+        self._outstanding = False
+        self._answers.append((error, partitions))
+
+    def commit_answers(self) -> dict[TopicPartition, int] | None:
+        """The positions that the last commit confirmed, or `None` while there is no news.
+
+        Raises `CommitError` for an answer that waiting does not mend. A transient failure confirms nothing: the same
+        or later positions are sent again at the next epoch.
+        """
+        if not self._answers:
+            return None
+        confirmed: dict[TopicPartition, int] = {}
+        answers, self._answers = self._answers, []
+        for error, partitions in answers:
+            for found in partitions:
+                problem = error or found.error
+                partition = TopicPartition(found.topic, found.partition)
+                if problem is None:
+                    confirmed[partition] = found.offset
+                elif problem.code() == KafkaError._NO_OFFSET:
+                    # Under the client's auto-commit: nothing has been handed out since the last one.
+                    continue
+                elif is_transient(problem):
+                    CLIENT_LOG.warning("a commit for %s failed and will be repeated: %s", found.topic, problem.str())
+                elif problem.code() in TOPIC_GONE:
+                    self._gone(found.topic, f"its position was refused: {problem.str()}")
+                else:
+                    raise self._commit_error(problem)
+        self.wrote(confirmed)
+        return confirmed
+
+    def commit_now(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Confirm positions and wait for the answer; raises `CommitError`. A topic that is gone is reported to `gone`."""
+        deadline = time.monotonic() + _ANSWER
+        left = dict(positions)
+
+        def commit() -> dict[TopicPartition, KafkaError]:
+            try:
+                answers = self._consumer.commit(offsets=self._offsets(left), asynchronous=False) or []
+            except KafkaException as error:
+                return dict.fromkeys(left, kafka_error(error))
+            return {TopicPartition(p.topic, p.partition): p.error for p in answers if p.error is not None}
+
+        # One call lasts for 45 s while the broker is away (measured).
+        while problems := in_slices(commit, self._waiting):
+            for partition, problem in problems.items():
+                if problem.code() in TOPIC_GONE:
+                    del left[partition]
+                    self._gone(partition.topic, f"its position was refused: {problem.str()}")
+                elif not is_transient(problem) or time.monotonic() > deadline:
+                    raise self._commit_error(problem)
+            if not left:
+                break
+            self.serve(0.1)
+        self.wrote(left)
+
+    def store(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Under the client's auto-commit: what it may commit in its own time."""
+        try:
+            self._consumer.store_offsets(offsets=self._offsets(positions))
+        except KafkaException as error:
+            raise self._commit_error(kafka_error(error)) from None
+
+    def commit_stored(self) -> None:
+        """Under the client's auto-commit: ask for what is stored, now rather than at the client's next turn.
+
+        Does not wait; see `commit_outstanding`.
+        """
+        self._outstanding = True
+        try:
+            self._consumer.commit(asynchronous=True)
+        except KafkaException as error:
+            self._outstanding = False
+            if kafka_error(error).code() != KafkaError._NO_OFFSET:
+                CLIENT_LOG.warning("the last auto-commit failed: %s", kafka_error(error).str())
+
+    def wrote(self, positions: Mapping[TopicPartition, int]) -> None:
+        """The group is at these positions, which carry our metadata."""
+        self._at.update(positions)
+        if self._metadata is not None:
+            self._ours.update(positions)
+
+    def _offsets(self, positions: Mapping[TopicPartition, int]) -> list[ClientPartition]:
+        metadata = self._metadata
+        if metadata is None:
+            return [ClientPartition(*partition, offset) for partition, offset in positions.items()]
+        return [ClientPartition(*p, offset, metadata.text(p.topic)) for p, offset in positions.items()]
+
+    def _commit_error(self, error: KafkaError) -> KafkaTransportError:
+        if error.code() in _HAS_MEMBERS:
+            return SecondInstanceError(
+                f"the broker refuses the positions of the group {self._settings.group_id!r}, since other consumers are "
+                f"subscribed with it: {error.str()}. A flow reads by a fixed assignment and shares its group with nobody: "
+                "stop those consumers, or give the flow a group_id of its own. What it has not confirmed is read again"
+            )
+        return CommitError(f"positions could not be committed: {error.str()}")
+
+
+def _check_unmoved(
+    settings: ConsumerSettings,
+    partition: TopicPartition,
+    had: Committed,
+    expected: tuple[int, ...],
+    metadata: RunMetadata | None,
+) -> None:
+    """Raise `SecondInstanceError` for a position that this run did not leave there.
+
+    `metadata` is this run's, where the position carries it.
+    """
+    if metadata is not None and (other := metadata.of_another_run(partition.topic, had.metadata)) is not None:
+        raise SecondInstanceError(
+            f"another run has taken over the group {settings.group_id!r}: its position in {partition} was committed by the "
+            f"flow {other.flow!r}, run {other.run}, and this is the flow {metadata.flow!r}, run {metadata.run}. Two "
+            "instances of one flow, or two flows, share a group: stop one of them, or give each flow a group_id of its "
+            "own. This one ends; what it has not confirmed is read again"
+        )
+    if had.offset not in expected:
+        raise SecondInstanceError(
+            f"somebody else moved the group {settings.group_id!r} in {partition}: it is at {had.offset}, and this run "
+            f"left it at {expected[0]}. The group was reset by hand, or two instances of one flow share it: stop one of "
+            "them. This one ends; what it has not confirmed is read again"
+        )

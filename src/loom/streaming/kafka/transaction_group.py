@@ -1,0 +1,121 @@
+"""The group of a transactional run: where it starts, and a check before each commit that nobody else has moved it.
+
+One client beside the readers', which reads nothing; used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import KafkaException
+
+from loom.streaming.kafka.client_config import kafka_error
+from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.errors import SecondInstanceError
+from loom.streaming.kafka.offset_metadata import Committed, RunMetadata
+from loom.streaming.kafka.record import TopicPartition
+from loom.streaming.kafka.settings import ConsumerSettings
+from loom.streaming.kafka.start import StartPositions
+from loom.streaming.kafka.watch import TopicState, look_at_states
+
+__all__ = ["TransactionGroup"]
+
+#: seconds in which the client answers between two questions
+_PAUSE = 0.05
+
+
+class TransactionGroup:
+    """`waiting` is asked between the slices of every wait and may raise; `gone` is told of a topic that is gone."""
+
+    def __init__(
+        self,
+        settings: ConsumerSettings,
+        topics: Iterable[str],
+        metadata: RunMetadata,
+        *,
+        waiting: Callable[[str], None],
+        gone: Callable[[str, str], None],
+    ) -> None:
+        self._settings = settings
+        self._waiting = waiting
+        self._gone = gone
+        self._reader = PartitionReader(settings, gone, metadata)
+        self._reader.waiting = waiting
+        self._look_at_topics = look_at_states(settings.to_confluent_config(), topics)
+        self._topics: Mapping[str, TopicState] = {}
+        #: partitions of a log that is gone: positions in it are sent no more
+        self._dead: set[TopicPartition] = set()
+        #: the positions of the last transaction
+        self._sent: dict[TopicPartition, int] = {}
+
+    def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
+        """The positions that the group has."""
+        return self._reader.group.committed(partitions)
+
+    def client_metadata(self) -> Any:
+        """What ties positions to the group in a transaction; the client's own object."""
+        return self._reader.group_metadata()
+
+    def start(self, partitions: Iterable[TopicPartition]) -> StartPositions:
+        """Where to begin with these partitions; they are checked from now on."""
+        self._topics = self._states()
+        found = self._reader.resolve(partitions, {})
+        self._reader.group.found(found)
+        return found
+
+    def wrote(self, positions: Mapping[TopicPartition, int]) -> None:
+        """These positions were committed with this run's metadata."""
+        self._reader.group.wrote(positions)
+
+    def checked(self, positions: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        """The positions that may be sent now; those in a log that is gone are left out.
+
+        Raises `SecondInstanceError` when the group was moved since our last commit, or belongs to another run.
+        """
+        # A transaction is only followed by another one when it was committed.
+        self._reader.group.wrote(self._sent)
+        self._reader.serve(0)
+        while (lost := self._reader.group.look()) is None:
+            self._waiting("the positions of the group")
+            self._reader.serve(_PAUSE)
+        if lost - self._dead:
+            self._bury(lost - self._dead)
+        if self._dead:
+            positions = {p: offset for p, offset in positions.items() if p not in self._dead}
+        self._sent = dict(positions)
+        return positions
+
+    def renewed(self, partitions: Iterable[TopicPartition]) -> None:
+        """What follows is in another log than what was sent before."""
+        for partition in partitions:
+            self._dead.discard(partition)
+            self._sent.pop(partition, None)
+            self._reader.group.leave(partition)
+
+    def close(self) -> None:
+        """Let the client go; never raises."""
+        self._reader.close()
+
+    def _bury(self, lost: set[TopicPartition]) -> None:
+        """Positions were lost: with their topic, or by somebody's hand."""
+        seen = self._states()
+        for partition in sorted(lost):
+            before, now = self._topics.get(partition.topic), seen.get(partition.topic)
+            if now is not None and (before is None or before.id is None or now.id == before.id):
+                raise SecondInstanceError(
+                    f"somebody deleted the position of the group {self._settings.group_id!r} in {partition} while this run "
+                    "was using it. This one ends, and nothing of its epoch is visible: set the position where the flow "
+                    "shall begin, and start it again"
+                )
+            self._dead.add(partition)
+            self._gone(partition.topic, f"the group has lost its position in {partition}")
+        self._topics = {**self._topics, **seen}
+
+    def _states(self) -> Mapping[str, TopicState]:
+        while True:
+            try:
+                return self._look_at_topics()
+            except KafkaException as error:
+                self._waiting(f"the topics of the source: {kafka_error(error).str()}")
+                self._reader.serve(_PAUSE)
