@@ -5,7 +5,7 @@ A `DomainError` raised inside a step is the record's own fault (`BUSINESS`), not
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 __all__ = [
     "ENDS_RUN",
@@ -25,7 +25,15 @@ ENDS_RUN: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class LoomError(Exception):
-    """Base of every error raised by Loom itself."""
+    """Base of every error raised by Loom itself. All of them cross process boundaries, whatever their constructors take."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args), vars(self)
+
+
+def _restored(kind: type[LoomError], args: tuple[Any, ...]) -> LoomError:
+    """An error as it was made, without its constructor, which may take other arguments than the text it passes on."""
+    return kind.__new__(kind, *args)
 
 
 class NotSupportedYetError(LoomError):

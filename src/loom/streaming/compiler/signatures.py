@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 from loom.core.config.shape import bare, is_union
+from loom.core.errors import LoomError
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.plan import PayloadTypes, StepKind
 from loom.streaming.message import Message, Tombstone
@@ -43,7 +44,7 @@ _COLLECTIONS = (list, tuple, set, frozenset, Iterable, Iterator, Generator, Coll
 _NAMED_ONLY = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
 
 
-class UnreadableSignature(Exception):
+class UnreadableSignature(LoomError):
     """A callable that cannot be called with one message: why, and what to do."""
 
     def __init__(self, reason: str, remedy: str) -> None:
