@@ -28,7 +28,7 @@ from loom.core.expr.tree import (
 )
 from loom.core.model import LoomFrozenStruct
 
-__all__ = ["ExpressionProblem", "ProblemKind", "check_expression"]
+__all__ = ["ExpressionProblem", "ProblemKind", "check_expression", "types_of_expression"]
 
 
 class ProblemKind(StrEnum):
@@ -75,6 +75,11 @@ def check_expression(expression: Expression, types: Mapping[str, Iterable[Any]])
     checker = _Checker(types)
     checker.types_of(structure(expression))
     return list(dict.fromkeys(checker.problems))
+
+
+def types_of_expression(expression: Expression, types: Mapping[str, Iterable[Any]]) -> tuple[Any, ...]:
+    """The annotations that the values of an expression may have, `None` aside, given those of its roots."""
+    return _Checker(types).types_of(structure(expression))
 
 
 #: types of one group compare with each other; those of two never do. Every other type is left alone.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -178,6 +179,8 @@ def lower(
     if commit_tracker is not None:
         if not isinstance(commit_tracker, CommitTracker):
             raise TypeError(f"commit_tracker must have confirm(positions), which {commit_tracker!r} has not")
+        if inspect.iscoroutinefunction(commit_tracker.confirm):
+            raise TypeError("commit_tracker.confirm is async, and nobody would await it; make it a plain method")
         if plan.source.delivery is Guarantee.EXACTLY_ONCE:
             raise ValueError("a commit_tracker cannot be kept with delivery: exactly_once")
     delivery = Delivery(observability_runtime or ObservabilityRuntime.noop())

@@ -6,6 +6,7 @@ A Bytewax fixed-partitioned sink gets `(key, message)` routed by its own `part_f
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -50,6 +51,12 @@ def open_hosted(sink: Any, name: str, config: Any, state: Any, bridge: Callable[
                 f"the sink for {name} built a {type(partition).__qualname__}, which is no SinkPartition: it needs "
                 "write_batch(items), flush() and close()"
             )
+        for method in ("write_batch", "flush", "close"):
+            if inspect.iscoroutinefunction(getattr(partition, method)):
+                raise TypeError(
+                    f"{type(partition).__qualname__}.{method} of the sink for {name} is async, and nobody would await it; "
+                    "make it a plain method that runs what is async on the bridge: bridge.run(…)"
+                )
         return _HostedIntoSink(partition)
     raise TypeError(f"the sink for {name} must be a Bytewax sink or an IntoSink, not {sink!r}")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from loom.core.config import ConfigBinding, ConfigContext, ConfigError
 from loom.core.config.refusal import raised_by_user_code
+from loom.core.expr import Expression
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.issues import Issues
 from loom.streaming.compiler.plan import BoundStep
@@ -25,6 +26,14 @@ def is_step(node: object) -> bool:
 def bind_step(node: Any, config: ConfigContext, issues: Issues, path: tuple[int, ...]) -> BoundStep | None:
     """Make the one instance that serves the plan; what is wrong with its arguments becomes an issue."""
     if isinstance(node, StepFunction):
+        if isinstance(node.function, Expression) or not callable(node.function):
+            issues.error(
+                Code.NODE_UNKNOWN,
+                f"{node.function!r}, which @step was given, is no function",
+                path=path,
+                remedy="decorate a function of the payload with @step",
+            )
+            return None
         return BoundStep(node.function, {}, node.function)
     if isinstance(node, Step):
         return BoundStep(node, {}, node)

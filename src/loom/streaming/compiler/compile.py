@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from loom.core.config import ConfigContext
 from loom.streaming.compiler.catalogue import Code, CompilationError
 from loom.streaming.compiler.exactly_once import check_exactly_once
@@ -22,11 +24,12 @@ from loom.streaming.compiler.signatures import UNKNOWN, payloads_of, together
 from loom.streaming.compiler.table import ROWS
 from loom.streaming.compiler.topics import TopicResolver
 from loom.streaming.compiler.unrouted import warn_unrouted
-from loom.streaming.compiler.walk import Flowing, ProcessWalk
+from loom.streaming.compiler.walk import Flowing, ProcessWalk, named
 from loom.streaming.flow import StreamFlow
 from loom.streaming.kafka.settings import Delivery, broker_list
 from loom.streaming.nodes.boundary import FromMultiTypeTopic, FromTopic, IntoTopic
 from loom.streaming.nodes.shape import StreamShape
+from loom.streaming.process import Process
 
 __all__ = ["compile_flow"]
 
@@ -74,7 +77,18 @@ def compile_flow(flow: StreamFlow[Any, Any], *, config: ConfigContext | Mapping[
             expected="FromTopic(…)",
             remedy="write StreamFlow(source=FromTopic(…))",
         )
-    nodes, left = walk.nodes(flow.process, (), Flowing(StreamShape.RECORD, arriving, flow.name))
+    begun = Flowing(StreamShape.RECORD, arriving, flow.name)
+    process: object = flow.process
+    if isinstance(process, Process):
+        nodes, left = walk.nodes(process, (), begun)
+    else:
+        nodes, left = (), replace(begun, payloads=UNKNOWN, behind_refused=True)
+        issues.error(
+            Code.NODE_UNKNOWN,
+            f"{named(process)} is no process",
+            expected="Process(…)",
+            remedy="write StreamFlow(process=Process(…)) with the nodes in their order",
+        )
     output = _output(flow, topics, issues, left)
     routes = _error_routes(flow, topics)
     topics.finish()
@@ -122,6 +136,8 @@ def _output(flow: StreamFlow[Any, Any], topics: TopicResolver, issues: Issues, l
         return None
     declared: object = flow.output
     if declared is None:
+        if left.behind_refused:
+            return None
         issues.error(
             Code.NO_END,
             "the process has no end and the flow no output; its records would go nowhere",
@@ -139,7 +155,7 @@ def _output(flow: StreamFlow[Any, Any], topics: TopicResolver, issues: Issues, l
         )
         return None
     return topics.output(
-        declared, (), "output", child_id(flow.name, OUTPUT), left.payloads, left.shape, mixed=left.mixed
+        declared, (), "output", child_id(flow.name, OUTPUT), left.payloads, left.known_shape, mixed=left.mixed
     )
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from loom.core.config.shape import bare, is_union
+from loom.core.config.shape import bare, is_union, show
 from loom.core.errors import LoomError
 from loom.core.model import LoomFrozenStruct
+from loom.streaming.compiler.callables import is_async, is_generator, never_iterable
 from loom.streaming.compiler.plan import PayloadTypes, StepKind
 from loom.streaming.message import Message, Tombstone
 from loom.streaming.nodes.step import BatchExpandStep, BatchStep, ExpandStep, RecordStep, Step
@@ -84,9 +85,10 @@ def read_signature(function: Callable[..., Any], kind: StepKind, owner: type | N
     `UnreadableSignature` when the callable cannot take what a step of this kind is handed.
     """
     first, rest = _parameters(function)
-    hints = _hints(function)
+    hints = _hints(function, {} if owner is None else _names_in(_generics(owner)))
     in_annotation = hints.get(first.name, Any)
     out_annotation = hints.get("return", Any)
+    _check_given(function, out_annotation, kind)
     if kind in (StepKind.BATCH, StepKind.BATCH_EXPAND):
         in_annotation = _element(in_annotation)
     if kind is not StepKind.FUNCTION and kind is not StepKind.RECORD:
@@ -110,19 +112,26 @@ def read_signature(function: Callable[..., Any], kind: StepKind, owner: type | N
         returns,
         may_drop,
         accepts.known and Tombstone in accepts.types,
-        inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
+        is_async(function),
         _required(rest),
     )
 
 
-def read_selector(function: Callable[..., Any]) -> SelectorSignature:
-    """Read a selector, a predicate or an exploder. Raises `UnreadableSignature` when it cannot be called with one record."""
+def read_selector(function: Callable[..., Any], *, yields: bool = False) -> SelectorSignature:
+    """Read a selector, a predicate or an expander; with `yields`, an exploder, which may be a generator.
+
+    Raises `UnreadableSignature` when it cannot be called with one record, or does not answer at once.
+    """
     first, rest = _parameters(function)
     if required := _required(rest):
         reason = f"it asks for {', '.join(map(repr, required))} too; it is handed one record"
         raise UnreadableSignature(reason, "give those parameters defaults, or bind them with functools.partial")
-    if inspect.iscoroutinefunction(function):
+    if is_async(function):
         raise UnreadableSignature("it is async, and has to answer at once", "make it a plain function")
+    if is_generator(function) and not yields:
+        raise UnreadableSignature(
+            "it is a generator, which has no answer of its own", "return the answer, not yield it"
+        )
     hints = _hints(function)
     annotation = hints.get(first.name, Any)
     asks_for_message = all(map(_is_message, _members(annotation)))
@@ -175,6 +184,21 @@ def _check_handed(annotation: Any, accepts: PayloadTypes, kind: StepKind) -> Non
         what = "messages: list[Message[…]]" if batch else "message: Message[…]"
         reason = f"execute() is handed Messages, but its parameter is annotated as {accepts}"
         raise UnreadableSignature(reason, f"annotate it as {what}")
+
+
+def _check_given(function: Callable[..., Any], annotation: Any, kind: StepKind) -> None:
+    """What every call would give must be what a step of this kind gives; else no record could pass."""
+    if kind is not StepKind.EXPAND and is_generator(function):
+        remedy = (
+            "return the result; for several results of one record write an ExpandStep, or Explode(function)"
+            if kind in (StepKind.FUNCTION, StepKind.RECORD)
+            else "return a list with one entry for each message"
+        )
+        raise UnreadableSignature("it is a generator, so a call gives an iterator and no result", remedy)
+    if kind not in (StepKind.FUNCTION, StepKind.RECORD) and never_iterable(annotation):
+        what = "list[…]" if kind is not StepKind.EXPAND else "Iterable[…]"
+        reason = f"execute() gives several results, but is annotated to return {show(annotation)}"
+        raise UnreadableSignature(reason, f"return a {what} of them, and annotate it so")
 
 
 def _is_a(found: Any, wanted: Any) -> bool:
@@ -276,10 +300,41 @@ def _required(parameters: list[inspect.Parameter]) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.default is p.empty and p.kind not in open_ended)
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+def _hints(function: Callable[..., Any], named: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The annotations of a callable; `named` are classes that they may name though no module holds them."""
     target = function if inspect.isroutine(function) else getattr(type(function), "__call__", function)  # noqa: B004
+    around = _around(target)
     try:
-        return typing.get_type_hints(target)
+        try:
+            return typing.get_type_hints(target, localns=around or None)
+        except NameError:
+            return typing.get_type_hints(target, localns={**(named or {}), **around})
     except Exception as unresolved:  # noqa: BLE001  an annotation is an expression, which may raise anything
+        name = getattr(unresolved, "name", None) if isinstance(unresolved, NameError) else None
         reason = f"its annotations cannot be resolved: {unresolved}"
-        raise UnreadableSignature(reason, "import what they name unconditionally, at the top of the module") from None
+        remedy = (
+            f"define or import {f'{name!r}' if name else 'what they name'} unconditionally, at the top of the module: outside "
+            "of functions and of `if TYPE_CHECKING:`"
+        )
+        raise UnreadableSignature(reason, remedy) from None
+
+
+def _around(function: Any) -> dict[str, Any]:
+    """What a function uses of the functions that it stands in."""
+    try:
+        return dict(inspect.getclosurevars(inspect.unwrap(function)).nonlocals)
+    except TypeError:  # written in C, so it stands in none
+        return {}
+
+
+def _names_in(hints: Iterable[Any]) -> dict[str, Any]:
+    """The classes in annotations, by the names that they are written by."""
+    named: dict[str, Any] = {}
+    waiting = list(hints)
+    while waiting:
+        hint = waiting.pop()
+        cls = get_origin(hint) or hint
+        if isinstance(cls, type):
+            named[cls.__name__] = cls
+        waiting.extend(get_args(hint))
+    return named

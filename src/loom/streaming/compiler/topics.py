@@ -10,11 +10,13 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 from loom.core.config import ConfigContext, ConfigError
 from loom.core.config.keys import nearest, render
+from loom.core.config.shape import show
 from loom.core.importable import NotImportableError
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.issues import Issues
 from loom.streaming.compiler.names import child_id, why_no_topic
-from loom.streaming.compiler.payloads import why_not_read, why_not_written
+from loom.streaming.compiler.partitioning import check_policy
+from loom.streaming.compiler.payloads import PayloadProblem, why_not_read, why_not_written
 from loom.streaming.compiler.plan import CompiledSource, CompiledTopic, NodePath, PayloadTypes, Reads, StepId
 from loom.streaming.compiler.signatures import fits, is_type, payloads_of, without_tombstones
 from loom.streaming.errors import ErrorEnvelope
@@ -32,8 +34,6 @@ from loom.streaming.nodes.boundary import (
     FromMultiTypeTopic,
     FromTopic,
     IntoTopic,
-    PartitionPolicy,
-    PartitionStrategy,
 )
 from loom.streaming.nodes.shape import StreamShape
 
@@ -136,13 +136,14 @@ class TopicResolver:
         where: str,
         step_id: StepId,
         flowing: PayloadTypes,
-        shape: StreamShape,
+        shape: StreamShape | None,
         *,
         mixed: bool = False,
     ) -> CompiledTopic | None:
         """An output of messages, checked against what flows into it.
 
-        `mixed`: it comes from branches that make different types, which nothing between has named.
+        `shape` is `None` behind a node that was refused. `mixed`: it comes from branches that make different types, which
+        nothing between has named.
         """
         if node.payload is None and mixed:
             self._issues.error(
@@ -176,7 +177,7 @@ class TopicResolver:
                     found=flowing,
                     remedy=f"change the payload of IntoTopic({node.name!r}), or put a step in front that makes it",
                 )
-        if shape not in _SHAPES_TAKEN.get(node.shape, ()):
+        if shape is not None and shape not in _SHAPES_TAKEN.get(node.shape, ()):
             self._issues.error(
                 Code.SHAPE_MISMATCH,
                 f"the topic {node.name!r} is declared to take {node.shape.value}",
@@ -202,7 +203,7 @@ class TopicResolver:
             self._check_topic_name(dlq_topic, where, path)
             dlq = CompiledTopic(node.dlq, dlq_topic, path, where, dlq_id, flowing, dlq_settings)
         if node.partitioning is not None:
-            self._check_policy(node, where, path)
+            check_policy(node, where, path, self._issues)
         if where != "errors":
             members = without_tombstones(flowing).types
             for member in members:
@@ -223,26 +224,6 @@ class TopicResolver:
                 path=path,
                 expected="up to 249 letters, digits, dots, underscores and hyphens",
                 remedy="correct the name in the flow or, where the config names the topic, there",
-            )
-
-    def _check_policy(self, node: IntoTopic[Any], where: str, path: NodePath) -> None:
-        policy: Any = node.partitioning
-        if where == "errors":
-            self._issues.error(
-                Code.NOT_SUPPORTED,
-                f"IntoTopic({node.name!r}, partitioning=…) as an error route is not supported",
-                where=where,
-                path=path,
-                remedy="remove partitioning=…: a dead letter keeps the key of the record that it was",
-            )
-        elif not isinstance(policy, PartitionPolicy) or not isinstance(policy.strategy, PartitionStrategy):
-            self._issues.error(
-                Code.NODE_UNKNOWN,
-                f"IntoTopic({node.name!r}, partitioning=…) has no strategy with partition_key(message)",
-                where=where,
-                path=path,
-                expected="PartitionPolicy(strategy, guarantee), the strategy an object with partition_key(message)",
-                remedy="give an instance of a class that has partition_key(self, message) -> bytes | str | None",
             )
 
     def finish(self) -> None:
@@ -326,7 +307,7 @@ class TopicResolver:
         path: NodePath,
         payload: Any,
         wire_format: WireFormat,
-        why_not: Callable[[Any], str | None],
+        why_not: Callable[[Any, WireFormat], PayloadProblem | None],
     ) -> None:
         found = str(PayloadTypes((payload,)))
         if (wire_format is WireFormat.BYTES) != (payload is bytes):
@@ -340,16 +321,16 @@ class TopicResolver:
                 remedy="set format: bytes for a bytes payload, and another format for any other",
             )
             return
-        problem = why_not(payload) if payload is not bytes else None
+        problem = why_not(payload, wire_format) if payload is not bytes else None
         if problem is not None:
             self._issues.error(
                 Code.PAYLOAD_INVALID,
-                problem,
+                problem.message,
                 where=where,
                 path=path,
-                expected="a LoomStruct or LoomFrozenStruct type",
-                found=found,
-                remedy=f"let {found} inherit from LoomFrozenStruct, with fields of types that msgspec knows",
+                expected="a LoomStruct or LoomFrozenStruct type, with fields that records can hold",
+                found=show(payload) if not isinstance(payload, str) else repr(payload),
+                remedy=problem.remedy,
             )
 
     def _later(self, where: str, path: NodePath, what: str, remedy: str) -> None:

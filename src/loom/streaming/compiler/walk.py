@@ -37,6 +37,13 @@ class Flowing(LoomFrozenStruct):
     mixed: bool = False
     #: the id of the node that it left, for nodes that are named after the one in front of them
     left: str = ""
+    #: a node above was refused, so that nobody knows in which shape anything leaves it, or whether anything does
+    behind_refused: bool = False
+
+    @property
+    def known_shape(self) -> StreamShape | None:
+        """The shape, where it can be held against who is handed it."""
+        return None if self.behind_refused else self.shape
 
     def on(self, node: CompiledNode, *, mixed: bool = False) -> Flowing:
         """What flows on behind a node."""
@@ -102,8 +109,8 @@ class ProcessWalk:
             if result is None:
                 # Already reported. What leaves a node that is not understood is not known, but a terminal is the end.
                 ended = row is not None and row.ends
-                shape = StreamShape.NONE if ended else flowing.shape
-                flowing = replace(flowing, shape=shape, payloads=UNKNOWN, mixed=False)
+                shape = StreamShape.NONE if ended else StreamShape.RECORD
+                flowing = replace(flowing, shape=shape, payloads=UNKNOWN, mixed=False, behind_refused=not ended)
                 continue
             made, flowing = result
             compiled.append(made)
@@ -120,7 +127,7 @@ class ProcessWalk:
 
     def must_end(self, what: str, label: str, path: NodePath, left: Flowing) -> None:
         """Report a branch of a terminal node that falls through."""
-        if left.shape is not StreamShape.NONE:
+        if left.known_shape not in (StreamShape.NONE, None):
             self.issues.error(
                 Code.NO_END,
                 f"the branch {label!r} of {what} has no end; its records would go nowhere",
@@ -128,9 +135,10 @@ class ProcessWalk:
                 remedy=f"end the branch {label!r} with IntoTopic(…)",
             )
 
-    def check_shape(self, name: str, path: NodePath, found: StreamShape, takes: tuple[StreamShape, ...]) -> None:
+    def check_shape(self, name: str, path: NodePath, flowing: Flowing, takes: tuple[StreamShape, ...]) -> None:
         """Report a node that is handed a shape it does not take."""
-        if found not in takes:
+        found = flowing.known_shape
+        if found is not None and found not in takes:
             self.issues.error(
                 Code.SHAPE_MISMATCH,
                 f"{name} cannot be handed a {found.value}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from loom.core.expr import Expression
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.process import Process
 
@@ -16,12 +17,14 @@ P_contra = TypeVar("P_contra", contravariant=True)
 class Explode(LoomFrozenStruct):
     """Each payload becomes any number of payloads, in order; the next node takes them one by one.
 
-    `exploder` is a function of the payload. One that raises part-way emits nothing: the record is one `TASK` error.
+    `exploder` is a function of the payload, or an expression that names a field of it. One that raises part-way emits
+    nothing: the record is one `TASK` error.
 
     >>> lines = Explode(lambda order: order.lines)
+    >>> same = Explode(payload.lines)
     """
 
-    exploder: Callable[[Any], Iterable[Any]]
+    exploder: Callable[[Any], Iterable[Any]] | Expression
     name: str | None = None
 
 

@@ -9,14 +9,22 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 
 from loom.core.expr.annotations import members
-from loom.core.expr.checking import ExpressionProblem, check_expression
+from loom.core.expr.checking import ExpressionProblem, check_expression, types_of_expression
 from loom.core.expr.compiling import Reading, compile_expression
 from loom.core.expr.expression import Expression, PathExpression, root, same_expression, structure
 from loom.core.expr.tree import roots_of
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.message import Message, Tombstone
 
-__all__ = ["RoutingExpression", "compile_routing_expression", "key_as_bytes", "msg", "payload", "unknown_fields"]
+__all__ = [
+    "RoutingExpression",
+    "compile_routing_expression",
+    "key_as_bytes",
+    "msg",
+    "payload",
+    "types_of",
+    "unknown_fields",
+]
 
 #: The payload of a record: `payload.country == "ES"`, `payload.lines[0].sku`. A stage builds no message for it.
 payload: Final[PathExpression] = root("payload")
@@ -80,6 +88,16 @@ def key_as_bytes(key: Any) -> Any:
 
 
 _READINGS: Final = {_KEY: Reading(plain=bytes, convert=key_as_bytes)}
+
+
+def types_of(expression: Expression, payload_types: Iterable[Any]) -> tuple[Any, ...]:
+    """What an expression may answer with, `None` aside, given the payload types that may arrive; `Any` where it is not known.
+
+    >>> types_of(msg.meta.topic, [])
+    (<class 'str'>,)
+    """
+    payloads = [found for found in members(payload_types) if found is not Tombstone]
+    return types_of_expression(expression, {"payload": payloads or [Any], "msg": [Message]})
 
 
 def unknown_fields(expression: Expression, payload_types: Iterable[Any]) -> list[ExpressionProblem]:

@@ -46,7 +46,7 @@ def build_broadcast(build: StageBuilder, node: CompiledBroadcast, after: Entry |
 def build_explode(build: StageBuilder, node: CompiledExplode, after: Entry | None, above: Above) -> Entry:
     """A payload becomes many; one that is no payload (`None`) is an error of its own."""
     assert after is not None
-    cell, explode = build.cell(node.path), node.exploder
+    cell, explode = build.cell(node.path), node.exploder.call
     fail = build.fail(node.step_id, node.path, above)
     parts = look_at(node.returns, after, build.fail(node.step_id, node.path, above.below(cell)), None, node.step_id)
     plain, straight, odd = parts.plain, after.record, parts.odd

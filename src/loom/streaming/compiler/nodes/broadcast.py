@@ -42,7 +42,7 @@ class CompiledBroadcast(CompiledNode, kw_only=True):
 
 def compile_broadcast(walk: ProcessWalk, node: Broadcast, path: NodePath, flowing: Flowing) -> Compiled:
     """A broadcast; the branches share the payload, so its type should be frozen."""
-    walk.check_shape("Broadcast", path, flowing.shape, (StreamShape.RECORD, StreamShape.MANY))
+    walk.check_shape("Broadcast", path, flowing, (StreamShape.RECORD, StreamShape.MANY))
     _warn_shared(walk, path, flowing.payloads)
     inside = one_by_one(flowing)
     if node.name is not None:
@@ -88,7 +88,9 @@ def _branch(walk: ProcessWalk, route: BroadcastRoute, label: str, path: NodePath
         )
         return branch
     step_id = walk.take(into_id(child_id(flowing.parent, label), route.output.name), path)
-    output = walk.topics.output(route.output, path, "process", step_id, left.payloads, left.shape, mixed=left.mixed)
+    output = walk.topics.output(
+        route.output, path, "process", step_id, left.payloads, left.known_shape, mixed=left.mixed
+    )
     if output is not None:
         walk.terminals[path] = output
     return replace(branch, output=output)

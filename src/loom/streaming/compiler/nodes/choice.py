@@ -56,7 +56,7 @@ def compile_router(walk: ProcessWalk, node: Router, path: NodePath, flowing: Flo
     """A router: the branches that do not end have to agree in shape, and something behind them in type."""
     found = _choice(walk, node, path, flowing)
     leaving = [left for left in found.left if left.shape is not StreamShape.NONE]
-    shapes = {left.shape for left in leaving}
+    shapes = {left.shape for left in leaving if not left.behind_refused}
     if shapes <= {StreamShape.RECORD, StreamShape.MANY}:
         out_shape = StreamShape.MANY if StreamShape.MANY in shapes else StreamShape.RECORD
     elif len(shapes) == 1:
@@ -90,7 +90,8 @@ def compile_router(walk: ProcessWalk, node: Router, path: NodePath, flowing: Flo
     # Tombstones go everywhere, and a branch that lets nothing else through adds no type.
     kinds = {frozenset(without_tombstones(left.payloads).types) for left in leaving} - {frozenset()}
     mixed = made.returns.known and (len(kinds) > 1 or any(left.mixed for left in leaving))
-    return made, flowing.on(made, mixed=mixed)
+    left = flowing.on(made, mixed=mixed)
+    return made, replace(left, behind_refused=any(branch.behind_refused for branch in leaving))
 
 
 def compile_fork(walk: ProcessWalk, node: Fork, path: NodePath, flowing: Flowing) -> Compiled:
@@ -129,7 +130,7 @@ class _Found:
 def _choice(walk: ProcessWalk, node: Router | Fork, path: NodePath, flowing: Flowing) -> _Found:
     found = _Found()
     what = type(node).__name__
-    walk.check_shape(what, path, flowing.shape, _ONE_BY_ONE)
+    walk.check_shape(what, path, flowing, _ONE_BY_ONE)
     questions = [node.selector] if node.selector is not None else [branch.key for branch in node.branches]
     kind = "selector" if node.selector is not None else "predicate"
     asked = [read_asked(walk, kind, question, path, flowing) for question in questions]

@@ -61,7 +61,7 @@ def compile_collect(walk: ProcessWalk, node: CollectBatch, path: NodePath, flowi
             path=path,
             remedy="leave event_time at its default: batches close by the time at which records arrive",
         )
-    walk.check_shape("CollectBatch", path, flowing.shape, _RECORDS)
+    walk.check_shape("CollectBatch", path, flowing, _RECORDS)
     made = CompiledCollect(
         path=path,
         step_id=walk.name(flowing.parent, node.name or "collect_batch", path),
@@ -77,7 +77,7 @@ def compile_collect(walk: ProcessWalk, node: CollectBatch, path: NodePath, flowi
 
 def compile_for_each(walk: ProcessWalk, node: ForEach, path: NodePath, flowing: Flowing) -> Compiled:  # noqa: ARG001
     """Named after the node in front of it, since it has nothing of its own that could fail or be counted."""
-    walk.check_shape("ForEach", path, flowing.shape, (StreamShape.MANY, StreamShape.BATCH))
+    walk.check_shape("ForEach", path, flowing, (StreamShape.MANY, StreamShape.BATCH))
     made = CompiledForEach(
         path=path,
         step_id=walk.take(child_id(flowing.left or flowing.parent, "for_each"), path),

@@ -6,19 +6,25 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from loom.core.config.shape import show
+from loom.core.expr import Expression
+from loom.streaming.compiler.callables import never_iterable
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.names import branch_label, child_id
+from loom.streaming.compiler.nodes.asked import Asked, read_asked
 from loom.streaming.compiler.plan import CompiledBranch, CompiledNode, NodePath, PayloadTypes
 from loom.streaming.compiler.signatures import (
     UnreadableSignature,
     elements_of,
     payloads_of,
     read_selector,
+    together,
     without_tombstones,
 )
 from loom.streaming.compiler.walk import Compiled, Flowing, ProcessWalk, named
 from loom.streaming.message import Tombstone
 from loom.streaming.nodes.expand import ExpandRoutes, Explode, PayloadExpander
+from loom.streaming.nodes.expressions import types_of
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.nodes.step import StepFunction
 
@@ -30,7 +36,7 @@ _ONE_BY_ONE = (StreamShape.RECORD, StreamShape.MANY)
 class CompiledExplode(CompiledNode, kw_only=True):
     """One payload becomes many, which go on."""
 
-    exploder: Any
+    exploder: Asked
     takes_tombstones: bool
 
     @property
@@ -69,7 +75,9 @@ class CompiledExpandRoutes(CompiledNode, kw_only=True):
 
 def compile_explode(walk: ProcessWalk, node: Explode, path: NodePath, flowing: Flowing) -> Compiled:
     """An exploder is a function of the payload; what it makes is read from its annotation."""
-    walk.check_shape("Explode", path, flowing.shape, _ONE_BY_ONE)
+    walk.check_shape("Explode", path, flowing, _ONE_BY_ONE)
+    if isinstance(node.exploder, Expression):
+        return _explode_expression(walk, node, node.exploder, path, flowing)
     call: Any = node.exploder.function if isinstance(node.exploder, StepFunction) else node.exploder
     if isinstance(call, type) or not callable(call):
         walk.issues.error(
@@ -81,7 +89,12 @@ def compile_explode(walk: ProcessWalk, node: Explode, path: NodePath, flowing: F
         return None
     problem = f"the exploder {named(node.exploder)}"
     try:
-        signature = read_selector(call)
+        signature = read_selector(call, yields=True)
+        if never_iterable(signature.returns):
+            raise UnreadableSignature(
+                f"it gives several payloads, but is annotated to return {show(signature.returns)}",
+                "return a list of them, and annotate it so",
+            )
         if signature.asks_for_message:
             raise UnreadableSignature(
                 "its parameter is annotated as a Message, but it is handed the payload",
@@ -91,22 +104,63 @@ def compile_explode(walk: ProcessWalk, node: Explode, path: NodePath, flowing: F
         walk.issues.error(Code.STEP_SIGNATURE, f"{problem}: {unreadable}", path=path, remedy=unreadable.remedy)
         return None
     walk.check_types(problem, path, flowing, signature.accepts)
+    tombstones = signature.accepts.known and Tombstone in signature.accepts.types
+    asked = Asked(call, call, "payload", tombstones, "payload")
+    return _exploding(walk, node, asked, path, flowing, signature.accepts, elements_of(signature.returns))
+
+
+def _explode_expression(
+    walk: ProcessWalk, node: Explode, exploder: Expression, path: NodePath, flowing: Flowing
+) -> Compiled:
+    """An expression names a field of the payload that holds many."""
+    asked = read_asked(walk, "exploder", exploder, path, flowing)
+    if asked is None:
+        return None
+    arriving = without_tombstones(flowing.payloads)
+    found = types_of(exploder, arriving.types if arriving.known else ())
+    problem = None
+    if asked.of == "message":
+        problem = "reads the message, but an exploder is handed the payload"
+    elif found and all(map(never_iterable, found)):
+        problem = f"is {' or '.join(map(show, found))}, of which there is one"
+    if problem is not None:
+        walk.issues.error(
+            Code.TYPE_MISMATCH,
+            f"the exploder {exploder!r} {problem}",
+            path=path,
+            expected="a field of the payload that holds a list",
+            found=flowing.payloads,
+            remedy="write Explode(payload.items) with such a field, or give a function of the payload",
+        )
+        return None
+    return _exploding(walk, node, asked, path, flowing, arriving, together(map(elements_of, found)))
+
+
+def _exploding(
+    walk: ProcessWalk,
+    node: Explode,
+    asked: Asked,
+    path: NodePath,
+    flowing: Flowing,
+    accepts: PayloadTypes,
+    returns: PayloadTypes,
+) -> Compiled:
     made = CompiledExplode(
         path=path,
         step_id=walk.name(flowing.parent, node.name or "explode", path),
         in_shape=flowing.shape,
         out_shape=StreamShape.MANY,
-        accepts=signature.accepts,
-        returns=elements_of(signature.returns),
-        exploder=call,
-        takes_tombstones=signature.accepts.known and Tombstone in signature.accepts.types,
+        accepts=accepts,
+        returns=returns,
+        exploder=asked,
+        takes_tombstones=asked.takes_tombstones,
     )
     return made, flowing.on(made)
 
 
 def compile_expand_routes(walk: ProcessWalk, node: ExpandRoutes, path: NodePath, flowing: Flowing) -> Compiled:
     """What the expander makes is taken at its word: the payloads under a type are of that type."""
-    walk.check_shape("ExpandRoutes", path, flowing.shape, _ONE_BY_ONE)
+    walk.check_shape("ExpandRoutes", path, flowing, _ONE_BY_ONE)
     accepts = _accepted(walk, node, path, flowing)
     inside = Flowing(StreamShape.MANY, flowing.payloads, flowing.parent)
     if node.name is not None:
@@ -162,7 +216,7 @@ def compile_expand_routes(walk: ProcessWalk, node: ExpandRoutes, path: NodePath,
 
 def _accepted(walk: ProcessWalk, node: ExpandRoutes, path: NodePath, flowing: Flowing) -> PayloadTypes | None:
     """The payload types that the expander takes, or `None` where it is none."""
-    if isinstance(node.expander, type) or not isinstance(node.expander, PayloadExpander):
+    if isinstance(node.expander, type | Expression) or not isinstance(node.expander, PayloadExpander):
         walk.issues.error(
             Code.NODE_UNKNOWN,
             f"the expander {named(node.expander)} is no object with expand(payload)",

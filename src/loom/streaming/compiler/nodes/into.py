@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from loom.core.model import LoomFrozenStruct
+from loom.streaming.compiler.callables import is_async
+from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.names import branch_label, child_id, into_id
 from loom.streaming.compiler.plan import CompiledNode, CompiledTopic, NodePath
 from loom.streaming.compiler.walk import Compiled, Flowing, ProcessWalk
@@ -59,7 +61,9 @@ class CompiledIntoSink(CompiledNode, kw_only=True):
 def compile_into_topic(walk: ProcessWalk, node: IntoTopic[Any], path: NodePath, flowing: Flowing) -> Compiled:
     """Writes each message to a topic."""
     step_id = walk.take(into_id(flowing.parent, node.name), path)
-    output = walk.topics.output(node, path, "process", step_id, flowing.payloads, flowing.shape, mixed=flowing.mixed)
+    output = walk.topics.output(
+        node, path, "process", step_id, flowing.payloads, flowing.known_shape, mixed=flowing.mixed
+    )
     if output is None:
         return None
     walk.terminals[path] = output
@@ -80,6 +84,13 @@ def compile_into_sink(walk: ProcessWalk, node: IntoSink, path: NodePath, flowing
     name = getattr(node, "name", None)
     label = branch_label(name if isinstance(name, str) else type(node).__name__)
     step_id = walk.take(child_id(flowing.parent, f"into-{label}"), path)
+    if is_async(node.build_partition):
+        walk.issues.error(
+            Code.STEP_ASYNC,
+            f"{type(node).__qualname__}.build_partition is async, so it would open nothing",
+            path=path,
+            remedy="make it a plain method; what has to be awaited runs on the bridge that it is handed: bridge.run(…)",
+        )
     storage = StorageSink(step_id, node, walk.config)
     walk.storage[path] = storage
     made = CompiledIntoSink(

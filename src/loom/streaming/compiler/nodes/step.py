@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from loom.streaming.compiler.bindings import bind_step
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.plan import BoundStep, CompiledNode, NodePath, StepKind
@@ -89,7 +91,7 @@ def compile_step(walk: ProcessWalk, node: Any, path: NodePath, flowing: Flowing)
             remedy=f"give {dependency!r} to the constructor, or a default; dependencies come from With(…), which "
             "is not supported yet",
         )
-    walk.check_shape(name, path, flowing.shape, _TAKES[kind])
+    walk.check_shape(name, path, flowing, _TAKES[kind])
     walk.check_types(name, path, flowing, signature.accepts)
     out_shape = _leaves(kind, flowing.shape)
     made = CompiledStep(
@@ -105,7 +107,9 @@ def compile_step(walk: ProcessWalk, node: Any, path: NodePath, flowing: Flowing)
         may_drop=signature.may_drop,
         takes_tombstones=signature.takes_tombstones,
     )
-    return made, flowing.on(made)
+    left = flowing.on(made)
+    # Of a batch step the shape depends on what arrives.
+    return made, replace(left, behind_refused=flowing.behind_refused and kind is StepKind.BATCH)
 
 
 def _inherited(step_class: type) -> Any:
