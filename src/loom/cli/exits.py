@@ -7,6 +7,7 @@ from enum import IntEnum
 from loom.core.config import ConfigError
 from loom.core.errors import NotSupportedYetError
 from loom.streaming.bytewax.errors import (
+    ClockSetBackError,
     DuplicateErrorSinkError,
     ForcedShutdownError,
     RecoveryDirectoryError,
@@ -61,6 +62,7 @@ _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (RecoveryDirectoryError, Exit.ENVIRONMENT),
     (ForcedShutdownError, Exit.FORCED),
     (StalledError, Exit.STALLED),
+    (ClockSetBackError, Exit.RESTART),
     (TransactionAbortedError, Exit.RESTART),
     (TopicsChangedError, Exit.RESTART),
     (TransactionFailedError, Exit.REPLACED),

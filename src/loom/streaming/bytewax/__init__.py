@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from loom.streaming.bytewax.adapter import build_dataflow, build_dataflow_with_shutdown
     from loom.streaming.bytewax.delivery import CommitTracker
     from loom.streaming.bytewax.errors import (
+        ClockSetBackError,
         DuplicateErrorSinkError,
         FlowFailedError,
         ForcedShutdownError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BytewaxRecoverySettings",
     "BytewaxRuntimeConfig",
+    "ClockSetBackError",
     "CommitTracker",
     "DuplicateErrorSinkError",
     "ErrorSink",
@@ -51,6 +53,7 @@ _WHERE = {
     "loom.streaming.bytewax.adapter": ("build_dataflow", "build_dataflow_with_shutdown"),
     "loom.streaming.bytewax.delivery": ("CommitTracker",),
     "loom.streaming.bytewax.errors": (
+        "ClockSetBackError",
         "DuplicateErrorSinkError",
         "FlowFailedError",
         "ForcedShutdownError",

@@ -96,11 +96,14 @@ class StopSignal:
 
     def force(self, why: str, signal: int | None = None) -> None:
         """End a process that may be ended, as far as the run still goes on; `signal` is the one that asks for it."""
-        if not self.held:
-            return
         forced = ForcedShutdownError(f"{why}, and the code that is at work does not come back: ending now")
         forced.signal = signal
-        found = forced if signal is not None else self.stalled or forced
+        self.end_now(forced if signal is not None else self.stalled or forced)
+
+    def end_now(self, found: LoomError) -> None:
+        """End a process that may be ended, for this reason, as far as the run still goes on."""
+        if not self.held:
+            return
         if self.overdue is not None:
             self.overdue(found)
         else:
@@ -135,6 +138,8 @@ class Delivery:
 
     def __init__(self, observability: ObservabilityRuntime) -> None:
         self.stop = StopSignal()
+        #: how long the engine makes its epochs; under a plain `cli_main` we are not told, and this is its default
+        self.epoch_s = 10.0
         self._observability = observability
         self.metrics = FlowMetrics()
         #: failed records, as far as they are logged

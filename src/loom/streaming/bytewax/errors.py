@@ -8,6 +8,7 @@ from loom.core.errors import LoomError
 from loom.streaming.errors import ErrorKind, LoomStreamingError
 
 __all__ = [
+    "ClockSetBackError",
     "DuplicateErrorSinkError",
     "FlowFailedError",
     "ForcedShutdownError",
@@ -67,6 +68,10 @@ class ForcedShutdownError(FlowFailedError):
 
 class StalledError(FlowFailedError):
     """A run that was alive and did not move on for `stall_timeout_ms` although there were records to read."""
+
+
+class ClockSetBackError(FlowFailedError):
+    """The wall clock was set back by more than an epoch, so that the engine would end none; start the flow again."""
 
 
 class RecoveryDirectoryError(LoomStreamingError):

@@ -5,6 +5,8 @@ It may yield `Message`s or `KafkaRecord`s, from several parts, or be dynamic.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +25,7 @@ from loom.streaming.bytewax.delivery import CommitTracker, Delivery
 from loom.streaming.bytewax.feed import Confirming, Feed
 from loom.streaming.bytewax.stages.outcome import Positions, SourceBatch
 from loom.streaming.bytewax.stages.stage import Stage
+from loom.streaming.bytewax.wall_clock import ALWAYS_DUE, WallClock, rested
 from loom.streaming.compiler.plan import CompiledSource
 from loom.streaming.kafka.formats import encode_payload, envelope_encoder
 from loom.streaming.kafka.record import KafkaRecord, RecordPlace, TopicPartition
@@ -35,6 +38,8 @@ __all__ = ["override_view", "wrap_source"]
 
 #: how often a sleeping source is looked after
 _AWAKE = timedelta(milliseconds=20)
+#: how long the part that leads a worker rests while its own source sleeps, in seconds; the other parts wait for it
+_ASLEEP = 0.005
 
 
 def wrap_source(
@@ -107,13 +112,18 @@ class _WrappedFixed(FixedPartitionedSource[SourceBatch, Any]):
         self._make_stage = make_stage
         self._tracker = tracker
         self._batch_size = batch_size
+        #: the workers, by their thread, that have a part which leads
+        self._led: set[int] = set()
 
     def list_parts(self) -> list[str]:
         return self._inner.list_parts()
 
     def build_part(self, step_id: str, for_part: str, resume_state: Any) -> _WrappedPart:
         part = self._inner.build_part(step_id, for_part, resume_state)
-        return _WrappedPart(part, self._delivery, self._make_stage(), self._tracker, self._batch_size)
+        # One part of each worker leads: it is asked whatever the wall clock shows, and looks at it.
+        leads = threading.get_ident() not in self._led
+        self._led.add(threading.get_ident())
+        return _WrappedPart(part, self._delivery, self._make_stage(), self._tracker, self._batch_size, leads=leads)
 
 
 class _WrappedDynamic(DynamicSource[SourceBatch]):
@@ -138,9 +148,12 @@ class _WrappedPart(StatefulSourcePartition[SourceBatch, Any]):
         stage: Stage,
         tracker: CommitTracker | None,
         batch_size: int,
+        *,
+        leads: bool,
     ) -> None:
         self._inner = inner
         self._reader = _OverrideReader(inner, tracks=tracker is not None, keeps=stage.gate is not None)
+        self._leader = _Leader(delivery, self._reader) if leads else None
         confirming: Confirming | None = None
         if tracker is not None:
             confirming = TrackerConfirms(self._reader.seen, delivery.frozen, tracker)
@@ -149,10 +162,10 @@ class _WrappedPart(StatefulSourcePartition[SourceBatch, Any]):
         self._delivery = delivery
 
     def next_batch(self) -> list[SourceBatch]:
-        return _guarded(self._feed, self._delivery)
+        return _guarded(self._feed, self._delivery, self._leader)
 
     def next_awake(self) -> datetime | None:
-        return self._reader.next_awake()
+        return self._reader.next_awake() if self._leader is None else ALWAYS_DUE
 
     def snapshot(self) -> Any:
         self._feed.snapshot()
@@ -167,21 +180,41 @@ class _WrappedStateless(StatelessSourcePartition[SourceBatch]):
         self._reader = _OverrideReader(inner, tracks=False, keeps=stage.gate is not None)
         self._feed = Feed(self._reader, stage, delivery, None, batch_size=batch_size, has_epochs=False)
         self._delivery = delivery
+        self._leader = _Leader(delivery, self._reader)
         delivery.opened(self, "source", inner.close)
 
     def next_batch(self) -> list[SourceBatch]:
-        return _guarded(self._feed, self._delivery)
+        return _guarded(self._feed, self._delivery, self._leader)
 
     def next_awake(self) -> datetime | None:
-        return self._reader.next_awake()
+        return ALWAYS_DUE
 
     def close(self) -> None:
         self._delivery.closed(self)
 
 
-def _guarded(feed: Feed, delivery: Delivery) -> list[SourceBatch]:
+class _Leader:
+    """What the part of a worker that is always due does beside handing over batches."""
+
+    def __init__(self, delivery: Delivery, reader: _OverrideReader) -> None:
+        self._delivery = delivery
+        self._reader = reader
+        self._clock = WallClock()
+
+    def next_batch(self, feed: Feed) -> list[SourceBatch]:
+        began = time.monotonic()
+        self._clock.check(self._delivery.epoch_s)
+        batches = feed.next_batch()
+        if not batches and self._reader.next_awake() is None:
+            rested(began)
+        elif not batches:
+            rested(began, _ASLEEP)
+        return batches
+
+
+def _guarded(feed: Feed, delivery: Delivery, leader: _Leader | None) -> list[SourceBatch]:
     try:
-        return feed.next_batch()
+        return feed.next_batch() if leader is None else leader.next_batch(feed)
     except StopIteration:
         raise
     except BaseException as fault:

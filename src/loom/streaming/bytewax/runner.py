@@ -29,6 +29,7 @@ from loom.streaming.bytewax.recovery import open_recovery
 from loom.streaming.bytewax.registry import ErrorSink, SinkRegistry
 from loom.streaming.bytewax.settings import BytewaxRuntimeConfig, SupervisionSettings
 from loom.streaming.bytewax.supervised import Supervisor
+from loom.streaming.bytewax.wall_clock import watching_clock
 from loom.streaming.bytewax.watchdog import watching
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorKind
@@ -219,9 +220,13 @@ class StreamingRunner:
         workers it panics and names nothing; the first fault that a part of ours saw is what counts.
         """
         runtime, delivery = prepared.runtime, prepared.built.delivery
+        delivery.epoch_s = runtime.epoch_ms / 1000
         recovery = open_recovery(runtime.recovery) if runtime.recovery is not None else None
         try:
-            with watching(prepared.plan.source.settings, delivery, prepared.supervision.stall_timeout_ms):
+            with (
+                watching(prepared.plan.source.settings, delivery, prepared.supervision.stall_timeout_ms),
+                watching_clock(delivery),
+            ):
                 cli_main(  # type: ignore[no-untyped-call]
                     prepared.dataflow,
                     workers_per_process=runtime.workers_per_process,

@@ -33,6 +33,7 @@ from loom.streaming.bytewax.stages.stage import Stage
 from loom.streaming.bytewax.stages.waiting import WaitingRoom
 from loom.streaming.bytewax.standing import Standing
 from loom.streaming.bytewax.topic_changes import TopicChanges
+from loom.streaming.bytewax.wall_clock import ALWAYS_DUE, WallClock, rested
 from loom.streaming.compiler.plan import CompiledSource
 from loom.streaming.kafka.consumer import PartitionReader
 from loom.streaming.kafka.group_look import GroupLook
@@ -154,6 +155,7 @@ class _Worker:
         self._parts: list[_Part] = []
         #: every part has been closed, and the client with them
         self.left_by_all = False
+        self._wall_clock = WallClock()
         confirming: Confirming
         if tracker is not None:
             confirming = TrackerConfirms(self.partitions, delivery.frozen, tracker)
@@ -196,14 +198,19 @@ class _Worker:
                 pass
         while self._inbox:
             self._take(self._inbox.popleft())
+        began = time.monotonic()
+        self._wall_clock.check(self.delivery.epoch_s)
         try:
-            return self.feed.next_batch()
+            batches = self.feed.next_batch()
         except StopIteration:
             reason = self._changes.ended(self._inbox)
             if reason is not None:
                 # Everything is confirmed; what is left is to say why the run is over.
                 raise reason from None
             raise
+        if not batches:
+            rested(began)
+        return batches
 
     def position(self, partition: TopicPartition) -> int | None:
         """What a recovery snapshot may hold: the last frozen position, never the read position."""
@@ -291,7 +298,8 @@ class _Part(StatefulSourcePartition[SourceBatch, int | None]):
         return []
 
     def next_awake(self) -> datetime | None:
-        return None if self._leads else datetime.now(UTC) + _FOLLOWER_AWAKE
+        # Whichever clock the engine goes by, it asks the leader; what the others wait for is seen a little later.
+        return ALWAYS_DUE if self._leads else datetime.now(UTC) + _FOLLOWER_AWAKE
 
     def snapshot(self) -> int | None:
         if self._leads:
@@ -327,7 +335,9 @@ class _KafkaReader:
         self._lag_told = 0
 
     def read(self, most: int) -> tuple[Sequence[Any], Positions, bool]:
+        self._standing.waits = self._idle
         records = self._records.read(most, self._patience() if self._idle else 0)
+        self._standing.waits = False
         self._idle = not records
         if records:
             reached(Point.POLLED)

@@ -34,6 +34,8 @@ class Standing:
         self.thread = threading.get_ident()
         #: where the next run would begin
         self.confirmed: dict[TopicPartition, int] = {}
+        #: the worker waits in the client for a record
+        self.waits = False
         #: how far this run has read
         self.read: dict[TopicPartition, int] = {}
 

@@ -35,7 +35,8 @@ _SLICE = 0.5
 
 #: When its last broker goes away the client starts anew from its bootstrap list (KIP-899). That drops the transaction's
 #: coordinator with whatever waits for its answer, and the next call on the transaction never returns, whatever its
-#: time-out says (seen with librdkafka 2.16, answers lost and then the connection). Without it the client reconnects.
+#: time-out says (seen with librdkafka 2.16.0: answers lost and then the connection, between positions and commit, in 3 of 12
+#: tries; in none of 6 without). Without it the client reconnects.
 _PROPERTIES = {"metadata.recovery.strategy": "none"}
 
 #: Errors that say no more than that an earlier one has broken the transaction, or the producer.
