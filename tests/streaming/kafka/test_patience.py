@@ -33,7 +33,7 @@ class WithoutCoordinator(Producer):
 def test_no_call_is_repeated_for_longer_than_it_may_take(broker: EmbeddedBroker, call: str) -> None:
     asked: list[str] = []
     config = ProducerSettings((broker.bootstrap,)).to_confluent_config()
-    writer = Transactions(config, "id", metadata="", waiting=asked.append, patience_s=0.05)
+    writer = Transactions(config, "id", metadata=lambda topic: "", waiting=asked.append, patience_s=0.05)
     writer.producer = WithoutCoordinator(config)
     calls: dict[str, Any] = {
         "fence": writer.fence,
