@@ -11,7 +11,18 @@ import pytest
 from loom.core.errors import LoomError
 from loom.core.model import LoomFrozenStruct
 from loom.core.observability import ObservabilityRuntime
-from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
+from loom.streaming import (
+    BatchStep,
+    CollectBatch,
+    ForEach,
+    FromTopic,
+    IntoTopic,
+    Message,
+    Process,
+    StreamFlow,
+    StreamingRunner,
+    step,
+)
 from loom.streaming.bytewax import StalledError
 from loom.streaming.bytewax.delivery import Delivery
 from loom.streaming.bytewax.standing import Standing
@@ -47,6 +58,12 @@ class Watched:
 
     def read(self, partition: TopicPartition, position: int) -> None:
         self.standing.read[partition] = position
+
+    def comes_by(
+        self, second: int, kept: Mapping[TopicPartition, tuple[int, float]], full_until: float | None = None
+    ) -> None:
+        self.standing.keeps(kept, full_until)
+        self.standing.seen_at = second
 
     def confirm(self, partition: TopicPartition, position: int) -> None:
         self.held[partition] = position
@@ -158,6 +175,47 @@ def test_a_broker_that_has_just_come_back_gives_a_moment_to_go_on() -> None:
     assert watched.looks[0] == {A: 0, B: 0}
 
 
+# ---- what is kept, or not read, on purpose
+
+
+def test_a_position_whose_records_are_kept_until_a_time_has_the_whole_timeout_from_then_on() -> None:
+    watched = Watched()
+    watched.read(A, 5)
+    watched.lags = {A: 5}
+
+    def collects(second: int) -> None:
+        watched.comes_by(second, kept={A: (0, 100.0)})
+
+    assert watched.found_at(200, collects) == 113
+
+
+def test_a_worker_that_hangs_while_its_stage_keeps_records_is_found_all_the_same() -> None:
+    watched = Watched()
+    watched.read(A, 5)
+    watched.lags = {A: 5}
+
+    def hangs_at_forty(second: int) -> None:
+        if second <= 40:
+            watched.comes_by(second, kept={A: (0, 100.0)})
+
+    assert watched.found_at(200, hangs_at_forty) == 53
+
+
+def test_records_kept_behind_the_position_do_not_excuse_it() -> None:
+    """What holds it up is something else, and that may never end."""
+    watched = Watched()
+    watched.read(A, 5)
+    watched.lags = {A: 5}
+    assert watched.found_at(60, lambda second: watched.comes_by(second, kept={A: (3, 100.0)})) == 13
+
+
+def test_a_partition_that_is_not_read_since_the_stage_is_full_until_a_time_is_none() -> None:
+    watched = Watched()
+    watched.lags = {B: 3}
+    # At sixty it is seen that there is a record, and from then on it has the whole time-out again.
+    assert watched.found_at(200, lambda second: watched.comes_by(second, {A: (0, 50.0)}, full_until=50.0)) == 73
+
+
 # ---- in a run
 
 
@@ -247,6 +305,19 @@ def test_a_source_that_freezes_ends_the_run_in_order(bootstrap: str, monkeypatch
         StreamingRunner.from_dict(flow(same), watched_config(bootstrap)).run()
     written.join()
     assert positions(bootstrap, "numbers")[0] == 1
+
+
+class Together(BatchStep[Number, Number]):
+    def execute(self, messages: list[Message[Number]]) -> list[Number]:
+        return [message.payload for message in messages]
+
+
+def test_a_run_that_collects_for_longer_than_the_timeout_goes_on(bootstrap: str) -> None:
+    produce(bootstrap, "numbers", b'{"n":1}', b'{"n":2}')
+    collecting = flow(CollectBatch(1_000, timeout_ms=2_500), Together, ForEach())
+    # Twelve time-outs pass until the batch is together.
+    run_until(StreamingRunner.from_dict(collecting, watched_config(bootstrap)), all_done(2))
+    assert positions(bootstrap, "numbers")[0] == 2
 
 
 def test_an_idle_run_goes_on(bootstrap: str, looks: list[Any]) -> None:

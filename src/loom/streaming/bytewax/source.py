@@ -156,6 +156,7 @@ class _Worker:
         #: every part has been closed, and the client with them
         self.left_by_all = False
         self._wall_clock = WallClock()
+        self._room = stage.room
         confirming: Confirming
         if tracker is not None:
             confirming = TrackerConfirms(self.partitions, delivery.frozen, tracker)
@@ -200,6 +201,9 @@ class _Worker:
             self._take(self._inbox.popleft())
         began = time.monotonic()
         self._wall_clock.check(self.delivery.epoch_s)
+        if self._room.keeps:
+            full = self._room.credit(1) <= 0
+            self.standing.keeps(self._room.kept_until(), self._room.due() if full else None)
         try:
             batches = self.feed.next_batch()
         except StopIteration:

@@ -6,6 +6,7 @@ Once per epoch and per batch; nothing here runs per record.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from loom.streaming.kafka.record import TopicPartition
@@ -38,6 +39,24 @@ class Standing:
         self.waits = False
         #: how far this run has read
         self.read: dict[TopicPartition, int] = {}
+
+        #: until when, in monotonic seconds, records from these offsets on are kept on purpose, as of `seen_at`
+        self.kept: Mapping[TopicPartition, tuple[int, float]] = {}
+        #: until when nothing is read on purpose, since the stage is full; the same
+        self.paused_until: float | None = None
+        self.seen_at = 0.0
+
+    def keeps(self, kept: Mapping[TopicPartition, tuple[int, float]], paused_until: float | None) -> None:
+        """The worker has come by, and this is what its stage keeps."""
+        self.kept, self.paused_until, self.seen_at = kept, paused_until, time.monotonic()
+
+    def on_purpose_until(self, partition: TopicPartition, position: int) -> float:
+        """Until when a partition may stand at this position; never later than the worker was seen at work."""
+        until = self.paused_until or 0.0
+        offset, kept_until = self.kept.get(partition, (position + 1, 0.0))
+        if offset <= position:
+            until = max(until, kept_until)
+        return min(until, self.seen_at)
 
     def joined(self, positions: Positions) -> None:
         """Reading begins at these positions."""

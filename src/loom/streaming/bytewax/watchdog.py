@@ -146,6 +146,9 @@ class Watchdog:
             elif moved and not at_work:
                 # Its records wait their turn behind those of others.
                 self._still[partition] = _Still(position, now, behind=False)
+            if (until := standing.on_purpose_until(partition, position)) > self._still[partition].since:
+                # What is kept until a time, or not read because of that, stands still from then on.
+                self._still[partition].since, self._still[partition].looks = until, 0
 
     def _broker_is_away(self, fault: KafkaTransportError, now: float) -> None:
         """Nobody can move on then."""

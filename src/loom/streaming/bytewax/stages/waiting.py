@@ -74,6 +74,21 @@ class WaitingRoom:
         """The earliest time at which a node wants a tick."""
         return min((at for node in self._nodes if (at := node.due()) is not None), default=None)
 
+    @property
+    def keeps(self) -> bool:
+        """Whether any node may keep records at all."""
+        return bool(self._nodes)
+
+    def kept_until(self) -> dict[TopicPartition, tuple[int, float]]:
+        """For each partition whose oldest kept record is kept until a time: its offset, and that monotonic time."""
+        oldest: dict[TopicPartition, tuple[int, float | None]] = {}
+        for node in self._nodes:
+            until = node.due()
+            for partition, offset in node.oldest():
+                if partition not in oldest or offset < oldest[partition][0]:
+                    oldest[partition] = (offset, until)
+        return {p: (offset, until) for p, (offset, until) in oldest.items() if until is not None}
+
     def tick(self, now: float) -> None:
         """Wake the nodes that are due."""
         for node in self._nodes:
