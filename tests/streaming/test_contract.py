@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import loom.streaming
+from loom.core.errors import NotSupportedYetError
 
 AUTHORING = (
     "Message",
@@ -87,6 +88,24 @@ def test_a_name_is_the_same_object_wherever_it_is_imported_from(package: str) ->
         found = getattr(module, name)
         home = getattr(found, "__module__", package)
         assert home == package or getattr(importlib.import_module(home), name, found) is found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "IntoTable",
+        "FromMongoCDC",
+        "MongoInsert",
+        "MongoChangeEvent",
+        "Retry",
+        "RateLimit",
+        "CircuitBreaker",
+        "RetryAfter",
+    ],
+)
+def test_a_name_that_comes_later_says_so_when_it_is_imported(name: str) -> None:
+    with pytest.raises(NotSupportedYetError, match=f"{name} is not supported yet"):
+        exec(f"from loom.streaming import {name}")
 
 
 def loaded_after(code: str) -> set[str]:

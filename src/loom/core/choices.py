@@ -25,16 +25,10 @@ E = TypeVar("E", bound=Enum)
 class Declaration(LoomFrozenStruct):
     """A struct whose fields of an enum or a literal also take text, and nothing that is none of their values.
 
-    >>> from enum import StrEnum
-    >>> class Colour(StrEnum):
-    ...     RED = "red"
-    >>> class Paint(Declaration):
-    ...     colour: Colour
-    >>> Paint("red")
-    Paint(colour=<Colour.RED: 'red'>)
-    >>> Paint("rde")
+    >>> from loom.core.observability.settings import LogSettings
+    >>> LogSettings(format="xml")
     Traceback (most recent call last):
-    ValueError: Paint(colour=…) takes 'red', not 'rde'; did you mean 'red'?
+    ValueError: LogSettings(format=…) takes 'console' or 'json', not 'xml'
     """
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Mapping
+from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import Any
 
@@ -18,12 +19,13 @@ def lazy_exports(
     """`__getattr__` and `__dir__` for a package whose names live in these modules.
 
     A name is imported at its first use and kept in the package, so the next use costs nothing. A name of `later` is part
-    of the contract and not built yet: asking for it raises `NotSupportedYetError`, also in a `from … import …`.
+    of the contract and not built yet: asking for it raises `NotSupportedYetError`, also in a `from … import …`. `later`
+    may hold patterns, such as `Mongo*`.
     """
     module_of = {name: module for module, names in where.items() for name in names}
 
     def __getattr__(name: str) -> Any:
-        if name in later:
+        if name not in module_of and any(fnmatchcase(name, pattern) for pattern in later):
             raise NotSupportedYetError(f"{package}.{name} is not supported yet")
         if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")

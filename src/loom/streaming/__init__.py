@@ -161,5 +161,17 @@ _WHERE = {
     "loom.streaming.process": ("Process",),
 }
 #: declared in the contract, not built yet
-_LATER = ("IntoTable", "Backend", "SqlAlchemySinkConfig", "SqlAlchemyDatabaseConfig", "DeltaSinkConfig", "FromMongoCDC")
+_LATER = (
+    "Backend",
+    "CircuitBreaker",
+    "DeltaSinkConfig",
+    "FromMongoCDC",
+    "IntoTable",
+    "Mongo[A-Z]*",
+    "RateLimit",
+    "Retry",
+    "RetryAfter",
+    "SqlAlchemyDatabaseConfig",
+    "SqlAlchemySinkConfig",
+)
 __getattr__, __dir__ = lazy_exports(__name__, _WHERE, later=_LATER)

@@ -6,7 +6,7 @@ Nothing happens here; `compile_flow` reads it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias
 
 from msgspec.structs import force_setattr
 
@@ -14,11 +14,10 @@ from loom.core.choices import Declaration, choice
 from loom.streaming.errors import ErrorKind
 from loom.streaming.nodes.boundary import FromMultiTypeTopic, FromTopic, IntoTopic
 from loom.streaming.process import Process
+from loom.streaming.typed import In, Out
 
 __all__ = ["ErrorRoute", "ErrorRoutes", "StreamFlow", "Unrouted"]
 
-In = TypeVar("In")
-Out = TypeVar("Out")
 Unrouted: TypeAlias = Literal["fail", "drop"]
 
 

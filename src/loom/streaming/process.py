@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from loom.streaming.typed import In, Out, Typed
+
 __all__ = ["Process"]
 
 
-class Process:
+class Process(Typed[In, Out]):
     """The nodes that a record passes, in order.
 
     A node is a step (class, instance, `@step` function or config binding), a routing node or a terminal.

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Generic, Self, TypeVar
 
+from msgspec.structs import force_setattr
+
 from loom.core.model import LoomFrozenStruct
 
 __all__ = ["ConfigBinding", "Configurable"]
@@ -27,6 +29,10 @@ class ConfigBinding(LoomFrozenStruct, Generic[T]):
     target: type[T]
     config_path: str = ""
     overrides: Mapping[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        # A copy: what its author does with the mapping afterwards is no part of what was declared.
+        force_setattr(self, "overrides", dict(self.overrides))
 
 
 class Configurable:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from loom.core.config.keys import render
 from loom.core.redaction import MASK, is_secret_key
 from loom.streaming.errors import LoomStreamingError
 from loom.streaming.kafka.extra import CONSUMER_EXTRA, PRODUCER_EXTRA, refused_keys
+from loom.streaming.kafka.overlay import as_mapping, overlaid
 
 __all__ = [
     "SEND_QUEUE_KBYTES",
@@ -233,7 +234,12 @@ class ProducerSettings(_Discreet):
 class KafkaSettings(_Discreet):
     """The `kafka` section: a common consumer and producer, and entries by logical name that overlay them key by key.
 
-    A mapping inside an entry (`extra`, `security`) overlays the common mapping in the same way; a list replaces.
+    A mapping inside an entry (`extra`, `security`) overlays the common mapping in the same way; a list replaces. An entry is
+    a mapping or a settings object, which is kept as the mapping of what it sets to something else than the default.
+
+    >>> kafka = KafkaSettings(producer=ProducerSettings("a:9092"), producers={"orders": {"topic": "orders-v2"}})
+    >>> kafka.producer_for("orders").topic, kafka.producer_for("orders").brokers
+    ('orders-v2', 'a:9092')
     """
 
     producer: dict[str, Any] | None = None
@@ -241,13 +247,36 @@ class KafkaSettings(_Discreet):
     producers: dict[str, dict[str, Any]] = {}
     consumers: dict[str, dict[str, Any]] = {}
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            producer: Mapping[str, Any] | ProducerSettings | None = None,
+            consumer: Mapping[str, Any] | ConsumerSettings | None = None,
+            producers: Mapping[str, Mapping[str, Any] | ProducerSettings] = ...,
+            consumers: Mapping[str, Mapping[str, Any] | ConsumerSettings] = ...,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kinds: tuple[tuple[str, type[_Discreet]], ...] = (
+            ("producer", ProducerSettings),
+            ("consumer", ConsumerSettings),
+        )
+        for role, kind in kinds:
+            common, named = getattr(self, role), getattr(self, f"{role}s")
+            if common is not None:
+                msgspec.structs.force_setattr(self, role, as_mapping(common, kind, role))
+            entries = {name: as_mapping(entry, kind, f"{role}s[{name!r}]") for name, entry in named.items()}
+            msgspec.structs.force_setattr(self, f"{role}s", entries)
+
     def consumer_entry(self, name: str) -> dict[str, Any] | None:
         """What is configured for the consumer of this logical name, or `None` where nothing is."""
-        return _overlaid(self.consumer, self.consumers.get(name))
+        return overlaid(self.consumer, self.consumers.get(name))
 
     def producer_entry(self, name: str) -> dict[str, Any] | None:
         """What is configured for the producer of this logical name, or `None` where nothing is."""
-        return _overlaid(self.producer, self.producers.get(name))
+        return overlaid(self.producer, self.producers.get(name))
 
     def consumer_for(self, name: str, *, file: str | None = None) -> ConsumerSettings:
         """The consumer of a logical name; `file` is where the section was read, for messages.
@@ -271,7 +300,7 @@ def _converted(
     file: str | None,
 ) -> Settings:
     under_name = named.get(name)
-    entry = _overlaid(common, under_name)
+    entry = overlaid(common, under_name)
     if entry is None:
         raise KafkaSettingsError(f"no {role} for {name!r}: write kafka.{role} or {render(('kafka', f'{role}s', name))}")
 
@@ -302,16 +331,6 @@ def _shown(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return list(value)
     return MASK if value is not None and is_secret_key(name) else value
-
-
-def _overlaid(common: Mapping[str, Any] | None, named: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if common is None and named is None:
-        return None
-    merged = dict(common or {})
-    for key, value in (named or {}).items():
-        below = merged.get(key)
-        merged[key] = _overlaid(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return merged
 
 
 def broker_list(brokers: tuple[str, ...] | str) -> tuple[str, ...]:

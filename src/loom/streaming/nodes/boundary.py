@@ -14,6 +14,7 @@ from msgspec.structs import force_setattr
 from loom.core.choices import Declaration
 from loom.streaming.message import Message
 from loom.streaming.nodes.shape import StreamShape
+from loom.streaming.typed import P
 
 __all__ = [
     "FromMultiTypeTopic",
@@ -24,7 +25,6 @@ __all__ = [
     "PartitionStrategy",
 ]
 
-P = TypeVar("P")
 P_contra = TypeVar("P_contra", contravariant=True)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.nodes.boundary import IntoTopic
 from loom.streaming.process import Process
+from loom.streaming.typed import In, Out, Typed
 
 __all__ = ["Broadcast", "BroadcastRoute"]
 
 
-class BroadcastRoute(LoomFrozenStruct):
+class BroadcastRoute(LoomFrozenStruct, Typed[In, Out]):
     """One branch: a process, and the topic it ends in unless the process ends itself.
 
     `name` labels the branch in step ids; without one the label is made of the topic that it ends in.
@@ -24,7 +25,7 @@ class BroadcastRoute(LoomFrozenStruct):
 
 
 @dataclass(frozen=True, init=False)
-class Broadcast:
+class Broadcast(Typed[In, Out]):
     """Every branch takes every record, one branch after the other, and the stream ends there.
 
     The branches are handed the same payload object, so its type should be frozen. An error in one branch is that branch's

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from loom.core.choices import Declaration
+from loom.streaming.typed import In, Out, Typed
 
 __all__ = ["CollectBatch", "Drain", "ForEach", "WindowStrategy"]
 
@@ -15,7 +16,7 @@ class WindowStrategy(StrEnum):
     COLLECT = "collect"  #: it is full, or its first record has waited long enough
 
 
-class CollectBatch(Declaration):
+class CollectBatch(Declaration, Typed[In, Out]):
     """Gather up to `max_records` records, or what has come within `timeout_ms` milliseconds of the first one.
 
     Batches are kept per worker and place in the flow and may mix partitions. The end of the input hands on what waits. A
@@ -39,11 +40,11 @@ class CollectBatch(Declaration):
             raise ValueError(f"CollectBatch(timeout_ms={self.timeout_ms}) must be at least 1 millisecond")
 
 
-class ForEach(Declaration):
+class ForEach(Declaration, Typed[In, Out]):
     """Take a batch, or the results of an expansion, one record at a time."""
 
 
-class Drain(Declaration):
+class Drain(Declaration, Typed[In, Out]):
     """A terminal node: records end here on purpose. Each is counted as dropped under this node's step id."""
 
     name: str | None = None

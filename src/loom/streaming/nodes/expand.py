@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from msgspec.structs import force_setattr
+
 from loom.core.expr import Expression
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.process import Process
+from loom.streaming.typed import In, Out, Typed
 
 __all__ = ["ExpandRoutes", "Explode", "PayloadExpander"]
 
 P_contra = TypeVar("P_contra", contravariant=True)
 
 
-class Explode(LoomFrozenStruct):
+class Explode(LoomFrozenStruct, Typed[In, Out]):
     """Each payload becomes any number of payloads, in order; the next node takes them one by one.
 
     `exploder` is a function of the payload, or an expression that names a field of it. One that raises part-way emits
@@ -36,7 +39,7 @@ class PayloadExpander(Protocol[P_contra]):
         """The payloads by their type. What it raises makes one `TASK` error of the record, and nothing is emitted."""
 
 
-class ExpandRoutes(LoomFrozenStruct, kw_only=True):
+class ExpandRoutes(LoomFrozenStruct, Typed[In, Out], kw_only=True):
     """A terminal node: an expander makes payloads of several types, and each type has a branch of its own.
 
     A type without a branch goes to `default`; without one, each such payload is a `ROUTING` error. Branches end in a
@@ -60,3 +63,5 @@ class ExpandRoutes(LoomFrozenStruct, kw_only=True):
             )
         if not self.routes:
             raise ValueError("ExpandRoutes() needs at least one route, a payload type and its process")
+        # A copy: what its author does with the mapping afterwards is no part of what was declared.
+        force_setattr(self, "routes", dict(self.routes))

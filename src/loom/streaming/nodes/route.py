@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.message import Message
 from loom.streaming.process import Process
+from loom.streaming.typed import In, Out, Typed
 
 __all__ = ["Fork", "ForkRoute", "Predicate", "Route", "RouteBranch", "Router", "Selector"]
 
@@ -35,7 +36,7 @@ class Predicate(Protocol[P_contra]):
         """Whether the branch takes the message. What it raises is a `ROUTING` error of that record."""
 
 
-class Route(LoomFrozenStruct):
+class Route(LoomFrozenStruct, Typed[In, Out]):
     """A branch of `Router.when`: it takes the records that `when` holds for and no route before it took.
 
     `name` labels it in step ids; without one the label is made of the predicate.
@@ -46,7 +47,7 @@ class Route(LoomFrozenStruct):
     name: str | None = None
 
 
-class ForkRoute(Route):
+class ForkRoute(Route[In, Out]):
     """A branch of `Fork.when`; it ends in a terminal."""
 
 
@@ -58,7 +59,7 @@ class RouteBranch(LoomFrozenStruct):
     label: str | None = None
 
 
-class _Choice(LoomFrozenStruct):
+class _Choice(LoomFrozenStruct, Typed[In, Out]):
     """What routers and forks have in common. `selector` is `None` where predicates choose."""
 
     selector: Any
@@ -69,22 +70,10 @@ class _Choice(LoomFrozenStruct):
     _route: ClassVar[type[Route]] = Route
 
     @classmethod
-    def by(
-        cls,
-        selector: Any,
-        routes: Mapping[Any, Process],
-        *,
-        default: Process | None = None,
-        name: str | None = None,
-    ) -> Self:
-        """Choose the branch by a key computed from each record.
-
-        A key that no branch has goes to `default`; without one, and when the selector raises, it is a `ROUTING`
-        error of that record. `name` keeps two of these in one process apart.
-        """
-        if not routes:
+    def _by(cls, selector: Any, branches: Mapping[Any, Process], default: Process | None, name: str | None) -> Self:
+        if not branches:
             raise ValueError(f"{cls.__name__}.by() needs at least one branch")
-        return cls(selector, tuple(RouteBranch(key, process) for key, process in routes.items()), default, name)
+        return cls(selector, tuple(RouteBranch(key, process) for key, process in branches.items()), default, name)
 
     @classmethod
     def when(cls, routes: Iterable[Route], *, default: Process | None = None, name: str | None = None) -> Self:
@@ -102,7 +91,7 @@ class _Choice(LoomFrozenStruct):
         return cls(None, tuple(RouteBranch(route.when, route.process, route.name) for route in given), default, name)
 
 
-class Router(_Choice):
+class Router(_Choice[In, Out]):
     """One branch takes each record, and what leaves the branch goes on behind the router.
 
     A branch may hold any node; one that ends in a terminal ends there. Branches that make different payload types need
@@ -114,8 +103,24 @@ class Router(_Choice):
     ... }, default=Process(PriceInDollars))
     """
 
+    @classmethod
+    def by(
+        cls,
+        selector: Any,
+        routes: Mapping[Any, Process],
+        *,
+        default: Process | None = None,
+        name: str | None = None,
+    ) -> Self:
+        """Choose the branch by a key computed from each record.
 
-class Fork(_Choice):
+        A key that no branch has goes to `default`; without one, and when the selector raises, it is a `ROUTING`
+        error of that record. `name` keeps two of these in one process apart.
+        """
+        return cls._by(selector, routes, default, name)
+
+
+class Fork(_Choice[In, Out]):
     """A terminal node: one branch takes each record, and the stream ends there.
 
     Each branch ends in a terminal such as `IntoTopic`; none falls through to the flow's output.
@@ -126,3 +131,15 @@ class Fork(_Choice):
     """
 
     _route: ClassVar[type[Route]] = ForkRoute
+
+    @classmethod
+    def by(
+        cls,
+        selector: Any,
+        branches: Mapping[Any, Process],
+        *,
+        default: Process | None = None,
+        name: str | None = None,
+    ) -> Self:
+        """Choose the branch by a key computed from each record, as `Router.by` does."""
+        return cls._by(selector, branches, default, name)

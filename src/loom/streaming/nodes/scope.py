@@ -10,6 +10,7 @@ from typing import Any
 from loom.core.choices import choice
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.process import Process
+from loom.streaming.typed import In, Out, Typed
 
 __all__ = ["ContextFactory", "ResourceScope", "With", "WithAsync"]
 
@@ -28,7 +29,7 @@ class ContextFactory(LoomFrozenStruct):
 
 
 @dataclass(frozen=True, init=False)
-class With:
+class With(Typed[In, Out]):
     """Run an inner process with synchronous resources, injected by name into `execute`. Not built yet."""
 
     scope: ResourceScope
@@ -42,7 +43,7 @@ class With:
 
 
 @dataclass(frozen=True, init=False)
-class WithAsync:
+class WithAsync(Typed[In, Out]):
     """Run an inner process of async steps, several messages at a time. Not built yet."""
 
     scope: ResourceScope
