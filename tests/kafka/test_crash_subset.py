@@ -39,5 +39,6 @@ def test_the_promise_is_kept(cell: Cell, kafka: Broker, tmp_path: Path) -> None:
     if has_own_broker(cell.fault.act) and not isinstance(kafka, ApacheKafka):
         pytest.skip("starts a broker of its own")
     result = run_cell(cell, kafka, tmp_path)
-    broken = broken_promises(result, overlap=cell.fault.overlap, graceful=cell.fault.graceful)
+    fault = cell.fault
+    broken = broken_promises(result, overlap=fault.overlap, graceful=fault.graceful, exit_codes=fault.exit_codes)
     assert not broken, f"{broken}: {result}"

@@ -87,6 +87,24 @@ def test_of_two_instances_one_goes_on() -> None:
     assert "the other to go on" in said
 
 
+@pytest.mark.parametrize(
+    ("act", "codes", "kept"),
+    [
+        (Act.SIGNAL, (-9, 0), True),
+        (Act.SIGNAL, (1, 0), False),
+        (Act.FREEZE, (7, 0), True),
+        (Act.FREEZE, (8, 0), False),
+        (Act.KILL_BROKER, (5, 7, 0), True),
+        (Act.PAUSE_BROKER, (1, 0), False),
+        (Act.DEAFEN, (8, 0), False),
+    ],
+)
+def test_an_instance_that_runs_alone_is_held_to_its_exit_codes(act: Act, codes: tuple[int, ...], kept: bool) -> None:
+    fault = next(fault for fault in FAULTS if fault.act is act)
+    broken = broken_promises(replace(CLEAN, exit_codes=codes), exit_codes=fault.exit_codes)
+    assert (not broken) is kept
+
+
 def test_the_table_sums_up_the_repetitions_of_a_cell() -> None:
     more = replace(CLEAN, repetition=1, duplicated=1_500, seconds_to_resume=3.0)
     impossible = replace(CLEAN, fault="disk", delivery=Delivery.AUTO_COMMIT, workers=2, impossible="no mount")

@@ -73,6 +73,14 @@ class Fault:
         """The flow is asked to stop, once, when it can: the next run repeats nothing."""
         return self.act is Act.SIGNAL and self.signal is signal.SIGTERM
 
+    @property
+    def exit_codes(self) -> frozenset[int]:
+        """How a process may end while no other one runs: never as failed (1), nor as replaced (8)."""
+        if self.act in {Act.SIGNAL, Act.SIGNAL_WHILE_STOPPING}:
+            return frozenset({0, -self.signal, 128 + self.signal})
+        # To be started again, or no broker answers.
+        return frozenset({0, 7, 5})
+
 
 ALL = tuple(Delivery)
 TRANSACTIONS = (Delivery.EXACTLY_ONCE,)

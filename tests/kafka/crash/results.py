@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -58,8 +58,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 _ONE_GOES_ON = (8, 0)
 
 
-def broken_promises(result: Result, *, overlap: bool = False, graceful: bool = False) -> list[str]:
-    """What of the delivery's promise was not kept; `overlap`: two instances ran at a time."""
+def broken_promises(
+    result: Result, *, overlap: bool = False, graceful: bool = False, exit_codes: Collection[int] | None = None
+) -> list[str]:
+    """What of the delivery's promise was not kept; `overlap`: two instances ran at a time.
+
+    `exit_codes` are those with which an instance may end while no other one runs; `None` allows any.
+    """
     if result.impossible is not None:
         return []
     broken = [result.overdue] if result.overdue is not None else []
@@ -75,6 +80,8 @@ def broken_promises(result: Result, *, overlap: bool = False, graceful: bool = F
         broken.append(f"{result.out_of_order} records out of order")
     if overlap and keeps_all and result.exit_codes != _ONE_GOES_ON:
         broken.append(f"the instances ended with {result.exit_codes}; one is to end as fenced, and the other to go on")
+    elif exit_codes is not None and not overlap and not set(result.exit_codes) <= set(exit_codes):
+        broken.append(f"the only instance ended with {result.exit_codes}; {sorted(exit_codes)} are its codes")
     return broken
 
 

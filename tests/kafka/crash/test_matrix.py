@@ -23,5 +23,6 @@ def test_the_promise_is_kept(cell: Cell, kafka: Broker, tmp_path: Path) -> None:
     append(result)
     if result.impossible is not None:
         pytest.skip(f"not possible here: {result.impossible}")
-    broken = broken_promises(result, overlap=cell.fault.overlap, graceful=cell.fault.graceful)
+    fault = cell.fault
+    broken = broken_promises(result, overlap=fault.overlap, graceful=fault.graceful, exit_codes=fault.exit_codes)
     assert not broken, f"{broken}: {result}"

@@ -404,3 +404,12 @@ def test_a_commit_that_is_waited_for_is_repeated_while_its_fault_may_pass(client
     client.commits = [KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)]
     with pytest.raises(CommitError):
         reads.group.commit_now({PLACE: 7})
+
+
+def test_a_commit_that_is_waited_for_and_that_no_coordinator_takes_is_the_brokers_fault_and_ends_in_time(
+    client: FakeClient,
+) -> None:
+    reads = started(client, start_timeout_ms=1)
+    client.commits = [KafkaError(KafkaError.NOT_COORDINATOR)]
+    with pytest.raises(BrokerUnavailableError, match=r"answer of the group's coordinator.*start_timeout_ms"):
+        reads.group.commit_now({PLACE: 6})

@@ -14,6 +14,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error
 from loom.streaming.kafka.errors import CommitError, KafkaTransportError, SecondInstanceError
 from loom.streaming.kafka.offset_metadata import Committed, RunMetadata
+from loom.streaming.kafka.patience import Patience, reason_at
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.sliced import in_slices
@@ -21,8 +22,6 @@ from loom.streaming.kafka.start import StartPositions, committed_positions
 
 __all__ = ["TOPIC_GONE", "GroupOffsets"]
 
-#: seconds within which a commit that is waited for must be answered
-_ANSWER = 12.0
 #: seconds that a look at the group may take; it holds up the worker
 _LOOK = 1.0
 #: seconds for which nothing is committed to a group that has lost a position: its topic may have been made anew, which
@@ -198,8 +197,16 @@ class GroupOffsets:
         return confirmed
 
     def commit_now(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Confirm positions and wait for the answer; raises `CommitError`. A topic that is gone is reported to `gone`."""
-        deadline = time.monotonic() + _ANSWER
+        """Confirm positions and wait for the answer. A topic that is gone is reported to `gone`.
+
+        Raises `CommitError`, and `BrokerUnavailableError` when no coordinator has answered within `start_timeout_ms`.
+        """
+        config = self._settings.to_confluent_config()
+        patience = Patience(
+            "the answer of the group's coordinator to a commit",
+            self._settings.start_timeout_ms / 1000,
+            lambda: reason_at(config),
+        )
         left = dict(positions)
 
         def commit() -> dict[TopicPartition, KafkaError]:
@@ -209,14 +216,20 @@ class GroupOffsets:
                 return dict.fromkeys(left, kafka_error(error))
             return {TopicPartition(p.topic, p.partition): p.error for p in answers if p.error is not None}
 
+        def waiting() -> None:
+            self._waiting()
+            patience.spend("no answer yet")
+
         # One call lasts for 45 s while the broker is away (measured).
-        while problems := in_slices(commit, self._waiting):
+        while problems := in_slices(commit, waiting):
             for partition, problem in problems.items():
                 if problem.code() in TOPIC_GONE:
                     del left[partition]
                     self._gone(partition.topic, f"its position was refused: {problem.str()}")
-                elif not is_transient(problem) or time.monotonic() > deadline:
+                elif not is_transient(problem):
                     raise self._commit_error(problem)
+                else:
+                    patience.spend(problem.str())
             if not left:
                 break
             self.serve(0.1)

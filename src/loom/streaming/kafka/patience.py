@@ -1,6 +1,7 @@
-"""A call on the transaction's coordinator that is repeated while its fault may pass: said every 10 s, and ended in time.
+"""A call on a coordinator that is repeated while its fault may pass: said every 10 s, and ended in time.
 
-Used by the transactional producer. `likely_reason` looks at the cluster, for the words of such a wait.
+Used by the transactional producer, and for commits that are waited for. `likely_reason` looks at the cluster, for the words
+of such a wait.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from loom.core.logger import get_logger
-from loom.streaming.kafka.client_config import kafka_error
+from loom.streaming.kafka.client_config import kafka_error, make_client
 from loom.streaming.kafka.errors import BrokerUnavailableError
+from loom.streaming.kafka.topics import CLIENT_KEYS
 
-__all__ = ["Patience", "likely_reason"]
+__all__ = ["Patience", "likely_reason", "reason_at"]
 
 _log = get_logger(__name__)
 
@@ -69,6 +72,12 @@ class Patience:
                 client_says=answer,
                 likely_reason=self._reason(),
             )
+
+
+def reason_at(config: Mapping[str, Any]) -> str:
+    """`likely_reason` as a client of its own sees it, for callers whose client is in the middle of a call."""
+    client = {key: value for key, value in config.items() if key.startswith(CLIENT_KEYS)}
+    return likely_reason(make_client(AdminClient, client | {"log_level": 0}))
 
 
 class _Client(Protocol):
