@@ -18,7 +18,7 @@ from loom.core.errors import DomainError
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import ErrorKind, FromTopic, IntoTopic, Process, StreamFlow, step
 from loom.streaming.bytewax import ForcedShutdownError, UnroutedRecordError
-from loom.streaming.bytewax.errors import RunEndedError
+from loom.streaming.bytewax.errors import ProcessKilledError, RunEndedError
 from loom.streaming.compiler import Code, CompilationError, Issue, Severity
 from loom.streaming.compiler.signatures import UnreadableSignature
 from loom.streaming.testing import StreamingTestRunner
@@ -42,6 +42,7 @@ MADE: dict[type[BaseException], BaseException] = {
         FieldError("batch_size", "must be at least 1", "raise it"),
         CompilationError("orders", [Issue(Code.NO_END, Severity.ERROR, "output", (1, 0), "it has none")]),
         UnroutedRecordError("orders", ErrorKind.TASK, "orders.price", "orders.raw[0]@7", "no price"),
+        ProcessKilledError("killed by SIGABRT"),
         RunEndedError("orders", "orders.price", "orders.raw[0]@7", SystemExit(3)),
         UnreadableSignature("it takes two messages", "take one"),
         Refused(7, why="no stock"),

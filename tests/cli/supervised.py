@@ -21,9 +21,14 @@ import signal
 import time
 
 from loom.core.model import LoomFrozenStruct
-from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, step
+from loom.streaming import BatchStep, CollectBatch, ForEach, FromTopic, IntoTopic, Process, StreamFlow, step
 
-HOW = {"abort": os.abort, "exit": lambda: os._exit(1), "kill": lambda: os.kill(os.getpid(), signal.SIGKILL)}
+HOW = {
+    "abort": os.abort,
+    "exit": lambda: os._exit(1),
+    "quit": lambda: os._exit(0),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+}
 
 
 class Number(LoomFrozenStruct):
@@ -50,7 +55,18 @@ def perhaps(number: Number) -> Number:
     return number
 
 
-flow = StreamFlow("perhaps", FromTopic("numbers", Number), Process(perhaps), IntoTopic("out"))
+class All(BatchStep[Number, Number]):
+    def execute(self, messages):
+        return [perhaps(message.payload) for message in messages]
+
+
+def flow_of(name, *nodes, errors=IntoTopic("bad")):
+    return StreamFlow(name, FromTopic("numbers", Number), Process(*nodes), IntoTopic("out"), errors=errors)
+
+
+flow = flow_of("perhaps", perhaps, errors=None)
+routed = flow_of("routed", perhaps)
+collecting = flow_of("collecting", CollectBatch(100, timeout_ms=50), All, ForEach())
 '''
 
 
@@ -66,6 +82,8 @@ class Supervised(FlowProcess):
         runtime: Mapping[str, Any] | None = None,
         supervision: Mapping[str, Any] | None = None,
         consumer: Mapping[str, Any] | None = None,
+        topics: Mapping[str, str] | None = None,
+        flow: str = "flow",
     ) -> None:
         (directory / "ends.py").write_text(FLOWS)
         config = {
@@ -78,6 +96,7 @@ class Supervised(FlowProcess):
                     **(consumer or {}),
                 },
                 "producer": {"brokers": [bootstrap], "extra": QUICK},
+                "producers": {name: {"topic": topic} for name, topic in (topics or {}).items()},
             },
             "streaming": {
                 "runtime": {"epoch_interval_ms": 20, **(runtime or {})},
@@ -86,7 +105,7 @@ class Supervised(FlowProcess):
         }
         file = directory / "loom.yaml"
         file.write_text(yaml.safe_dump(config))
-        super().__init__("ends:flow", config=file, directory=directory)
+        super().__init__(f"ends:{flow}", config=file, directory=directory)
 
     @property
     def child(self) -> int:
@@ -99,9 +118,9 @@ class Supervised(FlowProcess):
         found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
         return [int(child) for child in found.split()]
 
-    def await_confirmed(self, bootstrap: str, position: int) -> None:
+    def await_confirmed(self, bootstrap: str, position: int, timeout: float = 60.0) -> None:
         """Wait until the group stands there."""
-        self.await_positions(bootstrap, "readers", "numbers", {0: position})
+        self.await_positions(bootstrap, "readers", "numbers", {0: position}, timeout)
 
     def await_starts(self, count: int, timeout: float = 60.0) -> None:
         """Wait until the flow has started so many times."""
@@ -128,7 +147,7 @@ def write(broker: EmbeddedBroker, *ends: str, start: int = 0) -> None:
     )
 
 
-def written(broker: EmbeddedBroker) -> list[int]:
+def written(broker: EmbeddedBroker, topic: str = "out") -> list[int]:
     """The numbers that came out."""
-    found = [re.search(rb'"n":(\d+)', record.value or b"") for record in content(broker.bootstrap, "out")["out"]]
+    found = [re.search(rb'"n":(\d+)', record.value or b"") for record in content(broker.bootstrap, topic)[topic]]
     return [int(number[1]) for number in found if number is not None]

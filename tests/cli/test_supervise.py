@@ -60,7 +60,11 @@ def test_a_run_that_crashed_goes_on_where_it_stood(served: EmbeddedBroker, super
 
 @pytest.mark.parametrize(
     ("end", "code", "told"),
-    [("abort", 128 + signal.SIGABRT, "killed by SIGABRT"), ("exit", 1, "exit code 1"), ("raise", 1, "exit code 1")],
+    [
+        ("abort", 128 + signal.SIGABRT, "killed by SIGABRT"),
+        ("exit", 1, "exit code 1, not by the runner"),
+        ("raise", 1, "exit code 1"),
+    ],
 )
 def test_a_run_that_does_not_move_on_stays_down_in_the_end_and_names_where_it_stood(
     served: EmbeddedBroker, supervised: Start, end: str, code: int, told: str
@@ -152,7 +156,7 @@ def test_a_second_sigterm_forces_the_end(served: EmbeddedBroker, supervised: Sta
 def test_a_stop_during_a_pause_ends_at_once_with_what_the_last_run_ended_with(
     served: EmbeddedBroker, supervised: Start
 ) -> None:
-    write(served, "exit")
+    write(served, "raise")
     flow = supervised(restarts=9)
     flow.await_line(r"started again.*pause_s=4")
     flow.sigterm()

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,25 +63,31 @@ def run(flow: _Target, config: _Config, debug: _Debug = False, sink: _Sinks = No
     fails.
     """
 
+    supervisor = ChildEnd.from_environment()
+
     def work() -> None:
         _log_to_stderr(debug)
-        supervisor = ChildEnd.from_environment()
         settings = ConfigContext.from_yaml(config)
         section = _streaming_section(settings)
         if supervisor is None and section.supervision.restarts:
-            raise SystemExit(supervise(same_command(), section.supervision.restarts))
+            raise SystemExit(supervise(same_command(), section.supervision))
         declared = load_flow(flow)
         from loom.streaming.bytewax.runner import StreamingRunner
 
         runner = StreamingRunner.from_context(declared, config=settings)
         register_sinks(runner.register_sink, sink or [], settings)
-        runner.on_overdue_stop = _end_now
+        runner.on_overdue_stop = partial(_end_now, supervisor)
         if supervisor is None:
             runner.run()
         else:
             _run_supervised(runner, supervisor, section)
 
-    _guarded(work, debug)
+    try:
+        _guarded(work, debug)
+    except typer.Exit as ending:
+        _announce(supervisor, ending.exit_code)
+        raise
+    _announce(supervisor, Exit.DONE)
 
 
 @app.command()
@@ -205,9 +212,17 @@ def _run_supervised(runner: StreamingRunner, supervisor: ChildEnd, section: Stre
         raise
 
 
-def _end_now(error: LoomError) -> None:
+def _end_now(supervisor: ChildEnd | None, error: LoomError) -> None:
     """A stop is overdue and the run does not come back from code that is not ours: the process ends itself."""
     _say(error)
     sys.stderr.flush()
     forced_by = error.signal if isinstance(error, ForcedShutdownError) else None
-    os._exit(exit_for(error) if forced_by is None else 128 + forced_by)
+    code = exit_for(error) if forced_by is None else 128 + forced_by
+    _announce(supervisor, code)
+    os._exit(code)
+
+
+def _announce(supervisor: ChildEnd | None, code: int) -> None:
+    """An end that the supervisor does not hear of is none of the runner's, whatever the code."""
+    if supervisor is not None:
+        supervisor.ends(code)

@@ -17,6 +17,9 @@ __all__ = ["Budget", "End", "end_of"]
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 
+#: ends without progress that may be evidence: records read one by one, one alone twice, and once more in the next place
+_FREE = 4
+
 #: a restart mends none of these
 _FINAL = frozenset({Exit.DONE, Exit.USAGE, Exit.CONFIG, Exit.COMPILATION, Exit.REPLACED})
 #: signals by which a program ends itself; all others come from outside
@@ -44,15 +47,28 @@ class End(LoomFrozenStruct):
     final: bool
     #: to be paid for from the budget
     counts: bool
+    #: the process ended itself, and the runner did not do it: a crash, or an exit in a step
+    crashed: bool = False
+    #: by a SIGKILL, which may come from an operator, or from the kernel for want of memory
+    killed: bool = False
 
 
-def end_of(returncode: int, *, broker: bool) -> End:
-    """What a process's return code means (negative for a signal); `broker`: it said that the broker is at fault."""
+def end_of(returncode: int, *, broker: bool, announced: bool = True) -> End:
+    """What a process's return code means (negative for a signal).
+
+    `broker`: the run said that the broker is at fault; `announced`: that it was about to end with this code. An end that
+    was not announced is none of the runner's: something in the process has called `os._exit`, say.
+    """
     number = -returncode if returncode < 0 else returncode - _SIGNALLED
     if returncode < 0 or number in (signal.SIGINT, signal.SIGTERM):
-        told = f"killed by {_name(number)}"
-        return End(_SIGNALLED + number, told, final=False, counts=number in _CRASHES)
+        told, crash = f"killed by {_name(number)}", number in _CRASHES
+        killed = returncode < 0 and number == signal.SIGKILL
+        return End(_SIGNALLED + number, told, final=False, counts=crash, crashed=crash, killed=killed)
     told = f"exit code {returncode}"
+    if not announced:
+        # 0 would tell whoever started us that all is well.
+        told = f"{told}, not by the runner"
+        return End(returncode or Exit.FAILED, told, final=False, counts=True, crashed=True)
     if broker:
         return End(returncode, f"{told}, no broker answered", final=False, counts=False)
     return End(returncode, told, final=returncode in _FINAL, counts=True)
@@ -64,6 +80,7 @@ class Budget:
     def __init__(self, restarts: int) -> None:
         self._restarts = restarts
         self._paused = 0
+        self._free = _FREE
         #: how the runs ended since positions last moved on, as far as they count, and where they stood then
         self._ends: list[End] = []
         self._stood: list[dict[str, int]] = []
@@ -83,10 +100,17 @@ class Budget:
             self._farthest[partition] = max(offset, self._farthest.get(partition, offset))
         if progress:
             self._ends, self._stood, self._paused = [], [], 0
+            self._free = _FREE
 
-    def pause_after(self, end: End, lived_s: float) -> float | None:
-        """Seconds until the next run after one that lived so long; `None` when the budget is spent."""
-        if end.counts:
+    def pause_after(self, end: End, lived_s: float, *, evidence: bool = False) -> float | None:
+        """Seconds until the next run after one that lived so long; `None` when the budget is spent.
+
+        An end that is `evidence` of the record that kills the process is not paid for, a few times.
+        """
+        free = evidence and self._free > 0
+        if free:
+            self._free -= 1
+        elif end.counts:
             self._ends.append(end)
             self._stood.append(dict(self._now))
             if self.left < 0:

@@ -11,21 +11,27 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping
 
 import msgspec
 
 from loom.cli.exits import Exit
+from loom.cli.recorder import Recorder
 from loom.core.model import LoomFrozenStruct
+from loom.streaming.bytewax.supervised import Isolation
 from loom.streaming.kafka.record import TopicPartition
 
 __all__ = ["MARK", "ChildEnd", "Report", "SupervisorEnd"]
 
-#: the environment variable that marks a supervised run; it holds the number of its end of the socket
+#: the environment variable that marks a supervised run; it holds the number of its end of the socket and that of the recorder
 MARK = "LOOM_SUPERVISOR_FD"
 
 #: seconds that a run whose supervisor is gone has for stopping in order, where the config does not say
 _ORPHAN = 30.0
+#: seconds that a run waits at its end for a supervisor that does not listen
+_LAST_WORD = 5.0
+_AGAIN = 0.01
 
 
 class Report(LoomFrozenStruct):
@@ -35,15 +41,21 @@ class Report(LoomFrozenStruct):
     positions: dict[str, int] = {}
     #: the run ends, and it is the broker that is at fault
     broker: bool = False
+    #: the exit code that the runner is about to end the process with
+    exit: int | None = None
+    #: the isolated records are past, so the run that ends is to be followed by one as any other
+    again: bool = False
 
 
 class ChildEnd:
     """The end that a supervised run holds. Its methods may be called from any thread and do not wait."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, recorder: Recorder | None = None) -> None:
         #: a program that the flow starts must not hold it: it would seem to be the run
         os.set_inheritable(descriptor, False)
         self._socket = socket.socket(fileno=descriptor)
+        self._recorder = recorder
+        self._again = False
         self._lock = threading.Lock()
         self._positions: dict[str, int] = {}
         self._unsent = b""
@@ -56,12 +68,20 @@ class ChildEnd:
         descriptor = os.environ.pop(MARK, None)
         if descriptor is None:
             return None
-        end = cls(int(descriptor))
+        link, _, recorder = descriptor.partition(",")
+        end = cls(int(link), Recorder(int(recorder)) if recorder else None)
         threading.Thread(target=end._listen, name="loom-supervisor", daemon=True).start()
         return end
 
+    @property
+    def isolation(self) -> Isolation | None:
+        """Which records are to be worked on one at a time."""
+        return self._recorder.isolation if self._recorder is not None else None
+
     def moved(self, positions: Mapping[TopicPartition, int]) -> None:
         """Positions were confirmed."""
+        if self._recorder is not None:
+            self._recorder.stands(positions)
         with self._lock:
             self._positions.update({str(partition): offset for partition, offset in positions.items()})
             self._send()
@@ -72,15 +92,48 @@ class ChildEnd:
             self._unsent += _line(Report(broker=True))
             self._send()
 
-    def _send(self) -> None:
-        """Send what goes without waiting; a supervisor that does not listen may not hold up the flow."""
+    def reads(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Partitions have been read so far."""
+        if self._recorder is not None:
+            self._recorder.reads(positions)
+
+    def works_on(self, partition: TopicPartition, offset: int, *, alone: bool) -> None:
+        """An isolated record is about to be worked on."""
+        if self._recorder is not None:
+            self._recorder.works_on(partition, offset, alone=alone)
+
+    def works_on_nothing(self) -> None:
+        """What the record that was alone became is durable."""
+        if self._recorder is not None:
+            self._recorder.works_on_nothing()
+
+    def isolation_over(self) -> None:
+        """The isolated records are past, and the run ends for that."""
+        self._again = True
+
+    def ends(self, code: int) -> None:
+        """The runner is about to end the process with this code. Waits a moment for a supervisor that is busy."""
+        with self._lock:
+            self._unsent += _line(Report(exit=code, again=self._again and code == Exit.DONE))
+            until = time.monotonic() + _LAST_WORD
+            while self._send() and time.monotonic() < until:
+                time.sleep(_AGAIN)
+
+    def _send(self) -> bool:
+        """Send what goes without waiting; a supervisor that does not listen may not hold up the flow.
+
+        Tells whether there is more to send that may go later.
+        """
         if self._positions and not self._unsent:
             self._unsent, self._positions = _line(Report(self._positions)), {}
         try:
             sent = self._socket.send(self._unsent, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True  # full: the next epoch tells it
         except OSError:
-            return  # full: the next epoch tells it; or nobody listens any more, which `_listen` sees
+            return False  # nobody listens any more, which `_listen` sees
         self._unsent = self._unsent[sent:]
+        return bool(self._unsent)
 
     def _listen(self) -> None:
         try:

@@ -19,7 +19,11 @@ from typing import Any, Self
 
 from loom.cli.budget import Budget, End, end_of
 from loom.cli.link import MARK, SupervisorEnd
+from loom.cli.recorder import AtWork, Recording, RunState
+from loom.cli.suspicion import Finding, Suspicion
 from loom.core.logger import get_logger
+from loom.streaming.bytewax.settings import SupervisionSettings
+from loom.streaming.bytewax.supervised import Isolation
 
 __all__ = ["same_command", "supervise"]
 
@@ -35,33 +39,62 @@ def same_command() -> list[str]:
     return [sys.executable, *sys.orig_argv[1:]]
 
 
-def supervise(command: Sequence[str], restarts: int) -> int:
+def supervise(command: Sequence[str], settings: SupervisionSettings) -> int:
     """Run a command until it ends for good, and return what to end with: its exit code, or 128 and its signal.
 
-    SIGTERM and SIGINT are passed on, and no run is started any more; a second one kills the run. When `restarts` are
-    spent without a position that moved on, says where the runs stood.
+    SIGTERM and SIGINT are passed on, and no run is started any more; a second one kills the run. When the restarts are
+    spent without a position that moved on, says where the runs stood. A record that kills the process is named.
     """
-    budget = Budget(restarts)
+    budget, suspicion = Budget(settings.restarts), Suspicion()
     with _Signals() as signals:
         while True:
             began = time.monotonic()
-            end = _Run(command, budget, signals).follow()
-            if end.final or signals.stopping:
+            run = _Run(command, budget, signals, suspicion.isolation())
+            end = run.follow()
+            if signals.stopping:
                 return end.code
-            pause = budget.pause_after(end, time.monotonic() - began)
+            if run.again:
+                # In order, so that the next one may do as any other does: with all workers and whole batches.
+                suspicion = Suspicion()
+                continue
+            if end.final:
+                return end.code
+            found = suspicion.ended(end, run.state)
+            if found.record is not None and not _goes_on(found, settings, suspicion):
+                return end.code
+            pause = budget.pause_after(end, time.monotonic() - began, evidence=found.evidence)
             if pause is None:
-                print(f"loom: {_spent(budget, restarts)}", file=sys.stderr, flush=True)
+                print(f"loom: {_spent(budget, settings.restarts, run.state.at_work)}", file=sys.stderr, flush=True)
                 return end.code
-            stands = _named(budget.common()) if end.counts else ""
             _log.warning(
                 "flow ended and is started again",
                 end=end.told,
                 pause_s=pause,
                 restarts_left=budget.left,
-                **({"stands_at": stands} if stands else {}),
+                **_whereabouts(end, budget, run.state.at_work),
             )
             if signals.asked_within(pause):
                 return end.code
+
+
+def _goes_on(found: Finding, settings: SupervisionSettings, suspicion: Suspicion) -> bool:
+    """Name the record that kills the process; tells whether there is anything left to try."""
+    record, told = found.record, found.told
+    if record is None or found.refused:
+        _log.error("poison_record", record=str(record), ends=told, then="also when it went to the error route")
+        return True
+    if settings.on_poison == "fail":
+        print(
+            f"loom: the record {record} ends the process whenever it is worked on ({told}), also with nothing else in it: "
+            "the flow stays down. Mend the step, or set streaming.supervision.on_poison: dead_letter, which sends such a "
+            "record to the error route",
+            file=sys.stderr,
+            flush=True,
+        )
+        return False
+    _log.error("poison_record", record=str(record), ends=told, then="it goes to the error route")
+    suspicion.refuse(record, told)
+    return True
 
 
 class _Signals:
@@ -117,16 +150,23 @@ class _Signals:
 class _Run:
     """One child process, from its start to its end."""
 
-    def __init__(self, command: Sequence[str], budget: Budget, signals: _Signals) -> None:
+    def __init__(self, command: Sequence[str], budget: Budget, signals: _Signals, isolation: Isolation | None) -> None:
         self._budget = budget
         self._signals = signals
         self._broker = False
+        self._announced: int | None = None
+        #: it ended in order so that another one may follow
+        self.again = False
+        #: where it was when it ended
+        self.state = RunState()
+        self._recording = Recording(isolation)
         self._asked = False
         self._killed_for: int | None = None
         ours, theirs = socket.socketpair()
         with theirs:
-            descriptor = theirs.fileno()
-            self._process = subprocess.Popen(command, env={**os.environ, MARK: str(descriptor)}, pass_fds=[descriptor])
+            passed = [theirs.fileno(), self._recording.descriptor]
+            mark = ",".join(map(str, passed))
+            self._process = subprocess.Popen(command, env={**os.environ, MARK: mark}, pass_fds=passed)
         self._link = SupervisorEnd(ours)
 
     def follow(self) -> End:
@@ -143,11 +183,15 @@ class _Run:
                         elif not self._hear():
                             selector.unregister(self._link)
             self._hear()
+            self.state = self._recording.state()
+            self._budget.moved(self.state.stands)
         finally:
             self._link.close()
+            self._recording.close()
         if self._killed_for is not None:
             return end_of(-self._killed_for, broker=False)
-        return end_of(self._process.returncode, broker=self._broker)
+        code = self._process.returncode
+        return end_of(code, broker=self._broker, announced=self._announced == code)
 
     def _pass_on(self, numbers: Sequence[int]) -> None:
         for number in numbers:
@@ -164,18 +208,35 @@ class _Run:
         told, more = self._link.read()
         for report in told:
             self._broker = self._broker or report.broker
+            self.again = self.again or report.again
+            if report.exit is not None:
+                self._announced = report.exit
             if report.positions:
                 self._budget.moved(report.positions)
         return more
 
 
-def _spent(budget: Budget, restarts: int) -> str:
+def _whereabouts(end: End, budget: Budget, at_work: AtWork | None) -> dict[str, str]:
+    """What the log says of where a run was."""
+    told = {}
+    stands = _named(budget.common()) if end.counts else ""
+    if stands:
+        told["stands_at"] = stands
+    if at_work is not None and (end.crashed or end.killed):
+        told["at_work_on"] = str(at_work)
+        told["alone"] = "yes" if at_work.alone else "no"
+    return told
+
+
+def _spent(budget: Budget, restarts: int, at_work: AtWork | None) -> str:
     ends, common = budget.ends(), budget.common()
     stood = (
         f"All of them stood at {_named(common)}: look at the records from there on"
         if common
         else ("None of them got as far as reading")
     )
+    if at_work is not None:
+        stood += f". The last one was working on {at_work}" + (", with nothing else in it" if at_work.alone else "")
     return (
         f"the flow ended {len(ends)} times without moving on ({', '.join(ends)}), and streaming.supervision.restarts is "
         f"{restarts}: it stays down. {stood}"

@@ -17,6 +17,7 @@ from loom.core.observability import EventKind, LifecycleEvent, ObservabilityRunt
 from loom.streaming.bytewax.error_log import ErrorLog
 from loom.streaming.bytewax.errors import ForcedShutdownError, StalledError
 from loom.streaming.bytewax.standing import Standing
+from loom.streaming.bytewax.supervised import Supervisor
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.metrics import FlowMetrics
 
@@ -151,8 +152,8 @@ class Delivery:
         #: raised by whoever wants to know the lag; each source client answers with the offsets behind what it has read
         self.lag_asked = 0
         self.lag: dict[int, int] = {}
-        #: told of positions that were confirmed, on the worker's thread; must not wait
-        self.moved: Callable[[Mapping[TopicPartition, int]], None] | None = None
+        #: who starts this process again when the run fails
+        self.supervisor: Supervisor | None = None
         #: when each source client last had records, in monotonic seconds, so that an idle one knows of a busy one
         self.last_busy: dict[int, float] = {}
         self.fault: BaseException | None = None

@@ -76,7 +76,7 @@ class ErrorLog:
 
 def _log_first(kind: ErrorKind, step: str, error: BaseException, at: str | None, place: RecordPlace) -> None:
     fields: dict[str, Any] = {"topic": place.topic, "partition": place.partition, "offset": place.offset}
-    fields["error_type"] = qualified_name(type(error))
+    fields["error_type"] = getattr(error, "__loom_error_type__", None) or qualified_name(type(error))
     if at is not None:
         fields["at"] = at
     trace = author_traceback(error)

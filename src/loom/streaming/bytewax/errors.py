@@ -12,6 +12,7 @@ __all__ = [
     "DuplicateErrorSinkError",
     "FlowFailedError",
     "ForcedShutdownError",
+    "ProcessKilledError",
     "RecoveryDirectoryError",
     "RunEndedError",
     "StalledError",
@@ -72,6 +73,19 @@ class StalledError(FlowFailedError):
 
 class ClockSetBackError(FlowFailedError):
     """The wall clock was set back by more than an epoch, so that the engine would end none; start the flow again."""
+
+
+class ProcessKilledError(LoomStreamingError):
+    """A record that killed the process whenever it was worked on. Never raised: it is the error of a record's dead letter."""
+
+    #: a contract of its own, whatever this class is called
+    __loom_error_type__ = "loom.ProcessKilled"
+
+    def __init__(self, ends: str) -> None:
+        self.ends = ends
+        super().__init__(
+            f"working on this record ends the process ({ends}), with nothing else in it; it was not worked on again"
+        )
 
 
 class RecoveryDirectoryError(LoomStreamingError):

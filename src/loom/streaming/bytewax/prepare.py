@@ -18,6 +18,7 @@ from loom.core.observability import ObservabilityConfig, ObservabilityRuntime
 from loom.core.observability.settings import refuse_later_observers
 from loom.streaming.bytewax.bindings import BoundSinks, bind_sinks
 from loom.streaming.bytewax.errors import DuplicateErrorSinkError, RecoveryDirectoryError
+from loom.streaming.bytewax.isolation import check_poison_route
 from loom.streaming.bytewax.recovery import check_recovery
 from loom.streaming.bytewax.registry import ErrorSink, SinkRegistry
 from loom.streaming.bytewax.settings import BytewaxRuntimeConfig, StreamingSection, refuse_what_is_later
@@ -85,7 +86,7 @@ def prepare(
     plan = found.of(lambda: compile_flow(flow, config=config))
     if plan is not None:
         plan = routed_to_sinks(plan, taken)
-        _check_plan(plan, section, chosen, bound, taken, found)
+        _check_plan(plan, section, chosen, bound, taken, found, config.file)
         found.problems += _client_problems(plan, config, files=not elsewhere)
     found.raise_all(flow.name)
     assert plan is not None
@@ -124,9 +125,12 @@ def _check_plan(
     bound: BoundSinks,
     taken: Mapping[ErrorKind, Any],
     found: _Findings,
+    config_file: str | None,
 ) -> None:
     """Whether the plan goes with the rest."""
     found.of(lambda: bound.check(plan))
+    if section is not None:
+        found.of(lambda: check_poison_route(plan, taken, section.supervision, config_file))
     if plan.source.delivery is Delivery.EXACTLY_ONCE and section is not None and runtime is not None:
         foreign = bool(taken) or bool(section.sinks)
         found.of(lambda: check_exactly_once_run(plan, epoch_ms=runtime.epoch_ms, foreign_sinks=foreign))

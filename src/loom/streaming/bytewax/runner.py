@@ -22,6 +22,7 @@ from loom.core.observability.settings import LogSettings
 from loom.streaming.bytewax.adapter import BuiltDataflow, lower
 from loom.streaming.bytewax.delivery import StartGivenUp
 from loom.streaming.bytewax.errors import raise_fault
+from loom.streaming.bytewax.isolation import one_at_a_time
 from loom.streaming.bytewax.lifecycle import listening
 from loom.streaming.bytewax.prepare import prepare
 from loom.streaming.bytewax.progress import reporting
@@ -250,7 +251,7 @@ class StreamingRunner:
         stop.held = True
         if self.supervisor is not None:
             stop.forced_by_signal = False
-            prepared.built.delivery.moved = self.supervisor.moved
+            prepared.built.delivery.supervisor = self.supervisor
         elif prepared.supervision.restarts:
             _log.warning("streaming.supervision.restarts is not acted on here: only `loom run` starts a flow again")
 
@@ -272,7 +273,10 @@ class StreamingRunner:
             observability=observability,
             observed_by_caller=self._observability_given,
         )
-        bridge = AsyncBridge(prepared.runtime.async_backend, use_uvloop=prepared.runtime.use_uvloop)
+        chosen = prepared.runtime
+        if self.supervisor is not None and self.supervisor.isolation is not None:
+            chosen = one_at_a_time(chosen)
+        bridge = AsyncBridge(chosen.async_backend, use_uvloop=chosen.use_uvloop)
         built = lower(
             prepared.plan,
             observability_runtime=observability,
@@ -282,7 +286,7 @@ class StreamingRunner:
             audits=prepared.sinks.audits,
         )
         supervision = prepared.section.supervision
-        self._prepared = _PreparedStreamingRun(prepared.plan, built, prepared.runtime, supervision, bridge)
+        self._prepared = _PreparedStreamingRun(prepared.plan, built, chosen, supervision, bridge)
         return self._prepared
 
     def _reconfigure(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from loom.core.choices import coerce_choices
-from loom.core.config.field_error import MOST_MS, require_number, require_text
+from loom.core.config.field_error import MOST_MS, FieldError, require_number, require_text
 from loom.core.errors import NotSupportedYetError
 from loom.core.model import LoomFrozenStruct
 
@@ -66,19 +66,32 @@ class BytewaxRuntimeConfig(LoomFrozenStruct):
 _EPOCHS_TO_MOVE = 3
 
 
+#: two ends at one position come before a record is suspected
+_RESTARTS_TO_ISOLATE = 2
+
+
 class SupervisionSettings(LoomFrozenStruct):
     """What is done about a run that fails or stands still.
 
     `restarts` is how often in a row `loom run` starts a flow again that does not move on; 0 means that it runs without a
     supervisor. `stall_timeout_ms` is how long a position may stand still with records behind it; `None` means for ever.
+    `on_poison` is what becomes of a record that kills the process whenever it is worked on: the flow stays down, or the
+    record goes to the route of `TASK` errors.
     """
 
     stall_timeout_ms: int | None = None
     restarts: int = 0
+    on_poison: Literal["fail", "dead_letter"] = "fail"
 
     def __post_init__(self) -> None:
         require_number("stall_timeout_ms", self.stall_timeout_ms, 1, MOST_MS)
         require_number("restarts", self.restarts, 0, MOST_MS)
+        if self.on_poison == "dead_letter" and self.restarts < _RESTARTS_TO_ISOLATE:
+            raise FieldError(
+                "on_poison",
+                f"can be dead_letter only where restarts is {_RESTARTS_TO_ISOLATE} or more",
+                "a record is suspected once it has ended the process twice",
+            )
 
 
 class StreamingSection(LoomFrozenStruct):

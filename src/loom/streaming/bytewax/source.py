@@ -24,7 +24,8 @@ from loom.streaming.bytewax.confirming import (
 )
 from loom.streaming.bytewax.delivery import CommitTracker, Delivery, StartGivenUp
 from loom.streaming.bytewax.exactly_once import ExactlyOnce
-from loom.streaming.bytewax.feed import Confirming, Feed
+from loom.streaming.bytewax.feed import Confirming, Feed, Reader
+from loom.streaming.bytewax.isolation import IsolatingReader
 from loom.streaming.bytewax.keep_alive import KeepAlive
 from loom.streaming.bytewax.losses import report_losses
 from loom.streaming.bytewax.pace import Pace
@@ -35,7 +36,7 @@ from loom.streaming.bytewax.standing import Standing
 from loom.streaming.bytewax.topic_changes import TopicChanges
 from loom.streaming.bytewax.wall_clock import ALWAYS_DUE, WallClock, rested
 from loom.streaming.compiler.plan import CompiledSource
-from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.consumer import CLIENT_RECORDS, PartitionReader
 from loom.streaming.kafka.group_look import GroupLook
 from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.record import TopicPartition
@@ -172,10 +173,25 @@ class _Worker:
         # Where the group's position is not ours to keep, what is frozen is the best that is known of it.
         commits = self._owns_group and source.delivery is not None
         held = (lambda: self._records.group.at) if commits else (lambda: delivery.frozen)
-        self.standing = Standing(self.partitions, held, delivery.moved)
+        supervisor = delivery.supervisor
+        told = (supervisor.moved, supervisor.reads) if supervisor is not None else (None, None)
+        self.standing = Standing(self.partitions, held, *told)
         delivery.standings.append(self.standing)
         confirming = WatchedConfirming(confirming, self.standing)
-        reader = _KafkaReader(self._records, stage.room, delivery, source, self.standing, keep_alive_s)
+        reader: Reader = _KafkaReader(self._records, stage.room, delivery, source, self.standing, keep_alive_s)
+        self._isolating: IsolatingReader | None = None
+        if supervisor is not None and (isolation := supervisor.isolation) is not None:
+            reader = self._isolating = IsolatingReader(
+                reader,
+                self._records,
+                supervisor,
+                isolation,
+                delivery.stop,
+                stage.room,
+                read=self.standing.read,
+                durable=delivery.frozen,
+                place=CLIENT_RECORDS.place,
+            )
         self.feed = Feed(reader, stage, delivery, confirming, batch_size=source.settings.batch_size, pace=pace)
         delivery.opened(self, "consumer", self._close)
 
@@ -214,6 +230,8 @@ class _Worker:
             raise
         if not batches:
             rested(began)
+        elif self._isolating is not None:
+            self._isolating.refuse(batches)
         return batches
 
     def position(self, partition: TopicPartition) -> int | None:
@@ -264,6 +282,8 @@ class _Worker:
             self.delivery.frozen.pop(partition, None)
         self._left += gone
         self.standing.left(gone)
+        if self._isolating is not None:
+            self._isolating.forget(change.topic)
         if change.what is Change.DELETED or self._changes.stops:
             self._records.leave(change.topic)
             return
@@ -359,7 +379,7 @@ class _KafkaReader:
             if still:
                 # The client commits by itself what has moved, and nothing else.
                 self._records.group.commit_now(still)
-        self._standing.read.update(positions)
+        self._standing.went_on(positions)
         if self._lag_told != self._delivery.lag_asked:
             self._lag_told = self._delivery.lag_asked
             self._delivery.lag[id(self._records)] = self._records.lag()

@@ -19,7 +19,8 @@ Positions = Mapping[TopicPartition, int]
 class Standing:
     """The positions of one source client.
 
-    `held` tells where the next run would begin with each partition if this one ended now; `moved` is told of changes.
+    `held` tells where the next run would begin with each partition if this one ended now; `moved` is told of changes, and
+    `reads` of how far the partitions have been read.
     """
 
     def __init__(
@@ -27,10 +28,12 @@ class Standing:
         partitions: Collection[TopicPartition],
         held: Callable[[], Positions],
         moved: Callable[[Positions], None] | None,
+        reads: Callable[[Positions], None] | None = None,
     ) -> None:
         self._partitions = partitions
         self._held = held
         self._moved = moved
+        self._reads = reads
         #: the worker's thread
         self.thread = threading.get_ident()
         #: where the next run would begin
@@ -60,8 +63,14 @@ class Standing:
 
     def joined(self, positions: Positions) -> None:
         """Reading begins at these positions."""
-        self.read.update(positions)
+        self.went_on(positions)
         self._note(positions)
+
+    def went_on(self, positions: Positions) -> None:
+        """Records before these positions have been read, and nothing has been done with them yet."""
+        self.read.update(positions)
+        if self._reads is not None and positions:
+            self._reads(positions)
 
     def left(self, partitions: Iterable[TopicPartition]) -> None:
         """Nothing is read of these any more: their topic is gone."""

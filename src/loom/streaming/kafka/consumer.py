@@ -213,6 +213,12 @@ class PartitionReader:
         finally:
             self._consumer.resume(self._client_partitions)
 
+    def hold(self, partitions: Iterable[TopicPartition]) -> None:
+        """Read nothing more of these partitions."""
+        held = [ClientPartition(*partition) for partition in partitions]
+        self._consumer.pause(held)
+        self._client_partitions = [partition for partition in self._client_partitions if partition not in held]
+
     def close(self) -> None:
         """Close the client. Confirms nothing of ours; never raises.
 

@@ -140,7 +140,7 @@ class Failures:
             timestamp = view.timestamp(origin) or None
             pairs = headers(
                 reason_of(error),
-                qualified_name(type(error)),
+                _error_type(error),
                 index,
                 view.place(origin),
                 timestamp,
@@ -182,7 +182,7 @@ class Failures:
             original,
             step_id,
             path,
-            qualified_name(type(error)),
+            _error_type(error),
             self._view.record(origin),
             index,
             at,
@@ -195,3 +195,7 @@ class Failures:
         raise UnroutedRecordError(
             self._flow, envelope.kind, envelope.step_id or "", str(self._view.place(origin)), envelope.reason
         ) from error
+
+
+def _error_type(error: BaseException) -> str:
+    return getattr(error, "__loom_error_type__", None) or qualified_name(type(error))

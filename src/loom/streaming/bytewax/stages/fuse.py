@@ -8,11 +8,14 @@ from typing import Any
 from loom.streaming.bytewax.error_log import ErrorLog
 from loom.streaming.bytewax.stages.builder import StageBuilder
 from loom.streaming.bytewax.stages.decode import build_head
+from loom.streaming.bytewax.stages.entry import NOWHERE
+from loom.streaming.bytewax.stages.failures import NOT_DECODED
 from loom.streaming.bytewax.stages.slots import OutputSlots
 from loom.streaming.bytewax.stages.stage import Stage
 from loom.streaming.bytewax.stages.table import BUILDERS
+from loom.streaming.compiler.names import SOURCE, child_id
 from loom.streaming.compiler.plan import CompiledPlan
-from loom.streaming.errors import ErrorEnvelope
+from loom.streaming.errors import ErrorEnvelope, ErrorKind
 from loom.streaming.kafka.view import OriginView
 from loom.streaming.metrics import Counts
 
@@ -32,4 +35,10 @@ def build_stage(
     build = StageBuilder(BUILDERS, plan, slots, view, counts, stage, log_drop, error_log or ErrorLog())
     entry, inside, undecoded = build.build()
     stage.head = build_head(plan.source, view, entry, undecoded, inside)
+
+    def refuse(error: Exception, origin: Any) -> None:
+        # Rare, and built late: as a way to the error route like any other it would hold back what need not wait.
+        build.fail(child_id(plan.name, SOURCE), (), NOWHERE, kind=ErrorKind.TASK)(error, NOT_DECODED, origin, None)
+
+    stage.refuse = refuse
     return stage

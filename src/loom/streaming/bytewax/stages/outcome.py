@@ -40,10 +40,11 @@ class SourceBatch:
     """What a source hands to its stage.
 
     `origins` may be empty: a tick, by which a stage acts on time. `positions` are those that the source has moved on to
-    with this batch; `now` is a monotonic time in seconds.
+    with this batch; `now` is a monotonic time in seconds. Records of a batch that was `refused` are not worked on: each
+    is that error.
     """
 
-    __slots__ = ("end", "now", "origins", "positions", "stage")
+    __slots__ = ("end", "now", "origins", "positions", "refused", "stage")
 
     def __init__(
         self, stage: RunsBatches, origins: Sequence[Any], positions: Positions, now: float, end: EndMark | None = None
@@ -53,6 +54,7 @@ class SourceBatch:
         self.positions = positions
         self.now = now
         self.end = end
+        self.refused: Exception | None = None
 
 
 class StageResults:

@@ -41,6 +41,8 @@ class Stage:
         self._only_output: int | None = None
         #: takes the records of one batch
         self.head: Callable[[Sequence[Any]], None] = lambda origins: None
+        #: makes a record an error without working on it; set by who builds the stage
+        self.refuse: Callable[[Exception, Any], None] | None = None
         #: what gathers records until the end of the engine's batch, the nearest to the source first
         self.flushes: list[Callable[[], None]] = []
         self.room = WaitingRoom()
@@ -88,7 +90,10 @@ class Stage:
         if origins:
             if gate is not None:
                 gate.arrive(origins)
-            self.head(origins)
+            if batch.refused is None:
+                self.head(origins)
+            else:
+                self._refuse(origins, batch.refused)
             self.flush()
         room.tick(batch.now)
         if batch.end is not None:
@@ -104,6 +109,12 @@ class Stage:
             results = self._in_order(origins)
             self._count(origins, results)
         return StageResults(results, room.safe(batch.positions))
+
+    def _refuse(self, origins: Sequence[Any], error: Exception) -> None:
+        if self.refuse is None:
+            raise error
+        for origin in origins:
+            self.refuse(error, origin)
 
     def flush(self) -> None:
         """Let everything that gathers records hand them on."""
