@@ -33,7 +33,7 @@ from loom.streaming.bytewax.writers import NoWriters, TopicWriters, Writers
 from loom.streaming.compiler.names import engine_id
 from loom.streaming.compiler.plan import CompiledPlan, NodePath
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
-from loom.streaming.kafka.consumer import CLIENT_RECORDS
+from loom.streaming.kafka.client_records import CLIENT_RECORDS
 from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.settings import Delivery as Guarantee
 from loom.streaming.kafka.view import OriginView

@@ -36,7 +36,8 @@ from loom.streaming.bytewax.standing import Standing
 from loom.streaming.bytewax.topic_changes import TopicChanges
 from loom.streaming.bytewax.wall_clock import ALWAYS_DUE, WallClock, rested
 from loom.streaming.compiler.plan import CompiledSource
-from loom.streaming.kafka.consumer import CLIENT_RECORDS, PartitionReader
+from loom.streaming.kafka.client_records import CLIENT_RECORDS
+from loom.streaming.kafka.consumer import PartitionReader
 from loom.streaming.kafka.group_look import GroupLook
 from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.record import TopicPartition

@@ -175,7 +175,7 @@ class TopicWriters:
             )
         output, writer = self._dlq[record.topic]
         self._counts.refused[record.topic] += 1
-        source = self._view.record(record.origin)
+        source = self._view.record_left(record.origin)
         envelope: ErrorEnvelope[Any] = ErrorEnvelope(
             ErrorKind.TASK,
             refusal.reason,

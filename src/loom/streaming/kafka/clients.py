@@ -14,14 +14,15 @@ from confluent_kafka import Consumer, KafkaError
 from confluent_kafka import Message as ClientMessage
 
 from loom.streaming.kafka.client_config import is_transient, make_client
-from loom.streaming.kafka.codec import Decoded, MsgspecCodec
-from loom.streaming.kafka.consumer import CLIENT_RECORDS
+from loom.streaming.kafka.client_records import CLIENT_RECORDS
+from loom.streaming.kafka.codec import Decoded, DecodeError, MsgspecCodec
 from loom.streaming.kafka.errors import BrokerUnavailableError, DeliveryFailedError, KafkaTransportError
 from loom.streaming.kafka.headers import Headers
 from loom.streaming.kafka.producer import TopicWriter
 from loom.streaming.kafka.record import KafkaRecord
 from loom.streaming.kafka.settings import ConsumerSettings, ProducerSettings
 from loom.streaming.kafka.undelivered import Refusal
+from loom.streaming.kafka.view import UnreadableHeadersError
 from loom.streaming.message import Message, MessageMeta
 
 __all__ = ["KafkaConsumer", "KafkaProducer"]
@@ -119,9 +120,16 @@ class KafkaConsumer(Generic[P]):
                 if not self._assigned and time.monotonic() > joined_by:
                     raise BrokerUnavailableError(f"no group of the broker took this consumer in within {_JOIN:.0f} s")
                 continue
-            yield self._codec.decode(CLIENT_RECORDS.record(found))
+            yield self._decoded(found)
             # Behind the yield: the time that the caller takes is no idleness either.
             idle_since = time.monotonic()
+
+    def _decoded(self, found: ClientMessage) -> Decoded:
+        try:
+            return self._codec.decode(CLIENT_RECORDS.record(found))
+        except UnreadableHeadersError as error:
+            left = CLIENT_RECORDS.record_left(found)
+            return DecodeError(str(error), left.value, left.topic, left.key, Headers())
 
     def close(self) -> None:
         """Leave the group."""

@@ -18,41 +18,17 @@ from loom.streaming.kafka.errors import KafkaTransportError, TopicMissingError
 from loom.streaming.kafka.group_offsets import TOPIC_GONE, GroupOffsets
 from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.out_of_range import go_on_at
-from loom.streaming.kafka.record import RecordPlace, TopicPartition
+from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.start import StartPositions, log_range, resolve_start
-from loom.streaming.kafka.view import OriginView
 
-__all__ = ["CLIENT_RECORDS", "PartitionReader"]
+__all__ = ["PartitionReader"]
 
 _OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION})
 #: seconds that closing may take, and when a commit is unanswered anyway
 _CLOSE = 3.0
 _NO_ANSWER = 0.5
 
-
-def _place(message: Message) -> RecordPlace:
-    return RecordPlace(message.topic(), message.partition(), message.offset())
-
-
-def _timestamp(message: Message) -> int:
-    return message.timestamp()[1]
-
-
-#: the client's own objects, looked at without converting them
-CLIENT_RECORDS = OriginView(
-    value=Message.value,
-    key=Message.key,
-    headers=Message.headers,
-    timestamp=_timestamp,
-    place=_place,
-    expressions={
-        "value": "origin.value()",
-        "key": "origin.key()",
-        "headers": "origin.headers()",
-        "timestamp": "origin.timestamp()[1]",
-    },
-)
 
 _error_of = Message.error
 

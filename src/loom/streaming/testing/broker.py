@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 from loom.core.config import ConfigContext
 from loom.streaming.bytewax.runner import StreamingRunner
 from loom.streaming.flow import StreamFlow
+from loom.streaming.kafka.client_records import CLIENT_RECORDS
 from loom.streaming.kafka.clients import KafkaProducer
 from loom.streaming.kafka.codec import DecodeError, MsgspecCodec
-from loom.streaming.kafka.consumer import CLIENT_RECORDS, PartitionReader
+from loom.streaming.kafka.consumer import PartitionReader
 from loom.streaming.kafka.embedded import EmbeddedBroker
 from loom.streaming.kafka.record import KafkaRecord, TopicPartition
 from loom.streaming.kafka.settings import ConsumerSettings, ProducerSettings

@@ -10,6 +10,7 @@ from loom.streaming.bytewax.stages.entry import NO_CHILD, Above, Entry, Item
 from loom.streaming.bytewax.stages.failures import Fail
 from loom.streaming.bytewax.stages.results import look_at
 from loom.streaming.compiler.nodes.step import CompiledStep
+from loom.streaming.kafka.view import UnreadableHeadersError
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
 from loom.streaming.nodes.shape import StreamShape
 
@@ -131,8 +132,20 @@ def _whole(entry: Any, fail: Fail, payload: Any, origin: Any, meta: MessageMeta 
 def _asking(build: StageBuilder, step: CompiledStep) -> Callable[[list[Item]], list[Any]]:
     """Calls the step once with the messages of a batch; one entry for each, an exception where it failed."""
     execute, lazy_message, name = step.bound.instance.execute, build.message, step.name
+    can_lose, has_lost = build.view.set_headers is not None, build.view.has_lost
 
     def ask(items: list[Item]) -> list[Any]:
+        if not can_lose:
+            return ask_all(items)
+        # One record whose headers cannot be read must not fail its batch.
+        lost = {at for at, item in enumerate(items) if item[2] is None and has_lost(item[1])}
+        if not lost:
+            return ask_all(items)
+        readable = [item for at, item in enumerate(items) if at not in lost]
+        results = iter(ask_all(readable) if readable else ())
+        return [UnreadableHeadersError() if at in lost else next(results) for at in range(len(items))]
+
+    def ask_all(items: list[Item]) -> list[Any]:
         messages = [
             lazy_message(payload, origin) if meta is None else Message(payload, meta)
             for payload, origin, meta, _ in items

@@ -128,7 +128,7 @@ class StageBuilder:
         emit = self._emitter(slot, above)
         inline, noted = None, Noted()
         if slot in self._slots.hosted:
-            entry = build_hosted(slot, self.view, emit, above)
+            entry = build_hosted(slot, self.view, emit, self._of_source(above), above)
         else:
             fail = self.fail(output.step_id, output.path, above, kind=ErrorKind.TASK)
             if self._slots.audits:
@@ -145,13 +145,19 @@ class StageBuilder:
     def hosted(self, path: NodePath, above: Above) -> Entry:
         """A sink that takes messages."""
         slot = self._slots.outputs[path]
-        return self._audited(build_hosted(slot, self.view, self._emitter(slot, above), above), above)
+        emit = self._emitter(slot, above)
+        return self._audited(build_hosted(slot, self.view, emit, self._of_source(above), above), above)
 
     def _audited(self, output: Entry, above: Above, noted: Noted | None = None) -> Entry:
         """An output with its copies into the sinks of audits."""
         for audit in self._slots.audits:
-            output = build_audit(output, audit, self.view, self._emitter(audit, above), above, noted)
+            emit = self._emitter(audit, above)
+            output = build_audit(output, audit, self.view, emit, self._of_source(above), above, noted)
         return output
+
+    def _of_source(self, above: Above) -> Fail:
+        """The error boundary of what is found wrong here with the record as it was read."""
+        return self.fail(child_id(self.plan.name, SOURCE), (), above)
 
     def entry(self, record: Take, tombstone: Take, above: Above) -> Entry:
         """The entry of a node that takes records one by one."""

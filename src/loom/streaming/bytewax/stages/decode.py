@@ -99,10 +99,11 @@ def _second_look(
         if opened is not None and looks_like_envelope(value):
             try:
                 envelope = opened(value)
+                meta = meta_from_envelope(view.meta(origin), envelope.meta)
             except BaseException as inner:
                 fail(inner, NOT_DECODED, origin, None)
                 return
-            entry.record(envelope.payload, origin, meta_from_envelope(view.meta(origin), envelope.meta))
+            entry.record(envelope.payload, origin, meta)
             return
         fail(error, NOT_DECODED, origin, None)
 

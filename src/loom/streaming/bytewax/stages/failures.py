@@ -16,11 +16,12 @@ from loom.streaming.bytewax.errors import RunEndedError, UnroutedRecordError
 from loom.streaming.bytewax.stages.entry import NO_CHILD, NOWHERE, Above
 from loom.streaming.bytewax.stages.outcome import Result
 from loom.streaming.bytewax.stages.raised_at import raised_at
+from loom.streaming.compiler.names import SOURCE, child_id
 from loom.streaming.compiler.plan import NodePath, StepId
 from loom.streaming.errors import ErrorEnvelope, ErrorKind, ErrorMessage, ErrorMessageMeta
 from loom.streaming.flow import Unrouted
 from loom.streaming.kafka.dead_letter import DeadLetterWriter, header_writer
-from loom.streaming.kafka.view import OriginView
+from loom.streaming.kafka.view import OriginView, UnreadableHeadersError
 from loom.streaming.message import MessageMeta, Tombstone
 from loom.streaming.metrics import Counts
 
@@ -102,9 +103,18 @@ class Failures:
             if target.original
         }
 
+        def unreadable(error: BaseException, origin: Any) -> None:
+            # Found where somebody asks for the headers, and yet an error of the source: once, however many ask.
+            if self._view.tell_lost(origin):
+                source = child_id(self._flow, SOURCE)
+                self.at(source, (), kind=ErrorKind.WIRE, above=above)(error, NOT_DECODED, origin, None)
+
         def fail(error: BaseException, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
             if isinstance(error, ENDS_RUN):
                 raise RunEndedError(self._flow, step_id, str(self._view.place(origin)), error) from error
+            if isinstance(error, UnreadableHeadersError) and kind is not ErrorKind.WIRE:
+                unreadable(error, origin)
+                return
             found = kind or (ErrorKind.BUSINESS if isinstance(error, DomainError) else ErrorKind.TASK)
             self.failed.append((origin, found))
             self._counts.errors[found, step_id] += 1
@@ -139,12 +149,12 @@ class Failures:
         def write(error: BaseException, index: str, at: str | None, origin: Any) -> None:
             timestamp = view.timestamp(origin) or None
             pairs = headers(
-                reason_of(error),
+                self._reason(error, origin),
                 _error_type(error),
                 index,
                 view.place(origin),
                 timestamp,
-                view.pairs(origin),
+                view.pairs_left(origin),
                 at,
             )
             # The client dates it: a timestamp that an output refuses would be refused here too.
@@ -167,7 +177,7 @@ class Failures:
         original = None
         payload_type = None
         if payload is not NOT_DECODED:
-            known = meta if meta is not None else self._view.meta(origin)
+            known = meta if meta is not None else self._view.meta_left(origin)
             original = ErrorMessage(
                 payload,
                 ErrorMessageMeta(
@@ -177,16 +187,22 @@ class Failures:
             payload_type = qualified_name(Tombstone if payload is Tombstone() else type(payload))
         return ErrorEnvelope(
             kind,
-            reason_of(error),
+            self._reason(error, origin),
             payload_type,
             original,
             step_id,
             path,
             _error_type(error),
-            self._view.record(origin),
+            self._view.record_left(origin),
             index,
             at,
         )
+
+    def _reason(self, error: BaseException, origin: Any) -> str:
+        reason = reason_of(error)
+        if isinstance(error, UnreadableHeadersError) or not self._view.has_lost(origin):
+            return reason
+        return f"{reason} ({UnreadableHeadersError()})"
 
     def _no_route(self, envelope: ErrorEnvelope[Any], error: BaseException, origin: Any) -> None:
         if self._unrouted == "drop":

@@ -32,6 +32,8 @@ class LoopCode:
         self._lines: list[str] = []
         self._indent = 2
         self._names: dict[str, Any] = {}
+        #: by callable, the variable that holds what it says of the batch
+        self._of_batch: dict[Callable[[Sequence[Any]], Any], str] = {}
         self._variables = count()
         #: the variable that holds the payload here
         self.payload = ""
@@ -52,6 +54,12 @@ class LoopCode:
         name = f"{prefix}_{len(self._names)}"
         self._names[name] = value
         return name
+
+    def once(self, prefix: str, ask: Callable[[Sequence[Any]], Any]) -> str:
+        """A variable that holds what a callable says of the whole batch; it is asked once, before the loop."""
+        if ask not in self._of_batch:
+            self._of_batch[ask] = f"{prefix}_of_batch_{len(self._of_batch)}"
+        return self._of_batch[ask]
 
     def variable(self) -> str:
         """A variable of its own."""
@@ -94,12 +102,13 @@ class LoopCode:
         self.line(f"{self.name('take', take)}({self.payload}, origin, None)", "continue")
         self.ended = True
 
-    def compiled(self, head: Sequence[str]) -> Callable[[Sequence[Any]], None]:
+    def compiled(self) -> Callable[[Sequence[Any]], None]:
         """The function that runs the loop over one batch of records.
 
         It is compiled inside a function whose parameters are its names, since a closure's are looked up fastest.
         """
-        body = [*head, *self._lines]
+        asked = [f"    {name} = {self.name('ask', ask)}(origins)" for ask, name in self._of_batch.items()]
+        body = ["def run(origins):", *asked, "    for origin in origins:", *self._lines]
         indented = "".join(f"    {line}\n" for line in body)
         source = f"def make({', '.join(self._names)}):\n{indented}    return run\n"
         file = f"<fused stage {next(_numbers)}>"
@@ -142,4 +151,4 @@ def build_loop(
         "    continue",
     )
     inside(code)
-    return code.compiled(["def run(origins):", "    for origin in origins:"])
+    return code.compiled()

@@ -48,11 +48,11 @@ def keyed(
                             f"{type(policy.strategy).__qualname__} names no key, and ENTITY_STABLE needs one"
                         )
                     key = key_bytes(incoming) if falls_back else None
+                if key != incoming:
+                    meta = replace(view.meta(origin) if meta is None else meta, key=key)
             except BaseException as error:
                 misplaced(error, payload, origin, meta)
                 return
-            if key != incoming:
-                meta = replace(view.meta(origin) if meta is None else meta, key=key)
             take(payload, origin, meta)
 
         return run

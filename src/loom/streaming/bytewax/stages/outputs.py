@@ -16,7 +16,7 @@ from loom.streaming.compiler.plan import CompiledTopic
 from loom.streaming.kafka.formats import encode_payload, envelope_encoder
 from loom.streaming.kafka.headers import Headers
 from loom.streaming.kafka.settings import HeaderPolicy, WireFormat
-from loom.streaming.kafka.view import OriginView
+from loom.streaming.kafka.view import OriginView, UnreadableHeadersError
 from loom.streaming.kafka.wire import envelope_of, key_bytes, label_function, rewritten, wanted_from_meta
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
 
@@ -49,7 +49,11 @@ def _build_bare(
         try:
             value = encode(payload)
             if meta is None:
-                if quiet and not headers_of(origin):
+                try:
+                    said = headers_of(origin)
+                except SystemError:
+                    said = view.lose(origin)
+                if quiet and not said:
                     emit((slot, value, key_of(origin), time_of(origin), None, origin))
                     return
                 record = (slot, value, key_of(origin), time_of(origin), headers_for(payload, origin, None), origin)
@@ -61,10 +65,20 @@ def _build_bare(
             return
         emit(record)
 
+    def has_headers(origin: Any) -> bool:
+        try:
+            return bool(headers_of(origin))
+        except SystemError:
+            return bool(view.lose(origin))
+
     def inline(code: LoopCode) -> None:
         payload = code.payload
+        said = code.part(view, "headers")
+        if view.set_headers is not None:
+            # Most batches have no headers at all, and then no record is asked.
+            said = f"{code.once('said', view.any_headers)} and {code.name('has_headers', has_headers)}(origin)"
         code.line(
-            f"if {code.part(view, 'headers')}:",
+            f"if {said}:",
             f"    {code.name('take', run)}({payload}, origin, None)",
             "    continue",
             "try:",
@@ -81,11 +95,16 @@ def _build_bare(
     return entry_of(run, tombstone, above), inline if quiet else None
 
 
-def build_hosted(slot: int, view: OriginView, emit: Emit, above: Above) -> Entry:
+def build_hosted(slot: int, view: OriginView, emit: Emit, unreadable: Fail, above: Above) -> Entry:
     """Into a sink that takes messages."""
 
     def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-        emit((slot, Message(payload, view.meta(origin) if meta is None else meta), None, 0, None, origin))
+        try:
+            known = view.meta(origin) if meta is None else meta
+        except UnreadableHeadersError as error:
+            unreadable(error, payload, origin, meta)
+            return
+        emit((slot, Message(payload, known), None, 0, None, origin))
 
     return entry_of(run, run, above)
 
@@ -109,10 +128,10 @@ class Noted:
 
 
 def build_audit(
-    output: Entry, slot: int, view: OriginView, emit: Emit, above: Above, noted: Noted | None = None
+    output: Entry, slot: int, view: OriginView, emit: Emit, unreadable: Fail, above: Above, noted: Noted | None = None
 ) -> Entry:
     """A copy into a sink of every message that an output takes; one that becomes an error there has not been output."""
-    copy = build_hosted(slot, view, emit, above).record
+    copy = build_hosted(slot, view, emit, unreadable, above).record
     noted = noted or Noted()
 
     def both(take: Take) -> Take:

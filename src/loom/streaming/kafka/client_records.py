@@ -1,0 +1,40 @@
+"""The client's own records, looked at without converting them. Hot path."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from confluent_kafka import Message
+
+from loom.streaming.kafka.record import RecordPlace
+from loom.streaming.kafka.view import OriginView
+
+__all__ = ["CLIENT_RECORDS"]
+
+
+def _place(message: Message) -> RecordPlace:
+    return RecordPlace(message.topic(), message.partition(), message.offset())
+
+
+def _timestamp(message: Message) -> int:
+    return message.timestamp()[1]
+
+
+#: For a header name that is not UTF-8 the client returns a broken list with an exception set. The interpreter notices that
+#: only where it makes the call by itself: a call that it has specialized would hand the list on (CPython 3.11 and 3.12).
+_headers = partial(Message.headers)
+
+#: the client's own objects, looked at without converting them
+CLIENT_RECORDS = OriginView(
+    value=Message.value,
+    key=Message.key,
+    headers=_headers,
+    set_headers=Message.set_headers,
+    timestamp=_timestamp,
+    place=_place,
+    expressions={
+        "value": "origin.value()",
+        "key": "origin.key()",
+        "timestamp": "origin.timestamp()[1]",
+    },
+)
