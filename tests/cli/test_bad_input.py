@@ -69,6 +69,39 @@ CASES = {
     "unknown-section": Case(
         Exit.CONFIG, ("kafka.consumr", "consumer"), config=renamed("kafka", "consumer", to="consumr")
     ),
+    "mistyped-section": Case(Exit.CONFIG, ("'kafak'", "did you mean 'kafka'?"), config=renamed("kafka", to="kafak")),
+    "step-section": Case(
+        Exit.CONFIG,
+        ("pricing.currancy", "did you mean 'currency'?"),
+        flow="priced:flow",
+        config=lambda config: config.update(pricing={"currancy": "EUR"}),
+    ),
+    "step-section-of-wrong-type": Case(
+        Exit.CONFIG,
+        ("pricing.currency", "expected `str`"),
+        flow="priced:flow",
+        config=lambda config: config.update(pricing={"currency": [1]}),
+    ),
+    "step-that-refuses-its-section": Case(
+        Exit.CONFIG,
+        ("Price", "three letters"),
+        flow="priced:flow",
+        config=lambda config: config.update(pricing={"currency": "EURO"}),
+    ),
+    "step-override": Case(
+        Exit.COMPILATION,
+        ("step-arguments", "currancy"),
+        flow="priced:mistyped",
+        config=lambda config: config.update(pricing={"currency": "EUR"}),
+    ),
+    "epoch-beyond-a-transaction": Case(
+        Exit.CONFIG,
+        ("epoch_interval_ms",),
+        config=lambda config: (
+            config["kafka"]["consumer"].update(delivery="exactly_once"),
+            config.update(streaming={"runtime": {"epoch_interval_ms": 50_000}}),
+        ),
+    ),
     "missing-key": Case(
         Exit.CONFIG, ("kafka.producer.brokers",), config=lambda config: config["kafka"]["producer"].pop("brokers")
     ),
@@ -146,7 +179,27 @@ CASES = {
 }
 
 
+PRICED = """
+from flows import Number, source
+from loom.streaming import IntoTopic, Process, RecordStep, StreamFlow
+
+
+class Price(RecordStep[Number, Number]):
+    def __init__(self, currency: str) -> None:
+        if len(currency) != 3:
+            raise ValueError("a currency has three letters")
+
+    def execute(self, message):
+        return message.payload
+
+
+flow = StreamFlow("priced", source, Process(Price.from_config("pricing")), IntoTopic("out"))
+mistyped = StreamFlow("priced", source, Process(Price.from_config("pricing", currancy="EUR")), IntoTopic("out"))
+"""
+
+
 def prepare(loom: Loom, case: Case) -> Path:
+    (loom.directory / "priced.py").write_text(PRICED)
     (loom.directory / "broken.py").write_text("flow = (\n")
     (loom.directory / "failing.py").write_text("flow = 1 / 0\n")
     (loom.directory / "importing.py").write_text("import nowhere_to_be_found\n")

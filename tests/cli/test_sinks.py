@@ -94,7 +94,7 @@ def test_check_refuses_what_a_run_would_refuse(loom: Loom) -> None:
         config["kafka"]["consumer"]["delivery"] = "exactly_once"
 
     told = loom("check", "flows:numbers", "-c", loom.config(exactly_once), "--sink", "flows:Copies")
-    assert told.code == Exit.COMPILATION
+    assert told.code == Exit.CONFIG
     assert "delivery-unkept" in told.err
 
 

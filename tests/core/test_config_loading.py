@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from pathlib import Path
 from types import MappingProxyType
@@ -9,6 +10,7 @@ from types import MappingProxyType
 import pytest
 
 from loom.core.config import ConfigContext, ConfigError
+from loom.core.model import LoomFrozenStruct
 
 
 def write(folder: Path, text: str) -> Path:
@@ -58,7 +60,7 @@ def test_broken_yaml_is_refused_with_line_and_column(tmp_path: Path) -> None:
 
 
 def test_a_key_given_twice_is_refused_and_named(tmp_path: Path) -> None:
-    assert "duplicate key kafka" in refusal(write(tmp_path, "kafka: {}\nkafka: {}\n"))
+    assert "line 2, column 1: the key `kafka` stands twice" in refusal(write(tmp_path, "kafka: {}\nkafka: {}\n"))
 
 
 @pytest.mark.parametrize(
@@ -114,3 +116,62 @@ def test_objects_in_a_mapping_are_kept() -> None:
 def test_a_key_that_is_no_text_at_all_is_refused() -> None:
     with pytest.raises(ConfigError, match="not a string"):
         ConfigContext.from_dict({"a": {None: 1}})
+
+
+MISTAKES = {
+    "s:\n\ta: 1\n": "line 2, column 1: a tab",
+    "s:\n  a: [1, 2\nb: 3\n": "line 3, column 2: the list is not closed .*(it begins at line 2, column 6)",
+    "s: {a: 1\nb: 2\n": "line 2, column 2: the mapping is not closed with `}`",
+    "s: {a: ${oc.env:HOME}}\n": "line 1, column 9: .*put a value that holds `${…}` in quotes",
+    "s:\n  a: b: c\n": "line 2, column 7: there is a colon too many",
+    "s:\n  a: 1\n b: 2\n": "line 3, column 2: the line does not fit in with the indentation",
+    "s:\n  a: 1\n  - b\n": "line 3, column 3: a list item stands where a `key: value` is expected",
+    's:\n  x: "abc\nb: 2\n': "line 4, column 1: a quote is opened and never closed (it begins at line 2, column 6)",
+    "s:\n  x: @foo\n": "line 2, column 6: a value cannot begin with this character",
+    "s:\n  x: *foo\n": "line 2, column 6: an alias",
+    's:\n  x: "\\d+"\n': "line 2, column 8: a backslash in double quotes",
+    "s:\n  x: !foo bar\n": "line 2, column 6: the tag `!…` is unknown",
+    "s: {a: 1}\n---\ns: {a: 2}\n": "line 2, column 1: a second document",
+    "s: \x01\n": "line 1, column 4: a control character",
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_a_mistake_in_yaml_is_told_in_words_with_line_and_column(tmp_path: Path, text: str) -> None:
+    said = "not valid YAML at " + re.escape(MISTAKES[text]).replace(r"\.\*", ".*")
+    assert re.search(said, refusal(write(tmp_path, text)))
+
+
+@pytest.mark.parametrize("key", ["on", "off", "yes", "no", "true"])
+def test_a_key_that_yaml_reads_as_a_truth_value_is_explained(tmp_path: Path, key: str) -> None:
+    class Retry(LoomFrozenStruct):
+        attempts: int = 3
+
+    context = ConfigContext.from_yaml(write(tmp_path, f"retry:\n  {key}: 5\n"))
+    with pytest.raises(ConfigError, match=r"YAML reads `on`, `off`, .* as truth values; write the key in quotes"):
+        context.section("retry", Retry)
+
+
+def test_a_colon_without_a_space_is_explained(tmp_path: Path) -> None:
+    class Retry(LoomFrozenStruct):
+        attempts: int = 3
+
+    context = ConfigContext.from_yaml(write(tmp_path, "retry:\n  attempts:3\n"))
+    with pytest.raises(ConfigError, match=r"retry: expected `object`, got `str` .*a colon needs a space behind it"):
+        context.section("retry", Retry)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("${GROUP}", "${oc.env:GROUP}"),
+        ("${GROUP:readers}", "${oc.env:GROUP,default}"),
+        ("${GROUP:-readers}", "${oc.env:GROUP,default}"),
+        ("${env:GROUP}", "${oc.env:NAME}"),
+        ("${GROUP", "${oc.env:NAME}"),
+    ],
+)
+def test_a_variable_as_a_shell_writes_it_is_told_how_it_is_written_here(tmp_path: Path, text: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        ConfigContext.from_yaml(write(tmp_path, f"s: {{x: '{text}'}}\n")).raw("s")
+    assert hint in str(refused.value)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import sys
 import traceback
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,18 +33,33 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Typed stream processors: declared, checked, then run.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-_Target = Annotated[str, typer.Argument(metavar="MODULE:FLOW", help="the flow to take, as module:name")]
+_Target = Annotated[str, typer.Argument(metavar="MODULE:FLOW", help="the flow to take, as module:name or file.py:name")]
 _Config = Annotated[Path, typer.Option("--config", "-c", help="the YAML file with its settings")]
 _Debug = Annotated[bool, typer.Option("--debug", help="show tracebacks and the client's own log lines")]
 _Sinks = Annotated[
     list[str] | None, typer.Option("--sink", metavar="MODULE:CLASS", help="let the config name this sink class")
 ]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        parts = ", ".join(f"{name} {version(name)}" for name in ("bytewax", "confluent-kafka"))
+        typer.echo(f"loom-streaming {version('loom-streaming')} ({parts}, Python {platform.python_version()})")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="say which version this is, and end")
+    ] = False,
+) -> None:
+    """Typed stream processors: declared, checked, then run."""
 
 
 class _GraphFormat(Enum):

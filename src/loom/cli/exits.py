@@ -76,6 +76,8 @@ _OF_THE_CONFIG = {Code.CONFIG_MISSING, Code.CONFIG_INVALID, Code.DELIVERY_CONFLI
 
 def exit_for(error: BaseException) -> Exit:
     """The exit code of an error."""
-    if isinstance(error, CompilationError) and all(issue.code in _OF_THE_CONFIG for issue in error.errors):
+    if isinstance(error, CompilationError) and all(
+        issue.code in _OF_THE_CONFIG or issue.where == "config" for issue in error.errors
+    ):
         return Exit.CONFIG
     return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.FAILED)

@@ -5,12 +5,12 @@ A package offers a class as an entry point of the group `loom.streaming.sinks`.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from loom.cli.exits import FlowNotFoundError
+from loom.cli.load import load_module
 from loom.core.config import ConfigContext
 
 __all__ = ["ENTRY_POINTS", "register_sinks"]
@@ -60,8 +60,10 @@ def _offer(point: EntryPoint) -> str:
 
 
 def _named(name: str) -> Any:
-    module_name, _, class_name = name.partition(":")
+    module_name, separator, class_name = name.rpartition(":")
+    if not separator or not module_name or not class_name:
+        raise FlowNotFoundError(f"--sink {name}: write MODULE:CLASS or FILE.py:CLASS")
     try:
-        return getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise FlowNotFoundError(f"--sink {name}: {error}; write MODULE:CLASS") from None
+        return getattr(load_module(module_name), class_name)
+    except (FlowNotFoundError, ImportError, AttributeError) as error:
+        raise FlowNotFoundError(f"--sink {name}: {error}; write MODULE:CLASS or FILE.py:CLASS") from None

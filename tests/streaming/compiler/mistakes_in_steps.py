@@ -128,7 +128,7 @@ CASES = [
         "values for rate",
     ),
     Case(
-        Code.STEP_ARGUMENTS,
+        Code.CONFIG_INVALID,
         flow(Price.from_config("pricing")),
         with_pricing(currancy="EUR"),
         "process",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from loom.core.config.conversion import Conversion, unknown_key
-from loom.core.config.keys import KeyPath
+from loom.core.config.keys import KeyPath, read_as
 from loom.core.config.parameters import Parameters, Unresolvable
 
 __all__ = ["ArgumentGathering"]
@@ -38,7 +38,7 @@ class ArgumentGathering:
         for key, value in section.items():
             field = known.get(str(key))
             if field is None:
-                self._take_unknown(str(key), value)
+                self._take_unknown(str(key), value, read_as(key))
             elif isinstance(field.hint, Unresolvable):
                 message = f"the annotation `{field.hint.annotation}` of this argument does not exist at run time"
                 self.conversion.add((*self._path, field.key), message, remedy="import its names unconditionally")
@@ -65,10 +65,10 @@ class ArgumentGathering:
                 message = f"required argument of `{self._target}` is missing"
                 self.conversion.add((*self._path, field.key), message)
 
-    def _take_unknown(self, name: str, value: Any) -> None:
+    def _take_unknown(self, name: str, value: Any, remedy: str | None = None) -> None:
         if self._parameters.open:
             self.values[name] = value
             return
         message = f"`{self._target}` has no such argument"
-        problem = unknown_key(self.conversion.file, (*self._path, name), self._parameters.by_key(), message)
+        problem = unknown_key(self.conversion.file, (*self._path, name), self._parameters.by_key(), message, remedy)
         self.conversion.problems.append(problem)

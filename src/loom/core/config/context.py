@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from loom.core.config.arguments import ArgumentGathering
 from loom.core.config.binding import ConfigBinding
 from loom.core.config.conversion import Conversion, convert_section
-from loom.core.config.keys import KeyPath
+from loom.core.config.keys import KeyPath, nearest
 from loom.core.config.parameters import Parameters, parameters_of
 from loom.core.config.problems import ConfigError, ConfigProblem
 from loom.core.config.refusal import raised_by_user_code
@@ -200,6 +200,15 @@ class ConfigContext:
                 reached.add(name)
                 waiting.extend(references.get(name, ()))
         return tuple(name for name in self._tree.sections() if name not in reached)
+
+    def nearest_section(self, name: str) -> str | None:
+        """The top-level section that a missing one was most likely meant to be; `None` where it is there, or none is close.
+
+        >>> ConfigContext.from_dict({"kafak": {}}).nearest_section("kafka")
+        'kafak'
+        """
+        sections = self._tree.sections()
+        return None if name in sections else nearest(name, sections)
 
     def _section_of(self, binding: ConfigBinding[Any], parameters: Parameters) -> tuple[KeyPath, Mapping[Any, Any]]:
         if not binding.config_path:

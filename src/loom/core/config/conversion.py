@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 
-from loom.core.config.keys import KeyPath, nearest, render
+from loom.core.config.keys import KeyPath, nearest, read_as, render
 from loom.core.config.problems import ConfigError, ConfigProblem
 from loom.core.config.refusal import raised_by_user_code, refusal
 from loom.core.config.shape import (
@@ -110,7 +110,7 @@ class Conversion:
             elif key in known:
                 converted[key] = self.convert(item, known[key].hint, (*path, key))
             else:
-                self.problems.append(unknown_key(self.file, (*path, str(key)), known, "unknown key"))
+                self.problems.append(unknown_key(self.file, (*path, str(key)), known, "unknown key", read_as(key)))
         for field in fields:
             if field.required and field.key not in value:
                 self.add((*path, field.key), f"required key is missing; expected `{show(field.hint)}`")
@@ -178,11 +178,12 @@ class Conversion:
         return None
 
 
-def unknown_key(file: str | None, path: KeyPath, known: Mapping[str, object], message: str) -> ConfigProblem:
-    """The problem of a key that is none of the known ones."""
-    close = nearest(str(path[-1]), known)
-    remedy = None
-    if close is None:
+def unknown_key(
+    file: str | None, path: KeyPath, known: Mapping[str, object], message: str, remedy: str | None = None
+) -> ConfigProblem:
+    """The problem of a key that is none of the known ones; without a remedy of its own, those are named."""
+    close = nearest(str(path[-1]), known) if remedy is None else None
+    if close is None and remedy is None:
         remedy = "known here: " + ", ".join(f"`{name}`" for name in known) if known else "no key is known here"
     return ConfigProblem(file, render(path), message, nearest=close, remedy=remedy)
 

@@ -6,6 +6,7 @@ of a resolver, of an exception class.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 
@@ -14,7 +15,7 @@ from omegaconf.errors import GrammarParseError, MissingMandatoryValue
 from loom.core.config.keys import KeyPath, nearest, render
 from loom.core.config.problems import ConfigProblem
 
-__all__ = ["explain_failure"]
+__all__ = ["INTERPOLATIONS", "explain_failure"]
 
 # OmegaConf tells these cases apart by text alone once they are wrapped in one another.
 _UNSET = re.compile(r"Environment variable '([^']*)' not found")
@@ -24,6 +25,10 @@ _CIRCLE = re.compile(r"Recursive interpolation|Interpolation to parent node")
 _RAISED = re.compile(r"(\w+) raised while resolving interpolation")
 _MISSING = re.compile(r"[Mm]issing mandatory value|to a missing node|MissingMandatoryValue")
 _RESOLVER_USED = re.compile(r"\$\{\s*([\w.]+)\s*:")
+
+
+#: what one may write
+INTERPOLATIONS = r"write `${oc.env:NAME}` or `${oc.env:NAME,default}` for the environment, `\${` for a literal `${`"
 
 
 def explain_failure(
@@ -41,7 +46,7 @@ def explain_failure(
     text = str(error)
     key = render(path)
     if isinstance(error, GrammarParseError):
-        return ConfigProblem(file, key, "not a valid interpolation", remedy=r"write `\${` for a literal `${`")
+        return ConfigProblem(file, key, "not a valid interpolation", remedy=INTERPOLATIONS)
     if isinstance(error, MissingMandatoryValue) or _MISSING.search(text):
         return ConfigProblem(file, key, "marked as mandatory (`???`) and not given")
     if match := _UNSET.search(text):
@@ -49,17 +54,27 @@ def explain_failure(
         remedy = f"set it, or write a default: `${{oc.env:{name},default}}`"
         return ConfigProblem(file, key, f"the environment variable `{name}` is not set", remedy=remedy)
     if match := _NO_RESOLVER.search(text):
-        return ConfigProblem(
-            file, key, f"no resolver is called `{match[1]}`", remedy="pass it in `resolvers` when the config is loaded"
-        )
+        name = match[1]
+        remedy = "pass it in `resolvers` when the config is loaded"
+        if name == "env":
+            remedy = "an environment variable is written `${oc.env:NAME}`"
+        elif _is_variable(name):
+            remedy = f"the environment variable with a default is written `${{oc.env:{name},default}}`"
+        return ConfigProblem(file, key, f"no resolver is called `{name}`", remedy=remedy)
     if match := _NO_KEY.search(text):
         target = match[1]
         first = target.partition(".")[0]
         close = None if first in sections else nearest(first, sections)
-        return ConfigProblem(file, key, f"refers to `{target}`, which does not exist", nearest=close)
+        hint = f"the environment variable is written `${{oc.env:{target}}}`" if _is_variable(target) else None
+        return ConfigProblem(file, key, f"refers to `{target}`, which does not exist", nearest=close, remedy=hint)
     if _CIRCLE.search(text):
         return ConfigProblem(file, key, "refers to itself")
     used = ", ".join(f"`{name}`" for name in dict.fromkeys(_RESOLVER_USED.findall(raw)))
     raised = _RAISED.search(text)
     kind = raised[1] if raised else type(error).__name__
     return ConfigProblem(file, key, f"the resolver {used} failed with {kind}" if used else f"cannot resolve ({kind})")
+
+
+def _is_variable(name: str) -> bool:
+    """Whether a name is that of an environment variable, to judge by its form or because there is one."""
+    return name.isidentifier() and (name.isupper() or name in os.environ)

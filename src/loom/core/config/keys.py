@@ -9,10 +9,13 @@ import difflib
 import re
 from collections.abc import Iterable
 
-__all__ = ["KeyPath", "nearest", "render"]
+__all__ = ["TRUTH_VALUES", "KeyPath", "nearest", "read_as", "render"]
 
 #: Mapping keys are strings, places in a list are integers: `("kafka", "consumer", "brokers", 0)`.
 KeyPath = tuple[str | int, ...]
+
+#: why a key or a text comes out as something else
+TRUTH_VALUES = "YAML reads `on`, `off`, `yes`, `no`, `true` and `false` as truth values"
 
 _PLAIN = re.compile(r"[\w-]+")
 
@@ -55,3 +58,14 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
 
 def _form(name: str) -> str:
     return name.lower().replace("-", "_")
+
+
+def read_as(key: object) -> str | None:
+    """What to do about a key that is no text; `None` for one that is.
+
+    >>> read_as(True)
+    'YAML reads `on`, `off`, `yes`, `no`, `true` and `false` as truth values; write the key in quotes'
+    """
+    if isinstance(key, bool):
+        return f"{TRUTH_VALUES}; write the key in quotes"
+    return None if isinstance(key, str) else f"YAML reads this key as `{type(key).__name__}`; write it in quotes"

@@ -6,7 +6,6 @@ Called by `ConfigContext.from_yaml` and `.from_dict`. It imports omegaconf, so i
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, KeyValidationError, OmegaConfBaseException
 
+from loom.core.config.interpolation import INTERPOLATIONS
 from loom.core.config.problems import ConfigError, ConfigProblem
+from loom.core.config.yaml_mistakes import yaml_mistake
 
 __all__ = ["load_mapping", "load_yaml"]
-
-#: What YAML says about a mistake may quote the text it stumbled over, which may be a secret.
-_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 def load_yaml(path: str) -> DictConfig:
@@ -67,28 +65,21 @@ def _parse(text: str, path: str) -> DictConfig:
             assert isinstance(loaded, DictConfig)
             return loaded
         kind = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
-        problem = ConfigProblem(path, "", f"the top level is {kind}, expected a mapping of sections")
+        remedy = "write `section:` and its keys below it; a colon needs a space behind it"
+        problem = ConfigProblem(path, "", f"the top level is {kind}, expected a mapping of sections", remedy=remedy)
     except OmegaConfBaseException as error:
         problem = _broken(error, path)
     except yaml.YAMLError as error:
-        problem = ConfigProblem(path, "", _yaml_mistake(error))
+        problem = ConfigProblem(path, "", yaml_mistake(error, text))
     except Exception as error:  # noqa: BLE001  YAML's own constructors let anything through: `!!int x`
         problem = ConfigProblem(path, "", f"not valid YAML: a tagged value cannot be read ({type(error).__name__})")
     raise ConfigError([problem])
 
 
-def _yaml_mistake(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    what = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be parsed"
-    what = _QUOTED.sub("…", what)
-    where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-    return f"not valid YAML{where}: {what}"
-
-
 def _broken(error: OmegaConfBaseException, file: str | None) -> ConfigProblem:
     key = error.full_key or ""
     if isinstance(error, GrammarParseError):
-        return ConfigProblem(file, key, "not a valid interpolation", remedy=r"write `\${` for a literal `${`")
+        return ConfigProblem(file, key, "not a valid interpolation", remedy=INTERPOLATIONS)
     if isinstance(error, KeyValidationError):
         return ConfigProblem(file, key, "a key here is not a string", remedy="write it in quotes")
     return ConfigProblem(file, key, f"a value here cannot be held ({type(error).__name__})")

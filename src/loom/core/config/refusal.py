@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from loom.core.config.field_error import FieldError
-from loom.core.config.keys import KeyPath
+from loom.core.config.keys import TRUTH_VALUES, KeyPath
 from loom.core.config.shape import allowed_values, show
 from loom.core.redaction import mask_values
 
@@ -24,7 +24,12 @@ _PLACE = re.compile(r" - at `(?P<key>key` in `)?\$(?P<path>[^`]*)`$")
 _SEGMENT = re.compile(r"\.(\w+)|\[(\d+)\]")
 #: What to do about the two refusals that everybody meets once.
 _REMEDIES = (
-    (re.compile(r"expected `str`, got `(?:int|float|bool)`"), "write it in quotes"),
+    (re.compile(r"expected `str`, got `bool`"), f"{TRUTH_VALUES}; write it in quotes"),
+    (re.compile(r"expected `str`, got `(?:int|float)`"), "write it in quotes"),
+    (
+        re.compile(r"expected `object(?: \| null)?`, got `str`"),
+        "write its keys below it; a colon needs a space behind it",
+    ),
     (
         re.compile(r"expected `array(?: \| null)?`, got `str`"),
         "write a list; out of a variable that holds `[a,b]`: `${oc.decode:${oc.env:NAME}}`",

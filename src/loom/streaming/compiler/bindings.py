@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from loom.core.config import ConfigBinding, ConfigContext, ConfigError
+from loom.core.config import ConfigBinding, ConfigContext, ConfigError, ConfigProblem
 from loom.core.config.refusal import raised_by_user_code
 from loom.core.expr import Expression
 from loom.streaming.compiler.catalogue import Code
@@ -53,8 +53,9 @@ def bind_step(node: Any, config: ConfigContext, issues: Issues, path: tuple[int,
         try:
             arguments = config.arguments(node)
         except ConfigError as error:
-            code = Code.CONFIG_MISSING if _is_missing(config, node.config_path) else Code.STEP_ARGUMENTS
-            issues.config(code, error, subject=named, where="process", path=path)
+            for problem in error.problems:
+                code = _code_of(problem, node, config)
+                issues.config(code, ConfigError([problem]), subject=named, where="process", path=path)
             return None
     elif missing := _required(target):
         issues.error(
@@ -69,13 +70,25 @@ def bind_step(node: Any, config: ConfigContext, issues: Issues, path: tuple[int,
         return BoundStep(target, arguments, target(**arguments))
     except Exception as error:  # noqa: BLE001  an author's constructor may raise anything, and may quote a secret
         said = raised_by_user_code(error, str(error), arguments)
+    from_section = isinstance(node, ConfigBinding) and bool(node.config_path)
     issues.error(
-        Code.STEP_ARGUMENTS,
+        Code.CONFIG_INVALID if from_section else Code.STEP_ARGUMENTS,
         f"{named}() failed: {said}",
         path=path,
         remedy=f"mend the arguments, or {named}.__init__",
     )
     return None
+
+
+def _code_of(problem: ConfigProblem, node: ConfigBinding[Any], config: ConfigContext) -> Code:
+    """Whether a problem lies in the config, or in what the declaration itself says."""
+    if _is_missing(config, node.config_path):
+        return Code.CONFIG_MISSING
+    key = problem.key.removeprefix(f"{node.config_path}.")
+    of_declaration = not node.config_path or any(
+        key == name or key.startswith((f"{name}.", f"{name}[")) for name in node.overrides
+    )
+    return Code.STEP_ARGUMENTS if of_declaration else Code.CONFIG_INVALID
 
 
 def _is_missing(config: ConfigContext, section: str) -> bool:

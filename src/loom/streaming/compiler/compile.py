@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from loom.core.config import ConfigContext
+from loom.core.config.keys import nearest, read_as
 from loom.streaming.compiler.catalogue import Code, CompilationError
 from loom.streaming.compiler.exactly_once import check_exactly_once
 from loom.streaming.compiler.issues import Issues
@@ -106,7 +107,7 @@ def compile_flow(flow: StreamFlow[Any, Any], *, config: ConfigContext | Mapping[
             Code.CONFIG_UNREAD,
             f"nothing reads the section {section!r}",
             where="config",
-            remedy=f"bind a step to it with from_config({section!r}), or remove it",
+            remedy=_meant(section) or f"bind a step to it with from_config({section!r}), or remove it",
         )
     if issues.errors or source is None:
         raise CompilationError(flow.name, issues.errors)
@@ -122,6 +123,16 @@ def compile_flow(flow: StreamFlow[Any, Any], *, config: ConfigContext | Mapping[
         unrouted=flow.unrouted,
         warnings=issues.warnings,
     )
+
+
+def _meant(section: str) -> str | None:
+    """What to do about a section that is most likely one of ours, written otherwise."""
+    if section in ("consumer", "producer", "consumers", "producers"):
+        return f"indent it under `kafka:`, as kafka.{section}"
+    if section in (str(True), str(False)):
+        return read_as(section == str(True))
+    close = nearest(section, _KNOWN_SECTIONS)
+    return f"did you mean {close!r}?" if close is not None else None
 
 
 def _output(flow: StreamFlow[Any, Any], topics: TopicResolver, issues: Issues, left: Flowing) -> CompiledTopic | None:

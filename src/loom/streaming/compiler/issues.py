@@ -52,9 +52,8 @@ class Issues:
                 message = f"{subject}: {message}"
             if problem.file is not None:
                 message += f" (in {problem.file})"
-            remedy = problem.remedy
-            if problem.nearest is not None:
-                remedy = f"did you mean {problem.nearest!r}?"
+            meant = None if problem.nearest is None else f"did you mean {problem.nearest!r}?"
+            remedy = " ".join(filter(None, (meant, problem.remedy))) or None
             self.error(code, message, where=where, path=path, remedy=remedy)
 
     @property

@@ -72,7 +72,7 @@ class TopicResolver:
         if settings is None:
             return None
         for topic in settings.topics or (node.name,):
-            self._check_topic_name(topic, "source", ())
+            self._check_topic_name(topic, "source", (), of_config=bool(settings.topics))
         wire_format = settings.format or WireFormat.JSON
         payloads, reads = _read(node)
         for payload in payloads:
@@ -200,7 +200,7 @@ class TopicResolver:
         dlq = None
         if node.dlq is not None and dlq_settings is not None:
             dlq_topic, dlq_id = dlq_settings.topic or node.dlq, child_id(step_id, "dlq")
-            self._check_topic_name(dlq_topic, where, path)
+            self._check_topic_name(dlq_topic, where, path, of_config=dlq_settings.topic is not None)
             dlq = CompiledTopic(node.dlq, dlq_topic, path, where, dlq_id, flowing, dlq_settings)
         if node.partitioning is not None:
             check_policy(node, where, path, self._issues)
@@ -211,19 +211,19 @@ class TopicResolver:
                 if _writes_label(settings, member, several=len(members) > 1 or not flowing.known):
                     self._label(member, where, path)
         topic = settings.topic or node.name
-        self._check_topic_name(topic, where, path)
+        self._check_topic_name(topic, where, path, of_config=settings.topic is not None)
         return CompiledTopic(node.name, topic, path, where, step_id, flowing, settings, node.partitioning, dlq)
 
-    def _check_topic_name(self, name: str, where: str, path: NodePath) -> None:
+    def _check_topic_name(self, name: str, where: str, path: NodePath, *, of_config: bool) -> None:
         problem = why_no_topic(name)
         if problem is not None:
             self._issues.error(
-                Code.NAME_INVALID,
+                Code.CONFIG_INVALID if of_config else Code.NAME_INVALID,
                 problem,
                 where=where,
                 path=path,
                 expected="up to 249 letters, digits, dots, underscores and hyphens",
-                remedy="correct the name in the flow or, where the config names the topic, there",
+                remedy=f"correct the name in the {'config' if of_config else 'flow'}",
             )
 
     def finish(self) -> None:
@@ -291,13 +291,16 @@ class TopicResolver:
         except ConfigError as error:
             self._issues.config(Code.CONFIG_INVALID, error)
         except KafkaSettingsError:
+            mistyped = self._config.nearest_section("kafka")
             self._issues.error(
                 Code.CONFIG_MISSING,
                 f"nothing configures the {role} of {name!r}",
                 where=where,
                 path=path,
                 expected=f"kafka.{role} or {_key(role, name)}",
-                remedy=f"add a kafka.{role} section with brokers" + (" and group_id" if role == "consumer" else ""),
+                remedy=f"the config has a section {mistyped!r}; did you mean 'kafka'?"
+                if mistyped is not None
+                else f"add a kafka.{role} section with brokers" + (" and group_id" if role == "consumer" else ""),
             )
         return None
 
