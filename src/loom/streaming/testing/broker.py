@@ -64,8 +64,10 @@ class BrokerTopics:
     def produce_records(self, records: Iterable[KafkaRecord]) -> None:
         """Write records as they are to their topics; the broker's partitioner places them by their keys."""
         found = list(records)
+        if not found:
+            return
         self.create(*dict.fromkeys(record.topic for record in found))
-        with KafkaProducer(self._producer(), "", object) as producer:
+        with KafkaProducer(self._producer(), found[0].topic, object) as producer:
             for record in found:
                 producer.send_record(record)
 

@@ -28,6 +28,7 @@ from loom.streaming.metrics import FlowCounts, FlowMetrics
 from loom.streaming.testing.capture import Captured
 from loom.streaming.testing.config import with_kafka_sections
 from loom.streaming.testing.counts import added
+from loom.streaming.testing.memory import Memory
 from loom.streaming.testing.script import Key, Script
 
 __all__ = ["StreamingTestRunner"]
@@ -61,6 +62,8 @@ class StreamingTestRunner:
         self._real_sinks = False
         self._batch_size: int | None = None
         self._plan: CompiledPlan | None = None
+        #: what the objects of the flow knew when it was compiled
+        self._memory: Memory | None = None
         self._forget()
 
     @classmethod
@@ -164,6 +167,7 @@ class StreamingTestRunner:
         """
         if self._plan is None:
             self._plan = prepare(self._flow, self._config, None, elsewhere=True).plan
+            self._memory = Memory(self._plan)
         return self._plan
 
     @property
@@ -197,8 +201,15 @@ class StreamingTestRunner:
         return self._counts
 
     def reset(self) -> Self:
-        """Forget input, results and compiled steps; ids begin at `test-0`. What the runner was told to do stays."""
-        self._plan = None
+        """Forget input, results and compiled steps; ids begin at `test-0`. What the runner was told to do stays.
+
+        Steps, selectors and strategies that were given as instances are as they were before the first run: asked to
+        `reset()` where they have one, else by putting their attributes back. Raises `CannotForgetError` for one that holds
+        an iterator or a random generator, of which there is no way back.
+        """
+        if self._memory is not None:
+            self._memory.restore()
+        self._plan, self._memory = None, None
         self._forget()
         return self
 

@@ -1,0 +1,166 @@
+"""What the objects of a flow remember: kept before a test runs, and put back by `reset`.
+
+A step that is named as a class is made anew by each compilation. One that is given as an instance outlives them, with what
+it has seen. Its state is put back in place, so that a test may go on looking at the very object that it gave.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from types import FunctionType, ModuleType
+from typing import Any
+
+import msgspec
+
+from loom.streaming.compiler.nodes.choice import CompiledChoice
+from loom.streaming.compiler.nodes.expand import CompiledExpandRoutes, CompiledExplode
+from loom.streaming.compiler.nodes.step import CompiledStep
+from loom.streaming.compiler.plan import CompiledPlan, walk_nodes
+from loom.streaming.errors import LoomStreamingError
+
+__all__ = ["CannotForgetError", "Memory"]
+
+#: objects of Loom itself, which are no state of an author's step
+_OURS = ("loom.core", "loom.streaming")
+#: slots that hold no state
+_PYTHONS = ("__dict__", "__weakref__")
+
+
+class CannotForgetError(LoomStreamingError):
+    """A step that was given as an instance holds something that cannot be put back."""
+
+
+class Memory:
+    """The state of every object that an author gave a flow, as it was when this was made."""
+
+    def __init__(self, plan: CompiledPlan) -> None:
+        self._resets: list[Callable[[], object]] = []
+        self._undo: list[Callable[[], object]] = []
+        self._kept: list[tuple[Any, Any]] = []
+        for found in _given(plan):
+            reset = getattr(found, "reset", None)
+            if callable(reset):
+                self._resets.append(reset)
+            else:
+                self._keep(found)
+
+    def restore(self) -> None:
+        """Put everything back; a step that has a `reset()` is asked instead.
+
+        Raises `CannotForgetError` for an object whose state cannot be put back.
+        """
+        for found, holder in self._kept:
+            raise CannotForgetError(
+                f"reset() cannot make {type(holder).__qualname__} forget: it holds a {type(found).__qualname__}, which moves on "
+                f"and never back. Give the flow its class or {type(holder).__qualname__}.configure(…), which each compilation "
+                "makes anew, or let it define reset()"
+            )
+        for put_back in (*self._undo, *self._resets):
+            put_back()
+
+    def _keep(self, given: Any) -> None:
+        package = type(given).__module__.partition(".")[0]
+        seen: set[int] = set()
+        waiting = [given]
+        while waiting:
+            found = waiting.pop()
+            if id(found) in seen or isinstance(found, type | FunctionType | ModuleType):
+                continue
+            seen.add(id(found))
+            if isinstance(found, Iterator | random.Random):
+                self._kept.append((found, given))
+            waiting += self._keep_content(found)
+            if found is given or _is_of(package, found):
+                waiting += self._keep_attributes(found)
+
+    def _keep_content(self, found: Any) -> Iterable[Any]:
+        """What a container holds; one that can change is kept."""
+        if isinstance(found, dict):
+            entries = dict(found)
+            self._undo += [lambda: dict.clear(found), lambda: dict.update(found, entries)]
+            return (*entries, *entries.values())
+        if isinstance(found, list | bytearray):
+            items = found[:]
+            self._undo.append(lambda: found.__setitem__(slice(None), items))
+            return () if isinstance(found, bytearray) else list(items)
+        if isinstance(found, set):
+            members = set(found)
+            self._undo += [found.clear, lambda: found.update(members)]
+            return members
+        if isinstance(found, deque):
+            queued = tuple(found)
+            self._undo += [found.clear, lambda: found.extend(queued)]
+            return queued
+        return found if isinstance(found, tuple | frozenset) else ()
+
+    def _keep_attributes(self, found: Any) -> Iterable[Any]:
+        held = getattr(found, "__dict__", None)
+        values: list[Any] = []
+        if isinstance(held, dict):
+            attributes = dict(held)
+            self._undo.append(lambda: _put_back(found, held, attributes))
+            values += attributes.values()
+        names = tuple(_slots(type(found)))
+        slots = {name: getattr(found, name) for name in names if hasattr(found, name)}
+        if names:
+            self._undo.append(lambda: _put_back_slots(found, slots))
+            values += slots.values()
+        return values
+
+
+def _given(plan: CompiledPlan) -> Iterator[Any]:
+    """The objects that the author made, each once; what a binding made belongs to its plan."""
+    seen: set[int] = set()
+    for found in _all(plan):
+        # An expression is written as a tree of ours, and a function keeps nothing in itself.
+        is_object = not isinstance(found, FunctionType) and not type(found).__module__.startswith(_OURS)
+        if is_object and id(found) not in seen:
+            seen.add(id(found))
+            yield found
+
+
+def _all(plan: CompiledPlan) -> Iterator[Any]:
+    for node in walk_nodes(plan.nodes):
+        if isinstance(node, CompiledStep) and node.bound.target is node.bound.instance:
+            yield node.bound.instance
+        elif isinstance(node, CompiledChoice):
+            yield from (asked.written for asked in (node.selector, *node.predicates) if asked is not None)
+        elif isinstance(node, CompiledExplode):
+            yield node.exploder.written
+        elif isinstance(node, CompiledExpandRoutes):
+            yield node.expander
+    for topic in plan.topics():
+        if topic.partitioning is not None:
+            yield topic.partitioning.strategy
+
+
+def _is_of(package: str, found: Any) -> bool:
+    """Whether an object is of a class of the author's own: nobody else's is taken apart."""
+    module = type(found).__module__
+    return module.partition(".")[0] == package and not module.startswith(_OURS)
+
+
+def _slots(cls: type) -> Iterator[str]:
+    if issubclass(cls, msgspec.Struct):
+        yield from cls.__struct_fields__
+    for base in cls.__mro__:
+        names = vars(base).get("__slots__", ())
+        yield from (name for name in ((names,) if isinstance(names, str) else names) if name not in _PYTHONS)
+
+
+def _put_back(owner: Any, held: dict[str, Any], attributes: dict[str, Any]) -> None:
+    if vars(owner) is not held:
+        owner.__dict__ = held
+    held.clear()
+    held.update(attributes)
+
+
+def _put_back_slots(owner: Any, slots: dict[str, Any]) -> None:
+    for name in _slots(type(owner)):
+        if name in slots:
+            if getattr(owner, name, slots) is not slots[name]:
+                setattr(owner, name, slots[name])
+        elif hasattr(owner, name):
+            delattr(owner, name)
