@@ -204,11 +204,9 @@ def _log_to_stderr(debug: bool, *, quiet: bool = False) -> None:
 
     level = "debug" if debug else "critical" if quiet else "info"
     configure_logging(level=level)
-    # The client says every lost connection several times over; what matters is raised or logged by us.
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("loom.streaming.kafka.client").setLevel(
-        logging.DEBUG if debug else logging.CRITICAL if quiet else logging.WARNING
-    )
+    # The client says every lost connection many times over; what matters is raised or logged by us.
+    logging.getLogger("loom.streaming.kafka.client").setLevel(logging.DEBUG if debug else logging.CRITICAL)
 
 
 def _streaming_section(settings: ConfigContext) -> StreamingSection:

@@ -15,6 +15,8 @@ from loom.streaming.bytewax.errors import (
 )
 from loom.streaming.compiler.catalogue import Code, CompilationError
 from loom.streaming.kafka.errors import (
+    AuthenticationFailedError,
+    AuthorizationFailedError,
     BrokerUnavailableError,
     OffsetOutOfRangeError,
     SecondInstanceError,
@@ -36,7 +38,7 @@ class Exit(IntEnum):
     USAGE = 2  #: wrong arguments, or no such module or flow
     CONFIG = 3  #: the config cannot be read or does not fit
     COMPILATION = 4  #: the flow does not compile
-    ENVIRONMENT = 5  #: no broker, no topic, no such position, a directory that cannot be written
+    ENVIRONMENT = 5  #: no broker, not let in by it, no topic, no such position, a directory that cannot be written
     FORCED = 6  #: a stop that took longer than it may
     RESTART = (
         7  #: a transaction was aborted (nothing of its epoch is visible) or the topics changed: start the flow again
@@ -57,6 +59,8 @@ _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (NotSupportedYetError, Exit.CONFIG),
     (CompilationError, Exit.COMPILATION),
     (BrokerUnavailableError, Exit.ENVIRONMENT),
+    (AuthenticationFailedError, Exit.ENVIRONMENT),
+    (AuthorizationFailedError, Exit.ENVIRONMENT),
     (TopicMissingError, Exit.ENVIRONMENT),
     (OffsetOutOfRangeError, Exit.ENVIRONMENT),
     (RecoveryDirectoryError, Exit.ENVIRONMENT),

@@ -10,6 +10,7 @@ from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
 from loom.streaming.kafka import (
+    AuthorizationFailedError,
     BrokerUnavailableError,
     CommitError,
     ConsumerSettings,
@@ -123,7 +124,7 @@ class FakeClient:
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeClient]:
     made = FakeClient()
 
-    def make_client(_: Any, config: dict[str, Any]) -> FakeClient:
+    def make_client(_: Any, config: dict[str, Any], *__: Any) -> FakeClient:
         made.on_commit = config["on_commit"]
         return made
 
@@ -208,8 +209,18 @@ def test_one_transient_poll_error_does_not_end_the_run(client: FakeClient, code:
 @pytest.mark.parametrize("topic", ["numbers", None])
 def test_a_poll_error_that_does_not_pass_ends_the_run(client: FakeClient, topic: str | None) -> None:
     reads = started(client)
-    client.coming = [Record(4, KafkaError.TOPIC_AUTHORIZATION_FAILED, topic)]
+    client.coming = [Record(4, KafkaError.INVALID_MSG, topic)]
     with pytest.raises(KafkaTransportError, match="reading"):
+        reads.read(10, 0)
+
+
+@pytest.mark.parametrize(("topic", "told"), [("numbers", "numbers cannot be read"), (None, "the group 'readers'")])
+def test_a_right_that_is_missing_ends_the_run_and_is_told_as_one(
+    client: FakeClient, topic: str | None, told: str
+) -> None:
+    reads = started(client)
+    client.coming = [Record(4, KafkaError.TOPIC_AUTHORIZATION_FAILED, topic)]
+    with pytest.raises(AuthorizationFailedError, match=told):
         reads.read(10, 0)
 
 
@@ -381,7 +392,7 @@ def test_a_commit_that_is_refused_at_once_is_asked_whether_that_passes_as_a_late
     assert reads.group.commit_answers() == {PLACE: 7}
     client.commits = [fault(KafkaError.GROUP_AUTHORIZATION_FAILED)]
     reads.group.commit({PLACE: 8})
-    with pytest.raises(CommitError, match="authorization"):
+    with pytest.raises(AuthorizationFailedError, match="authorization"):
         reads.group.commit_answers()
 
 
@@ -402,7 +413,7 @@ def test_a_commit_that_is_waited_for_is_repeated_while_its_fault_may_pass(client
     reads.group.commit_now({PLACE: 6})
     assert client.committed_offsets == [6, 6]
     client.commits = [KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)]
-    with pytest.raises(CommitError):
+    with pytest.raises(AuthorizationFailedError):
         reads.group.commit_now({PLACE: 7})
 
 

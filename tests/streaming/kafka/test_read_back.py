@@ -40,6 +40,7 @@ def test_an_envelope_without_an_index_is_read_as_one() -> None:
     record = dead_letter_writer(WireFormat.ENVELOPE)(FAILURE, "orders")
     fields = msgspec.msgpack.decode(record.value or b"")
     assert fields.pop("index") == "2.0"
+    del fields["at"]
     older = msgspec.structs.replace(record, value=msgspec.msgpack.encode(fields), headers={})
     assert (older.value or b"")[:1] == b"\x88"
     found = dead_letter_reader(Order, None)(older)

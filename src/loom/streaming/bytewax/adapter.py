@@ -192,20 +192,23 @@ def lower(
     reads_kafka = source is None
     owns_group = reads_kafka and transport is None and commit_tracker is None
     waiting = delivery.stop.check_start
-    preflight = Preflight(plan, outlets, reads_kafka=reads_kafka, owns_group=owns_group, waiting=waiting)
+    clusters = delivery.clusters
+    preflight = Preflight(
+        plan, outlets, reads_kafka=reads_kafka, owns_group=owns_group, waiting=waiting, clusters=clusters
+    )
     counts = delivery.metrics.part()
     partitions = lambda: preflight.look().source_partitions  # noqa: E731
     metadata = RunMetadata(plan.name, partitions)
     exactly_once = None
     if plan.source.delivery is Guarantee.EXACTLY_ONCE:
-        exactly_once = ExactlyOnce(plan, preflight, delivery.stop, metadata)
+        exactly_once = ExactlyOnce(plan, preflight, delivery.stop, metadata, clusters)
 
     def open_writers() -> Writers:
         if not outlets.topics():
             return NoWriters()
         seen = preflight.look()
         waiting = delivery.stop.check_deadline
-        return TopicWriters(plan.name, outlets, ends.view, counts, seen, waiting, exactly_once)
+        return TopicWriters(plan.name, outlets, ends.view, counts, seen, waiting, exactly_once, clusters)
 
     def kafka_source(shared: Delivery, make_stage: MakeStage) -> Any:
         group = preflight.look_at_group

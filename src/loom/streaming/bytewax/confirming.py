@@ -12,7 +12,7 @@ from loom.core.logger import get_logger
 from loom.streaming.bytewax.delivery import CommitTracker
 from loom.streaming.bytewax.feed import Confirming
 from loom.streaming.bytewax.standing import Standing
-from loom.streaming.kafka.errors import CommitError
+from loom.streaming.kafka.errors import AuthorizationFailedError, CommitError
 from loom.streaming.kafka.group_offsets import GroupOffsets
 from loom.streaming.kafka.record import TopicPartition
 
@@ -147,7 +147,7 @@ class ClientConfirms:
     def _take_answers(self) -> None:
         try:
             self._group.commit_answers()
-        except CommitError as error:
+        except (AuthorizationFailedError, CommitError) as error:
             # Nothing was promised, so the run goes on.
             _log.warning("the client could not commit", error=str(error))
 

@@ -18,6 +18,7 @@ from loom.streaming.bytewax.error_log import ErrorLog
 from loom.streaming.bytewax.errors import ForcedShutdownError, StalledError
 from loom.streaming.bytewax.standing import Standing
 from loom.streaming.bytewax.supervised import Supervisor
+from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.metrics import FlowMetrics
 
@@ -145,6 +146,8 @@ class Delivery:
         self.metrics = FlowMetrics()
         #: failed records, as far as they are logged
         self.error_log = ErrorLog()
+        #: what the clients of the run are told of their brokers; outages are said while any of them is open
+        self.clusters = Clusters(lambda: bool(self._open))
         #: positions whose results are durable, set by the sink at its snapshot, read by the sources
         self.frozen: dict[TopicPartition, int] = {}
         #: where each source client stands, for who watches

@@ -21,6 +21,7 @@ from loom.streaming.compiler.exactly_once import transaction_timeout_ms
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.kafka.limits import MESSAGE_MAX_BYTES, fitting
 from loom.streaming.kafka.offset_metadata import Committed, OffsetMetadata, RunMetadata, escaped
+from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import client_key
 from loom.streaming.kafka.transaction_group import TransactionGroup
@@ -35,11 +36,19 @@ _log = get_logger(__name__)
 class ExactlyOnce:
     """The transactions of this process and the group that their positions belong to. Opened once, by whoever is first."""
 
-    def __init__(self, plan: CompiledPlan, preflight: Preflight, stop: StopSignal, metadata: RunMetadata) -> None:
+    def __init__(
+        self,
+        plan: CompiledPlan,
+        preflight: Preflight,
+        stop: StopSignal,
+        metadata: RunMetadata,
+        clusters: Clusters | None = None,
+    ) -> None:
         self._plan = plan
         self._preflight = preflight
         self._stop = stop
         self._metadata = metadata
+        self._clusters = clusters
         self._lock = threading.Lock()
         self._opened: tuple[Transactions, Any] | None = None
         self._group: TransactionGroup | None = None
@@ -84,7 +93,12 @@ class ExactlyOnce:
         reached(Point.FENCED)
         settings = self._plan.source.settings
         self._group = group = TransactionGroup(
-            settings, seen.source_partitions, self._metadata, waiting=self._waiting, gone=self._gone
+            settings,
+            seen.source_partitions,
+            self._metadata,
+            waiting=self._waiting,
+            gone=self._gone,
+            clusters=self._clusters,
         )
         self._fence_earlier(group, partitions)
         found = group.start(partitions)
@@ -145,6 +159,7 @@ class ExactlyOnce:
             group_at=self._group_at,
             patience_s=self._plan.source.settings.start_timeout_ms / 1000,
             checked=self._checked,
+            clusters=self._clusters,
         )
         transactions.fence()
         return transactions

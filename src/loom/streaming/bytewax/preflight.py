@@ -15,6 +15,7 @@ from loom.streaming.bytewax.outlets import Outlets
 from loom.streaming.compiler.plan import CompiledPlan, CompiledTopic
 from loom.streaming.kafka.group_look import KEEP_ALIVE, GroupLook, check_no_members, look_at_group
 from loom.streaming.kafka.limits import TimestampLimits
+from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.settings import client_key
 from loom.streaming.kafka.topics import look_at_topics
 from loom.streaming.nodes.boundary import PartitionGuarantee
@@ -27,7 +28,7 @@ _log = get_logger(__name__)
 #: room for what a dead letter says of its failure
 _DEAD_LETTER_BYTES = 2048
 #: what decides which cluster a client talks to, and as whom
-_CONNECTION = ("bootstrap.servers", "security.", "sasl.", "ssl.")
+_CONNECTION = ("bootstrap.servers", "security.", "sasl.", "ssl.", "enable.sasl.", "oauth_cb")
 
 
 class Seen(LoomFrozenStruct):
@@ -54,11 +55,13 @@ class Preflight:
         reads_kafka: bool,
         owns_group: bool = False,
         waiting: Callable[[str], None],
+        clusters: Clusters | None = None,
     ) -> None:
         self._plan = plan
         #: called between the slices of every wait; may raise
         self._waiting = waiting
         self._outlets = outlets
+        self._clusters = clusters or Clusters(lambda: False)
         self._reads_kafka = reads_kafka
         #: whether the positions of the source's group are ours to commit
         self._owns_group = owns_group
@@ -80,7 +83,8 @@ class Preflight:
             if self._group is None:
                 self._group = GroupLook((), KEEP_ALIVE)
                 if self._owns_group:
-                    self._group = look_at_group(settings.to_confluent_config(), settings.group_id, self._waiting)
+                    config = settings.to_confluent_config()
+                    self._group = look_at_group(config, settings.group_id, self._waiting, self._clusters.of(config))
         check_no_members(self._group, settings.group_id)
         return self._group
 
@@ -106,7 +110,13 @@ class Preflight:
                     target = self._write(output, role, cluster)
                     written.append((client_key(output.settings.to_confluent_config()), target, output.topic))
         looks = {
-            id(c): look_at_topics(c.config, c.needed, limits_of=c.limits_of, waiting=self._waiting)
+            id(c): look_at_topics(
+                c.config,
+                c.needed,
+                limits_of=c.limits_of,
+                waiting=self._waiting,
+                faults=self._clusters.of(c.config),
+            )
             for c in clusters.values()
         }
         partitions = {}

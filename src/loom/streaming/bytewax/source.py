@@ -143,7 +143,7 @@ class _Worker:
         self._guarantee = source.delivery
         self._changes = changes
         self._inbox = inbox
-        self._records = PartitionReader(source.settings, changes.suspect, metadata)
+        self._records = PartitionReader(source.settings, changes.suspect, metadata, delivery.clusters)
         self._metadata = metadata
         #: all partitions of the source's topics, whoever reads them
         self._all = [TopicPartition(topic, number) for topic, numbers in topics.items() for number in numbers]

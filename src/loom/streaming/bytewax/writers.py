@@ -17,6 +17,7 @@ from loom.streaming.compiler.plan import CompiledTopic
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
 from loom.streaming.kafka.dead_letter import error_headers
 from loom.streaming.kafka.errors import DeliveryFailedError
+from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.producer import TopicWriter
 from loom.streaming.kafka.settings import WireFormat, client_key
 from loom.streaming.kafka.transactions import Transactions
@@ -77,6 +78,7 @@ class TopicWriters:
         seen: Seen,
         waiting: Callable[[str], None],
         exactly_once: ExactlyOnce | None = None,
+        clusters: Clusters | None = None,
     ) -> None:
         transactions: Transactions | None = None
         self._group: Any = None
@@ -107,6 +109,7 @@ class TopicWriters:
                     timestamp_limits=seen.timestamp_limits.get(key),
                     dead_letters=self._dead_letters,
                     place=view.place,
+                    clusters=clusters,
                 )
             return self._writers[key]
 

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
-from loom.streaming.kafka.errors import KafkaTransportError
+from loom.streaming.kafka.errors import AuthenticationFailedError, KafkaTransportError
 
-__all__ = ["CLIENT_LOG", "is_transient", "kafka_error", "make_client"]
+__all__ = ["CLIENT_LOG", "Ears", "is_denied", "is_transient", "kafka_error", "make_client"]
 
-#: the client's own log lines; the standard library's logging decides what becomes of them
+#: The client's own log lines: hundreds while a broker is away, so they are shown only where somebody has set a level, as
+#: `--debug` does. What an operator must know of them is said by us.
 CLIENT_LOG = logging.getLogger("loom.streaming.kafka.client")
+if CLIENT_LOG.level == logging.NOTSET:
+    CLIENT_LOG.setLevel(logging.CRITICAL)
 
 C = TypeVar("C")
+
+
+class Ears(Protocol):
+    """Who is told what a client says besides the answers to its calls."""
+
+    def note(self, error: KafkaError) -> None:
+        """Its error callback."""
+
+    def log(self, level: int, message: str, *arguments: Any) -> None:
+        """Its log."""
+
+    def no_token(self, why: str) -> None:
+        """A callback for OAuth tokens has failed."""
+
+    def explain(self) -> str | None:
+        """What is wrong, as far as it was told lately."""
+
 
 #: Faults that pass: the broker is away, moving, electing or not yet aware of a new topic. The client calls only some of
 #: them retriable (NOT_COORDINATOR at start-up has killed flows).
@@ -46,6 +67,20 @@ _TRANSIENT = frozenset(
     }
 )
 
+_DENIED = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    }
+)
+
+
+def is_denied(error: KafkaError) -> bool:
+    """Whether an ACL forbids what was asked."""
+    return error.code() in _DENIED
+
 
 def is_transient(error: KafkaError) -> bool:
     """Whether waiting is the answer."""
@@ -58,13 +93,52 @@ def kafka_error(error: KafkaException) -> KafkaError:
     return found
 
 
-def make_client(client_class: type[C], config: dict[str, Any]) -> C:
-    """Make a client; a refused property becomes an error that names it, without its value."""
+def make_client(
+    client_class: type[C],
+    config: Mapping[str, Any],
+    ears: Ears | None = None,
+    *,
+    on_error: Callable[[KafkaError], None] | None = None,
+) -> C:
+    """Make a client; a refused property becomes an error that names it, without its value.
+
+    `on_error` is called behind `ears` with what the error callback is told.
+    """
+    own = dict(config)
+    if ears is not None:
+        own["error_cb"] = ears.note if on_error is None else _both(ears.note, on_error)
+        if callable(token := own.get("oauth_cb")):
+            own["oauth_cb"] = _told_to(ears, token)
     try:
-        return client_class(config, logger=CLIENT_LOG)  # type: ignore[call-arg]
-    except (KafkaException, TypeError, ValueError) as refused:
+        return client_class(own, logger=ears if ears is not None else CLIENT_LOG)  # type: ignore[call-arg]
+    except KafkaException as refused:
+        found = kafka_error(refused)
         secrets = [str(value) for key, value in config.items() if "password" in key or "secret" in key or "key" in key]
-        text = kafka_error(refused).str() if isinstance(refused, KafkaException) else str(refused)
+        text = found.str()
         for secret in filter(None, secrets):
             text = text.replace(secret, "***")
+        if found.code() in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):
+            why = f" ({told})" if ears is not None and (told := ears.explain()) else ""
+            raise AuthenticationFailedError(f"no client could be made: {text}{why}") from None
         raise KafkaTransportError(f"the Kafka client refuses its configuration: {text}") from None
+
+
+def _both(first: Callable[[KafkaError], None], second: Callable[[KafkaError], None]) -> Callable[[KafkaError], None]:
+    def call(error: KafkaError) -> None:
+        first(error)
+        second(error)
+
+    return call
+
+
+def _told_to(ears: Ears, token: Callable[..., Any]) -> Callable[..., Any]:
+    """The author's callback; the client keeps what it raises to itself."""
+
+    def call(*arguments: Any) -> Any:
+        try:
+            return token(*arguments)
+        except Exception as error:
+            ears.no_token(f"the callback raised {type(error).__name__}: {error}")
+            raise
+
+    return call

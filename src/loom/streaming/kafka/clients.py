@@ -13,10 +13,11 @@ from typing import Generic, TypeVar
 from confluent_kafka import Consumer, KafkaError
 from confluent_kafka import Message as ClientMessage
 
-from loom.streaming.kafka.client_config import is_transient, make_client
+from loom.streaming.kafka.client_config import is_denied, is_transient, make_client
 from loom.streaming.kafka.client_records import CLIENT_RECORDS
+from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
 from loom.streaming.kafka.codec import Decoded, DecodeError, MsgspecCodec
-from loom.streaming.kafka.errors import BrokerUnavailableError, DeliveryFailedError, KafkaTransportError
+from loom.streaming.kafka.errors import DeliveryFailedError, KafkaTransportError
 from loom.streaming.kafka.headers import Headers
 from loom.streaming.kafka.producer import TopicWriter
 from loom.streaming.kafka.record import KafkaRecord
@@ -100,7 +101,8 @@ class KafkaConsumer(Generic[P]):
             )
         self._codec = MsgspecCodec(payload, settings.format)
         config = settings.to_confluent_config() | {"auto.offset.reset": settings.auto_offset_reset}
-        self._consumer = make_client(Consumer, config)
+        self._faults = ClusterFaults(config)
+        self._consumer = make_client(Consumer, config, self._faults)
         self._assigned = False
         self._consumer.subscribe(list(settings.topics), on_assign=self._on_assign)
 
@@ -108,7 +110,8 @@ class KafkaConsumer(Generic[P]):
         """Messages as they come, until none has come for `idle_s` seconds; undecodable ones as data.
 
         Joining the group takes seconds and is no idleness: the time counts from the assignment. Raises
-        `BrokerUnavailableError` when the group assigns nothing within 30 s.
+        `BrokerUnavailableError` when the group assigns nothing within 30 s, `AuthenticationFailedError` when the broker
+        does not let us in, `AuthorizationFailedError` for a right that is missing.
         """
         joined_by = time.monotonic() + _JOIN
         idle_since: float | None = None
@@ -117,8 +120,8 @@ class KafkaConsumer(Generic[P]):
             if self._assigned and idle_since is None:
                 idle_since = time.monotonic()
             if found is None or not _is_record(found):
-                if not self._assigned and time.monotonic() > joined_by:
-                    raise BrokerUnavailableError(f"no group of the broker took this consumer in within {_JOIN:.0f} s")
+                if self._faults.refuses or (not self._assigned and time.monotonic() > joined_by):
+                    raise self._faults.failure(f"no group of the broker took this consumer in within {_JOIN:.0f} s")
                 continue
             yield self._decoded(found)
             # Behind the yield: the time that the caller takes is no idleness either.
@@ -149,6 +152,8 @@ class KafkaConsumer(Generic[P]):
 
 def _is_record(found: ClientMessage) -> bool:
     error = found.error()
+    if error is not None and is_denied(error):
+        raise denied(error, f"{found.topic() or 'the group'} cannot be read")
     if error is not None and not is_transient(error) and error.code() != KafkaError._PARTITION_EOF:
         raise KafkaTransportError(error.str())
     return error is None

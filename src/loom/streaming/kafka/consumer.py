@@ -13,16 +13,21 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
-from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, make_client
+from loom.core.logger import get_logger
+from loom.streaming.kafka.client_config import CLIENT_LOG, is_denied, is_transient, make_client
+from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
 from loom.streaming.kafka.errors import KafkaTransportError, TopicMissingError
 from loom.streaming.kafka.group_offsets import TOPIC_GONE, GroupOffsets
 from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.out_of_range import go_on_at
+from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.start import StartPositions, log_range, resolve_start
 
 __all__ = ["PartitionReader"]
+
+_log = get_logger(__name__)
 
 _OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION})
 #: seconds that closing may take, and when a commit is unanswered anyway
@@ -49,6 +54,7 @@ class PartitionReader:
         settings: ConsumerSettings,
         gone: Callable[[str, str], None] = _raise_missing,
         metadata: RunMetadata | None = None,
+        clusters: Clusters | None = None,
     ) -> None:
         self._settings = settings
         self._gone = gone
@@ -58,12 +64,13 @@ class PartitionReader:
         # markers, compaction) and the position has to pass them all the same.
         own = {
             "on_commit": self._on_commit,
-            "error_cb": _note_error,
             "enable.partition.eof": True,
             # The client would store offsets without our metadata.
             "enable.auto.offset.store": False,
         }
-        self._consumer = make_client(Consumer, settings.to_confluent_config() | own)
+        config = settings.to_confluent_config()
+        self._faults = clusters.of(config) if clusters is not None else ClusterFaults(config)
+        self._consumer = make_client(Consumer, config | own, self._faults)
         #: the group's positions in these partitions
         self.group: GroupOffsets = GroupOffsets(
             self._consumer,
@@ -72,6 +79,7 @@ class PartitionReader:
             waiting=self._ask_whether_to_wait,
             gone=gone,
             metadata=metadata,
+            faults=self._faults,
         )
         self._client_partitions: list[ClientPartition] = []
         self._positions: dict[TopicPartition, int] = {}
@@ -205,7 +213,7 @@ class PartitionReader:
         closing.start()
         closing.join(_NO_ANSWER if self.group.commit_outstanding else _CLOSE)
         if closing.is_alive():
-            CLIENT_LOG.warning("the broker does not answer; the consumer is left to itself")
+            _log.warning("consumer_abandoned", reason="the broker does not answer while the client is closed")
 
     def _ask_whether_to_wait(self) -> None:
         if self.waiting is not None:
@@ -215,7 +223,7 @@ class PartitionReader:
         try:
             self._consumer.close()
         except Exception as error:  # noqa: BLE001 - nothing that close() can say may hide what the run ended with
-            CLIENT_LOG.warning("closing the consumer failed: %s", error)
+            _log.warning("close_failed", what="consumer", reason=str(error))
 
     def _on_commit(self, error: KafkaError | None, partitions: list[ClientPartition]) -> None:
         self.group.answered(error, partitions)
@@ -226,7 +234,11 @@ class PartitionReader:
             return True
         topic, number, offset = message.topic(), message.partition(), message.offset()
         if is_transient(error):
-            CLIENT_LOG.warning("reading %s[%s]: %s; the client goes on trying", topic, number, error.str())
+            # The client goes on trying; that its brokers are away is said elsewhere.
+            CLIENT_LOG.warning("reading %s[%s]: %s", topic, number, error.str())
+        elif is_denied(error):
+            what = f"{topic} cannot be read" if topic else f"the group {self._settings.group_id!r} cannot be used"
+            raise denied(error, what)
         elif topic is None or number is None or offset is None:
             raise KafkaTransportError(f"reading failed: {error.str()}")
         elif error.code() == KafkaError._PARTITION_EOF:
@@ -252,7 +264,3 @@ class PartitionReader:
         self._consumer.incremental_assign([ClientPartition(*partition, offset)])
         self._positions[partition] = self._jumped[partition] = offset
         self._stirred = True
-
-
-def _note_error(error: KafkaError) -> None:
-    CLIENT_LOG.log(20 if is_transient(error) else 40, "client: %s", error.str())

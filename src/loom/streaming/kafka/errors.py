@@ -5,6 +5,8 @@ from __future__ import annotations
 from loom.streaming.errors import LoomStreamingError
 
 __all__ = [
+    "AuthenticationFailedError",
+    "AuthorizationFailedError",
     "BrokerUnavailableError",
     "CommitError",
     "DeliveryFailedError",
@@ -25,6 +27,14 @@ class KafkaTransportError(LoomStreamingError):
 
 class BrokerUnavailableError(KafkaTransportError):
     """No broker answered in time."""
+
+
+class AuthenticationFailedError(KafkaTransportError):
+    """The brokers do not accept who the client says it is, or how it connects (SASL, TLS)."""
+
+
+class AuthorizationFailedError(KafkaTransportError):
+    """The client's user may not do what the flow needs."""
 
 
 class TopicMissingError(KafkaTransportError):

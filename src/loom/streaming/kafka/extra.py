@@ -1,10 +1,13 @@
-"""Which client properties `extra` may not set: those with a typed key, and those that a delivery guarantee rests on."""
+"""Client properties by what they are for: those that `extra` may not set (they have a typed key, or a delivery guarantee
+rests on them), and those that only a consumer or a producer knows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-__all__ = ["CONSUMER_EXTRA", "PRODUCER_EXTRA", "refused_keys"]
+__all__ = ["CONSUMER_EXTRA", "PRODUCER_EXTRA", "refused_keys", "shared_properties"]
 
 _TYPED_ELSEWHERE = {
     "bootstrap.servers": "brokers",
@@ -66,3 +69,88 @@ def refused_keys(extra: Iterable[str], refused: Mapping[str, str | None]) -> dic
             instead = refused[key]
             found[key] = f"set {instead} instead" if instead else "remove it: a delivery guarantee rests on it"
     return found
+
+
+#: What librdkafka's list of properties marks as a consumer's or a producer's, and callbacks that speak of one client's own
+#: work. `error_cb` is among them, since whoever makes a client sets it.
+_OF_ONE_ROLE = frozenset(
+    {
+        "group.id",
+        "group.instance.id",
+        "partition.assignment.strategy",
+        "session.timeout.ms",
+        "heartbeat.interval.ms",
+        "group.protocol.type",
+        "group.protocol",
+        "group.remote.assignor",
+        "coordinator.query.interval.ms",
+        "max.poll.interval.ms",
+        "enable.auto.commit",
+        "auto.commit.enable",
+        "auto.commit.interval.ms",
+        "enable.auto.offset.store",
+        "queued.min.messages",
+        "queued.max.messages.kbytes",
+        "fetch.wait.max.ms",
+        "fetch.queue.backoff.ms",
+        "fetch.message.max.bytes",
+        "max.partition.fetch.bytes",
+        "fetch.max.bytes",
+        "fetch.min.bytes",
+        "fetch.error.backoff.ms",
+        "offset.store.method",
+        "offset.store.path",
+        "offset.store.sync.interval.ms",
+        "isolation.level",
+        "enable.partition.eof",
+        "check.crcs",
+        "auto.offset.reset",
+        "consume.callback.max.messages",
+        "allow.auto.create.topics",
+        "transactional.id",
+        "transaction.timeout.ms",
+        "enable.idempotence",
+        "enable.gapless.guarantee",
+        "queue.buffering.max.messages",
+        "queue.buffering.max.kbytes",
+        "queue.buffering.max.ms",
+        "linger.ms",
+        "message.send.max.retries",
+        "retries",
+        "queue.buffering.backpressure.threshold",
+        "compression.codec",
+        "compression.type",
+        "compression.level",
+        "batch.num.messages",
+        "batch.size",
+        "delivery.report.only.error",
+        "sticky.partitioning.linger.ms",
+        "request.required.acks",
+        "acks",
+        "request.timeout.ms",
+        "message.timeout.ms",
+        "delivery.timeout.ms",
+        "queuing.strategy",
+        "produce.offset.report",
+        "partitioner",
+        "max.in.flight",
+        "max.in.flight.requests.per.connection",
+        "message.max.bytes",
+        "default.topic.config",
+        "on_commit",
+        "on_delivery",
+        "error_cb",
+        "stats_cb",
+        "statistics.interval.ms",
+        "throttle_cb",
+    }
+)
+
+
+def shared_properties(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What any client of the same cluster must be told: all but what only a consumer or a producer knows.
+
+    >>> shared_properties({"bootstrap.servers": "a:9092", "group.id": "g", "linger.ms": 1, "sasl.oauthbearer.config": "x"})
+    {'bootstrap.servers': 'a:9092', 'sasl.oauthbearer.config': 'x'}
+    """
+    return {key: value for key, value in config.items() if key not in _OF_ONE_ROLE}

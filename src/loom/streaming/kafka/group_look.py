@@ -15,8 +15,10 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # t
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
-from loom.streaming.kafka.errors import BrokerUnavailableError, SecondInstanceError
-from loom.streaming.kafka.topics import CLIENT_KEYS, EMBEDDED
+from loom.streaming.kafka.cluster_faults import ClusterFaults
+from loom.streaming.kafka.errors import SecondInstanceError
+from loom.streaming.kafka.extra import shared_properties
+from loom.streaming.kafka.topics import EMBEDDED
 
 __all__ = ["KEEP_ALIVE", "GroupLook", "check_no_members", "keep_alive_s", "look_at_group"]
 
@@ -41,14 +43,16 @@ class GroupLook(LoomFrozenStruct):
     keep_alive_s: float
 
 
-def look_at_group(config: Mapping[str, Any], group_id: str, waiting: Callable[[str], None]) -> GroupLook:
+def look_at_group(
+    config: Mapping[str, Any], group_id: str, waiting: Callable[[str], None], faults: ClusterFaults | None = None
+) -> GroupLook:
     """Ask the cluster about a group. `waiting` is called between the slices of every wait and may raise.
 
     What the client may not ask counts as not there. Raises `BrokerUnavailableError` when the group's coordinator does not
     answer within 10 s.
     """
-    client = {key: value for key, value in config.items() if key.startswith(CLIENT_KEYS)}
-    admin = make_client(AdminClient, client)
+    faults = faults or ClusterFaults(config)
+    admin = make_client(AdminClient, shared_properties(config), faults)
     deadline = time.monotonic() + _REACH
     while True:
         try:
@@ -67,8 +71,8 @@ def look_at_group(config: Mapping[str, Any], group_id: str, waiting: Callable[[s
                 CLIENT_LOG.info("the members of the group %s are not known: %s", group_id, found.str())
                 return GroupLook((), KEEP_ALIVE)
             if time.monotonic() > deadline:
-                raise BrokerUnavailableError(
-                    f"the coordinator of the group {group_id!r} does not answer within {_REACH:.0f} s: {found.str()}"
+                raise faults.failure(
+                    f"the coordinator of the group {group_id!r} does not answer within {_REACH:.0f} s", found
                 ) from None
         waiting("the coordinator of the group")
         admin.poll(0.1)

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
-from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error
+from loom.core.logger import get_logger
+from loom.streaming.kafka.client_config import is_denied, is_transient, kafka_error
+from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
 from loom.streaming.kafka.errors import CommitError, KafkaTransportError, SecondInstanceError
 from loom.streaming.kafka.offset_metadata import Committed, RunMetadata
 from loom.streaming.kafka.patience import Patience, reason_at
@@ -21,6 +23,8 @@ from loom.streaming.kafka.sliced import in_slices
 from loom.streaming.kafka.start import StartPositions, committed_positions
 
 __all__ = ["TOPIC_GONE", "GroupOffsets"]
+
+_log = get_logger(__name__)
 
 #: seconds that a look at the group may take; it holds up the worker
 _LOOK = 1.0
@@ -60,6 +64,7 @@ class GroupOffsets:
         waiting: Callable[[], None],
         gone: Callable[[str, str], None],
         metadata: RunMetadata | None = None,
+        faults: ClusterFaults | None = None,
     ) -> None:
         self._consumer = consumer
         self._settings = settings
@@ -67,6 +72,7 @@ class GroupOffsets:
         self._waiting = waiting
         self._gone = gone
         self._metadata = metadata
+        self._faults = faults or ClusterFaults(settings.to_confluent_config())
         self._answers: list[tuple[KafkaError | None, list[ClientPartition]]] = []
         self._outstanding = False
         self._at: dict[TopicPartition, int] = {}
@@ -177,6 +183,7 @@ class GroupOffsets:
         if not self._answers:
             return None
         confirmed: dict[TopicPartition, int] = {}
+        again, why = list[str](), ""
         answers, self._answers = self._answers, []
         for error, partitions in answers:
             for found in partitions:
@@ -188,11 +195,14 @@ class GroupOffsets:
                     # Under the client's auto-commit: nothing has been handed out since the last one.
                     continue
                 elif is_transient(problem):
-                    CLIENT_LOG.warning("a commit for %s failed and will be repeated: %s", found.topic, problem.str())
+                    again.append(str(partition))
+                    why = problem.str()
                 elif problem.code() in TOPIC_GONE:
                     self._gone(found.topic, f"its position was refused: {problem.str()}")
                 else:
                     raise self._commit_error(problem)
+        if again:
+            _log.warning("commit_retry", partitions=len(again), first=again[0], reason=why)
         self.wrote(confirmed)
         return confirmed
 
@@ -205,7 +215,7 @@ class GroupOffsets:
         patience = Patience(
             "the answer of the group's coordinator to a commit",
             self._settings.start_timeout_ms / 1000,
-            lambda: reason_at(config),
+            lambda: self._faults.explain() or reason_at(config),
         )
         left = dict(positions)
 
@@ -253,7 +263,7 @@ class GroupOffsets:
         except KafkaException as error:
             self._outstanding = False
             if kafka_error(error).code() != KafkaError._NO_OFFSET:
-                CLIENT_LOG.warning("the last auto-commit failed: %s", kafka_error(error).str())
+                _log.warning("commit_failed", reason=kafka_error(error).str())
 
     def wrote(self, positions: Mapping[TopicPartition, int]) -> None:
         """The group is at these positions, which carry our metadata."""
@@ -274,7 +284,8 @@ class GroupOffsets:
                 f"subscribed with it: {error.str()}. A flow reads by a fixed assignment and shares its group with nobody: "
                 "stop those consumers, or give the flow a group_id of its own. What it has not confirmed is read again"
             )
-        return CommitError(f"positions could not be committed: {error.str()}")
+        what = "positions could not be committed"
+        return denied(error, what) if is_denied(error) else CommitError(f"{what}: {error.str()}")
 
 
 def _check_unmoved(

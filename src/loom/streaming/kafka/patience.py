@@ -15,8 +15,9 @@ from confluent_kafka.admin import AdminClient
 
 from loom.core.logger import get_logger
 from loom.streaming.kafka.client_config import kafka_error, make_client
+from loom.streaming.kafka.cluster_faults import ClusterFaults
 from loom.streaming.kafka.errors import BrokerUnavailableError
-from loom.streaming.kafka.topics import CLIENT_KEYS
+from loom.streaming.kafka.extra import shared_properties
 
 __all__ = ["Patience", "likely_reason", "reason_at"]
 
@@ -76,8 +77,9 @@ class Patience:
 
 def reason_at(config: Mapping[str, Any]) -> str:
     """`likely_reason` as a client of its own sees it, for callers whose client is in the middle of a call."""
-    client = {key: value for key, value in config.items() if key.startswith(CLIENT_KEYS)}
-    return likely_reason(make_client(AdminClient, client | {"log_level": 0}))
+    faults = ClusterFaults(config)
+    reason = likely_reason(make_client(AdminClient, shared_properties(config), faults))
+    return faults.explain() or reason
 
 
 class _Client(Protocol):

@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
+from loom.core.logger import get_logger
+from loom.streaming.kafka.client_config import is_denied, kafka_error, make_client
+from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
 from loom.streaming.kafka.dead_letter import shortened
 from loom.streaming.kafka.errors import DeliveryFailedError, KafkaTransportError, TransactionAbortedError
 from loom.streaming.kafka.headers import Headers
 from loom.streaming.kafka.limits import MESSAGE_MAX_BYTES, RECORD_OVERHEAD, TimestampLimits, fitting, record_size
+from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.placement import partition_of
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import WireFormat
@@ -32,6 +35,8 @@ from loom.streaming.kafka.undelivered import (
 from loom.streaming.points import Point, reached
 
 __all__ = ["Lane", "TopicWriter"]
+
+_log = get_logger(__name__)
 
 _ANY_PARTITION = -1
 #: seconds of one wait on the broker; between two the caller's `waiting` is asked whether to go on
@@ -78,6 +83,7 @@ class TopicWriter:
         timestamp_limits: Mapping[str, TimestampLimits] | None = None,
         dead_letters: Mapping[str, WireFormat] | None = None,
         place: Callable[[Any], object] = lambda _: "the caller",
+        clusters: Clusters | None = None,
     ) -> None:
         #: topics whose partition count is held on to, so that keys stay where they are though the topic grows
         self._counts = dict(partition_counts or {})
@@ -92,8 +98,9 @@ class TopicWriter:
         self._failed: list[OutgoingRecord] = []
         self._transactions = transactions
         if transactions is None:
-            properties = fitting(config, max_message_bytes) | {"error_cb": self._on_error}
-            self._producer = make_client(Producer, properties)
+            faults = clusters.of(config) if clusters is not None else ClusterFaults(config)
+            properties = fitting(config, max_message_bytes)
+            self._producer = make_client(Producer, properties, faults, on_error=self._on_error)
         else:
             self._producer = transactions.producer
         self._produce = self._producer.produce
@@ -181,7 +188,7 @@ class TopicWriter:
             if not self._failed:
                 return resent
             failed, self._failed = self._failed, []
-            CLIENT_LOG.warning("a produce batch was refused; resending its %d records one at a time", len(failed))
+            _log.warning("produce_batch_refused", records=len(failed), what="they are sent again one at a time")
             for record in failed:
                 self._resend(record)
             resent += len(failed)
@@ -203,7 +210,7 @@ class TopicWriter:
             self._producer.purge()
             self._producer.flush(0)
         except Exception as error:  # noqa: BLE001 - closing may not hide what the run ended with
-            CLIENT_LOG.warning("closing the producer failed: %s", error)
+            _log.warning("close_failed", what="producer", reason=str(error))
 
     def _hand_over(self, record: OutgoingRecord, delivered: Any) -> str | None:
         """One record to the client, waiting while its queue is full. Returns why it was refused, or `None`."""
@@ -284,7 +291,6 @@ class TopicWriter:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._undelivered.failed(f"the producer failed for good: {error.str()}")
-        CLIENT_LOG.log(20 if is_transient(error) else 40, "client: %s", error.str())
 
     def _poll(self, wait_s: float) -> None:
         try:
@@ -306,7 +312,7 @@ class TopicWriter:
             if isinstance(failed, TransactionAbortedError) and self._undelivered.guilty is not None:
                 return DeliveryFailedError(self._undelivered.guilty)
             return failed
-        return DeliveryFailedError(f"{what}: {error.str()}")
+        return denied(error, what) if is_denied(error) else DeliveryFailedError(f"{what}: {error.str()}")
 
     def _check(self) -> None:
         if self._transactions is not None and (failure := self._transactions.failure()) is not None:

@@ -18,6 +18,7 @@ from loom.core.config.field_error import MOST_MS, FieldError, require_number, re
 from loom.core.config.keys import render
 from loom.core.redaction import MASK, is_secret_key
 from loom.streaming.errors import LoomStreamingError
+from loom.streaming.kafka.callback import load_callback
 from loom.streaming.kafka.extra import CONSUMER_EXTRA, PRODUCER_EXTRA, refused_keys
 from loom.streaming.kafka.overlay import as_mapping, overlaid
 
@@ -92,7 +93,11 @@ class _Discreet(Declaration):
 
 
 class KafkaSecuritySettings(_Discreet):
-    """How a client proves who it is. Secrets never appear in `repr`."""
+    """How a client proves who it is. Secrets never appear in `repr`.
+
+    `sasl_oauth_callback` names, as `module:function`, what gives OAuth tokens: called with the text of
+    `sasl.oauthbearer.config`, it returns the token and when it expires, in seconds since 1970.
+    """
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER"] | None = None
@@ -102,6 +107,16 @@ class KafkaSecuritySettings(_Discreet):
     ssl_certificate_location: str | None = None
     ssl_key_location: str | None = None
     ssl_key_password: str | None = None
+    sasl_oauth_callback: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.sasl_oauth_callback is not None:
+            if self.sasl_mechanism != "OAUTHBEARER":
+                raise ValueError("sasl_oauth_callback needs sasl_mechanism: OAUTHBEARER")
+            try:
+                load_callback(self.sasl_oauth_callback)
+            except ValueError as error:
+                raise ValueError(f"sasl_oauth_callback: {error}") from error
 
     def to_confluent_config(self) -> ClientConfig:
         """The client's properties; what is not set is left to the client."""
@@ -114,6 +129,7 @@ class KafkaSecuritySettings(_Discreet):
             "ssl.certificate.location": self.ssl_certificate_location,
             "ssl.key.location": self.ssl_key_location,
             "ssl.key.password": self.ssl_key_password,
+            "oauth_cb": load_callback(self.sasl_oauth_callback) if self.sasl_oauth_callback is not None else None,
         }
         return {name: value for name, value in properties.items() if value is not None}
 

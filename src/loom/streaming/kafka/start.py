@@ -152,7 +152,6 @@ def _until(deadline: float | None, settings: ConsumerSettings, pause: Pause, cal
                 raise KafkaTransportError(f"the start positions are not to be had: {found.str()}") from None
             if time.monotonic() >= deadline:
                 raise BrokerUnavailableError(
-                    f"the start positions of group {settings.group_id!r} were not to be had within {_START:.0f} s: "
-                    f"{found.str()}"
+                    f"the start positions of group {settings.group_id!r} were not to be had within {_START:.0f} s: {found.str()}"
                 ) from None
         pause(0.1)

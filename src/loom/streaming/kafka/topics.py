@@ -9,15 +9,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
-from loom.streaming.kafka.errors import BrokerUnavailableError, TopicMissingError
+from loom.streaming.kafka.cluster_faults import ClusterFaults
+from loom.streaming.kafka.errors import TopicMissingError
+from loom.streaming.kafka.extra import shared_properties
 from loom.streaming.kafka.limits import TimestampLimits
 
-__all__ = ["CLIENT_KEYS", "EMBEDDED", "TopicLook", "look_at_topics"]
+__all__ = ["EMBEDDED", "TopicLook", "look_at_topics"]
 
 #: seconds; a start must have failed or succeeded within 15
 _REACH = 10.0
@@ -26,9 +28,6 @@ _CALL = 2.0
 #: seconds that a topic made a moment ago may stay invisible
 _APPEAR = 4.0
 _LIMITS = 3.0
-
-#: the properties of any client that decide which cluster it talks to, and as whom
-CLIENT_KEYS = ("bootstrap.servers", "security.", "sasl.", "ssl.", "socket.", "client.dns.lookup")
 
 
 class TopicLook(LoomFrozenStruct):
@@ -42,25 +41,27 @@ class TopicLook(LoomFrozenStruct):
 
 
 def look_at_topics(
-    config: dict[str, Any],
+    config: Mapping[str, Any],
     needed: Mapping[str, str],
     *,
     limits_of: Iterable[str] = (),
     waiting: Callable[[str], None] = lambda _: None,
+    faults: ClusterFaults | None = None,
 ) -> TopicLook:
     """Look up topics on one cluster. `needed` maps each topic to what it is needed for.
 
     `waiting` is called between the slices of every wait and may raise.
 
-    Raises `BrokerUnavailableError` when no broker answers within 10 s, `TopicMissingError` naming every topic that is
+    Raises `BrokerUnavailableError` when no broker answers within 10 s, `AuthenticationFailedError` when one does not let
+    us in, `TopicMissingError` naming every topic that is
     still not there 4 s later.
     """
-    client = {key: value for key, value in config.items() if key.startswith(CLIENT_KEYS)}
-    admin = make_client(AdminClient, client)
+    faults = faults or ClusterFaults(config)
+    admin = make_client(AdminClient, shared_properties(config), faults)
     appear_by: float | None = None
     while True:
         # All topics are listed: asking for one by name could create it.
-        metadata = _metadata(admin, config["bootstrap.servers"], waiting)
+        metadata = _metadata(admin, faults, waiting)
         partitions = {
             name: tuple(sorted(topic.partitions))
             for name, topic in metadata.topics.items()
@@ -75,7 +76,8 @@ def look_at_topics(
             told = "; ".join(f"{topic!r} ({needed[topic]})" for topic in missing)
             raise TopicMissingError(
                 f"topics that do not exist on {config['bootstrap.servers']}: {told}. Create them, or correct their "
-                "names in the flow or under kafka.producers / kafka.consumer.topics"
+                "names in the flow or under kafka.producers / kafka.consumer.topics. A topic that this client's user has no "
+                "right to describe looks the same: then grant it (ACLs)"
             )
         # The broker tells nobody when a topic appears; a metadata request is the only way to see it.
         waiting("topics that are not there yet")
@@ -92,22 +94,18 @@ def look_at_topics(
 EMBEDDED = "mockCluster"
 
 
-def _metadata(admin: AdminClient, brokers: str, waiting: Callable[[str], None]) -> Any:
+def _metadata(admin: AdminClient, faults: ClusterFaults, waiting: Callable[[str], None]) -> Any:
     deadline = time.monotonic() + _REACH
     while True:
         try:
             return admin.list_topics(timeout=_CALL)
         except KafkaException as error:
             found = kafka_error(error)
-        if not is_transient(found) or time.monotonic() > deadline - _CALL:
-            hint = ""
-            if found.code() in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL):
-                hint = " (check kafka.*.security)"
-            raise BrokerUnavailableError(
-                f"no Kafka broker answers at {brokers} within {_REACH:.0f} s: {found.str()}{hint}"
-            ) from None
-        waiting("a Kafka broker that answers")
+        # What the client's callbacks know is told while it is polled.
         admin.poll(0.1)
+        if faults.refuses or not is_transient(found) or time.monotonic() > deadline - _CALL:
+            raise faults.failure(f"no Kafka broker answers at {faults.brokers} within {_REACH:.0f} s", found)
+        waiting("a Kafka broker that answers")
 
 
 def _configs(admin: AdminClient, topics: list[str], *, known_controller: bool) -> dict[str, dict[str, str]]:

@@ -14,6 +14,7 @@ from loom.streaming.kafka.client_config import kafka_error
 from loom.streaming.kafka.consumer import PartitionReader
 from loom.streaming.kafka.errors import SecondInstanceError
 from loom.streaming.kafka.offset_metadata import Committed, RunMetadata
+from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.start import StartPositions
@@ -36,11 +37,12 @@ class TransactionGroup:
         *,
         waiting: Callable[[str], None],
         gone: Callable[[str, str], None],
+        clusters: Clusters | None = None,
     ) -> None:
         self._settings = settings
         self._waiting = waiting
         self._gone = gone
-        self._reader = PartitionReader(settings, gone, metadata)
+        self._reader = PartitionReader(settings, gone, metadata, clusters)
         self._reader.waiting = waiting
         self._look_at_topics = look_at_states(settings.to_confluent_config(), topics)
         self._topics: Mapping[str, TopicState] = {}

@@ -6,7 +6,6 @@ repaired in place: after a failure the process ends and its successor fences it.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
@@ -15,13 +14,15 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as ClientPartition
 
-from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
+from loom.streaming.kafka.client_config import CLIENT_LOG, is_denied, is_transient, kafka_error, make_client
+from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
 from loom.streaming.kafka.errors import (
     FencedError,
     KafkaTransportError,
     TransactionAbortedError,
     TransactionFailedError,
 )
+from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.patience import Patience, likely_reason
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import START_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS
@@ -73,6 +74,7 @@ class Transactions:
         group_at: Callable[[Iterable[TopicPartition]], Mapping[TopicPartition, int]] = lambda _: {},
         patience_s: float = START_TIMEOUT_MS / 1000,
         checked: Callable[[Mapping[TopicPartition, int]], Mapping[TopicPartition, int]] = lambda positions: positions,
+        clusters: Clusters | None = None,
     ) -> None:
         self._id = transactional_id
         self._metadata = metadata
@@ -88,8 +90,9 @@ class Transactions:
         self._open_since: float | None = None
         #: what the client has said to be the end of this producer
         self._fatal: KafkaError | None = None
-        config = {**config, **_PROPERTIES, "transactional.id": transactional_id, "error_cb": self._on_error}
-        self.producer = make_client(Producer, config)
+        config = {**config, **_PROPERTIES, "transactional.id": transactional_id}
+        self.faults = clusters.of(config) if clusters is not None else ClusterFaults(config)
+        self.producer = make_client(Producer, config, self.faults, on_error=self._on_error)
         self.state = State.NEW
 
     def fence(self) -> None:
@@ -159,7 +162,7 @@ class Transactions:
         return refused
 
     def _repeat(self, call: Callable[[], None], what: str) -> None:
-        patience = Patience(what, self._patience_s, lambda: likely_reason(self.producer))
+        patience = Patience(what, self._patience_s, lambda: self.faults.explain() or likely_reason(self.producer))
         while True:
             try:
                 call()
@@ -177,7 +180,6 @@ class Transactions:
         return self.failed(self._fatal) if self._fatal is not None else None
 
     def _on_error(self, error: KafkaError) -> None:
-        CLIENT_LOG.log(logging.INFO if is_transient(error) else logging.ERROR, "client: %s", error.str())
         if error.fatal() and self._fatal is None:
             self._fatal = error
 
@@ -187,6 +189,8 @@ class Transactions:
         if error.txn_requires_abort():
             return self.given_up(error.str())
         self.state = State.ENDED
+        if is_denied(error):
+            return denied(error, f"the transactional id {self._id!r} cannot be used")
         if error.code() in _FENCED:
             if not self._outlasted() or self._taken_over():
                 return self._fenced()

@@ -8,7 +8,13 @@ from typing import Any
 from confluent_kafka import KafkaError
 
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.kafka.errors import DeliveryFailedError, KafkaTransportError
+from loom.streaming.kafka.client_config import is_denied
+from loom.streaming.kafka.errors import (
+    AuthorizationFailedError,
+    BrokerUnavailableError,
+    DeliveryFailedError,
+    KafkaTransportError,
+)
 from loom.streaming.kafka.headers import HeaderPairs
 from loom.streaming.kafka.limits import record_size
 
@@ -66,6 +72,8 @@ class Undelivered:
         self._tracked = tracked
         self._place = place
         self._fatal: str | None = None
+        #: what kind of end `_fatal` is: a record that was refused, a right that is missing, or no broker
+        self._kind: type[KafkaTransportError] = DeliveryFailedError
         #: the size of the record that `_fatal` names, where a larger one is more likely to be the guilty one
         self._fatal_size: int | None = None
         #: a record that is innocent of its batch's refusal; told only if the guilty one is never named
@@ -108,6 +116,7 @@ class Undelivered:
             self._late = self._late or what
         else:
             self._fatal = what
+            self._kind = _kind(error)
             self._fatal_size = size if code in _BATCH_TOO_LARGE else None
 
     def failed(self, reason: str) -> None:
@@ -117,10 +126,17 @@ class Undelivered:
     def check(self, given_up: Callable[[str], KafkaTransportError] | None) -> None:
         """Raise what has been noted. `given_up` makes the error of a transaction that only came too late."""
         if self._fatal is not None:
-            raise DeliveryFailedError(self._fatal)
+            raise self._kind(self._fatal)
         late = self._late or self._neighbour
         if late is not None:
             raise DeliveryFailedError(late) if given_up is None else given_up(late)
+
+
+def _kind(error: KafkaError) -> type[KafkaTransportError]:
+    if is_denied(error):
+        return AuthorizationFailedError
+    # The client has tried for as long as `message.timeout.ms` says.
+    return BrokerUnavailableError if error.code() == KafkaError._MSG_TIMED_OUT else DeliveryFailedError
 
 
 def _shown(key: bytes | None) -> str:

@@ -16,7 +16,9 @@ from confluent_kafka.admin import AdminClient
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.client_config import CLIENT_LOG, kafka_error, make_client
-from loom.streaming.kafka.topics import CLIENT_KEYS, EMBEDDED
+from loom.streaming.kafka.cluster_faults import ClusterFaults
+from loom.streaming.kafka.extra import shared_properties
+from loom.streaming.kafka.topics import EMBEDDED
 
 __all__ = ["Change", "TopicChange", "TopicState", "TopicWatch", "look_at_states"]
 
@@ -131,9 +133,7 @@ def look_at_states(config: Mapping[str, Any], topics: Iterable[str]) -> Look:
 
     def look() -> Mapping[str, TopicState]:
         if not opened:
-            client = {key: value for key, value in config.items() if key.startswith(CLIENT_KEYS)}
-            # What ails the brokers is said by the client that reads; this one would only repeat it.
-            opened.append(make_client(AdminClient, client | {"log_level": 0}))
+            opened.append(make_client(AdminClient, shared_properties(config), ClusterFaults(config)))
         # All topics are listed: asking for one by name could create it.
         listed = opened[0].list_topics(timeout=_PATIENCE)
         there = [
