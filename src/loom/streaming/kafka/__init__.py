@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from loom.streaming.kafka.codec import DecodeError, DecodeOk, MsgspecCodec
     from loom.streaming.kafka.embedded import EmbeddedBroker
     from loom.streaming.kafka.errors import (
+        AuthenticationFailedError,
+        AuthorizationFailedError,
         BrokerUnavailableError,
         CommitError,
         DeliveryFailedError,
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AuthenticationFailedError",
+    "AuthorizationFailedError",
     "BrokerUnavailableError",
     "CommitError",
     "ConsumerSettings",
@@ -76,6 +80,8 @@ _WHERE = {
     "loom.streaming.kafka.codec": ("DecodeError", "DecodeOk", "MsgspecCodec"),
     "loom.streaming.kafka.embedded": ("EmbeddedBroker",),
     "loom.streaming.kafka.errors": (
+        "AuthenticationFailedError",
+        "AuthorizationFailedError",
         "BrokerUnavailableError",
         "CommitError",
         "DeliveryFailedError",
