@@ -21,6 +21,7 @@ from tests.streaming.compiler.mistakes import (
     convert,
     fetch,
     no_argument,
+    says_nothing,
     two_things,
     unresolved,
     wants_message,
@@ -212,6 +213,15 @@ CASES = [
     ),
     Case(
         Code.STEP_ASYNC, flow(fetch), CONFIG, "process", (0,), "fetch is an async step", "make fetch a plain function"
+    ),
+    Case(
+        Code.STEP_UNTYPED,
+        flow(validate, says_nothing),
+        CONFIG,
+        "process",
+        (1,),
+        "says_nothing does not say what it returns",
+        "annotate its result",
     ),
     Case(
         Code.STEP_DEPENDENCY,

@@ -295,6 +295,7 @@ def test_codes_are_readable_and_stable() -> None:
         "step-arguments",
         "step-signature",
         "step-async",
+        "step-untyped",
         "step-dependency",
         "node-unknown",
         "not-supported",

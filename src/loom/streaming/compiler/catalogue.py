@@ -30,6 +30,7 @@ class Code(StrEnum):
     STEP_ARGUMENTS = "step-arguments"  #: a step cannot be constructed from what was given
     STEP_SIGNATURE = "step-signature"  #: a step whose `execute` cannot be called with a message
     STEP_ASYNC = "step-async"  #: an `async def` step outside an async scope
+    STEP_UNTYPED = "step-untyped"  #: a step that does not say what it returns, so that nothing checks it (warning)
     STEP_DEPENDENCY = "step-dependency"  #: a step asks for a dependency that nothing provides
     NODE_UNKNOWN = "node-unknown"  #: something in a process that is no node
     NOT_SUPPORTED = "not-supported"  #: a declared option whose feature is not built yet

@@ -63,6 +63,8 @@ class Signature(LoomFrozenStruct):
     is_async: bool
     #: parameters beyond the message, which something would have to provide
     dependencies: tuple[str, ...]
+    #: nothing says what it gives, so that its results are not checked
+    untyped: bool = False
 
 
 class SelectorSignature(LoomFrozenStruct):
@@ -89,9 +91,11 @@ def read_signature(function: Callable[..., Any], kind: StepKind, owner: type | N
     in_annotation = hints.get(first.name, Any)
     out_annotation = hints.get("return", Any)
     _check_given(function, out_annotation, kind)
+    one_result = kind in (StepKind.FUNCTION, StepKind.RECORD)
+    untyped = "return" not in hints or not (one_result or get_args(out_annotation))
     if kind in (StepKind.BATCH, StepKind.BATCH_EXPAND):
         in_annotation = _element(in_annotation)
-    if kind is not StepKind.FUNCTION and kind is not StepKind.RECORD:
+    if not one_result:
         out_annotation = _element(out_annotation)
     if kind is StepKind.BATCH_EXPAND:
         # `list[list[Out] | Exception]`: an entry is the results of one message, or why it has none.
@@ -106,7 +110,7 @@ def read_signature(function: Callable[..., Any], kind: StepKind, owner: type | N
             accepts = _payloads(generic_in)[0]
         if not isinstance(generic_out, TypeVar):
             declared, drops = _payloads(generic_out)
-            returns, may_drop = declared, may_drop or drops
+            returns, may_drop, untyped = declared, may_drop or drops, False
     return Signature(
         accepts,
         returns,
@@ -114,6 +118,7 @@ def read_signature(function: Callable[..., Any], kind: StepKind, owner: type | N
         accepts.known and Tombstone in accepts.types,
         is_async(function),
         _required(rest),
+        untyped,
     )
 
 

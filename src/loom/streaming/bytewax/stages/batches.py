@@ -8,7 +8,7 @@ from typing import Any
 from loom.streaming.bytewax.stages.builder import StageBuilder
 from loom.streaming.bytewax.stages.entry import NO_CHILD, Above, Entry, Item
 from loom.streaming.bytewax.stages.failures import Fail
-from loom.streaming.bytewax.stages.results import look_at
+from loom.streaming.bytewax.stages.results import entries_of, look_at, several
 from loom.streaming.compiler.nodes.step import CompiledStep
 from loom.streaming.kafka.view import UnreadableHeadersError
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
@@ -59,7 +59,7 @@ def _work(build: StageBuilder, step: CompiledStep, after: Entry, above: Above) -
     ask = _asking(build, step)
     fail = build.fail(step.step_id, step.path, above)
     drops = build.counts.drops if step.may_drop else None
-    plain, odd = look_at(step.returns, after, fail, drops, step.step_id, step.name)
+    plain, odd = look_at(step.returns, after, fail, build.view, drops, step.step_id, step.name)
     straight, tombstone, cells, takes_tombstones = after.record, after.tombstone, above.cells, step.takes_tombstones
 
     def run(items: list[Item]) -> None:
@@ -72,9 +72,9 @@ def _work(build: StageBuilder, step: CompiledStep, after: Entry, above: Above) -
                 tombstone(payload, origin, meta)
                 continue
             result = next(entries)
-            if result.__class__ in plain:
+            if type(result) in plain:
                 straight(result, origin, meta)
-            elif isinstance(result, BaseException):
+            elif issubclass(type(result), BaseException):
                 fail(result, payload, origin, meta)
             else:
                 odd(result, payload, origin, meta)
@@ -92,7 +92,7 @@ def build_batch_expand(build: StageBuilder, step: CompiledStep, after: Entry, ab
     leaving = _Leaving(below)
     one_of_many = build.fail(step.step_id, step.path, below)
     inner = Entry(leaving.take, leaving.take, after.batch)
-    plain, odd = look_at(step.returns, inner, one_of_many, drops, step.step_id, step.name)
+    plain, odd = look_at(step.returns, inner, one_of_many, build.view, drops, step.step_id, step.name)
     cells, takes_tombstones = above.cells, step.takes_tombstones
 
     def batch(items: list[Item]) -> None:
@@ -105,10 +105,10 @@ def build_batch_expand(build: StageBuilder, step: CompiledStep, after: Entry, ab
                 cell.at = NO_CHILD
                 leaving.take(payload, origin, meta)
                 continue
-            results = _whole(next(entries), fail, payload, origin, meta)
+            results = _whole(next(entries), step.name, fail, payload, origin, meta)
             for number, result in enumerate(results):
                 cell.at = number
-                if result.__class__ in plain:
+                if type(result) in plain:
                     leaving.take(result, origin, meta)
                 else:
                     odd(result, payload, origin, meta)
@@ -118,12 +118,12 @@ def build_batch_expand(build: StageBuilder, step: CompiledStep, after: Entry, ab
     return _of_batches(batch, above)
 
 
-def _whole(entry: Any, fail: Fail, payload: Any, origin: Any, meta: MessageMeta | None) -> list[Any]:
+def _whole(entry: Any, name: str, fail: Fail, payload: Any, origin: Any, meta: MessageMeta | None) -> list[Any]:
     """An entry's results, taken whole: one that raises part-way emits nothing."""
     try:
         if isinstance(entry, BaseException):
             raise entry
-        return list(entry)
+        return list(several(entry, name))
     except BaseException as error:
         fail(error, payload, origin, meta)
         return []
@@ -151,7 +151,7 @@ def _asking(build: StageBuilder, step: CompiledStep) -> Callable[[list[Item]], l
             for payload, origin, meta, _ in items
         ]
         try:
-            results = execute(messages)
+            results = entries_of(execute(messages), name)
             if len(results) != len(items):
                 raise ValueError(f"{name} returned {len(results)} entries for {len(items)} messages")
         except BaseException as error:

@@ -8,7 +8,7 @@ from loom.core.shown import shown
 from loom.streaming.bytewax.stages.builder import StageBuilder
 from loom.streaming.bytewax.stages.entry import NO_CHILD, Above, Entry, Take
 from loom.streaming.bytewax.stages.failures import NoBranchError
-from loom.streaming.bytewax.stages.results import Odd, look_at
+from loom.streaming.bytewax.stages.results import Odd, look_at, several
 from loom.streaming.compiler.nodes.broadcast import CompiledBroadcast
 from loom.streaming.compiler.nodes.expand import CompiledExpandRoutes, CompiledExplode
 from loom.streaming.compiler.plan import PayloadTypes
@@ -46,21 +46,23 @@ def build_broadcast(build: StageBuilder, node: CompiledBroadcast, after: Entry |
 def build_explode(build: StageBuilder, node: CompiledExplode, after: Entry | None, above: Above) -> Entry:
     """A payload becomes many; one that is no payload (`None`) is an error of its own."""
     assert after is not None
-    cell, explode = build.cell(node.path), node.exploder.call
+    cell, explode, name = build.cell(node.path), node.exploder.call, node.step_id
     fail = build.fail(node.step_id, node.path, above)
-    parts = look_at(node.returns, after, build.fail(node.step_id, node.path, above.below(cell)), None, node.step_id)
+    parts = look_at(
+        node.returns, after, build.fail(node.step_id, node.path, above.below(cell)), build.view, None, node.step_id
+    )
     plain, straight, odd = parts.plain, after.record, parts.odd
 
     def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         try:
             # Taken whole inside the boundary: an expansion that raises part-way emits nothing.
-            results = list(explode(payload))
+            results = list(several(explode(payload), name))
         except BaseException as error:
             fail(error, payload, origin, meta)
             return
         for index, result in enumerate(results):
             cell.at = index
-            if result.__class__ in plain:
+            if type(result) in plain:
                 straight(result, origin, meta)
             else:
                 odd(result, payload, origin, meta)
@@ -79,21 +81,23 @@ def build_expand_routes(build: StageBuilder, node: CompiledExpandRoutes, after: 
     fail = build.fail(node.step_id, node.path, above)
     one_of_many = build.fail(node.step_id, node.path, below)
     unrouted = build.fail(node.step_id, node.path, below, kind=ErrorKind.ROUTING)
-    expand = node.expander.expand
+    expand, name = node.expander.expand, node.step_id
     entries = build.branches(node.branches, None, [below] * len(node.branches))
     ways: dict[Any, Way] = {}
     for branch, entry in zip(node.routes, entries, strict=False):
-        parts = look_at(PayloadTypes((branch.key,)), entry, one_of_many, None, node.step_id)
+        parts = look_at(PayloadTypes((branch.key,)), entry, one_of_many, build.view, None, node.step_id)
         ways[branch.key] = (parts.plain, entry.record, parts.odd)
     default = entries[-1] if node.default is not None else None
     otherwise: Way | None = None
     if default is not None:
-        parts = look_at(PayloadTypes((), known=False), default, one_of_many, None, node.step_id)
+        parts = look_at(PayloadTypes((), known=False), default, one_of_many, build.view, None, node.step_id)
         otherwise = (parts.plain, default.record, parts.odd)
 
     def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         try:
-            groups = [(ways.get(kind, otherwise), kind, list(found)) for kind, found in expand(payload).items()]
+            groups = [
+                (ways.get(kind, otherwise), kind, list(several(found, name))) for kind, found in expand(payload).items()
+            ]
         except BaseException as error:
             fail(error, payload, origin, meta)
             return
@@ -107,7 +111,7 @@ def build_expand_routes(build: StageBuilder, node: CompiledExpandRoutes, after: 
                     unrouted(NoBranchError(f"no branch for the type {named} and no default"), child, origin, meta)
                     continue
                 plain, straight, odd = way
-                if child.__class__ in plain:
+                if type(child) in plain:
                     straight(child, origin, meta)
                 else:
                     odd(child, payload, origin, meta)

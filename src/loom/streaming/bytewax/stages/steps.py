@@ -10,7 +10,7 @@ from loom.streaming.bytewax.stages.builder import StageBuilder
 from loom.streaming.bytewax.stages.entry import NO_CHILD, Above, Entry, Take
 from loom.streaming.bytewax.stages.failures import Fail
 from loom.streaming.bytewax.stages.inline import Inline, LoopCode
-from loom.streaming.bytewax.stages.results import ResultParts, look_at
+from loom.streaming.bytewax.stages.results import ResultParts, look_at, several
 from loom.streaming.compiler.nodes.step import CompiledStep
 from loom.streaming.compiler.plan import StepKind
 from loom.streaming.message import Message, MessageMeta
@@ -31,7 +31,7 @@ def _build_single(build: StageBuilder, step: CompiledStep, after: Entry, above: 
     """A `@step` function, which is handed the payload, or a `RecordStep`, which is handed a message."""
     fail = build.fail(step.step_id, step.path, above)
     drops = build.counts.drops if step.may_drop else None
-    parts = look_at(step.returns, after, fail, drops, step.step_id, step.name)
+    parts = look_at(step.returns, after, fail, build.view, drops, step.step_id, step.name)
     if step.kind is StepKind.RECORD:
         call = step.bound.instance.execute
         run = _record_closure(call, parts, fail, after.record, build.message)
@@ -52,7 +52,7 @@ def _function_closure(call: Callable[[Any], Any], parts: ResultParts, fail: Fail
         except BaseException as error:
             fail(error, payload, origin, meta)
             return
-        if result.__class__ in plain:
+        if type(result) in plain:
             straight(result, origin, meta)
         else:
             odd(result, payload, origin, meta)
@@ -72,7 +72,7 @@ def _record_closure(
         except BaseException as error:
             fail(error, payload, origin, meta)
             return
-        if result.__class__ in plain:
+        if type(result) in plain:
             straight(result, origin, meta)
         else:
             odd(result, payload, origin, meta)
@@ -93,9 +93,9 @@ def _inline(call: Callable[[Any], Any], parts: ResultParts, fail: Fail, lazy_mes
             is_odd = f"not in {code.name('plain', parts.plain)}"
         if code.classes and code.classes <= parts.plain:
             # A step that only looks gives back what it was given, whose class is known.
-            is_odd = f"{result} is not {given} and {result}.__class__ {is_odd}"
+            is_odd = f"{result} is not {given} and type({result}) {is_odd}"
         else:
-            is_odd = f"{result}.__class__ {is_odd}"
+            is_odd = f"type({result}) {is_odd}"
         code.line(
             "try:",
             f"    {result} = {code.name('call', call)}({argument})",
@@ -114,23 +114,24 @@ def _inline(call: Callable[[Any], Any], parts: ResultParts, fail: Fail, lazy_mes
 def _build_expand(build: StageBuilder, step: CompiledStep, after: Entry, above: Above) -> Entry:
     """An `ExpandStep`: its results go on one by one."""
     execute, straight, lazy_message = step.bound.instance.execute, after.record, build.message
+    name = step.name
     cell = build.cell(step.path)
     fail = build.fail(step.step_id, step.path, above)
     drops = build.counts.drops if step.may_drop else None
     one_of_many = build.fail(step.step_id, step.path, above.below(cell))
-    plain, odd = look_at(step.returns, after, one_of_many, drops, step.step_id, step.name)
+    plain, odd = look_at(step.returns, after, one_of_many, build.view, drops, step.step_id, step.name)
 
     def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         message = lazy_message(payload, origin) if meta is None else Message(payload, meta)
         try:
             # Taken whole inside the boundary: an expansion that raises part-way emits nothing.
-            results = list(execute(message))
+            results = list(several(execute(message), name))
         except BaseException as error:
             fail(error, payload, origin, meta)
             return
         for index, result in enumerate(results):
             cell.at = index
-            if result.__class__ in plain:
+            if type(result) in plain:
                 straight(result, origin, meta)
             else:
                 odd(result, payload, origin, meta)

@@ -25,6 +25,13 @@ _TAKES: dict[StepKind, tuple[StreamShape, ...]] = {
     StepKind.BATCH_EXPAND: (StreamShape.BATCH,),
 }
 
+_BASES: dict[StepKind, str] = {
+    StepKind.RECORD: "RecordStep",
+    StepKind.EXPAND: "ExpandStep",
+    StepKind.BATCH: "BatchStep",
+    StepKind.BATCH_EXPAND: "BatchExpandStep",
+}
+
 
 class CompiledStep(CompiledNode, kw_only=True):
     """One step of user code."""
@@ -90,6 +97,14 @@ def compile_step(walk: ProcessWalk, node: Any, path: NodePath, flowing: Flowing)
             path=path,
             remedy=f"give {dependency!r} to the constructor, or a default; dependencies come from With(…), which "
             "is not supported yet",
+        )
+    if signature.untyped:
+        what = "-> …" if owner is None else f"-> … on execute(), or the types of the class, {_BASES[kind]}[…, …]"
+        issues.warn(
+            Code.STEP_UNTYPED,
+            f"{name} does not say what it returns, so nothing checks that the nodes behind it take it",
+            path=path,
+            remedy=f"annotate its result: {what}",
         )
     walk.check_shape(name, path, flowing, _TAKES[kind])
     walk.check_types(name, path, flowing, signature.accepts)
