@@ -173,7 +173,7 @@ class Written:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
-    timestamp_ms: int
+    timestamp_ms: int | None
 
 
 class _Notebook:

@@ -40,7 +40,7 @@ class Counts:
         self.inputs_written = 0
         self.inputs_dropped = 0
         self.inputs_failed: Counter[ErrorKind] = Counter()
-        #: results that left, by topic or sink
+        #: results that left, by topic or sink; what the broker refused is taken off again by the sink
         self.outputs: Counter[str] = Counter()
         #: results dropped by a step that may, by step id
         self.drops: Counter[str] = Counter()
@@ -95,7 +95,7 @@ class FlowMetrics:
             sum(p.inputs_written for p in parts),
             sum(p.inputs_dropped for p in parts),
             _sum([p.inputs_failed for p in parts]),
-            _sum([p.outputs for p in parts]),
+            {name: count for name, count in _sum([p.outputs for p in parts]).items() if count},
             _sum([p.drops for p in parts]),
             _sum([p.errors for p in parts]),
             _sum([p.refused for p in parts]),

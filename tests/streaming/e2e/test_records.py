@@ -69,6 +69,29 @@ def test_key_headers_and_time_survive(broker: EmbeddedBroker, node: Any) -> None
     assert found.timestamp_ms == 1_700_000_000_123
 
 
+@pytest.mark.parametrize("node", [double, Looked], ids=["function", "record"])
+def test_a_record_without_a_time_stays_without_and_a_step_sees_none(broker: EmbeddedBroker, node: Any) -> None:
+    seen: list[int | None] = []
+
+    class Look(RecordStep[Number, Number]):
+        def execute(self, message: Message[Number]) -> Number:
+            seen.append(message.meta.produced_at_ms)
+            return message.payload
+
+    for topic in ("numbers", "out", "errors"):
+        broker.create_topic(topic)
+    produce(
+        broker.bootstrap, "numbers", *(KafkaRecord("numbers", b"k", b'{"n":%d}' % n, {}, 0, None, -1) for n in (0, 1))
+    )
+    flow = StreamFlow(
+        "looking", FromTopic("numbers", Number), Process(Look, node), IntoTopic("out"), IntoTopic("errors")
+    )
+    run_all(flow, config_for(broker.bootstrap, consumer={"delivery": "at_least_once"}), 2)
+    found = content(broker.bootstrap, "out", "errors")
+    assert (seen, found["out"][0].timestamp_ms) == ([None, None], -1)
+    assert "x-error-timestamp" not in dict(found["errors"][0].headers)
+
+
 def test_a_record_without_key_and_headers_stays_without(broker: EmbeddedBroker) -> None:
     (found,) = through(broker, KafkaRecord("numbers", None, b'{"n":4}'))["out"]
     assert (found.key, found.headers) == (None, ())

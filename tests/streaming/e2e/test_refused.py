@@ -83,7 +83,7 @@ def test_a_record_over_a_known_limit_goes_to_the_dead_letters_and_order_holds(
     assert values(found["out"]) == ["a", "b", "c", "d"]
     assert_dead_letters(found["too-large"])
     assert "2000" in (dict(found["too-large"][0].headers)["x-error-reason"] or b"").decode()
-    assert counts.refused == {"out": 2}
+    assert (counts.refused, counts.outputs) == ({"out": 2}, {"out": 4})
     assert positions(bootstrap, "texts")[1] == len(TEXTS)
 
 
@@ -106,7 +106,7 @@ def test_a_record_that_the_client_refuses_goes_to_the_dead_letters(bootstrap: st
     found = content(bootstrap, "out", "too-large")
     assert values(found["out"]) == ["a", "b", "c", "d"]
     assert_dead_letters(found["too-large"])
-    assert counts.refused == {"out": 2}
+    assert (counts.refused, counts.outputs) == ({"out": 2}, {"out": 4})
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known-limit", "client"])

@@ -50,6 +50,7 @@ def found(broker: EmbeddedBroker) -> list[DecodeOk[Any] | DecodeError]:
     with producer(broker, "orders") as orders:
         orders.send(Order(1), key="ñ", timestamp_ms=1_700_000_000_000)
         orders.send(Order(2))
+        orders.send(Order(5), timestamp_ms=0)
         codec: MsgspecCodec[Any] = MsgspecCodec(Order)
         orders.send_record(codec.encode("orders", Message(Order(3), META)))
         orders.send_record(codec.encode("orders", Message(Tombstone(), META)))
@@ -81,7 +82,7 @@ def test_a_broker_makes_topics_and_tells_their_partitions(broker: EmbeddedBroker
 
 def test_joining_the_group_is_no_idleness(found: Any) -> None:
     """It takes longer than the reader was willing to idle, and once nothing was read for it."""
-    assert len(found) == 306
+    assert len(found) == 307
 
 
 def test_key_and_time_are_read_as_they_were_sent(found: Any) -> None:
@@ -93,6 +94,27 @@ def test_a_record_without_key_and_time_gets_the_time_of_its_writing(found: Any) 
     meta = order(found, 2).meta
     assert meta.key is None
     assert meta.produced_at_ms == pytest.approx(time.time() * 1000, abs=60_000)
+
+
+def test_the_time_1970_is_sent_as_the_first_moment_that_a_client_can_write(found: Any) -> None:
+    assert order(found, 5).meta.produced_at_ms == 1
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        KafkaRecord("refused", 5, b"{}"),  # type: ignore[arg-type]
+        KafkaRecord("refused", None, b"{}", {"\udcff": b"1"}),
+        KafkaRecord("refused", None, b"{}", {"a\0b": b"1"}),
+        KafkaRecord("refused", None, b"{}", timestamp_ms=2**70),
+    ],
+    ids=["key", "surrogate", "NUL", "time"],
+)
+def test_a_record_that_is_none_is_refused_before_the_client_sees_it(
+    broker: EmbeddedBroker, record: KafkaRecord
+) -> None:
+    with producer(broker, "refused") as refused, pytest.raises((TypeError, ValueError)):
+        refused.send_record(record)
 
 
 def test_headers_are_read_in_order_and_ids_with_them(found: Any) -> None:

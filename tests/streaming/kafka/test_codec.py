@@ -48,7 +48,10 @@ PARCELS = st.builds(
     order=st.none() | st.builds(Order, st.integers(0, 9)),
     seal=st.binary(max_size=8),
 )
-NAMES = st.text(min_size=1, max_size=6).map(lambda name: f"h-{name}")
+# To a client a header name is a C string.
+NAMES = st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=6).map(
+    lambda name: f"h-{name}"
+)
 HEADERS = st.lists(st.tuples(NAMES, st.none() | st.binary(max_size=8)), max_size=5).map(Headers)
 METAS = st.builds(
     MessageMeta,

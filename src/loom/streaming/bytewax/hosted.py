@@ -132,4 +132,4 @@ def _key_of(item: Message[Any] | ErrorEnvelope[Any]) -> str:
         key, message_id = None, "undecoded"
     if key is None:
         return message_id
-    return key.decode("utf-8", "replace") if isinstance(key, bytes) else key
+    return key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)

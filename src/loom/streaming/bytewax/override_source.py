@@ -87,7 +87,7 @@ def override_view(source: CompiledSource) -> OriginView:
         value=lambda o: o.value if isinstance(o, KafkaRecord) else None,
         key=lambda o: o.key if isinstance(o, KafkaRecord) else key_bytes(o.meta.key),
         headers=lambda o: o.headers if isinstance(o, KafkaRecord) else o.meta.headers,
-        timestamp=lambda o: (o.timestamp_ms if isinstance(o, KafkaRecord) else o.meta.produced_at_ms) or 0,
+        timestamp=lambda o: o.timestamp_ms if isinstance(o, KafkaRecord) else o.meta.produced_at_ms,
         place=_place,
         encoded=encoded,
     )

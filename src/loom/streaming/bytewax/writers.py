@@ -177,7 +177,9 @@ class TopicWriters:
                 "keep such records aside"
             )
         output, writer = self._dlq[record.topic]
+        # The stage has counted it as an output when it left; it is none.
         self._counts.refused[record.topic] += 1
+        self._counts.outputs[record.topic] -= 1
         source = self._view.record_left(record.origin)
         envelope: ErrorEnvelope[Any] = ErrorEnvelope(
             ErrorKind.TASK,
@@ -190,7 +192,7 @@ class TopicWriters:
         headers = error_headers(envelope, self._flow).pairs
         dlq = output.dlq.topic if output.dlq is not None else ""
         # Without a timestamp: the broker may have refused the record for that which it has.
-        writer.write(dlq, source.value, key_bytes(source.key), 0, headers, record.origin)
+        writer.write(dlq, source.value, key_bytes(source.key), None, headers, record.origin)
 
 
 def _dead_letters(outlets: Outlets) -> dict[str, WireFormat]:

@@ -24,6 +24,7 @@ from loom.streaming.kafka.record import KafkaRecord
 from loom.streaming.kafka.settings import ConsumerSettings, ProducerSettings
 from loom.streaming.kafka.undelivered import Refusal
 from loom.streaming.kafka.view import UnreadableHeadersError
+from loom.streaming.kafka.writable import writable_headers, writable_key, writable_time
 from loom.streaming.message import Message, MessageMeta
 
 __all__ = ["KafkaConsumer", "KafkaProducer"]
@@ -58,9 +59,10 @@ class KafkaProducer(Generic[P]):
         self.send_record(self._codec.encode(self._topic, Message(payload, meta)))
 
     def send_record(self, record: KafkaRecord) -> None:
-        """Hand one record to the client as it is, whatever its bytes."""
-        headers = Headers.of(record.headers).pairs or None
-        self._writer.write(record.topic, record.value, record.key, record.timestamp_ms or 0, headers, None)
+        """Hand one record to the client as it is, whatever its bytes. Raises `TypeError` or `ValueError` for what is none."""
+        headers = writable_headers(Headers.of(record.headers).pairs)
+        key, time = writable_key(record.key), writable_time(record.timestamp_ms)
+        self._writer.write(record.topic, record.value, key, time, headers, None)
         self._writer.serve()
 
     def flush(self) -> None:

@@ -12,6 +12,7 @@ from loom.core.choices import choice
 from loom.core.errors import ENDS_RUN
 from loom.core.model import LoomFrozenStruct
 from loom.core.shown import reason_of
+from loom.streaming.kafka.finite import finite_encoder
 from loom.streaming.kafka.formats import (
     decode_payload,
     encode_payload,
@@ -25,12 +26,12 @@ from loom.streaming.kafka.settings import HeaderPolicy, WireFormat
 from loom.streaming.kafka.view import RECORDS
 from loom.streaming.kafka.wire import (
     envelope_of,
-    key_bytes,
     label_function,
     meta_from_envelope,
     rewritten,
     wanted_from_meta,
 )
+from loom.streaming.kafka.writable import check_ids, writable_headers, writable_key, writable_time
 from loom.streaming.message import TOMBSTONE, Message
 
 __all__ = ["DecodeError", "DecodeOk", "Decoded", "MsgspecCodec"]
@@ -88,7 +89,8 @@ class MsgspecCodec(Generic[P]):
         self._bare: Callable[[bytes], Any] | None = None
         if chosen is not WireFormat.ENVELOPE:
             self._bare = decode_payload(chosen, payload)
-            self._write = encode_payload(chosen)
+            write = encode_payload(chosen)
+            self._write = finite_encoder(write) if chosen is WireFormat.JSON else write
         else:
             self._seal = envelope_encoder()
 
@@ -112,13 +114,15 @@ class MsgspecCodec(Generic[P]):
     def encode(self, topic: str, message: Message[Any]) -> KafkaRecord:
         """A message as the record that a flow would write to `topic`. Raises what the format cannot hold."""
         payload, meta = message.payload, message.meta
+        key, time, headers = writable_key(meta.key), writable_time(meta.produced_at_ms), self._headers(message)
         if payload is TOMBSTONE:
             value = None
         elif self._format is WireFormat.ENVELOPE:
+            check_ids(meta)
             value = self._seal(envelope_of(payload, meta))
         else:
             value = self._write(payload)
-        return KafkaRecord(topic, key_bytes(meta.key), value, self._headers(message), timestamp_ms=meta.produced_at_ms)
+        return KafkaRecord(topic, key, value, headers, timestamp_ms=time)
 
     def _headers(self, message: Message[Any]) -> Headers:
         if self._policy is HeaderPolicy.NONE:
@@ -127,4 +131,4 @@ class MsgspecCodec(Generic[P]):
         if message.payload is TOMBSTONE:
             label = dict.fromkeys(label)
         wanted = {**wanted_from_meta(message.meta, full=self._policy is HeaderPolicy.FULL), **label}
-        return Headers(rewritten(Headers.of(message.meta.headers).pairs, wanted))
+        return Headers(writable_headers(rewritten(Headers.of(message.meta.headers).pairs, wanted)) or ())

@@ -22,7 +22,7 @@ from loom.streaming.kafka.headers import Headers
 from loom.streaming.kafka.limits import MESSAGE_MAX_BYTES, RECORD_OVERHEAD, TimestampLimits, fitting, record_size
 from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.placement import partition_of
-from loom.streaming.kafka.record import TopicPartition
+from loom.streaming.kafka.record import NO_TIMESTAMP, TopicPartition
 from loom.streaming.kafka.settings import WireFormat
 from loom.streaming.kafka.transactions import State, Transactions
 from loom.streaming.kafka.undelivered import (
@@ -106,9 +106,9 @@ class TopicWriter:
         self._produce = self._producer.produce
 
     def write(
-        self, topic: str, value: bytes | None, key: bytes | None, timestamp_ms: int, headers: Any, origin: Any
+        self, topic: str, value: bytes | None, key: bytes | None, timestamp_ms: int | None, headers: Any, origin: Any
     ) -> None:
-        """Hand one record to the client. Waits while the client's queue is full."""
+        """Hand one record to the client; `timestamp_ms=None` is the time of writing. Waits while the client's queue is full."""
         record = OutgoingRecord(topic, value, key, timestamp_ms, Headers.of(headers).pairs if headers else None, origin)
         limit = self._limits.get(topic)
         if limit is not None and (size := record_size(value, key, record.headers)) > limit:
@@ -119,7 +119,7 @@ class TopicWriter:
                 )
                 return
             record = fits
-        if timestamp_ms and (limits := self._timestamps.get(topic)) is not None:
+        if timestamp_ms not in (None, NO_TIMESTAMP) and (limits := self._timestamps.get(topic)) is not None:
             untimely = limits.refusal(topic, timestamp_ms, _now_ms())
             if untimely is not None:
                 self._refused(Refusal(record, untimely))
@@ -155,19 +155,20 @@ class TopicWriter:
         for index, value, key, timestamp_ms, headers, origin in results:
             topic, limit, count = lanes[index]
             if (len(value) if value is not None else 0) > limit or (
-                timed and timestamp_ms and not earliest <= timestamp_ms <= latest
+                timed and timestamp_ms is not None and not earliest <= timestamp_ms <= latest
             ):
                 # Too large, out of time, or a topic whose refused records are kept: the careful way sorts it out.
-                careful(topic, value, key, timestamp_ms or 0, headers, origin)
+                careful(topic, value, key, timestamp_ms, headers, origin)
                 continue
             partition = _placed(key, count) if count else _ANY_PARTITION
             try:
                 if headers is None:
-                    produce(topic, value, key, partition, delivered, None, timestamp_ms or 0)
+                    produce(topic, value, key, partition, delivered, None, timestamp_ms or _time_of(timestamp_ms))
                 else:
-                    produce(topic, value, key, partition, delivered, None, timestamp_ms or 0, _listed(headers))
+                    dated = timestamp_ms or _time_of(timestamp_ms)
+                    produce(topic, value, key, partition, delivered, None, dated, _listed(headers))
             except (BufferError, KafkaException):
-                careful(topic, value, key, timestamp_ms or 0, headers, origin)
+                careful(topic, value, key, timestamp_ms, headers, origin)
 
     def serve(self) -> None:
         """Let the client report deliveries; raises `DeliveryFailedError` when one failed and has nowhere to go."""
@@ -215,12 +216,10 @@ class TopicWriter:
     def _hand_over(self, record: OutgoingRecord, delivered: Any) -> str | None:
         """One record to the client, waiting while its queue is full. Returns why it was refused, or `None`."""
         partition = _placed(record.key, self._counts.get(record.topic, 0))
-        headers = _listed(record.headers or ())
+        headers, dated = _listed(record.headers or ()), record.timestamp_ms or _time_of(record.timestamp_ms)
         while True:
             try:
-                self._produce(
-                    record.topic, record.value, record.key, partition, delivered, None, record.timestamp_ms, headers
-                )
+                self._produce(record.topic, record.value, record.key, partition, delivered, None, dated, headers)
                 return None
             except BufferError:
                 if not len(self._producer):
@@ -323,6 +322,11 @@ class TopicWriter:
 def _placed(key: bytes | None, count: int) -> int:
     """The partition of a key among so many; without a count, or a key, it is the client that chooses."""
     return partition_of(key, count) if count and key is not None else _ANY_PARTITION
+
+
+def _time_of(timestamp_ms: int | None) -> int:
+    """The client's word for a time that is `None` or 0. To it 0 means now, so the time 0 is written as 1 ms after it."""
+    return 0 if timestamp_ms is None else timestamp_ms or 1
 
 
 def _now_ms() -> int:

@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 from loom.core.model import LoomFrozenStruct
 
-__all__ = ["KafkaRecord", "RecordPlace", "TopicPartition"]
+__all__ = ["NO_TIMESTAMP", "KafkaRecord", "RecordPlace", "TopicPartition"]
+
+#: what stands in a record without a timestamp (Kafka protocol); other times before 1970 are times
+NO_TIMESTAMP = -1
 
 
 class TopicPartition(NamedTuple):

@@ -52,7 +52,8 @@ class OutgoingRecord(LoomFrozenStruct):
     topic: str
     value: bytes | None
     key: bytes | None
-    timestamp_ms: int
+    #: `None`: the time of writing
+    timestamp_ms: int | None
     headers: HeaderPairs | None
     origin: Any
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.headers import HeaderPairs, Headers
-from loom.streaming.kafka.record import KafkaRecord, RecordPlace
+from loom.streaming.kafka.record import NO_TIMESTAMP, KafkaRecord, RecordPlace
 from loom.streaming.kafka.wire import meta_from_headers
 from loom.streaming.message import MessageMeta
 
@@ -48,13 +48,18 @@ class OriginView(LoomFrozenStruct, kw_only=True):
     headers: Callable[[Any], Any]
     #: gives the source's object other headers; `None` where headers can always be read
     set_headers: Callable[[Any, LostHeaders], object] | None = None
-    #: milliseconds since the epoch; 0 or `None` where there is none
+    #: milliseconds since the epoch; `NO_TIMESTAMP` or `None` where there is none
     timestamp: Callable[[Any], int | None]
     place: Callable[[Any], RecordPlace]
     #: the bytes of a record that has no `value` because it came as a message; for dead letters
     encoded: Callable[[Any], bytes | None] | None = None
     #: by part, what a generated loop may write in the place of a call: an expression of `origin` that says the same
     expressions: Mapping[str, str] = {}
+
+    def time(self, origin: Any) -> int | None:
+        """The record's timestamp in milliseconds since the epoch, `None` where it has none."""
+        found = self.timestamp(origin)
+        return None if found == NO_TIMESTAMP else found
 
     def pairs(self, origin: Any) -> HeaderPairs:
         """Every header pair, in order. Raises `UnreadableHeadersError`."""
@@ -115,7 +120,7 @@ class OriginView(LoomFrozenStruct, kw_only=True):
             f"{topic}:{partition}:{offset}",
             self.key(origin),
             pairs,
-            self.timestamp(origin) or None,
+            self.time(origin),
             topic,
             partition,
             offset,
@@ -142,7 +147,7 @@ class OriginView(LoomFrozenStruct, kw_only=True):
             Headers(pairs),
             partition,
             offset,
-            self.timestamp(origin) or None,
+            self.time(origin),
         )
 
 

@@ -13,6 +13,7 @@ from loom.core.tracing import parse_traceparent
 from loom.streaming.kafka.formats import CONTENT_TYPES, MessageDescriptor, MessageEnvelope, MessageMetadata
 from loom.streaming.kafka.headers import HeaderPairs, Headers
 from loom.streaming.kafka.settings import HeaderPolicy, WireFormat
+from loom.streaming.kafka.writable import writable_id
 from loom.streaming.message import MessageMeta, loom_message_type, loom_message_version
 
 __all__ = [
@@ -69,10 +70,7 @@ def meta_from_headers(
             message_id, None, None, None, None, timestamp_ms, None, None, topic, partition, offset, key, Headers()
         )
     headers = Headers(pairs)
-    trace_id, parent_id = _text(headers, TRACE_ID), _text(headers, PARENT_TRACE_ID)
-    if trace_id is None and (parent := parse_traceparent(headers.get(TRACEPARENT) or b"")) is not None:
-        trace_id = parent.trace_id
-        parent_id = parent_id or parent.parent_id
+    trace_id, parent_id = _trace(headers)
     return MessageMeta(
         message_id,
         _text(headers, CORRELATION_ID),
@@ -171,21 +169,29 @@ def label_function(policy: HeaderPolicy, wire_format: WireFormat, *, several_typ
 def wanted_from_meta(meta: MessageMeta, *, full: bool) -> dict[str, bytes | None]:
     """The ids that a message carries, as headers.
 
-    An id that came from a `traceparent` alone is not written a second time under another name. `full` adds the
-    causation: the message that this one was made of.
+    An id that the headers say already is not among them: its pairs leave as they came, raw bytes, empty and repeated ones
+    included. One that came from a `traceparent` alone is not written a second time under another name. `full` writes it
+    all the same, and adds the causation: the message that this one was made of.
     """
     headers = meta.headers
-    parent = parse_traceparent(headers.get(TRACEPARENT) or b"")
-    wanted: dict[str, bytes | None] = {CORRELATION_ID: _bytes(meta.correlation_id)}
-    says_same = parent is not None and parent.trace_id == meta.trace_id
-    if full or not says_same or TRACE_ID in headers:
-        wanted[TRACE_ID] = _bytes(meta.trace_id)
-    if full or PARENT_TRACE_ID in headers or not (parent is not None and parent.parent_id == meta.parent_trace_id):
-        wanted[PARENT_TRACE_ID] = _bytes(meta.parent_trace_id)
-    if parent is not None and not says_same and meta.trace_id != _text(headers, TRACE_ID):
-        # A step gave the message another trace; the old traceparent would contradict it.
-        wanted[TRACEPARENT] = None
-    wanted[CAUSATION_ID] = _bytes(meta.message_id if full and meta.causation_id is None else meta.causation_id)
+    trace_id, parent_id = _trace(headers)
+    wanted: dict[str, bytes | None] = {}
+    if meta.correlation_id != _text(headers, CORRELATION_ID):
+        wanted[CORRELATION_ID] = writable_id("correlation_id", meta.correlation_id)
+    if meta.trace_id != trace_id or (full and TRACE_ID not in headers):
+        wanted[TRACE_ID] = writable_id("trace_id", meta.trace_id)
+    if meta.parent_trace_id != parent_id or (full and PARENT_TRACE_ID not in headers):
+        wanted[PARENT_TRACE_ID] = writable_id("parent_trace_id", meta.parent_trace_id)
+    if meta.trace_id != trace_id and TRACEPARENT in headers:
+        parent = parse_traceparent(headers[TRACEPARENT])
+        if parent is not None and parent.trace_id != meta.trace_id:
+            # A step gave the message another trace; the old traceparent would contradict it.
+            wanted[TRACEPARENT] = None
+    causation_id = meta.causation_id
+    if full and causation_id is None:
+        wanted[CAUSATION_ID] = writable_id("message_id", meta.message_id)
+    elif causation_id != _text(headers, CAUSATION_ID):
+        wanted[CAUSATION_ID] = writable_id("causation_id", causation_id)
     return wanted
 
 
@@ -213,6 +219,14 @@ def key_bytes(key: bytes | str | None) -> bytes | None:
     return key.encode() if isinstance(key, str) else key
 
 
+def _trace(headers: Mapping[str, bytes]) -> tuple[str | None, str | None]:
+    """Trace and parent id as the headers tell them; a W3C `traceparent` fills in for `x-trace-id`."""
+    trace_id, parent_id = _text(headers, TRACE_ID), _text(headers, PARENT_TRACE_ID)
+    if trace_id is None and (parent := parse_traceparent(headers.get(TRACEPARENT) or b"")) is not None:
+        return parent.trace_id, parent_id or parent.parent_id
+    return trace_id, parent_id
+
+
 def _text(headers: Mapping[str, bytes], name: str) -> str | None:
     value = headers.get(name)
     return value.decode("utf-8", "replace") if value else None
@@ -229,7 +243,3 @@ def whole_number(text: bytes) -> int | None:
     (12, None, None)
     """
     return int(text) if text.isdigit() and len(text) <= _MOST_DIGITS else None
-
-
-def _bytes(text: str | None) -> bytes | None:
-    return text.encode() if text else None

@@ -96,7 +96,7 @@ class Captured:
             self._keep_errors([content])
         written = None if value.is_null else bytes(value)
         pairs = Headers.of(headers) if headers else Headers()
-        self.records[topic].append(KafkaRecord(topic, key, written, pairs, timestamp_ms=timestamp_ms or None))
+        self.records[topic].append(KafkaRecord(topic, key, written, pairs, timestamp_ms=timestamp_ms))
 
     def _keep_errors(self, envelopes: Iterable[ErrorEnvelope[Any]]) -> None:
         for envelope in envelopes:

@@ -133,10 +133,10 @@ class Failures:
                 return
             self.emitted += 1
             if target.write is None:
-                emitters[target.slot]((target.slot, envelope, None, 0, None, origin))
+                emitters[target.slot]((target.slot, envelope, None, None, None, origin))
             else:
                 record = target.write(envelope, self._flow)
-                emitters[target.slot]((target.slot, record.value, record.key, 0, record.headers, origin))
+                emitters[target.slot]((target.slot, record.value, record.key, None, record.headers, origin))
 
         return fail
 
@@ -147,7 +147,7 @@ class Failures:
         view, headers = self._view, header_writer(self._flow, kind, step_id, path)
 
         def write(error: BaseException, index: str, at: str | None, origin: Any) -> None:
-            timestamp = view.timestamp(origin) or None
+            timestamp = view.time(origin)
             pairs = headers(
                 self._reason(error, origin),
                 _error_type(error),
@@ -158,7 +158,7 @@ class Failures:
                 at,
             )
             # The client dates it: a timestamp that an output refuses would be refused here too.
-            emit((slot, view.raw(origin), view.key(origin), 0, pairs, origin))
+            emit((slot, view.raw(origin), view.key(origin), None, pairs, origin))
 
         return write
 

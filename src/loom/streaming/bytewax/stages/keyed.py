@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from loom.streaming.bytewax.stages.entry import Above, Entry, Take, entry_of
 from loom.streaming.bytewax.stages.failures import Fail
 from loom.streaming.kafka.view import OriginView
-from loom.streaming.kafka.wire import key_bytes
+from loom.streaming.kafka.writable import writable_key
 from loom.streaming.message import Message, MessageMeta
 from loom.streaming.nodes.boundary import PartitionGuarantee, PartitionPolicy
 
@@ -41,13 +41,13 @@ def keyed(
                 take(payload, origin, meta)
                 return
             try:
-                key = key_bytes(choose(message(payload, origin) if meta is None else Message(payload, meta)))
+                key = writable_key(choose(message(payload, origin) if meta is None else Message(payload, meta)))
                 if key is None:
                     if stable:
                         raise NoKeyError(
                             f"{type(policy.strategy).__qualname__} names no key, and ENTITY_STABLE needs one"
                         )
-                    key = key_bytes(incoming) if falls_back else None
+                    key = writable_key(incoming) if falls_back else None
                 if key != incoming:
                     meta = replace(view.meta(origin) if meta is None else meta, key=key)
             except BaseException as error:

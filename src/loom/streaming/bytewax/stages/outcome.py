@@ -16,9 +16,9 @@ __all__ = ["EndMark", "Positions", "Result", "RunsBatches", "SourceBatch", "Stag
 #: offsets of the next record to read, by partition
 Positions: TypeAlias = Mapping[TopicPartition, int]
 
-#: (slot, value, key, timestamp in ms (0 or None: now), header pairs or None, origin). The slot is a place in the plan's table of
-#: outlets; `value` is bytes or `None` for a topic, and a message or error envelope for a hosted sink. The origin is the
-#: record as its source handed it over.
+#: (slot, value, key, timestamp in ms (None: the time of writing), header pairs or None, origin). The slot is a place in the
+#: plan's table of outlets; `value` is bytes or `None` for a topic, and a message or error envelope for a hosted sink. The
+#: origin is the record as its source handed it over.
 Result: TypeAlias = tuple[int, Any, bytes | None, int | None, Any, Any]
 
 

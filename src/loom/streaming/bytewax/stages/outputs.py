@@ -6,18 +6,22 @@ The usual record (no headers, metadata never looked at) takes the short way; the
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
+from loom.core.errors import ENDS_RUN
 from loom.streaming.bytewax.stages.entry import Above, Entry, Take, entry_of
 from loom.streaming.bytewax.stages.failures import Fail
 from loom.streaming.bytewax.stages.inline import Inline, LoopCode
 from loom.streaming.bytewax.stages.outcome import Result
 from loom.streaming.compiler.plan import CompiledTopic
+from loom.streaming.kafka.finite import FiniteNumbers
 from loom.streaming.kafka.formats import encode_payload, envelope_encoder
 from loom.streaming.kafka.headers import Headers
 from loom.streaming.kafka.settings import HeaderPolicy, WireFormat
 from loom.streaming.kafka.view import OriginView, UnreadableHeadersError
-from loom.streaming.kafka.wire import envelope_of, key_bytes, label_function, rewritten, wanted_from_meta
+from loom.streaming.kafka.wire import envelope_of, label_function, rewritten, wanted_from_meta
+from loom.streaming.kafka.writable import check_ids, writable_headers, writable_key, writable_time
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
 
 __all__ = ["Noted", "build_audit", "build_hosted", "build_topic"]
@@ -44,10 +48,16 @@ def _build_bare(
     key_of, headers_of, time_of = view.key, view.headers, view.timestamp
     headers_for = _header_function(output, view)
     quiet = _says_nothing_by_itself(output)
+    numbers = None
+    if output.settings.format is WireFormat.JSON:
+        numbers = FiniteNumbers(output.payloads.types if output.payloads.known else ())
+    harmless, check = (numbers.harmless, numbers.check) if numbers is not None else (set(), None)
 
     def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         try:
             value = encode(payload)
+            if check is not None and type(payload) not in harmless:
+                check(payload, value)
             if meta is None:
                 try:
                     said = headers_of(origin)
@@ -58,12 +68,17 @@ def _build_bare(
                     return
                 record = (slot, value, key_of(origin), time_of(origin), headers_for(payload, origin, None), origin)
             else:
-                headers = headers_for(payload, origin, meta)
-                record = (slot, value, key_bytes(meta.key), meta.produced_at_ms or time_of(origin), headers, origin)
+                record = (slot, value, *_touched(meta, origin, time_of, headers_for(payload, origin, meta)), origin)
         except BaseException as error:
             fail(error, payload, origin, meta)
             return
         emit(record)
+
+    def again(error: BaseException, payload: Any, origin: Any) -> None:
+        # A field may hold what it does not declare, of which nobody can ask whether it is finite.
+        if isinstance(error, ENDS_RUN):
+            fail(error, payload, origin, None)
+        run(payload, origin, None)
 
     def has_headers(origin: Any) -> bool:
         try:
@@ -72,20 +87,43 @@ def _build_bare(
             return bool(view.lose(origin))
 
     def inline(code: LoopCode) -> None:
-        payload = code.payload
+        payload, take = code.payload, code.name("take", run)
         said = code.part(view, "headers")
         if view.set_headers is not None:
             # Most batches have no headers at all, and then no record is asked.
             said = f"{code.once('said', view.any_headers)} and {code.name('has_headers', has_headers)}(origin)"
         code.line(
             f"if {said}:",
-            f"    {code.name('take', run)}({payload}, origin, None)",
+            f"    {take}({payload}, origin, None)",
             "    continue",
             "try:",
             f"    value = {code.name('encode', encode)}({payload})",
-            "except BaseException as error:",
-            f"    {code.name('fail', fail)}(error, {payload}, origin, None)",
-            "    continue",
+        )
+        test = None
+        if numbers is not None and not (code.classes and code.classes <= numbers.harmless):
+            if len(code.classes) == 1:
+                (cls,) = code.classes
+                test = numbers.test(cls, payload, code.name("isfinite", isfinite))
+            if test is None:
+                code.line(f"    {code.name('check', numbers.check)}({payload}, value)")
+            else:
+                code.line(f"    fit = {test}")
+        if test is None:
+            code.line(
+                "except BaseException as error:",
+                f"    {code.name('fail', fail)}(error, {payload}, origin, None)",
+                "    continue",
+            )
+        else:
+            code.line(
+                "except BaseException as error:",
+                f"    {code.name('again', again)}(error, {payload}, origin)",
+                "    continue",
+                "if not fit:",
+                f"    {take}({payload}, origin, None)",
+                "    continue",
+            )
+        code.line(
             f"{code.name('emit', emit)}(({slot}, value, {code.part(view, 'key')}, {code.part(view, 'timestamp')}, None, origin))",
             "continue",
         )
@@ -104,7 +142,7 @@ def build_hosted(slot: int, view: OriginView, emit: Emit, unreadable: Fail, abov
         except UnreadableHeadersError as error:
             unreadable(error, payload, origin, meta)
             return
-        emit((slot, Message(payload, known), None, 0, None, origin))
+        emit((slot, Message(payload, known), None, None, None, origin))
 
     return entry_of(run, run, above)
 
@@ -154,8 +192,11 @@ def _build_envelope(output: CompiledTopic, slot: int, view: OriginView, emit: Em
     def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         try:
             known = view.meta(origin) if meta is None else meta
-            value, headers = encode(envelope_of(payload, known)), headers_for(payload, origin, meta)
-            record = (slot, value, key_bytes(known.key), known.produced_at_ms or time_of(origin), headers, origin)
+            # What is written first is checked first: an envelope of wrong metadata encodes, and nobody could read it.
+            if meta is not None:
+                check_ids(meta)
+            told = _touched(known, origin, time_of, headers_for(payload, origin, meta))
+            record = (slot, encode(envelope_of(payload, known)), *told, origin)
         except BaseException as error:
             fail(error, payload, origin, meta)
             return
@@ -171,20 +212,21 @@ def _build_tombstone(slot: int, view: OriginView, emit: Emit, fail: Fail, header
     def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         try:
             known = view.meta(origin) if meta is None else meta
-            record = (
-                slot,
-                None,
-                key_bytes(known.key),
-                known.produced_at_ms or time_of(origin),
-                headers_for(payload, origin, meta),
-                origin,
-            )
+            record = (slot, None, *_touched(known, origin, time_of, headers_for(payload, origin, meta)), origin)
         except BaseException as error:
             fail(error, payload, origin, meta)
             return
         emit(record)
 
     return run
+
+
+def _touched(
+    meta: MessageMeta, origin: Any, time_of: Callable[[Any], int | None], headers: Any
+) -> tuple[bytes | None, int | None, Any]:
+    """Key, time and headers of a record whose metadata user code may have set, each checked."""
+    time = writable_time(meta.produced_at_ms)
+    return writable_key(meta.key), time_of(origin) if time is None else time, writable_headers(headers)
 
 
 def _says_nothing_by_itself(output: CompiledTopic) -> bool:

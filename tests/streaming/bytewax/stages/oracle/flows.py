@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,10 +53,14 @@ from tests.streaming.bytewax.stages.oracle.shapes import (
     goes_on,
 )
 
-__all__ = ["MADE_KEY", "Number", "Other", "Taken", "flow_of", "records_of"]
+__all__ = ["MADE_KEY", "NO_KEY", "Number", "Other", "Taken", "flow_of", "records_of"]
 
 #: the key of a message that a step has made from nothing
 MADE_KEY = b"made"
+#: what no topic takes as a key
+NO_KEY = 5
+#: what no step declares
+WRONG = "wrong"
 FIRST_MS = 1_000
 
 
@@ -104,18 +109,30 @@ def made(result: Any) -> Message[Any]:
     return Message(result, MessageMeta("made", key=MADE_KEY))
 
 
+class Panic(BaseException):
+    """As native libraries raise it."""
+
+
 def act(rule: str, given: Any, message: Message[Any] | None, name: str) -> Any:
     """What a step does by a rule."""
     if rule == "task":
         raise ValueError(name)
     if rule == "business":
         raise RuleViolation(name)
+    if rule == "panic":
+        raise Panic(name)
     after = type(given)(given.n + 1)
     match rule:
         case "drop":
             return None
         case "tombstone":
             return Tombstone()
+        case "wrong":
+            return WRONG
+        case "nan":
+            return type(given)(given.n + 1, math.nan)
+        case "no key" if message is not None:
+            return message.with_key(NO_KEY).with_payload(after)  # type: ignore[arg-type]
         case "stuck":
             return type(given)(given.n + 1, object())
         case "made":
@@ -152,7 +169,7 @@ def children_of(node: Expansion, given: Any) -> Iterator[Any]:
     width = node.width(given.n)
     for child in range(abs(width)):
         after = type(given)(given.n + child)
-        odd = {"tombstone": Tombstone(), "made": made(after), "none": None}
+        odd = {"tombstone": Tombstone(), "made": made(after), "none": None, "wrong": WRONG}
         yield odd.get(node.child(given.n + child), after)
     if width < 0:
         raise ValueError(node.name)
@@ -196,7 +213,7 @@ def of_together(node: Together) -> Any:
             for rule, message in zip(rules, messages, strict=True):
                 try:
                     results.append(act(rule, message.payload, message, node.name))
-                except Exception as error:
+                except BaseException as error:
                     results.append(error)
             return results[1:] if "short" in rules else results
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from loom.streaming import ErrorKind
-from tests.streaming.bytewax.stages.oracle.flows import MADE_KEY
+from tests.streaming.bytewax.stages.oracle.flows import MADE_KEY, NO_KEY
 from tests.streaming.bytewax.stages.oracle.shapes import (
     DRAIN,
     SINKS,
@@ -33,6 +33,7 @@ __all__ = ["Failure", "Interpreter", "Item"]
 
 Path = tuple[int, ...]
 TASK, ROUTING, WIRE = ErrorKind.TASK, ErrorKind.ROUTING, ErrorKind.WIRE
+WRONG = "{} returned a str, and declares Number | Other | Tombstone. Return what is declared, or change the annotation"
 NONE = "{} returned None, which its return type does not say; write `-> … | None` to drop records"
 
 
@@ -43,11 +44,10 @@ class Item:
     #: which input it stems from
     origin: int
     value: int | None
-    key: bytes | None = None
+    #: a number is no key that a topic takes
+    key: bytes | int | None = None
     type: str = "Number"
     stuck: bool = False
-    #: a step has made its message of nothing, so that it does not say where it stems from
-    made: bool = False
     #: where it stands among the results of its input
     order: Path = ()
     #: which child of each expansion it is, as errors tell it
@@ -201,7 +201,7 @@ class Interpreter:
             self._push(replace(item, value=0, type="Number") if node.sees_tombstones else item, place.behind)
             return
         rule = node.rule(item.value)
-        if node.kind == "function" and rule in ("message", "key"):
+        if node.kind == "function" and rule in ("message", "key", "no key"):
             rule = "add"
         self._result(item, rule, place, place.step_id, place.path, may_drop=node.may_drop, name=node.name)
 
@@ -209,18 +209,22 @@ class Interpreter:
         self, item: Item, rule: str, place: Place | None, step_id: str, path: Path, *, may_drop: bool, name: str
     ) -> list[Item]:
         """What one call of a step makes of an item; it goes on to `place`, or is handed back where there is none."""
-        if rule in ("task", "business"):
-            self._fail(item, ErrorKind(rule), step_id, path, name)
+        if rule in ("task", "business", "panic"):
+            self._fail(item, TASK if rule == "panic" else ErrorKind(rule), step_id, path, name)
+        elif rule == "wrong":
+            self._fail(item, TASK, step_id, path, WRONG.format(name))
         elif rule in ("drop", "none") and may_drop:
             self.drops[step_id] += 1
         elif rule in ("drop", "none"):
             self._fail(item, TASK, step_id, path, NONE.format(name))
         else:
-            after = replace(item, value=item.number() + 1, stuck=rule == "stuck")
+            after = replace(item, value=item.number() + 1, stuck=rule in ("stuck", "nan"))
             if rule == "tombstone":
                 after = replace(after, value=None)
             elif rule == "made":
-                after = replace(after, key=MADE_KEY, made=True)
+                after = replace(after, key=MADE_KEY)
+            elif rule == "no key":
+                after = replace(after, key=NO_KEY)
             elif rule == "key":
                 after = replace(after, key=b"k%d" % item.number())
             if place is None:
@@ -236,13 +240,13 @@ class Interpreter:
         for child in range(max(width, 0)):
             one = replace(item.child(child), value=item.number() + child)
             rule = node.child(one.number())
-            if rule == "none":
-                name = step_id if node.kind == "explode" else node.name
-                self._fail(one, TASK, step_id, path, NONE.format(name))
+            name = step_id if node.kind == "explode" else node.name
+            if rule in ("none", "wrong"):
+                self._fail(one, TASK, step_id, path, (NONE if rule == "none" else WRONG).format(name))
             elif rule == "tombstone":
                 found.append(replace(one, value=None))
             else:
-                found.append(replace(one, key=MADE_KEY, made=True) if rule == "made" else one)
+                found.append(replace(one, key=MADE_KEY) if rule == "made" else one)
         return found
 
     def _expand(self, item: Item, node: Expansion, place: Place, step_id: str, path: Path) -> None:
@@ -358,7 +362,7 @@ class Interpreter:
     # ---- the ends
 
     def _write(self, item: Item, name: str, step_id: str, path: Path) -> None:
-        if self._encodes and item.stuck and name not in SINKS:
+        if self._encodes and (item.stuck or item.key == NO_KEY) and name not in SINKS:
             self._fail(item, TASK, step_id, path, None)
             return
         self.written.setdefault(name, []).append(item)

@@ -158,12 +158,18 @@ class Input:
 
 INPUT_FORMS = st.sampled_from(["json", "json", "json", "json", "envelope", "message", "broken"])
 SINGLE_RULES = st.sampled_from(
-    ["add", "add", "add", "drop", "task", "business", "tombstone", "message", "key", "made", "stuck"]
+    [
+        *("add", "add", "add", "drop", "task", "business", "panic", "wrong", "tombstone"),
+        *("message", "key", "no key", "made", "stuck", "nan"),
+    ]
 )
 BATCH_RULES = st.sampled_from(
-    ["add", "add", "add", "add", "drop", "task", "business", "tombstone", "message", "made", "raise", "short"]
+    [
+        *("add", "add", "add", "add", "drop", "task", "business", "panic", "wrong", "tombstone"),
+        *("message", "made", "raise", "short"),
+    ]
 )
-CHILDREN = st.sampled_from(["plain", "plain", "plain", "tombstone", "made", "none"])
+CHILDREN = st.sampled_from(["plain", "plain", "plain", "tombstone", "made", "none", "wrong"])
 
 
 def inputs(most: int = 14) -> st.SearchStrategy[list[Input]]:

@@ -1,0 +1,195 @@
+"""Numbers that JSON does not have: NaN and the infinities, which the encoder writes as `null`, which nobody can read back.
+
+What a class may hold is worked out once, and only fields that may hold a float are looked at. Hot path of types with floats,
+and of no others. No client is imported here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
+from math import isfinite
+from typing import Any, get_origin, is_typeddict
+
+import msgspec
+from msgspec import inspect
+
+from loom.core.config.shape import bare
+from loom.core.model import LoomFrozenStruct
+from loom.core.shown import shown
+
+__all__ = ["FiniteNumbers", "NotFiniteError", "finite_encoder"]
+
+_NULL = b"null"
+#: what holds no float whatever it holds
+_PLAIN: frozenset[type] = frozenset({str, int, bool, bytes, bytearray, type(None), msgspec.Raw})
+
+
+class NotFiniteError(ValueError):
+    """A number that JSON does not have."""
+
+
+class _Floats(LoomFrozenStruct):
+    """Where instances of a class may hold a float."""
+
+    #: fields that are a float
+    always: tuple[str, ...] = ()
+    #: fields that are a float or something else that is no container
+    sometimes: tuple[str, ...] = ()
+    #: anywhere below
+    deep: bool = False
+
+    @property
+    def none(self) -> bool:
+        """Whether they hold no float at all."""
+        return not self.always and not self.sometimes and not self.deep
+
+
+class FiniteNumbers:
+    """What of the payloads of one output has to be looked at. Classes that `payloads` does not name are learned.
+
+    `harmless` are the classes that hold no float: whoever encodes asks `check` for all others, with what it has encoded.
+    """
+
+    def __init__(self, payloads: Iterable[Any] = ()) -> None:
+        self.harmless: set[type] = {*_PLAIN}
+        self._floats: dict[type, _Floats] = {}
+        by_class: dict[type, list[_Floats]] = {}
+        for payload in payloads:
+            hint = bare(payload)
+            cls = dict if is_typeddict(get_origin(hint) or hint) else get_origin(hint) or hint
+            if isinstance(cls, type):
+                by_class.setdefault(cls, []).append(_floats_of(hint))
+        for cls, found in by_class.items():
+            if all(floats.none for floats in found):
+                self.harmless.add(cls)
+            elif len(found) == 1:
+                self._floats[cls] = found[0]
+
+    def test(self, cls: type, payload: str, isfinite: str) -> str | None:
+        """Code that asks whether a payload of exactly this class is fit for JSON, where its own fields tell.
+
+        It may raise for a value of a type that its field does not declare. `None` where only `check` can tell.
+        """
+        floats = self._floats.get(cls)
+        if floats is None or floats.none or floats.deep:
+            return None
+        always = [f"{isfinite}({payload}.{name})" for name in floats.always]
+        rest = [f"(type({payload}.{n}) is not float or {isfinite}({payload}.{n}))" for n in floats.sometimes]
+        return " and ".join([*always, *rest])
+
+    def check(self, payload: Any, value: bytes) -> None:
+        """Raise `NotFiniteError` for a payload with a number that `value`, its JSON, does not hold."""
+        cls = type(payload)
+        floats = self._floats.get(cls)
+        if floats is None:
+            floats = self._floats[cls] = _floats_of(cls)
+            if floats.none:
+                self.harmless.add(cls)
+        if not floats.deep:
+            for name in (*floats.always, *floats.sometimes):
+                number = getattr(payload, name)
+                if number.__class__ is float and not isfinite(number):
+                    break
+            else:
+                return
+        # A number that is its field's default may have been left out.
+        if _NULL in value:
+            for place, number in _not_finite(payload):
+                raise NotFiniteError(
+                    f"${place} is {number!r}, which JSON does not have. Make it None or a text, or write the topic with "
+                    "format: msgpack"
+                )
+
+
+def finite_encoder(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """A JSON encoder that raises `NotFiniteError` instead of writing `null`."""
+    numbers = FiniteNumbers()
+    harmless, check = numbers.harmless, numbers.check
+
+    def write(payload: Any) -> bytes:
+        value = encode(payload)
+        if type(payload) not in harmless:
+            check(payload, value)
+        return value
+
+    return write
+
+
+def _floats_of(hint: Any) -> _Floats:
+    """Where a value of this type may hold a float. What msgspec cannot tell may hold one anywhere."""
+    try:
+        info = inspect.type_info(hint)
+    except Exception:  # noqa: BLE001 - an annotation that cannot be resolved, or a class that only writing knows
+        info = inspect.AnyType()
+    if not isinstance(info, (inspect.StructType, inspect.DataclassType, inspect.NamedTupleType)):
+        return _Floats(deep=_may_hold(info, set()))
+    always, sometimes, deep = [], [], False
+    for field in info.fields:
+        if isinstance(field.type, inspect.FloatType):
+            always.append(field.name)
+        elif isinstance(field.type, inspect.UnionType) and all(isinstance(t, _SCALAR) for t in field.type.types):
+            sometimes += [field.name] if _may_hold(field.type, set()) else []
+        else:
+            deep = deep or _may_hold(field.type, set())
+    return _Floats(tuple(always), tuple(sometimes), deep)
+
+
+_SCALAR = (inspect.FloatType, inspect.IntType, inspect.NoneType, inspect.BoolType, inspect.StrType)
+
+
+def _may_hold(info: Any, seen: set[int]) -> bool:
+    if isinstance(info, (inspect.FloatType, inspect.AnyType, inspect.CustomType)):
+        return True
+    if isinstance(info, inspect.EnumType):
+        return any(isinstance(member.value, float) for member in info.cls)
+    return any(_may_hold(part, seen) for part in _parts(info, seen))
+
+
+def _parts(info: Any, seen: set[int]) -> Iterator[Any]:
+    if id(info) in seen:
+        return
+    seen.add(id(info))
+    if isinstance(info, tuple):
+        yield from info
+    elif isinstance(info, inspect.Type | inspect.Field):
+        for name in info.__struct_fields__:
+            if name not in ("cls", "default", "default_factory"):
+                yield getattr(info, name)
+
+
+def _not_finite(value: Any) -> Iterator[tuple[str, float]]:
+    """Every number in a value that JSON does not have, and where it is. Only for what has been encoded: it ends."""
+    cls = type(value)
+    if cls in _PLAIN:
+        return
+    if cls is float:
+        if not isfinite(value):
+            yield "", value
+    elif issubclass(cls, dict):
+        # Keys are written as text, which reads back.
+        for key, inner in value.items():
+            yield from _below(f".{key}" if isinstance(key, str) else f"[{shown(key)}]", inner)
+    elif issubclass(cls, (list, tuple, set, frozenset)):
+        for place, inner in enumerate(value):
+            yield from _below(f"[{place}]", inner)
+    elif issubclass(cls, Enum):
+        yield from _not_finite(value.value)
+    else:
+        for name in _names(cls):
+            yield from _below(f".{name}", getattr(value, name, None))
+
+
+def _below(place: str, value: Any) -> Iterator[tuple[str, float]]:
+    for inner, number in _not_finite(value):
+        yield place + inner, number
+
+
+def _names(cls: Any) -> tuple[str, ...]:
+    """The fields of a class that is written by its fields; none of any other."""
+    if issubclass(cls, msgspec.Struct):
+        return tuple(cls.__struct_fields__)
+    if dataclasses.is_dataclass(cls):
+        return tuple(field.name for field in dataclasses.fields(cls))
+    return tuple(field.name for field in getattr(cls, "__attrs_attrs__", ()))
