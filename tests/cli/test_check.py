@@ -37,3 +37,35 @@ def test_a_flow_may_be_an_attribute_of_an_object(loom: Loom) -> None:
     with (loom.directory / "flows.py").open("a") as module:
         module.write("\n\nclass shop:\n    flow = numbers\n")
     assert loom("check", "flows:shop.flow", "-c", loom.config()).code == 0
+
+
+REPLAYING = """
+from loom.core.model import LoomFrozenStruct
+from loom.streaming import ErrorEnvelope, FromTopic, IntoTopic, Process, StreamFlow, step
+
+
+class Number(LoomFrozenStruct):
+    n: int
+
+
+@step
+def same(number: Number) -> Number:
+    return number
+
+
+@step
+def again(letter: ErrorEnvelope[Number]) -> Number | None:
+    return letter.original_message.payload if letter.original_message else None
+
+
+numbers = StreamFlow("numbers", FromTopic("in", Number), Process(same), IntoTopic("out"), IntoTopic("bad"))
+replay = StreamFlow("replay", FromTopic("bad", ErrorEnvelope[Number]), Process(again), IntoTopic("in"), IntoTopic("lost"))
+"""
+
+
+def test_a_replay_that_goes_round_through_a_flow_of_the_same_module_is_told(loom: Loom) -> None:
+    (loom.directory / "replaying.py").write_text(REPLAYING)
+    told = loom("check", "replaying:replay", "--config", loom.config())
+    assert told.code == 0, told.err
+    assert "a circle: the flow 'numbers' reads 'in'" in told.out
+    assert "a circle" not in loom("check", "replaying:numbers", "--config", loom.config()).out

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loom.cli.beside import flows_beside
 from loom.cli.exits import Exit, FlowNotFoundError, exit_for
 from loom.cli.link import ChildEnd
 from loom.cli.load import load_flow
@@ -93,6 +94,7 @@ def run(flow: _Target, config: _Config, debug: _Debug = False, sink: _Sinks = No
 
         runner = StreamingRunner.from_context(declared, config=settings)
         register_sinks(runner.register_sink, sink or [], settings)
+        runner.beside = flows_beside(declared)
         runner.on_overdue_stop = partial(_end_now, supervisor)
         if supervisor is None:
             runner.run()

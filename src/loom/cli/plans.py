@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from loom.cli.beside import flows_beside
 from loom.cli.sinks import register_sinks
 from loom.core.config import ConfigContext
 from loom.streaming.flow import StreamFlow
@@ -19,5 +20,5 @@ def check_flow(flow: StreamFlow[Any, Any], config: ConfigContext, sink_names: It
 
     registry = SinkRegistry()
     register_sinks(registry.register, sink_names, config)
-    prepared = prepare(flow, config, registry)
+    prepared = prepare(flow, config, registry, beside=flows_beside(flow))
     return "\n".join([prepared.plan.explain(), *(f"  sink    {line}" for line in prepared.sinks.describe())])

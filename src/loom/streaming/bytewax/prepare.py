@@ -6,7 +6,7 @@ pass what another one refuses. Opens nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from loom.core.async_bridge import AsyncBridge, AsyncBridgeError
@@ -60,12 +60,13 @@ def prepare(
     observability: ObservabilityRuntime | None = None,
     observed_by_caller: bool = False,
     elsewhere: bool = False,
+    beside: Iterable[StreamFlow[Any, Any]] = (),
 ) -> PreparedFlow:
     """Make a flow ready to run.
 
     `registry` is `None` where the sinks of the config take no part; `observability` is what they are built with. `runtime`
     overrides the config's. `observed_by_caller`: no observer of the config is made. `elsewhere`: the flow is to run
-    on another machine, so nothing is said of files, directories and packages.
+    on another machine, so nothing is said of files, directories and packages. `beside`: as for `compile_flow`.
 
     Raises `CompilationError`, with what is wrong in the config among its issues, where the flow does not compile, else
     `ConfigError` with all of its problems. What is wrong alone may raise its own class: `NotSupportedYetError`,
@@ -83,7 +84,7 @@ def prepare(
     if registry is not None and section is not None:
         bound = found.of(lambda: _bound(registry, config, flow.name, observability)) or bound
     taken = {**bound.errors, **(error_sinks or {})}
-    plan = found.of(lambda: compile_flow(flow, config=config))
+    plan = found.of(lambda: compile_flow(flow, config=config, beside=beside))
     if plan is not None:
         plan = routed_to_sinks(plan, taken)
         _check_plan(plan, section, chosen, bound, taken, found, config.file)

@@ -5,7 +5,7 @@ The entry point of programs and of the command line; everything it calls is a pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from os import PathLike
 from typing import Any
@@ -101,6 +101,8 @@ class StreamingRunner:
         self._prepared: _PreparedStreamingRun | None = None
         #: called, with what to say, when a stop is overdue and the run does not come back; for processes that may be ended
         self.on_overdue_stop: Callable[[LoomError], None] | None = None
+        #: other flows that are known of; set by the command line
+        self.beside: Iterable[StreamFlow[Any, Any]] = ()
         #: who starts this process again when the run fails; set by the command line
         self.supervisor: Supervisor | None = None
 
@@ -272,6 +274,7 @@ class StreamingRunner:
             runtime=runtime,
             observability=observability,
             observed_by_caller=self._observability_given,
+            beside=self.beside,
         )
         chosen = prepared.runtime
         if self.supervisor is not None and self.supervisor.isolation is not None:

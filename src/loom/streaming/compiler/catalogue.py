@@ -44,7 +44,7 @@ class Code(StrEnum):
     TWO_ENDS = "two-ends"  #: an output behind a process that has already ended
     NAME_INVALID = "name-invalid"  #: a name that is empty, or that Kafka does not take for a topic
     NAME_TWICE = "name-twice"  #: two nodes with one step id
-    TOPIC_LOOP = "topic-loop"  #: a flow that writes to its own source topic
+    TOPIC_LOOP = "topic-loop"  #: a flow that writes to its own source topic, or a replay in a circle (warning)
     TOPIC_SHARED = "topic-shared"  #: a common producer topic that several outputs would fall back to
     DELIVERY_CONFLICT = "delivery-conflict"  #: delivery and auto-commit contradict each other
     DELIVERY_UNKEPT = "delivery-unkept"  #: a guarantee that the sinks or settings of the flow cannot keep

@@ -21,6 +21,7 @@ from loom.streaming.compiler.plan import (
     CompiledTopic,
     PayloadTypes,
 )
+from loom.streaming.compiler.replays import warn_replays
 from loom.streaming.compiler.signatures import UNKNOWN, payloads_of, together
 from loom.streaming.compiler.table import ROWS
 from loom.streaming.compiler.topics import TopicResolver
@@ -38,8 +39,15 @@ __all__ = ["compile_flow"]
 _KNOWN_SECTIONS = ("kafka", "streaming", "observability")
 
 
-def compile_flow(flow: StreamFlow[Any, Any], *, config: ConfigContext | Mapping[str, Any]) -> CompiledPlan:
+def compile_flow(
+    flow: StreamFlow[Any, Any],
+    *,
+    config: ConfigContext | Mapping[str, Any],
+    beside: Iterable[StreamFlow[Any, Any]] = (),
+) -> CompiledPlan:
     """Compile a flow. Opens nothing and needs no broker.
+
+    `beside` are other flows that are known of: a replay of dead letters that goes round through one of them is a warning.
 
     Raises `CompilationError` with every problem found: config, bindings, shapes, payload types, ends, names.
 
@@ -96,6 +104,8 @@ def compile_flow(flow: StreamFlow[Any, Any], *, config: ConfigContext | Mapping[
     written = [*([output] if output else []), *walk.terminals.values(), *(route.output for route in routes)]
     if source is not None:
         _check_loops(source, written, issues)
+        replayed = [*([output] if output else []), *walk.terminals.values()]
+        warn_replays(source, replayed, beside, context, issues)
         warn_unrouted((kind for route in routes for kind in route.kinds), flow.unrouted, issues)
         if source.delivery is Delivery.EXACTLY_ONCE:
             outputs = [target for output in written for target in (output, output.dlq) if target is not None]

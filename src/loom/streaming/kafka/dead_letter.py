@@ -16,14 +16,13 @@ from loom.streaming.kafka.headers import HeaderPairs, Headers
 from loom.streaming.kafka.limits import record_size
 from loom.streaming.kafka.record import KafkaRecord, RecordPlace
 from loom.streaming.kafka.settings import WireFormat
-from loom.streaming.kafka.wire import ERROR_HEADER_PREFIX, key_bytes, whole_number
+from loom.streaming.kafka.wire import ERROR_COUNT, ERROR_HEADER_PREFIX, key_bytes, whole_number
 
 __all__ = ["DeadLetterWriter", "HeaderWriter", "dead_letter_writer", "error_headers", "header_writer", "shortened"]
 
 #: (envelope, flow) -> the record to write; its topic is the caller's business
 DeadLetterWriter: TypeAlias = Callable[[ErrorEnvelope[Any], str], KafkaRecord]
 
-_COUNT = ERROR_HEADER_PREFIX + "count"
 _REASON = ERROR_HEADER_PREFIX + "reason"
 #: stands at the end of a reason that was cut
 _CUT = "…"
@@ -83,7 +82,7 @@ def header_writer(flow: str, kind: ErrorKind, step_id: str | None, path: tuple[i
         for pair in original:
             if not pair[0].startswith(ERROR_HEADER_PREFIX):
                 told.append(pair)
-            elif pair[0] == _COUNT:
+            elif pair[0] == ERROR_COUNT:
                 count = whole_number(pair[1] or b"") or 0
         told.append(kind_pair)
         if reason:

@@ -153,6 +153,7 @@ class ConsumerSettings(_Discreet):
     that the log does not hold, `on_topic_change` about a topic that is deleted, made anew or given more partitions while
     the flow runs, for which a look is taken every `topic_check_interval_ms`. `start_timeout_ms` is how long a start waits for
     brokers and coordinators that do not do what they are asked to, and a transaction for its end.
+    `replay_limit` is for a source of dead letters: how often a record may have failed and still be written to a topic.
     """
 
     brokers: Brokers
@@ -170,10 +171,12 @@ class ConsumerSettings(_Discreet):
     on_topic_change: Literal["warn", "stop"] = "warn"
     topic_check_interval_ms: Milliseconds = 60_000
     start_timeout_ms: Milliseconds = START_TIMEOUT_MS
+    replay_limit: int | None = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_addresses(self.brokers)
+        require_number("replay_limit", self.replay_limit, 0, MOST_MS)
         require_text("group_id", self.group_id)
         require_text("topics", *self.topics)
         require_number("poll_timeout_ms", self.poll_timeout_ms, 1, MOST_MS)

@@ -18,6 +18,7 @@ from loom.streaming.message import MessageMeta, loom_message_type, loom_message_
 
 __all__ = [
     "CONTENT_TYPE",
+    "ERROR_COUNT",
     "ERROR_HEADER_PREFIX",
     "MESSAGE_TYPE",
     "MESSAGE_VERSION",
@@ -43,6 +44,8 @@ CORRELATION_ID = "x-correlation-id"
 CAUSATION_ID = "x-causation-id"
 TRACEPARENT = "traceparent"
 ERROR_HEADER_PREFIX = "x-error-"
+#: how often the record has failed
+ERROR_COUNT = ERROR_HEADER_PREFIX + "count"
 #: what fits a signed 64-bit integer
 _MOST_DIGITS = 18
 

@@ -13,12 +13,15 @@ from loom.streaming import (
     FromTopic,
     IntoTopic,
     Message,
+    MessageMeta,
     Process,
     RecordStep,
     StreamFlow,
+    compile_flow,
     payload,
     step,
 )
+from loom.streaming.compiler import Code
 from loom.streaming.kafka import KafkaRecord
 from tests.support.running import Written, config_for, in_memory, into_topics
 
@@ -176,3 +179,69 @@ def test_letters_are_sorted_by_expressions_on_the_envelope() -> None:
     )
     ran = in_memory(StreamFlow("sorting", LETTERS, Process(fork)), letters(BAD, BROKEN))
     assert [len(taken) for taken in ran.terminals.values()] == [1, 1]
+
+
+@step
+def unchanged(letter: ErrorEnvelope[Order]) -> Order | None:
+    return letter.original_message.payload if letter.original_message is not None else None
+
+
+class Anew(RecordStep[ErrorEnvelope[Order], Order]):
+    """A message of its own, which carries no header on."""
+
+    def execute(self, message: Message[ErrorEnvelope[Order]]) -> Message[Order]:
+        original = message.payload.original_message
+        assert original is not None
+        return Message(original.payload, MessageMeta("anew"))
+
+
+def replaying(repair: object = unchanged) -> StreamFlow[ErrorEnvelope[Order], Order]:
+    return StreamFlow("replay", LETTERS, Process(repair), IntoTopic("orders"), IntoTopic("hopeless"))
+
+
+def replay_config(**consumer: object) -> dict[str, object]:
+    return config_for(consumer=consumer)
+
+
+@pytest.mark.parametrize("repair", [unchanged, Anew])
+def test_a_record_that_fails_whenever_it_is_replayed_comes_to_rest_at_the_limit(repair: object) -> None:
+    """Both flows, one behind the other, until nothing goes round any more."""
+    items, rounds, hopeless = [BAD], 0, []
+    while items and rounds < 20:
+        rounds += 1
+        topics, _ = into_topics(replaying(repair), letters(*items), config=replay_config(replay_limit=3))
+        items = [as_read("orders", record, at) for at, record in enumerate(topics.get("orders", []))]
+        hopeless += topics.get("hopeless", [])
+    assert rounds == 4
+    (record,) = hopeless
+    headers = dict(record.headers)
+    assert headers["x-error-count"] == b"5"
+    assert headers["x-error-type"].endswith(b"ReplayLimitError")
+    assert b"has failed 4 times (x-error-count), and replay_limit of the source is 3" in headers["x-error-reason"]
+
+
+def test_without_a_limit_a_record_is_replayed_however_often_it_has_failed() -> None:
+    (letter,) = letters(BAD)
+    often = KafkaRecord("orders.errors", letter.key, letter.value, {**letter.headers, "x-error-count": b"900"}, 0, 0)
+    topics, _ = into_topics(replaying(), [often], config=replay_config(replay_limit=None))
+    assert len(topics["orders"]) == 1
+    topics, _ = into_topics(replaying(), [often], config=replay_config())
+    assert list(topics) == ["hopeless"]
+
+
+def circles(*beside: StreamFlow[Order, Priced], **consumer: object) -> list[str]:
+    plan = compile_flow(replaying(), config=replay_config(**consumer), beside=beside)
+    return [warning.message for warning in plan.warnings if warning.code is Code.TOPIC_LOOP]
+
+
+def test_a_circle_through_a_flow_beside_is_a_warning() -> None:
+    (message,) = circles(PRICING)
+    assert "the flow 'pricing' reads 'orders' and sends what fails there to the dead letters" in message
+    assert "until it has failed more than 5 times (replay_limit)" in message
+    elsewhere = StreamFlow("pricing", FromTopic("orders", Order), Process(price), IntoTopic("priced"), IntoTopic("bad"))
+    assert circles(elsewhere) == []
+
+
+def test_a_replay_without_a_limit_is_a_warning_wherever_it_goes() -> None:
+    (message,) = circles(replay_limit=None)
+    assert "however often they have failed" in message

@@ -16,6 +16,7 @@ from loom.streaming.bytewax.stages.keyed import keyed
 from loom.streaming.bytewax.stages.lazy_message import message_class
 from loom.streaming.bytewax.stages.outcome import Result
 from loom.streaming.bytewax.stages.outputs import Noted, build_audit, build_hosted
+from loom.streaming.bytewax.stages.replay import limited
 from loom.streaming.bytewax.stages.slots import OutputSlots
 from loom.streaming.bytewax.stages.stage import Stage
 from loom.streaming.compiler.names import SOURCE, child_id
@@ -25,6 +26,7 @@ from loom.streaming.compiler.plan import (
     CompiledPlan,
     CompiledTopic,
     NodePath,
+    Reads,
     StepId,
     walk_nodes,
 )
@@ -137,7 +139,11 @@ class StageBuilder:
         entry = self._audited(entry, above, noted)
         if output.partitioning is not None:
             fail = self.fail(output.step_id, output.path, above, kind=ErrorKind.ROUTING)
-            return keyed(output.partitioning, entry, self.message, self.view, fail, above)
+            entry, inline = keyed(output.partitioning, entry, self.message, self.view, fail, above), None
+        source = self.plan.source
+        if source.reads is Reads.DEAD_LETTERS and source.settings.replay_limit is not None:
+            fail = self.fail(output.step_id, output.path, above, kind=ErrorKind.TASK)
+            return limited(entry, source.settings.replay_limit, self.view, fail, above)
         if inline is not None and not self._slots.audits:
             self._inlines[path] = inline
         return entry
