@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 from collections import Counter, deque
@@ -168,11 +169,13 @@ INTO = Process(IntoTopic[Any]("orders.priced"))
     "declare",
     [
         lambda: flow(step(Called(), name="called")),
+        lambda: flow(step(Called().__call__, name="called")),
+        lambda: flow(step(functools.partial(Called()), name="called")),
         lambda: ended(Fork.by(Alternating(), {1: INTO}, default=Process(IntoTopic("orders.rest")))),
         lambda: ended(ExpandRoutes(expander=Alternating(), routes={Line: INTO})),
         lambda: keyed(Alternating()),
     ],
-    ids=["a callable", "a selector", "an expander", "a strategy"],
+    ids=["a callable", "a method", "a partial", "a selector", "an expander", "a strategy"],
 )
 def test_every_object_of_a_flow_forgets(declare: Any) -> None:
     runner = StreamingTestRunner.from_flow(declare())

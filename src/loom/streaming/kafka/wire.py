@@ -7,6 +7,7 @@ already says it stays where it is; unknown ones pass through in their order.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from loom.core.tracing import parse_traceparent
@@ -115,15 +116,10 @@ def meta_from_envelope(record: MessageMeta, envelope: MessageMetadata) -> Messag
 
 def envelope_of(payload: Any, meta: MessageMeta) -> MessageEnvelope[Any]:
     """A payload and its metadata as an envelope, labelled with the payload's own type."""
-    payload_type = type(payload)
-    descriptor = MessageDescriptor(
-        loom_message_type(payload_type),
-        loom_message_version(payload_type),
-        CONTENT_TYPES[WireFormat.ENVELOPE],
-    )
+    payload_type: Any = type(payload)
     return MessageEnvelope(
         MessageMetadata(
-            descriptor,
+            _descriptor(payload_type),
             meta.message_id,
             meta.correlation_id,
             meta.trace_id,
@@ -133,6 +129,12 @@ def envelope_of(payload: Any, meta: MessageMeta) -> MessageEnvelope[Any]:
         ),
         payload,
     )
+
+
+@lru_cache(maxsize=256)
+def _descriptor(payload_type: type) -> MessageDescriptor:
+    content_type = CONTENT_TYPES[WireFormat.ENVELOPE]
+    return MessageDescriptor(loom_message_type(payload_type), loom_message_version(payload_type), content_type)
 
 
 def is_labelled(payload_type: Any, policy: HeaderPolicy, *, several_types: bool) -> bool:

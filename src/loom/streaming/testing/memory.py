@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from types import FunctionType, ModuleType
+from functools import partial
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import msgspec
@@ -113,7 +114,7 @@ class Memory:
 def _given(plan: CompiledPlan) -> Iterator[Any]:
     """The objects that the author made, each once; what a binding made belongs to its plan."""
     seen: set[int] = set()
-    for found in _all(plan):
+    for found in map(_owner, _all(plan)):
         # An expression is written as a tree of ours, and a function keeps nothing in itself.
         is_object = not isinstance(found, FunctionType) and not type(found).__module__.startswith(_OURS)
         if is_object and id(found) not in seen:
@@ -134,6 +135,13 @@ def _all(plan: CompiledPlan) -> Iterator[Any]:
     for topic in plan.topics():
         if topic.partitioning is not None:
             yield topic.partitioning.strategy
+
+
+def _owner(given: Any) -> Any:
+    """The object that keeps the state: of a method the one it is bound to, of a partial the callable below."""
+    while isinstance(given, MethodType | partial):
+        given = given.__self__ if isinstance(given, MethodType) else given.func
+    return given
 
 
 def _is_of(package: str, found: Any) -> bool:
