@@ -89,3 +89,14 @@ def test_in_a_transaction_a_timestamp_that_the_broker_would_refuse_is_known_befo
     run_all(compacting.flow("refused"), compacting.config("exactly_once"), 3)
     assert compacting.values(compacting.out) == [b'{"n":0}', b'{"n":2}']
     assert compacting.values(compacting.dlq) == [ahead.value]
+
+
+def test_a_start_exactly_once_warns_where_the_broker_decides_what_is_too_large(
+    compacting: Compacting, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compacting.put(compacting.record(0, b"k"))
+    config = compacting.config("exactly_once")
+    config["kafka"]["producer"]["extra"] = {"message.max.bytes": 5_000_000}
+    run_all(compacting.flow("refused"), config, 1)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "record_sizes_unchecked" in line]
+    assert "out" in line

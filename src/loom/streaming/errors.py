@@ -32,10 +32,10 @@ class ErrorKind(StrEnum):
 
 
 class ErrorMessageMeta(LoomFrozenStruct):
-    """Where the failed message came from."""
+    """Where the failed message came from. A key that a step set as text is told as UTF-8."""
 
     message_id: str
-    key: bytes | str | None = None
+    key: bytes | None = None
     headers: Mapping[str, bytes] = {}
     topic: str | None = None
     partition: int | None = None

@@ -146,7 +146,7 @@ def test_the_message_in_an_envelope_is_the_one_that_the_failing_step_was_given()
     assert envelope.original_message is not None
     assert envelope.original_message.payload == Number(0)
     assert envelope.original_message.meta == ErrorMessageMeta(
-        "numbers:3:17", "other", {"a": b"1", "b": b"2"}, "numbers", 3, 17
+        "numbers:3:17", b"other", {"a": b"1", "b": b"2"}, "numbers", 3, 17
     )
     # The record is still the one that was read.
     assert envelope.source == SOURCE

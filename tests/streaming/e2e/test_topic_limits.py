@@ -197,14 +197,3 @@ def test_a_start_warns_of_error_topics_that_take_less_than_the_source(
     assert "errors" in line
     assert "refused" not in line
     assert "12048" in line
-
-
-def test_a_start_exactly_once_warns_where_the_broker_decides_what_is_too_large(
-    bootstrap: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    produce(bootstrap, "texts", text("a"))
-    transactional = config(bootstrap, **{"message.max.bytes": 100_000})
-    transactional["kafka"]["consumer"]["delivery"] = "exactly_once"
-    run_all(FLOW, transactional, 1)
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "record_sizes_unchecked" in line]
-    assert "out" in line

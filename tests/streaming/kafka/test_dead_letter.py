@@ -123,7 +123,8 @@ def test_an_envelope_holds_the_whole_error() -> None:
     assert written["path"] == [1, 0, 2]
     assert written["original_message"]["payload"] == {"id": 1, "country": "ES"}
     assert written["source"]["value"] == b'{"id": 1}'
-    assert written["source"]["headers"] == [["own", b"1"], ["own", None]]
+    assert written["source"]["headers"] == {"own": b""}
+    assert written["source"]["header_pairs"] == [["own", b"1"], ["own", None]]
     assert record.headers["x-error-kind"] == b"task"
 
 

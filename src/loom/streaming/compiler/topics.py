@@ -342,12 +342,12 @@ class TopicResolver:
 
 def _read(node: FromTopic[Any] | FromMultiTypeTopic[Any]) -> tuple[tuple[Any, ...], Reads]:
     """The types that are decoded, and how a record's is found."""
-    if isinstance(node, FromMultiTypeTopic):
-        return node.payloads, Reads.LABELLED
-    payload: Any = node.payload
-    if (get_origin(payload) or payload) is ErrorEnvelope:
-        return get_args(payload) or (Any,), Reads.DEAD_LETTERS
-    return (payload,), Reads.PAYLOAD
+    several = isinstance(node, FromMultiTypeTopic)
+    payloads: tuple[Any, ...] = node.payloads if isinstance(node, FromMultiTypeTopic) else (node.payload,)
+    if all((get_origin(payload) or payload) is ErrorEnvelope for payload in payloads):
+        originals = [original for payload in payloads for original in get_args(payload) or (Any,)]
+        return tuple(dict.fromkeys(originals)), Reads.DEAD_LETTERS
+    return payloads, Reads.LABELLED if several else Reads.PAYLOAD
 
 
 def _writes_label(settings: ProducerSettings, payload: Any, *, several: bool) -> bool:

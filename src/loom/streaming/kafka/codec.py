@@ -6,12 +6,13 @@ No client is imported here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_origin
 
 from loom.core.choices import choice
 from loom.core.errors import ENDS_RUN
 from loom.core.model import LoomFrozenStruct
 from loom.core.shown import reason_of
+from loom.streaming.errors import ErrorEnvelope
 from loom.streaming.kafka.finite import finite_encoder
 from loom.streaming.kafka.formats import (
     decode_payload,
@@ -21,6 +22,7 @@ from loom.streaming.kafka.formats import (
     looks_like_envelope,
 )
 from loom.streaming.kafka.headers import Headers
+from loom.streaming.kafka.read_back import dead_letter_reader
 from loom.streaming.kafka.record import KafkaRecord
 from loom.streaming.kafka.settings import HeaderPolicy, WireFormat
 from loom.streaming.kafka.view import RECORDS
@@ -85,6 +87,10 @@ class MsgspecCodec(Generic[P]):
         self._format = chosen
         self._policy = headers
         self._label = label_function(headers, chosen, several_types=False)
+        #: a dead letter is told by its headers, or is a whole envelope
+        self._letter: Callable[[KafkaRecord], Any] | None = None
+        if (get_origin(payload) or payload) is ErrorEnvelope:
+            self._letter = dead_letter_reader(get_args(payload) or (Any,), wire_format)
         self._open = envelope_decoder(payload) if wire_format in (None, WireFormat.ENVELOPE) else None
         self._bare: Callable[[bytes], Any] | None = None
         if chosen is not WireFormat.ENVELOPE:
@@ -97,9 +103,12 @@ class MsgspecCodec(Generic[P]):
     def decode(self, record: KafkaRecord) -> Decoded:
         """A record as a message; bytes that do not decode are returned as data, nothing is raised."""
         meta = RECORDS.meta(record)
-        if record.value is None:
+        if record.value is None and self._letter is None:
             return DecodeOk(Message(TOMBSTONE, meta))
         try:
+            if self._letter is not None:
+                return DecodeOk(Message(self._letter(record), meta))
+            assert record.value is not None
             if self._bare is not None and not (self._open is not None and looks_like_envelope(record.value)):
                 return DecodeOk(Message(self._bare(record.value), meta))
             if self._open is None:

@@ -15,6 +15,7 @@ from loom.streaming.errors import ErrorEnvelope, ErrorKind
 from loom.streaming.kafka.headers import HeaderPairs, Headers
 from loom.streaming.kafka.limits import record_size
 from loom.streaming.kafka.record import KafkaRecord, RecordPlace
+from loom.streaming.kafka.sealed import seal
 from loom.streaming.kafka.settings import WireFormat
 from loom.streaming.kafka.wire import ERROR_COUNT, ERROR_HEADER_PREFIX, key_bytes, whole_number
 
@@ -32,7 +33,7 @@ _LONGEST_REASON = 2000
 
 def dead_letter_writer(wire_format: WireFormat) -> DeadLetterWriter:
     """How an error topic of this format is written: original bytes, or with `envelope` the whole `ErrorEnvelope`."""
-    encode = _encode_envelope() if wire_format is WireFormat.ENVELOPE else None
+    encode = _sealed if wire_format is WireFormat.ENVELOPE else None
 
     def write(envelope: ErrorEnvelope[Any], flow: str) -> KafkaRecord:
         source = envelope.source or KafkaRecord("", None, None)
@@ -152,21 +153,11 @@ def _pair(name: str, value: str) -> tuple[str, bytes]:
     return ERROR_HEADER_PREFIX + name, value.encode("utf-8", "replace")
 
 
-def _encode_envelope() -> Callable[[ErrorEnvelope[Any]], bytes]:
-    write = msgspec.msgpack.Encoder(enc_hook=_plain).encode
-
-    def encode(envelope: ErrorEnvelope[Any]) -> bytes:
-        try:
-            return write(envelope)
-        except ENDS_RUN:
-            raise
-        except BaseException:  # noqa: BLE001 - a message that cannot be encoded is often the very reason of the error
-            reason = envelope.reason.encode("utf-8", "replace").decode()
-            return write(msgspec.structs.replace(envelope, reason=reason, original_message=None))
-
-    return encode
-
-
-def _plain(value: Any) -> Any:
-    """What MessagePack cannot hold by itself: headers as pairs, anything unknown by its text."""
-    return value.pairs if isinstance(value, Headers) else repr(value)
+def _sealed(envelope: ErrorEnvelope[Any]) -> bytes:
+    try:
+        return seal(envelope)
+    except ENDS_RUN:
+        raise
+    except BaseException:  # noqa: BLE001 - a message that cannot be encoded is often the very reason of the error
+        reason = envelope.reason.encode("utf-8", "replace").decode()
+        return seal(msgspec.structs.replace(envelope, reason=reason, original_message=None))

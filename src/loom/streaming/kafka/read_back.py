@@ -5,93 +5,77 @@ Used by sources whose payload is `ErrorEnvelope[P]`. No client is imported here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from loom.core.errors import ENDS_RUN
 from loom.core.importable import qualified_name
-from loom.core.model import LoomFrozenStruct
 from loom.streaming.errors import ErrorEnvelope, ErrorKind, ErrorMessage, ErrorMessageMeta
 from loom.streaming.kafka.formats import decode_payload, envelope_decoder, looks_like_envelope
-from loom.streaming.kafka.headers import HeaderPairs, Headers
+from loom.streaming.kafka.headers import Headers
 from loom.streaming.kafka.record import KafkaRecord
+from loom.streaming.kafka.sealed import is_sealed, open_sealed
 from loom.streaming.kafka.settings import WireFormat
-from loom.streaming.kafka.wire import ERROR_HEADER_PREFIX, whole_number
+from loom.streaming.kafka.wire import ERROR_HEADER_PREFIX, MESSAGE_TYPE, whole_number
+from loom.streaming.message import loom_message_type
 
 __all__ = ["NoDeadLetterError", "dead_letter_reader"]
-
-#: A whole `ErrorEnvelope` is a MessagePack map of its ten fields, or of fewer before it told the index (nine) and the line
-#: that raised (ten), so it begins with one of these bytes; no JSON text can.
-_FIXMAPS = (b"\x88", b"\x89", b"\x8a")
 
 
 class NoDeadLetterError(Exception):
     """A record does not say what went wrong with it, so it is no dead letter."""
 
 
-class _SealedRecord(LoomFrozenStruct):
-    """A `KafkaRecord` as it stands in MessagePack: its headers are pairs."""
+def dead_letter_reader(
+    payloads: Sequence[Any], wire_format: WireFormat | None
+) -> Callable[[KafkaRecord], ErrorEnvelope[Any]]:
+    """What reads one dead letter; the original message is decoded as one of `payloads` where it decodes.
 
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: HeaderPairs | dict[str, bytes] = ()
-    partition: int | None = None
-    offset: int | None = None
-    timestamp_ms: int | None = None
-
-
-class _SealedMeta(LoomFrozenStruct):
-    message_id: str
-    #: bytes or text; MessagePack tells them apart, but no type of msgspec's may name both
-    key: Any = None
-    headers: HeaderPairs | dict[str, bytes] = ()
-    topic: str | None = None
-    partition: int | None = None
-    offset: int | None = None
-
-
-class _SealedMessage(LoomFrozenStruct):
-    payload: msgspec.Raw
-    meta: _SealedMeta
-
-
-class _Sealed(LoomFrozenStruct):
-    kind: ErrorKind
-    reason: str
-    payload_type: str | None = None
-    original_message: _SealedMessage | None = None
-    step_id: str | None = None
-    path: tuple[int, ...] = ()
-    error_type: str | None = None
-    source: _SealedRecord | None = None
-    index: str = ""
-    at: str | None = None
-
-
-def dead_letter_reader(payload: Any, wire_format: WireFormat | None) -> Callable[[KafkaRecord], ErrorEnvelope[Any]]:
-    """What reads one dead letter; the original message is decoded as `payload` where it decodes.
-
-    `wire_format` is what the original record was written in; `None` is a consumer's default, JSON that recognises
-    envelopes. The callable raises `NoDeadLetterError` for a record that is none, and whatever decoding a whole
-    `ErrorEnvelope` raises.
+    Of several it is the one that the letter names, else the first as which it decodes. `wire_format` is what the original
+    record was written in; `None` is a consumer's default, JSON that recognises envelopes. The callable raises
+    `NoDeadLetterError` for a record that is none, and whatever decoding a whole `ErrorEnvelope` raises.
     """
-    original = _original_decoder(payload, wire_format)
-    open_sealed = msgspec.msgpack.Decoder(_Sealed).decode
-    open_payload = msgspec.msgpack.Decoder(payload).decode
+    original = _first_that_decodes({_label(p): _original_decoder(p, wire_format) for p in payloads})
+    unsealed = _first_that_decodes({_type_name(p): msgspec.msgpack.Decoder(p).decode for p in payloads})
 
     def read(record: KafkaRecord) -> ErrorEnvelope[Any]:
         value = record.value
-        if value is not None and value[:1] in _FIXMAPS and wire_format in (None, WireFormat.ENVELOPE):
-            return _unsealed(open_sealed(value), open_payload)
+        if value is not None and is_sealed(value) and wire_format in (None, WireFormat.ENVELOPE):
+            return open_sealed(value, unsealed)
         return _from_headers(record, original)
 
     return read
 
 
-def _from_headers(record: KafkaRecord, original: Callable[[bytes], Any]) -> ErrorEnvelope[Any]:
+def _first_that_decodes(decoders: Mapping[Any, Callable[[bytes], Any]]) -> Callable[[bytes, str | None], Any]:
+    """(bytes, name of the type) -> payload; raises what the last decoder raised."""
+    *earlier, last = decoders.values()
+
+    def decode(value: bytes, name: str | None) -> Any:
+        named = decoders.get(name)
+        if named is not None:
+            return named(value)
+        for attempt in earlier:
+            try:
+                return attempt(value)
+            except msgspec.MsgspecError:
+                continue
+        return last(value)
+
+    return decode
+
+
+def _label(payload: Any) -> Any:
+    return loom_message_type(payload) if isinstance(payload, type) else payload
+
+
+def _type_name(payload: Any) -> Any:
+    return qualified_name(payload) if isinstance(payload, type) else payload
+
+
+def _from_headers(record: KafkaRecord, original: Callable[[bytes, str | None], Any]) -> ErrorEnvelope[Any]:
     headers = Headers.of(record.headers)
 
     def told(name: str) -> str | None:
@@ -113,7 +97,8 @@ def _from_headers(record: KafkaRecord, original: Callable[[bytes], Any]) -> Erro
     message, payload_type = None, None
     if record.value is not None:
         try:
-            payload = original(record.value)
+            label = kept.get(MESSAGE_TYPE)
+            payload = original(record.value, label.decode("utf-8", "replace") if label else None)
         except ENDS_RUN:
             raise
         except BaseException:  # noqa: BLE001 - that it does not decode may be the very error; the bytes stand in the source
@@ -134,42 +119,6 @@ def _from_headers(record: KafkaRecord, original: Callable[[bytes], Any]) -> Erro
         source,
         told("index") or "",
         told("at"),
-    )
-
-
-def _unsealed(sealed: _Sealed, open_payload: Callable[[bytes], Any]) -> ErrorEnvelope[Any]:
-    message = None
-    if sealed.original_message is not None:
-        meta = sealed.original_message.meta
-        try:
-            payload = open_payload(bytes(sealed.original_message.payload))
-        except ENDS_RUN:
-            raise
-        except BaseException:  # noqa: BLE001 - the failing step may have been given another type than the source reads
-            message = None
-        else:
-            told = ErrorMessageMeta(
-                meta.message_id, meta.key, Headers.of(meta.headers), meta.topic, meta.partition, meta.offset
-            )
-            message = ErrorMessage(payload, told)
-    source = None
-    if sealed.source is not None:
-        found = sealed.source
-        headers = Headers.of(found.headers)
-        source = KafkaRecord(
-            found.topic, found.key, found.value, headers, found.partition, found.offset, found.timestamp_ms
-        )
-    return ErrorEnvelope(
-        sealed.kind,
-        sealed.reason,
-        sealed.payload_type,
-        message,
-        sealed.step_id,
-        sealed.path,
-        sealed.error_type,
-        source,
-        sealed.index,
-        sealed.at,
     )
 
 

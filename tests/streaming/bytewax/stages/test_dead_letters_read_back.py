@@ -10,6 +10,7 @@ from loom.streaming import (
     ErrorKind,
     Fork,
     ForkRoute,
+    FromMultiTypeTopic,
     FromTopic,
     IntoTopic,
     Message,
@@ -245,3 +246,34 @@ def test_a_circle_through_a_flow_beside_is_a_warning() -> None:
 def test_a_replay_without_a_limit_is_a_warning_wherever_it_goes() -> None:
     (message,) = circles(replay_limit=None)
     assert "however often they have failed" in message
+
+
+class Refund(LoomFrozenStruct):
+    refund: int
+
+
+def test_one_error_topic_is_read_as_the_letters_of_several_types() -> None:
+    seen: list[object] = []
+
+    @step
+    def look(letter: ErrorEnvelope[Order] | ErrorEnvelope[Refund]) -> Order:
+        seen.append(letter.original_message.payload if letter.original_message is not None else None)
+        return Order(0)
+
+    refund = KafkaRecord("orders", b"k", b'{"refund":9}', {}, 2, 18, 6_000)
+    source = FromMultiTypeTopic("orders.errors", payloads=(ErrorEnvelope[Order], ErrorEnvelope[Refund]))
+    wire = [KafkaRecord("orders.errors", r.key, r.value, r.headers, 0, 0) for r in letters(BAD, refund)]
+    in_memory(StreamFlow("looking", source, Process(look), IntoTopic("out")), wire, catch=())
+    assert seen == [Order(-4), Refund(9)]
+
+
+def test_a_key_that_a_step_set_as_text_is_told_in_bytes() -> None:
+    class Keyed(RecordStep[Order, Order]):
+        def execute(self, message: Message[Order]) -> Message[Order]:
+            return message.with_key("text")
+
+    flow = StreamFlow("pricing", FromTopic("orders", Order), Process(Keyed, price), IntoTopic("priced"))
+    ran = in_memory(flow, [BAD])
+    (envelope,) = ran.errors[ErrorKind.TASK]
+    assert envelope.original_message is not None
+    assert envelope.original_message.meta.key == b"text"

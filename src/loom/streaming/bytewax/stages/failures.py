@@ -181,7 +181,7 @@ class Failures:
             original = ErrorMessage(
                 payload,
                 ErrorMessageMeta(
-                    known.message_id, known.key, known.headers, known.topic, known.partition, known.offset
+                    known.message_id, _key(known.key), known.headers, known.topic, known.partition, known.offset
                 ),
             )
             payload_type = qualified_name(Tombstone if payload is Tombstone() else type(payload))
@@ -215,3 +215,10 @@ class Failures:
 
 def _error_type(error: BaseException) -> str:
     return getattr(error, "__loom_error_type__", None) or qualified_name(type(error))
+
+
+def _key(key: Any) -> bytes | None:
+    """The key of a message as bytes; one that no record can have is told by the reason alone."""
+    if isinstance(key, str):
+        return key.encode("utf-8", "replace")
+    return bytes(key) if isinstance(key, (bytes, bytearray)) else None
