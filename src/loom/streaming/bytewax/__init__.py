@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from loom.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from loom.cli.program import main
     from loom.streaming.bytewax.adapter import build_dataflow, build_dataflow_with_shutdown
     from loom.streaming.bytewax.delivery import CommitTracker
     from loom.streaming.bytewax.errors import (
@@ -47,9 +48,12 @@ __all__ = [
     "UnroutedRecordError",
     "build_dataflow",
     "build_dataflow_with_shutdown",
+    "main",
 ]
 
 _WHERE = {
+    # A program of a flow is the command line's; it is offered here, beside the runner. Nothing below knows it.
+    "loom.cli.program": ("main",),
     "loom.streaming.bytewax.adapter": ("build_dataflow", "build_dataflow_with_shutdown"),
     "loom.streaming.bytewax.delivery": ("CommitTracker",),
     "loom.streaming.bytewax.errors": (
