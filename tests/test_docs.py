@@ -1,14 +1,17 @@
 """What the README and the pages under docs/ show is run as it stands there.
 
-The Python blocks of a page run one after the other as one module; tests in it are called, with fixtures. A block whose first
-line is `# name.py` or `# name.yaml` is also a file beside it. A block marked `python no-run: reason` is not run.
+Each block is what a reader copies: a file of its own, with the name that its first line says (`# name.py`, `# name.yaml`), in a
+folder with the other files of the page. Python files are imported, and tests in them are called, with fixtures. A block marked
+`python no-run: reason` is not run.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +22,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from loom.core.config import ConfigContext
-from loom.streaming.kafka import KafkaSettings
+from loom.streaming import ErrorEnvelope, ErrorKind, IntoSink
+from loom.streaming.bytewax import SinkRegistry
+from loom.streaming.kafka import KafkaRecord, KafkaSettings
 from loom.streaming.testing import StreamingTestRunner
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,28 +70,53 @@ def in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Page:
-    """A page as a module."""
+    """The examples of a page as a reader copies them: each in a file of its own, all in one folder."""
 
     def __init__(self, path: Path, directory: Path) -> None:
-        self.module = ModuleType(f"page_{path.stem}")
-        sys.modules[self.module.__name__] = self.module
+        self._directory = directory
+        self._before = dict(sys.modules)
+        self.modules: dict[str, ModuleType] = {}
+        named: dict[str, Block] = {}
         for block in [*_blocks(path, "python"), *_blocks(path, "yaml")]:
-            if block.file is not None:
-                (directory / block.file).write_text(block.text)
-        for block in _blocks(path, "python"):
-            if not block.info:
-                # The lines are those of the page, so that a traceback leads there.
-                code = compile("\n" * block.line + block.text, str(path), "exec")
-                exec(code, self.module.__dict__)
+            if block.info or (block.file is None and block.language != "python"):
+                continue
+            name = block.file or f"{path.stem.lower()}_{block.line}.py"
+            assert name not in named, f"{_ids(path)}:{block.line} and {named[name].line} are both {name}"
+            named[name] = block
+            (directory / name).write_text(block.text)
+        sys.path.insert(0, str(directory))
+        try:
+            for name, block in named.items():
+                if block.language == "python":
+                    self.modules[name] = self._imported(name.removesuffix(".py"))
+        except BaseException:
+            self.close()
+            raise
+
+    def _imported(self, name: str) -> ModuleType:
+        found = sys.modules.get(name)
+        if found is None or Path(found.__file__ or "").parent != self._directory:
+            # A module of that name that the tests themselves have loaded is another one.
+            sys.modules.pop(name, None)
+            importlib.invalidate_caches()
+            found = importlib.import_module(name)
+        assert Path(found.__file__ or "").parent == self._directory, f"the name {name} is taken"
+        return found
 
     def tests(self) -> Iterator[Any]:
         """The tests that the page holds."""
-        for name, value in list(vars(self.module).items()):
-            if name.startswith("test_") and inspect.isfunction(value):
-                yield value
+        for module in self.modules.values():
+            for name, value in list(vars(module).items()):
+                if name.startswith("test_") and inspect.isfunction(value) and value.__module__ == module.__name__:
+                    yield value
 
     def close(self) -> None:
-        del sys.modules[self.module.__name__]
+        sys.path.remove(str(self._directory))
+        for name, module in list(sys.modules.items()):
+            if Path(getattr(module, "__file__", None) or "").parent == self._directory:
+                del sys.modules[name]
+                if name in self._before:
+                    sys.modules[name] = self._before[name]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=_ids)
@@ -154,13 +184,34 @@ def test_the_whole_flow_of_the_readme_compiles_with_its_config(in_directory: Pat
 def test_the_whole_flow_of_the_readme_does_what_it_says(in_directory: Path) -> None:
     page = Page(ROOT / "README.md", in_directory)
     try:
-        shown = page.module
+        shown: Any = page.modules["orders.py"]
         runner = StreamingTestRunner.from_yaml(shown.flow, "config.yaml")
         runner.with_payloads([shown.Order(1, "ES", 2, 1.5), shown.Order(2, "ES", 0, 1.5)]).run()
         assert [m.payload for m in runner.output] == [shown.PricedOrder(1, "ES", 3.0, "EUR")]
         assert [e.reason for e in runner.errors["business"]] == ["quantity must be at least 1"]
     finally:
         page.close()
+
+
+def test_the_sink_of_errors_that_the_page_shows_is_named_in_a_config_and_keeps_errors(in_directory: Path) -> None:
+    page = Page(ROOT / "docs" / "sinks.md", in_directory)
+    try:
+        registry = SinkRegistry()
+        registry.register(page.modules["warehouse_errors.py"].WarehouseErrors)
+        section = {"type": "warehouse_errors", "path": "errors.db", "kinds": ["task"]}
+        config = ConfigContext.from_dict({"streaming": {"sinks": {"failures": section}}})
+        (binding,) = registry.resolve(config)
+        assert (binding.purpose, binding.kinds) == ("errors", (ErrorKind.TASK,))
+        assert isinstance(binding.sink, IntoSink)
+        rows = binding.sink.build_partition(None, 0, 1)
+        source = KafkaRecord("orders", b"k", b"{}", partition=1, offset=7)
+        rows.write_batch([ErrorEnvelope(ErrorKind.TASK, "no price", step_id="price", source=source)] * 2)
+        rows.flush()
+        rows.close()
+    finally:
+        page.close()
+    kept = sqlite3.connect("errors.db").execute("SELECT * FROM errors").fetchall()
+    assert kept == [("orders", 1, 7, "price", "", "task", "no price", b"{}")]
 
 
 def test_the_excerpt_at_the_top_of_the_readme_stands_in_the_whole_flow() -> None:
