@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from loom.streaming import StreamingRunner
+from loom.streaming import CollectBatch, ForEach, StreamingRunner
 from loom.streaming.kafka import OffsetOutOfRangeError, TopicPartition, TopicsChangedError
 from loom.streaming.kafka.consumer import PartitionReader
 from loom.streaming.kafka.settings import ConsumerSettings
@@ -43,6 +43,40 @@ def test_a_deleted_topic_ends_the_run_in_order_where_the_config_says(one_way: On
     assert isinstance(error, TopicsChangedError)
     assert "was deleted" in str(error)
     assert positions(one_way.bootstrap, other, one_way.group) == {0: 4}
+
+
+def test_exactly_once_reads_on_when_a_topic_is_deleted_of_which_records_are_kept(one_way: OneWay, said: Said) -> None:
+    other = one_way.fresh.create("other")
+    runner = one_way.runner(
+        *(CollectBatch(4, timeout_ms=60_000), ForEach()),
+        delivery="exactly_once",
+        topics=[one_way.source, other],
+        **QUICKLY,
+    )
+    with running(runner) as raised:
+        one_way.write(6)
+        until(lambda: one_way.position() == 4)
+        delete_topic(one_way.bootstrap, one_way.source)
+        until(lambda: "was deleted" in said())
+        produce_numbered(one_way.bootstrap, other, 6, start=6, partitions=1, value=lambda n: b'{"n":%d}' % n)
+        until(lambda: positions(one_way.bootstrap, other, one_way.group) == {0: 6})
+    assert raised == []
+    # What was read of the topic before it went is worked on to its end.
+    assert one_way.written() == list(range(12))
+
+
+def test_under_exactly_once_a_topic_that_is_made_anew_is_begun_anew_and_its_positions_are_confirmed(
+    one_way: OneWay,
+) -> None:
+    one_way.write(5)
+    runner = one_way.runner(delivery="exactly_once", on_out_of_range="earliest", **QUICKLY)
+    with running(runner) as raised:
+        until(lambda: one_way.position() == 5)
+        one_way.make_anew()
+        one_way.write(7, start=100)
+        until(lambda: set(one_way.written()) >= set(range(100, 107)))
+        until(lambda: one_way.position() == 7, 40)
+    assert raised == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])

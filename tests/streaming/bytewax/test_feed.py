@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
@@ -62,6 +62,9 @@ class FakeNode:
 
     def oldest(self) -> list[tuple[TopicPartition, int]]:
         return []
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        raise AssertionError("no log is gone here")
 
     def credit(self) -> int | None:
         return self._credit

@@ -12,7 +12,7 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
 from loom.streaming.bytewax import topic_changes
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord, OffsetOutOfRangeError, TopicsChangedError
-from loom.streaming.kafka.watch import TopicState
+from loom.streaming.kafka.watch import TopicChange, TopicState
 from tests.support.running import all_done, config_for, content, positions, produce, run_until
 
 
@@ -112,6 +112,32 @@ def test_otherwise_it_is_said_once_and_the_run_goes_on(
 def test_a_topic_that_was_made_anew_is_a_position_out_of_range(bootstrap: str, played: Played) -> None:
     with pytest.raises(OffsetOutOfRangeError, match="the topic was made anew"):
         run_until(runner(bootstrap), changing(played, to=ANEW))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_topic_made_anew_and_a_stop_in_one_epoch_confirm_no_position_of_the_old_log(
+    bootstrap: str, played: Played, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    consumer = {"delivery": "at_least_once", "topic_check_interval_ms": 10, "on_out_of_range": "earliest"}
+    # One epoch: what is read in it is durable at the stop, and confirmed behind that.
+    runtime = {"workers_per_process": workers, "epoch_interval_ms": 3_000}
+    runs = StreamingRunner.from_dict(FLOW, config_for(bootstrap, consumer=consumer, runtime=runtime))
+    take = topic_changes.TopicChanges.take
+
+    def take_and_stop(changes: topic_changes.TopicChanges, change: TopicChange) -> None:
+        take(changes, change)
+        runs.shutdown()
+
+    monkeypatch.setattr(topic_changes.TopicChanges, "take", take_and_stop)
+
+    def done(counts: Any) -> bool:
+        if counts.accounted >= 8:
+            played.seen = ANEW
+        return False
+
+    run_until(runs, done)
+    assert len(content(bootstrap, "out")["out"]) == 8
+    assert positions(bootstrap, "numbers") == dict.fromkeys(range(4), 0)
 
 
 def test_a_topic_that_was_made_anew_is_read_from_where_the_config_says(bootstrap: str, played: Played) -> None:

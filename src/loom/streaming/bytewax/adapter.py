@@ -202,6 +202,7 @@ def lower(
     exactly_once = None
     if plan.source.delivery is Guarantee.EXACTLY_ONCE:
         exactly_once = ExactlyOnce(plan, preflight, delivery.stop, metadata, clusters)
+        delivery.logs_gone.append(exactly_once.renewed)
 
     def open_writers() -> Writers:
         if not outlets.topics():

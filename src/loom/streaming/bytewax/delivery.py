@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from loom.core.errors import LoomError
@@ -16,6 +16,7 @@ from loom.core.logger import get_logger
 from loom.core.observability import EventKind, LifecycleEvent, ObservabilityRuntime, Scope
 from loom.streaming.bytewax.error_log import ErrorLog
 from loom.streaming.bytewax.errors import ForcedShutdownError, StalledError
+from loom.streaming.bytewax.stages.outcome import GoneLogs
 from loom.streaming.bytewax.standing import Standing
 from loom.streaming.bytewax.supervised import Supervisor
 from loom.streaming.kafka.outage import Clusters
@@ -159,9 +160,19 @@ class Delivery:
         self.supervisor: Supervisor | None = None
         #: when each source client last had records, in monotonic seconds, so that an idle one knows of a busy one
         self.last_busy: dict[int, float] = {}
+        #: told of partitions whose log is gone, on the sink's thread
+        self.logs_gone: list[Callable[[Collection[TopicPartition]], None]] = []
         self.fault: BaseException | None = None
         self._open: dict[object, _Opened] = {}
         self._lock = threading.Lock()
+
+    def forget(self, gone: GoneLogs) -> None:
+        """No position in these logs may be confirmed any more. Called by the sink when all that came from them has reached it."""
+        for partition in gone.partitions:
+            self.frozen.pop(partition, None)
+        for tell in self.logs_gone:
+            tell(gone.partitions)
+        gone.reached_sink = True
 
     def failed(self, fault: BaseException) -> None:
         """Remember the first fault; with several workers the engine reports only that one of them panicked."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from loom.streaming.bytewax.delivery import Delivery
 from loom.streaming.bytewax.pace import Pace
-from loom.streaming.bytewax.stages.outcome import EndMark, Positions, SourceBatch
+from loom.streaming.bytewax.stages.outcome import EndMark, GoneLogs, Positions, SourceBatch
 from loom.streaming.bytewax.stages.stage import Stage
 from loom.streaming.points import Point, reached
 
@@ -110,6 +110,10 @@ class Feed:
                 self._pace.sent(len(records), now)
             return [SourceBatch(self._stage, records, positions, now)]
         return self._tick(positions)
+
+    def left(self, logs: GoneLogs) -> SourceBatch:
+        """Tells stage and sink, in the order of the batches, of logs that are gone."""
+        return SourceBatch(self._stage, (), {}, self._clock(), gone=logs)
 
     def snapshot(self) -> None:
         """The engine ends an epoch."""

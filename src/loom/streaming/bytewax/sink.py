@@ -97,6 +97,10 @@ class _OutputPart(StatefulSinkPartition[StageResults, Any]):
                     else:
                         self._deal_out(batch.results)
                     reached(Point.PRODUCED)
+                if batch.gone is not None:
+                    for partition in batch.gone.partitions:
+                        self._seen.pop(partition, None)
+                    self._delivery.forget(batch.gone)
                 if batch.safe:
                     self._seen.update(batch.safe)
             self._writers.serve()

@@ -9,9 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
@@ -26,12 +25,11 @@ from loom.streaming.bytewax.delivery import CommitTracker, Delivery, StartGivenU
 from loom.streaming.bytewax.exactly_once import ExactlyOnce
 from loom.streaming.bytewax.feed import Confirming, Feed, Reader
 from loom.streaming.bytewax.isolation import IsolatingReader
-from loom.streaming.bytewax.keep_alive import KeepAlive
+from loom.streaming.bytewax.kafka_poller import KafkaPoller
 from loom.streaming.bytewax.losses import report_losses
 from loom.streaming.bytewax.pace import Pace
-from loom.streaming.bytewax.stages.outcome import Positions, SourceBatch
+from loom.streaming.bytewax.stages.outcome import GoneLogs, SourceBatch
 from loom.streaming.bytewax.stages.stage import Stage
-from loom.streaming.bytewax.stages.waiting import WaitingRoom
 from loom.streaming.bytewax.standing import Standing
 from loom.streaming.bytewax.topic_changes import TopicChanges
 from loom.streaming.bytewax.wall_clock import ALWAYS_DUE, WallClock, rested
@@ -48,13 +46,6 @@ from loom.streaming.points import Point, reached
 
 __all__ = ["KafkaSource"]
 
-#: The longest wait for a first record, in seconds. Waiting inside the poll is what makes an idle worker cheap (measured:
-#: 0.9 % of a core instead of 2.5 % and more), and a stop is seen this late at most.
-_LONGEST_WAIT = 0.020
-#: The same while another worker of this process has had records lately: an idle worker that hosts the sink holds the
-#: busy one up for as long as it waits.
-_POLITE_WAIT = 0.001
-_LATELY = 1.0
 #: how often a part that does not lead is asked whether it has ended
 _FOLLOWER_AWAKE = timedelta(milliseconds=50)
 
@@ -151,8 +142,10 @@ class _Worker:
         self.resumed: dict[TopicPartition, int] = {}
         #: those whose positions are confirmed
         self.partitions: list[TopicPartition] = []
-        #: those of topics that were deleted
+        #: those of topics that were deleted, or made anew
         self._left: list[TopicPartition] = []
+        #: those that are read of a new log, and what must reach the sink before their positions may be confirmed
+        self._anew: dict[TopicPartition, GoneLogs] = {}
         self._began: dict[TopicPartition, int] = {}
         self._parts: list[_Part] = []
         #: every part has been closed, and the client with them
@@ -179,7 +172,7 @@ class _Worker:
         self.standing = Standing(self.partitions, held, *told)
         delivery.standings.append(self.standing)
         confirming = WatchedConfirming(confirming, self.standing)
-        reader: Reader = _KafkaReader(self._records, stage.room, delivery, source, self.standing, keep_alive_s)
+        reader: Reader = KafkaPoller(self._records, stage.room, delivery, source, self.standing, keep_alive_s)
         self._isolating: IsolatingReader | None = None
         if supervisor is not None and (isolation := supervisor.isolation) is not None:
             reader = self._isolating = IsolatingReader(
@@ -214,15 +207,18 @@ class _Worker:
             except StartGivenUp:
                 # Nothing has been read; the feed sees the stop and ends in order.
                 pass
+        left: list[SourceBatch] = []
         while self._inbox:
-            self._take(self._inbox.popleft())
+            left.append(self.feed.left(self._take(self._inbox.popleft())))
+        if self._anew:
+            self._confirm_anew()
         began = time.monotonic()
         self._wall_clock.check(self.delivery.epoch_s)
         if self._room.keeps:
             full = self._room.credit(1) <= 0
             self.standing.keeps(self._room.kept_until(), self._room.due() if full else None)
         try:
-            batches = self.feed.next_batch()
+            batches = [*left, *self.feed.next_batch()]
         except StopIteration:
             reason = self._changes.ended(self._inbox)
             if reason is not None:
@@ -275,22 +271,36 @@ class _Worker:
         if self._metadata.covered(found.offsets):
             self._records.group.commit_now(found.offsets)
 
-    def _take(self, change: TopicChange) -> None:
+    def _take(self, change: TopicChange) -> GoneLogs:
         """A topic was deleted, or made anew: no position in its old log may be confirmed any more."""
         gone = [partition for partition in self.partitions if partition.topic == change.topic]
         for partition in gone:
             self.partitions.remove(partition)
             self.delivery.frozen.pop(partition, None)
-        self._left += gone
         self.standing.left(gone)
         if self._isolating is not None:
             self._isolating.forget(change.topic)
+        self._left += gone
+        mark = GoneLogs(partition for partition in self._left if partition.topic == change.topic)
+        for partition in mark.partitions:
+            self._anew.pop(partition, None)
+            self._began.pop(partition, None)
+            self.resumed.pop(partition, None)
         if change.what is Change.DELETED or self._changes.stops:
             self._records.leave(change.topic)
-            return
-        self._records.begin_anew(change.topic)
-        self.partitions += [partition for partition in self._left if partition.topic == change.topic]
-        self._left = [partition for partition in self._left if partition.topic != change.topic]
+        else:
+            self._records.begin_anew(change.topic)
+            self._began.update({partition: self._records.positions[partition] for partition in mark.partitions})
+            self._anew.update(dict.fromkeys(mark.partitions, mark))
+        return mark
+
+    def _confirm_anew(self) -> None:
+        """Confirm positions in new logs again, once nothing of the old ones is on its way to the sink."""
+        for partition, mark in list(self._anew.items()):
+            if mark.reached_sink:
+                del self._anew[partition]
+                self._left.remove(partition)
+                self.partitions.append(partition)
 
     def _close(self) -> None:
         if self._may_lose and not self.feed.ended:
@@ -333,68 +343,3 @@ class _Part(StatefulSourcePartition[SourceBatch, int | None]):
 
     def close(self) -> None:
         self._worker.left(self)
-
-
-class _KafkaReader:
-    """Large batches without blocking while there is work. Hot path."""
-
-    def __init__(
-        self,
-        records: PartitionReader,
-        room: WaitingRoom,
-        delivery: Delivery,
-        source: CompiledSource,
-        standing: Standing,
-        keep_alive_s: float,
-    ) -> None:
-        self._records = records
-        self._standing = standing
-        self._room = room
-        self._busy = delivery.last_busy
-        self._wait = min(source.settings.poll_timeout_ms / 1000, _LONGEST_WAIT)
-        self._at_most_once = source.delivery is Guarantee.AT_MOST_ONCE
-        self._by_client = source.delivery is None
-        self._keep_alive = KeepAlive(keep_alive_s)
-        self._idle = False
-        self._delivery = delivery
-        self._lag_told = 0
-
-    def read(self, most: int) -> tuple[Sequence[Any], Positions, bool]:
-        self._standing.waits = self._idle
-        records = self._records.read(most, self._patience() if self._idle else 0)
-        self._standing.waits = False
-        self._idle = not records
-        if records:
-            reached(Point.POLLED)
-            self._busy[id(self)] = time.monotonic()
-        positions = self._records.moved()
-        if still := self._keep_alive.still(positions, self._records.positions):
-            positions = {**positions, **still}
-        if positions and self._at_most_once:
-            # Before anything is done with them: what is handed on now is never read again.
-            self._records.group.commit_now(positions)
-            reached(Point.CLAIMED)
-            self._standing.look()
-        elif positions and self._by_client:
-            self._records.group.store(positions)
-            if still:
-                # The client commits by itself what has moved, and nothing else.
-                self._records.group.commit_now(still)
-        self._standing.went_on(positions)
-        if self._lag_told != self._delivery.lag_asked:
-            self._lag_told = self._delivery.lag_asked
-            self._delivery.lag[id(self._records)] = self._records.lag()
-        return records, positions, False
-
-    def _patience(self) -> float:
-        """How long to wait for a first record: not long where that would hold somebody up."""
-        wait = self._wait
-        if self._room.kept():
-            # Until the first of what waits is due; what does not say when is looked after at once.
-            due = self._room.due()
-            wait = _POLITE_WAIT if due is None else max(due - time.monotonic(), _POLITE_WAIT)
-        if len(self._busy) > 1:
-            lately = time.monotonic() - _LATELY
-            if any(at > lately for reader, at in self._busy.items() if reader != id(self)):
-                wait = _POLITE_WAIT
-        return min(wait, self._wait)

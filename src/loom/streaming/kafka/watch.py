@@ -109,9 +109,12 @@ class TopicWatch:
                     self._missed.add(topic)
                 continue
             self._missed.discard(topic)
+            was_gone = topic in self._gone
             self._gone.discard(topic)
-            self._known[topic] = found
-            if known.id is not None and found.id is not None and known.id != found.id:
+            # A look that could not tell the id does away with none that is known.
+            known_id = found.id if found.id is not None or was_gone else known.id
+            self._known[topic] = TopicState(known_id, found.partitions)
+            if was_gone or (known.id is not None and found.id is not None and known.id != found.id):
                 yield TopicChange(
                     topic,
                     Change.MADE_ANEW,

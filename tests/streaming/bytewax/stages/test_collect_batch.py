@@ -28,7 +28,7 @@ from loom.streaming import (
 )
 from loom.streaming.bytewax.outlets import outlets_of
 from loom.streaming.bytewax.stages.fuse import build_stage
-from loom.streaming.bytewax.stages.outcome import EndMark, SourceBatch, StageResults
+from loom.streaming.bytewax.stages.outcome import EndMark, GoneLogs, SourceBatch, StageResults
 from loom.streaming.kafka import KafkaRecord, TopicPartition
 from loom.streaming.kafka.view import RECORDS
 from loom.streaming.metrics import Counts
@@ -70,6 +70,10 @@ class Driven:
     def run(self, items: list[KafkaRecord], at: float, end: EndMark | None = None) -> StageResults:
         moved = {TopicPartition(i.topic, i.partition or 0): (i.offset or 0) + 1 for i in items}
         return self.stage.run(SourceBatch(self.stage, items, moved, at, end))
+
+    def lose(self, *partitions: TopicPartition) -> StageResults:
+        """Their topic was deleted, or made anew."""
+        return self.stage.run(SourceBatch(self.stage, (), {}, 0.0, gone=GoneLogs(partitions)))
 
 
 def of(n: int, partition: int = 0, offset: int | None = None) -> KafkaRecord:
@@ -155,6 +159,36 @@ def test_a_position_moves_only_to_the_oldest_record_that_waits_anywhere() -> Non
     driven = Driven(flow(one, ForEach(), two, ForEach()))
     assert driven.run([of(0), of(1)], 0.0).safe == {P0: 0}
     assert driven.run([of(2)], 0.0).safe == {P0: 3}
+
+
+def test_a_record_of_a_log_that_is_gone_is_worked_on_and_holds_no_position() -> None:
+    driven = Driven(flow(CollectBatch(5, timeout_ms=60_000), ForEach()))
+    assert driven.run([of(500), of(7, 1)], 0.0).safe == {P0: 500, P1: 7}
+    came = driven.lose(P0)
+    assert (came.results, came.safe) == ([], {P1: 7})
+    assert came.gone is not None
+    # The partition begins anew in another log.
+    assert driven.run([of(0)], 0.0).safe == {P0: 0, P1: 7}
+    came = driven.run([of(1), of(8, 1)], 0.0)
+    assert [result[1] for result in came.results] == [b'{"n":%d}' % n for n in (500, 7, 0, 1, 8)]
+    assert came.safe == {P0: 2, P1: 9}
+
+
+def test_a_record_discarded_from_a_log_that_is_gone_holds_no_position_in_the_next_one() -> None:
+    driven = Driven(flow(CollectBatch(5, timeout_ms=60_000), ForEach()))
+    driven.run([of(5), of(6, 1)], 0.0, EndMark.STOP)
+    driven.lose(P0)
+    assert driven.run([of(9, 1)], 0.0).safe == {P1: 6}
+
+
+def test_results_behind_a_record_of_a_log_that_is_gone_still_leave_in_the_order_in_which_they_came() -> None:
+    two = (CollectBatch(2, timeout_ms=60_000), ForEach(), CollectBatch(4, timeout_ms=60_000, name="two"), ForEach())
+    driven = Driven(flow(*two))
+    driven.run([of(100), of(101), of(102)], 0.0)
+    driven.lose(P0)
+    came = driven.run([of(0)], 0.0)
+    assert [result[1] for result in came.results] == [b'{"n":%d}' % n for n in (100, 101, 102, 0)]
+    assert came.safe == {P0: 1}
 
 
 def test_the_end_of_input_emits_what_waits() -> None:

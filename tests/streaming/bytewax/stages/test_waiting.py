@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -55,6 +55,9 @@ class Keeper:
         for place, offset in [*((place, offset) for place, offset, _ in self.records), *self.discarded]:
             found[place] = min(offset, found.get(place, offset))
         return list(found.items())
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        raise AssertionError("no log is gone here")
 
     def credit(self) -> int | None:
         return None if self._room is None else self._room - len(self.records)
@@ -228,6 +231,9 @@ class Shelf:
     def oldest(self) -> list[tuple[TopicPartition, int]]:
         places = {place for place, _ in self.offsets}
         return [(place, min(offset for at, offset in self.offsets if at == place)) for place in places]
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        raise AssertionError("no log is gone here")
 
     def credit(self) -> int | None:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from loom.streaming.bytewax.stages.builder import StageBuilder
@@ -67,6 +67,14 @@ class Collector:
 
     def oldest(self) -> Iterable[tuple[TopicPartition, int]]:
         return [(partition, offset) for partition, offset in self._oldest.items() if partition != NO_PARTITION]
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        for partition in partitions:
+            self._oldest.pop(partition, None)
+        # The gate has given them another place by now, by which they still keep their order.
+        for flight in self._flights:
+            if flight.partition == NO_PARTITION and flight.offset < self._oldest.get(NO_PARTITION, flight.offset + 1):
+                self._oldest[NO_PARTITION] = flight.offset
 
     def credit(self) -> int | None:
         """A collector sends what fills it, so only what is held back behind it sets a bound."""

@@ -7,7 +7,7 @@ left is then a prefix of the source.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
@@ -102,6 +102,15 @@ class Gate:
         """It is kept no longer."""
         flight.kept -= 1
         self._touched.append(flight)
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        """The logs of these partitions are gone: what is on its way from them stands among the records without a position."""
+        for flight in self._flights.values():
+            if flight.partition in partitions:
+                flight.partition, flight.offset = NO_PARTITION, flight.sequence
+        for partition in partitions & self._held.keys():
+            for _, rank, result in self._held.pop(partition):
+                heappush(self._held.setdefault(NO_PARTITION, []), (rank[0], rank, result))
 
     def passed(
         self, results: list[Result], children: list[Indexes] | None, failed: list[tuple[Any, ErrorKind]]

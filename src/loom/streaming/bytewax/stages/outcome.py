@@ -5,13 +5,13 @@ Hot path: one `SourceBatch` and one `StageResults` per batch; per record only th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol, TypeAlias
 
 from loom.streaming.kafka.record import TopicPartition
 
-__all__ = ["EndMark", "Positions", "Result", "RunsBatches", "SourceBatch", "StageResults"]
+__all__ = ["EndMark", "GoneLogs", "Positions", "Result", "RunsBatches", "SourceBatch", "StageResults"]
 
 #: offsets of the next record to read, by partition
 Positions: TypeAlias = Mapping[TopicPartition, int]
@@ -29,6 +29,20 @@ class EndMark(Enum):
     STOP = "stop"  #: the flow is asked to stop: what waits stays unconfirmed
 
 
+class GoneLogs:
+    """Partitions whose log is gone, since their topic was deleted or made anew. Travels with a batch, from source to sink.
+
+    Positions that come before it belong to the old log, those that come with it or later to the new one, if there is one.
+    """
+
+    __slots__ = ("partitions", "reached_sink")
+
+    def __init__(self, partitions: Iterable[TopicPartition]) -> None:
+        self.partitions = frozenset(partitions)
+        #: set by the sink: from now on no position of the old log is committable any more
+        self.reached_sink = False
+
+
 class RunsBatches(Protocol):
     """What works on a batch: the stage of the source client that read it."""
 
@@ -40,14 +54,20 @@ class SourceBatch:
     """What a source hands to its stage.
 
     `origins` may be empty: a tick, by which a stage acts on time. `positions` are those that the source has moved on to
-    with this batch; `now` is a monotonic time in seconds. Records of a batch that was `refused` are not worked on: each
-    is that error.
+    with this batch; `now` is a monotonic time in seconds. `gone` are logs that were left before it. Records of a batch that
+    was `refused` are not worked on: each is that error.
     """
 
-    __slots__ = ("end", "now", "origins", "positions", "refused", "stage")
+    __slots__ = ("end", "gone", "now", "origins", "positions", "refused", "stage")
 
     def __init__(
-        self, stage: RunsBatches, origins: Sequence[Any], positions: Positions, now: float, end: EndMark | None = None
+        self,
+        stage: RunsBatches,
+        origins: Sequence[Any],
+        positions: Positions,
+        now: float,
+        end: EndMark | None = None,
+        gone: GoneLogs | None = None,
     ) -> None:
         self.stage = stage
         self.origins = origins
@@ -55,6 +75,7 @@ class SourceBatch:
         self.now = now
         self.end = end
         self.refused: Exception | None = None
+        self.gone = gone
 
 
 class StageResults:
@@ -63,8 +84,9 @@ class StageResults:
     A position is safe when every record before it has left the stage, in this batch or an earlier one.
     """
 
-    __slots__ = ("results", "safe")
+    __slots__ = ("gone", "results", "safe")
 
-    def __init__(self, results: list[Result], safe: Positions) -> None:
+    def __init__(self, results: list[Result], safe: Positions, gone: GoneLogs | None = None) -> None:
         self.results = results
         self.safe = safe
+        self.gone = gone

@@ -87,6 +87,10 @@ class Stage:
         """Work on one batch; what it returns is in source order per output."""
         origins, gate, room = batch.origins, self.gate, self.room
         room.now = batch.now
+        if batch.gone is not None:
+            if gate is not None:
+                gate.forget(batch.gone.partitions)
+            room.forget(batch.gone.partitions)
         if origins:
             if gate is not None:
                 gate.arrive(origins)
@@ -108,7 +112,7 @@ class Stage:
         else:
             results = self._in_order(origins)
             self._count(origins, results)
-        return StageResults(results, room.safe(batch.positions))
+        return StageResults(results, room.safe(batch.positions), batch.gone)
 
     def _refuse(self, origins: Sequence[Any], error: Exception) -> None:
         if self.refuse is None:

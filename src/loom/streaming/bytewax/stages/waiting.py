@@ -6,7 +6,7 @@ told of the end. The stage asks once per batch, never per record.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from loom.streaming.bytewax.stages.outcome import EndMark, Positions
@@ -26,6 +26,9 @@ class WaitingNode(Protocol):
 
         A discarded record stays here for good: its position must not be confirmed.
         """
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        """The logs of these partitions are gone: what is kept of them holds up no position any more."""
 
     def credit(self) -> int | None:
         """How many more records it can take; `None` where it sets no bound."""
@@ -100,6 +103,13 @@ class WaitingRoom:
         """Tell every node of the end, upstream first."""
         for node in self._nodes:
             node.end(mark)
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        """The logs of these partitions are gone, and with them every position in them."""
+        for partition in partitions:
+            self._read.pop(partition, None)
+        for node in self._nodes:
+            node.forget(partitions)
 
     def safe(self, positions: Positions) -> Positions:
         """The positions that are safe now that the source has moved on to these."""
