@@ -150,3 +150,27 @@ def test_only_a_source_on_its_default_format_recognises_envelopes(
 ) -> None:
     source = plan(flow(price, source=FromTopic("orders.raw", Order)), config(consumer={"format": format})).source
     assert (source.wire_format, source.recognise_envelope) == (reads, recognises)
+
+
+@pytest.mark.parametrize(
+    ("declared", "settings", "where", "code", "remedy"),
+    [
+        (
+            flow(price),
+            {"consumer": {"topics": ["orders.eu", r"^orders\..*"]}},
+            "source",
+            Code.CONFIG_INVALID,
+            "list the topics",
+        ),
+        (flow(price, source=FromTopic(r"^orders\..*", Order)), {}, "source", Code.NAME_INVALID, "list the topics"),
+        (flow(price), {"producers": {"orders.priced": {"topic": "^x"}}}, "output", Code.CONFIG_INVALID, "by its name"),
+    ],
+)
+def test_a_pattern_of_topics_is_refused_with_what_to_write_instead(
+    declared: Any, settings: dict[str, Any], where: str, code: Code, remedy: str
+) -> None:
+    (issue,) = errors(declared, config(**settings))
+    assert (issue.code, issue.where) == (code, where)
+    assert "is a pattern" in issue.message
+    assert issue.remedy is not None
+    assert remedy in issue.remedy

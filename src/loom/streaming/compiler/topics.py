@@ -215,10 +215,24 @@ class TopicResolver:
         return CompiledTopic(node.name, topic, path, where, step_id, flowing, settings, node.partitioning, dlq)
 
     def _check_topic_name(self, name: str, where: str, path: NodePath, *, of_config: bool) -> None:
+        code = Code.CONFIG_INVALID if of_config else Code.NAME_INVALID
+        if name.startswith("^"):
+            self._issues.error(
+                code,
+                f"{name!r} is a pattern, and topics are named one by one",
+                where=where,
+                path=path,
+                expected="names of topics that are there when the flow starts",
+                remedy="list the topics under kafka.consumer.topics (or in kafka.consumers.<name>), and start the flow again "
+                "when there are more"
+                if where == "source"
+                else "write to one topic by its name",
+            )
+            return
         problem = why_no_topic(name)
         if problem is not None:
             self._issues.error(
-                Code.CONFIG_INVALID if of_config else Code.NAME_INVALID,
+                code,
                 problem,
                 where=where,
                 path=path,
