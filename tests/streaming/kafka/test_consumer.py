@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException
@@ -26,10 +26,20 @@ from loom.streaming.kafka import start as start_module
 from loom.streaming.kafka.consumer import PartitionReader
 
 PLACE = TopicPartition("numbers", 0)
+#: what stands for the beginning of a log where an offset is asked for by its time
+BEGINNING = -2
 
 
 def fault(code: int) -> KafkaException:
     return KafkaException(KafkaError(code))
+
+
+class Unanswered(NamedTuple):
+    """A partition whose leader has not answered."""
+
+    topic: str
+    partition: int
+    error: KafkaError = KafkaError(KafkaError._TIMED_OUT)
 
 
 class Record:
@@ -58,6 +68,8 @@ class FakeClient:
     def __init__(self) -> None:
         self.group: list[Any] = [OFFSET_INVALID]
         self.log: list[Any] = [(0, 10)]
+        #: how many partitions each question for offsets was about
+        self.asked: list[int] = []
         self.coming: list[Record] = []
         self.commits: list[Any] = [None]
         self.committed_offsets: list[int] = []
@@ -78,9 +90,13 @@ class FakeClient:
             return [ClientPartition(p.topic, p.partition, offset) for p in partitions]
         return [offset for _ in partitions]
 
-    def get_watermark_offsets(self, partition: ClientPartition, timeout: float, cached: bool) -> tuple[int, int]:
-        found: tuple[int, int] = self._next(self.log)
-        return found
+    def offsets_for_times(self, partitions: list[ClientPartition], timeout: float) -> list[ClientPartition]:
+        self.asked.append(len(partitions))
+        low, high = self._next(self.log)
+        return [ClientPartition(p.topic, p.partition, low if p.offset == BEGINNING else high) for p in partitions]
+
+    def list_topics(self, *, timeout: float) -> Any:
+        raise fault(KafkaError._TRANSPORT)
 
     def incremental_assign(self, partitions: list[ClientPartition]) -> None:
         assert self.at is None
@@ -173,28 +189,49 @@ def test_metadata_not_yet_visible_after_a_topic_was_created_is_waited_for(client
 
 
 def test_a_fault_of_one_partitions_position_is_waited_out_too(client: FakeClient) -> None:
-    class Answer:
-        error = KafkaError(KafkaError.NOT_COORDINATOR)
-        offset = OFFSET_INVALID
-
-    client.group = [Answer(), 4]
+    client.group = [Unanswered("numbers", 0), 4]
     reader().start([PLACE], {})
     assert client.at == 4
 
 
 def test_a_fault_that_does_not_pass_ends_the_start_at_once(client: FakeClient) -> None:
     client.group = [fault(KafkaError.GROUP_AUTHORIZATION_FAILED)]
-    with pytest.raises(KafkaTransportError, match="start positions are not to be had"):
+    with pytest.raises(AuthorizationFailedError, match="start positions of group 'readers'"):
         reader().start([PLACE], {})
 
 
-def test_a_fault_that_does_not_pass_in_time_names_the_group(
+def test_a_fault_that_does_not_pass_in_time_names_the_group_and_the_setting(client: FakeClient) -> None:
+    client.group = [fault(KafkaError.NOT_COORDINATOR)]
+    with pytest.raises(BrokerUnavailableError, match=r"'readers' .*start_timeout_ms"):
+        reader(start_timeout_ms=10).start([PLACE], {})
+
+
+def test_the_ends_of_many_logs_are_asked_for_together(client: FakeClient) -> None:
+    places = [TopicPartition("numbers", number) for number in range(150)]
+    found = reader().resolve(places, {})
+    assert found.offsets == dict.fromkeys(places, 0)
+    assert client.asked == [150, 150]
+
+
+def test_only_what_has_no_answer_is_asked_for_again_and_each_answer_gives_the_start_its_time_anew(
     client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(start_module, "_START", 0.01)
-    client.group = [fault(KafkaError.NOT_COORDINATOR)]
-    with pytest.raises(BrokerUnavailableError, match="'readers'"):
-        reader().start([PLACE], {})
+    """Each question takes 0.8 of the time that a start may wait, and is answered for one partition more."""
+    now = [100.0]
+    monkeypatch.setattr(start_module.time, "monotonic", lambda: now[0])
+
+    def slowly(partitions: list[ClientPartition], timeout: float) -> list[Any]:
+        client.asked.append(len(partitions))
+        now[0] += 0.8
+        return [
+            ClientPartition(p.topic, p.partition, 0) if i == 0 else Unanswered(p.topic, p.partition)
+            for i, p in enumerate(partitions)
+        ]
+
+    client.offsets_for_times = slowly  # type: ignore[method-assign]
+    places = [TopicPartition("numbers", number) for number in range(3)]
+    assert len(reader(start_timeout_ms=1_000).resolve(places, {}).offsets) == 3
+    assert client.asked == [3, 2, 1, 3, 2, 1]
 
 
 @pytest.mark.parametrize("topic", ["numbers", None], ids=["of-a-partition", "of-the-client"])

@@ -88,7 +88,8 @@ def _ask_group(consumer: Consumer, asked: list[ClientPartition], going_on: Calla
 
 def _distance(consumer: Consumer, partition: TopicPartition, position: int) -> int:
     try:
-        _, end = consumer.get_watermark_offsets(ClientPartition(*partition), timeout=_CALL)
+        # Told with the record that was read: nobody is asked again.
+        _, end = consumer.get_watermark_offsets(ClientPartition(*partition), cached=True)
     except KafkaException:
         return 1
     return max(int(end) - position, 1)

@@ -31,7 +31,7 @@ _FRESH = 30.0
 #: `protocol://host:port/node: ` in front of what happened, where `bootstrap` is a node of the config's own
 _AT = re.compile(r"^(?:\w+://)?(?:GroupCoordinator: |TxnCoordinator: )?(?P<address>[^\s/]+:\d+)(?:/(?P<node>\w+))?: ")
 #: what is of interest to nobody: how long the client was in which of its own states
-_STATE = re.compile(r" \(after \d+ms in state [^)]*\)$")
+_STATE = re.compile(r" \(after \d+ms in state .*\)$")
 _HUNG_UP = re.compile(
     r"\]: (?:\w+://)?(?P<address>[^\s/]+:\d+)/\w+: Disconnected: .*\(after \d{1,3}ms in state (?:UP|APIVERSION_QUERY)"
 )

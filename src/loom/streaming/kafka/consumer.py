@@ -19,11 +19,11 @@ from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
 from loom.streaming.kafka.errors import KafkaTransportError, TopicMissingError
 from loom.streaming.kafka.group_offsets import TOPIC_GONE, GroupOffsets
 from loom.streaming.kafka.offset_metadata import RunMetadata
-from loom.streaming.kafka.out_of_range import go_on_at
+from loom.streaming.kafka.out_of_range import LogRange, go_on_at
 from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import ConsumerSettings
-from loom.streaming.kafka.start import StartPositions, log_range, resolve_start
+from loom.streaming.kafka.start import StartPositions, log_ranges, resolve_start
 
 __all__ = ["PartitionReader"]
 
@@ -99,7 +99,9 @@ class PartitionReader:
         siblings: Iterable[TopicPartition] = (),
     ) -> StartPositions:
         """Where to begin with these partitions; see `resolve_start`."""
-        return resolve_start(self._consumer, self._settings, partitions, fallback, self.serve, siblings=siblings)
+        return resolve_start(
+            self._consumer, self._settings, partitions, fallback, self.serve, self._faults, siblings=siblings
+        )
 
     def start(
         self,
@@ -176,14 +178,15 @@ class PartitionReader:
         Raises `OffsetOutOfRangeError` under `fail`.
         """
         self.leave(topic)
-        for partition in [partition for partition in self._left if partition.topic == topic]:
+        again = [partition for partition in self._left if partition.topic == topic]
+        logs = self._logs([partition for partition in again if partition not in self._in_another_log])
+        for partition in again:
             position = self._left.pop(partition)
             if partition in self._in_another_log:
                 self._in_another_log.discard(partition)
                 self._assign(partition, position)
             else:
-                log = log_range(self._consumer, self._settings, partition, self.serve)
-                self._assign(partition, go_on_at(self._settings, partition, position, log, made_anew=True))
+                self._assign(partition, go_on_at(self._settings, partition, position, logs[partition], made_anew=True))
         self._client_partitions = [ClientPartition(*partition) for partition in self._positions]
 
     def serve(self, wait_s: float) -> None:
@@ -251,9 +254,12 @@ class PartitionReader:
             raise KafkaTransportError(f"reading {topic}[{number}] failed: {error.str()}")
         return False
 
+    def _logs(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, LogRange]:
+        return log_ranges(self._consumer, self._settings, partitions, self.serve, self._faults)
+
     def _go_on(self, partition: TopicPartition, position: int) -> None:
         """Read on where the settings say, since the log does not hold our position. The client stands still there."""
-        log = log_range(self._consumer, self._settings, partition, self.serve)
+        log = self._logs([partition])[partition]
         offset = go_on_at(self._settings, partition, position, log)
         if position > log.high:
             self._in_another_log.add(partition)

@@ -18,6 +18,7 @@ from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_e
 from loom.streaming.kafka.cluster_faults import ClusterFaults
 from loom.streaming.kafka.errors import SecondInstanceError
 from loom.streaming.kafka.extra import shared_properties
+from loom.streaming.kafka.sliced import result_in_slices
 from loom.streaming.kafka.topics import EMBEDDED
 
 __all__ = ["KEEP_ALIVE", "GroupLook", "check_no_members", "keep_alive_s", "look_at_group"]
@@ -28,7 +29,9 @@ KEEP_ALIVE = 3600.0
 #: allows.
 _SHARE = 0.45
 #: seconds of one request, and within which the group must be known
-_CALL = 2.0
+_CALL = 1.5
+#: seconds for one answer that is waited for in slices: a far coordinator must be found and connected to first
+_ANSWER = 5.0
 _REACH = 10.0
 
 _RETENTION, _EXPIRY = "offsets.retention.minutes", "transactional.id.expiration.ms"
@@ -62,9 +65,9 @@ def look_at_group(
                 # The client's in-process broker has no such requests.
                 return GroupLook((), KEEP_ALIVE)
             broker = ConfigResource(ResourceType.BROKER, str(next(iter(cluster.brokers))))
-            asked = admin.describe_consumer_groups([group_id], request_timeout=_CALL)[group_id]
-            kept = admin.describe_configs([broker], request_timeout=_CALL)[broker]
-            return GroupLook(_members(asked), _keep_alive(kept))
+            asked = admin.describe_consumer_groups([group_id], request_timeout=_ANSWER)[group_id]
+            kept = admin.describe_configs([broker], request_timeout=_ANSWER)[broker]
+            return GroupLook(_members(asked, waiting), _keep_alive(kept, waiting))
         except KafkaException as error:
             found = kafka_error(error)
             if not is_transient(found):
@@ -101,13 +104,14 @@ def keep_alive_s(retention_minutes: int | None, expiration_ms: int | None) -> fl
     return min(KEEP_ALIVE, *(seconds * _SHARE for seconds in kept)) if kept else KEEP_ALIVE
 
 
-def _members(asked: Future[Any]) -> tuple[str, ...]:
-    return tuple(f"{member.client_id} at {member.host.lstrip('/')}" for member in asked.result(_CALL + 1).members)
+def _members(asked: Future[Any], waiting: Callable[[str], None]) -> tuple[str, ...]:
+    found = result_in_slices(asked, lambda: waiting("the coordinator of the group"))
+    return tuple(f"{member.client_id} at {member.host.lstrip('/')}" for member in found.members)
 
 
-def _keep_alive(asked: Future[Any]) -> float:
+def _keep_alive(asked: Future[Any], waiting: Callable[[str], None]) -> float:
     try:
-        found = asked.result(_CALL + 1)
+        found = result_in_slices(asked, lambda: waiting("the properties of a broker"))
         return keep_alive_s(*(_number(found, name) for name in (_RETENTION, _EXPIRY)))
     except KafkaException as error:
         CLIENT_LOG.info("how long the broker keeps positions is not known: %s", kafka_error(error).str())

@@ -90,7 +90,7 @@ class GroupOffsets:
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
         """The positions that the group has."""
-        return committed_positions(self._consumer, self._settings, partitions, self.serve)
+        return committed_positions(self._consumer, self._settings, partitions, self.serve, self._faults)
 
     def found(self, start: StartPositions) -> None:
         """Where the group was found at the start."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import TypeVar
 
-__all__ = ["in_slices"]
+__all__ = ["in_slices", "result_in_slices"]
 
 #: seconds of one slice
 _SLICE = 0.5
@@ -29,6 +29,11 @@ def in_slices(call: Callable[[], A], waiting: Callable[[], None]) -> A:
             outcome.set_exception(error)
 
     threading.Thread(target=run, name="loom-call", daemon=True).start()
+    return result_in_slices(outcome, waiting)
+
+
+def result_in_slices(outcome: Future[A], waiting: Callable[[], None]) -> A:
+    """What comes of a future that ends by itself; `waiting` as for `in_slices`."""
     while not wait((outcome,), _SLICE).done:
         waiting()
     return outcome.result()

@@ -7,32 +7,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
 from loom.core.logger import get_logger
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.kafka.client_config import is_transient, kafka_error
-from loom.streaming.kafka.errors import BrokerUnavailableError, KafkaTransportError
+from loom.streaming.kafka.client_config import is_denied, is_transient, kafka_error
+from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
+from loom.streaming.kafka.errors import KafkaTransportError
 from loom.streaming.kafka.offset_metadata import Committed, partition_counts
 from loom.streaming.kafka.out_of_range import LogRange, go_on_after_expiry, go_on_at
+from loom.streaming.kafka.patience import Patience, likely_reason
 from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import ConsumerSettings
 
-__all__ = ["StartPositions", "committed_positions", "log_range", "resolve_start"]
+__all__ = ["StartPositions", "committed_positions", "log_ranges", "resolve_start"]
 
 _log = get_logger(__name__)
 
-#: seconds within which the positions to start at must be known
-_START = 12.0
-#: seconds of one call within that time: no signal is heard meanwhile
-_CALL = 2.0
+#: seconds of one call: no request to stop is heard meanwhile. What is under way goes on behind it, connections above all.
+_CALL = 1.5
+#: what stands for the ends of a log where an offset is asked for by its time
+_BEGINNING, _END = -2, -1
 #: what one broker says of a topic that another has just made
 _NOT_YET = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 
-A = TypeVar("A")
+#: asks for something of many partitions at once, within so many seconds; a fault of one stands at its answer
+Ask = Callable[[list[ClientPartition], float], list[ClientPartition]]
 #: lets the client work while a fault may pass; the time is in seconds
 Pause = Callable[[float], Any]
 
@@ -53,6 +56,7 @@ def resolve_start(
     partitions: Iterable[TopicPartition],
     fallback: Mapping[TopicPartition, int],
     pause: Pause,
+    faults: ClusterFaults,
     *,
     siblings: Iterable[TopicPartition] = (),
 ) -> StartPositions:
@@ -67,13 +71,13 @@ def resolve_start(
     Raises `OffsetOutOfRangeError` for a position that the log does not hold, or that has expired, unless
     `on_out_of_range` says where to go.
     """
-    deadline = time.monotonic() + _START
     wanted = sorted(partitions)
-    committed = committed_positions(consumer, settings, sorted({*wanted, *siblings}), pause, deadline=deadline)
+    committed = committed_positions(consumer, settings, sorted({*wanted, *siblings}), pause, faults)
+    logs = log_ranges(consumer, settings, wanted, pause, faults)
     counts = partition_counts(committed)
     offsets, unknown = {}, []
     for partition in wanted:
-        log = log_range(consumer, settings, partition, pause, deadline=deadline)
+        log = logs[partition]
         if partition in committed:
             offset = committed[partition].offset
         else:
@@ -105,53 +109,81 @@ def committed_positions(
     settings: ConsumerSettings,
     partitions: Iterable[TopicPartition],
     pause: Pause,
-    *,
-    deadline: float | None = None,
+    faults: ClusterFaults,
 ) -> dict[TopicPartition, Committed]:
     """The positions that the group has of these partitions."""
     asked = [ClientPartition(*partition) for partition in partitions]
-    found = _until(deadline, settings, pause, lambda left: _committed(consumer, asked, left))
-    return {TopicPartition(p.topic, p.partition): Committed(p.offset, p.metadata or "") for p in found if p.offset >= 0}
+    found = _ask_all(
+        consumer, asked, lambda left, limit: consumer.committed(left, timeout=limit), settings, pause, faults
+    )
+    return {p: Committed(had.offset, had.metadata or "") for p, had in found.items() if had.offset >= 0}
 
 
-def log_range(
+def log_ranges(
     consumer: Consumer,
     settings: ConsumerSettings,
-    partition: TopicPartition,
+    partitions: Iterable[TopicPartition],
     pause: Pause,
-    *,
-    deadline: float | None = None,
-) -> LogRange:
-    """What the log of a partition holds now."""
-    asked = ClientPartition(*partition)
-    low, high = _until(
-        deadline, settings, pause, lambda left: consumer.get_watermark_offsets(asked, timeout=left, cached=False)
-    )
-    return LogRange(low, high)
+    faults: ClusterFaults,
+) -> dict[TopicPartition, LogRange]:
+    """What the logs of these partitions hold now. Each broker is asked once for all it leads, not once for each partition."""
+    wanted = list(partitions)
+
+    def offsets_at(end: int) -> Mapping[TopicPartition, ClientPartition]:
+        asked = [ClientPartition(*partition, end) for partition in wanted]
+        return _ask_all(
+            consumer,
+            asked,
+            lambda left, limit: consumer.offsets_for_times(left, timeout=limit),
+            settings,
+            pause,
+            faults,
+        )
+
+    low, high = offsets_at(_BEGINNING), offsets_at(_END)
+    return {partition: LogRange(low[partition].offset, high[partition].offset) for partition in wanted}
 
 
-def _committed(consumer: Consumer, asked: list[ClientPartition], left: float) -> list[ClientPartition]:
-    found = consumer.committed(asked, timeout=left)
-    for partition in found:
-        if partition.error is not None:
-            # Of one partition or of all, it is the same kind of fault.
-            raise KafkaException(partition.error)
-    return found
+def _ask_all(
+    consumer: Consumer,
+    asked: list[ClientPartition],
+    ask: Ask,
+    settings: ConsumerSettings,
+    pause: Pause,
+    faults: ClusterFaults,
+) -> dict[TopicPartition, ClientPartition]:
+    """Ask until every partition has an answer; `start_timeout_ms` begins anew with each call that brings one."""
+    what = f"the start positions of group {settings.group_id!r}"
 
+    def patience() -> Patience:
+        return Patience(
+            what, settings.start_timeout_ms / 1000, lambda: faults.explain() or likely_reason(consumer), time.monotonic
+        )
 
-def _until(deadline: float | None, settings: ConsumerSettings, pause: Pause, call: Callable[[float], A]) -> A:
-    """Repeat a call whose fault may pass, until the deadline."""
-    deadline = deadline or time.monotonic() + _START
-    while True:
-        left = deadline - time.monotonic()
+    waits = patience()
+    answers: dict[TopicPartition, ClientPartition] = {}
+    left = asked
+    while left:
+        problems: list[KafkaError] = []
         try:
-            return call(max(min(left, _CALL), 0.1))
+            found = ask(left, _CALL)
         except KafkaException as error:
-            found = kafka_error(error)
-            if not is_transient(found) and found.code() not in _NOT_YET:
-                raise KafkaTransportError(f"the start positions are not to be had: {found.str()}") from None
-            if time.monotonic() >= deadline:
-                raise BrokerUnavailableError(
-                    f"the start positions of group {settings.group_id!r} were not to be had within {_START:.0f} s: {found.str()}"
-                ) from None
-        pause(0.1)
+            problems = [kafka_error(error)]
+        else:
+            problems = [p.error for p in found if p.error is not None]
+            good = {TopicPartition(p.topic, p.partition): p for p in found if p.error is None}
+            answers.update(good)
+            left = [p for p in left if TopicPartition(p.topic, p.partition) not in answers]
+            if good:
+                waits = patience()
+        for problem in problems:
+            if is_denied(problem):
+                raise denied(problem, f"{what} are not available")
+            if not is_transient(problem) and problem.code() not in _NOT_YET:
+                raise KafkaTransportError(f"{what} are not available: {problem.str()}")
+        if problems:
+            pause(0.1)
+            if faults.refuses:
+                raise faults.failure(f"{what} are not available", problems[0])
+            waits.spend(problems[0].str())
+    return answers

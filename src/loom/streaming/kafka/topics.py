@@ -18,13 +18,14 @@ from loom.streaming.kafka.cluster_faults import ClusterFaults
 from loom.streaming.kafka.errors import TopicMissingError
 from loom.streaming.kafka.extra import shared_properties
 from loom.streaming.kafka.limits import TimestampLimits
+from loom.streaming.kafka.sliced import result_in_slices
 
 __all__ = ["EMBEDDED", "TopicLook", "look_at_topics"]
 
 #: seconds; a start must have failed or succeeded within 15
 _REACH = 10.0
 #: seconds of one call within that time: no signal is heard meanwhile
-_CALL = 2.0
+_CALL = 1.5
 #: seconds that a topic made a moment ago may stay invisible
 _APPEAR = 4.0
 _LIMITS = 3.0
@@ -82,7 +83,9 @@ def look_at_topics(
         # The broker tells nobody when a topic appears; a metadata request is the only way to see it.
         waiting("topics that are not there yet")
         admin.poll(0.2)
-    configs = _configs(admin, sorted(set(limits_of)), known_controller=not metadata.cluster_id.startswith(EMBEDDED))
+    configs = _configs(
+        admin, sorted(set(limits_of)), waiting, known_controller=not metadata.cluster_id.startswith(EMBEDDED)
+    )
     sizes = {
         topic: int(config["max.message.bytes"]) for topic, config in configs.items() if "max.message.bytes" in config
     }
@@ -108,7 +111,9 @@ def _metadata(admin: AdminClient, faults: ClusterFaults, waiting: Callable[[str]
         waiting("a Kafka broker that answers")
 
 
-def _configs(admin: AdminClient, topics: list[str], *, known_controller: bool) -> dict[str, dict[str, str]]:
+def _configs(
+    admin: AdminClient, topics: list[str], waiting: Callable[[str], None], *, known_controller: bool
+) -> dict[str, dict[str, str]]:
     if not topics or not known_controller:
         return {}
     futures = admin.describe_configs(
@@ -117,9 +122,9 @@ def _configs(admin: AdminClient, topics: list[str], *, known_controller: bool) -
     found = {}
     for resource, future in futures.items():
         try:
-            entries = future.result(timeout=_LIMITS + 1)
+            entries = result_in_slices(future, lambda: waiting("the limits of the topics"))
             found[resource.name] = {name: entry.value for name, entry in entries.items() if entry.value is not None}
-        except (KafkaException, TimeoutError) as error:
+        except KafkaException as error:
             # Not allowed to look, or an old broker: refusals are then seen only when they happen.
             CLIENT_LOG.info("the limits of %s are not known: %s", resource.name, error)
     return found
