@@ -1,6 +1,8 @@
 #!/bin/sh
-# Makes the development environment: `make-venv.sh DIR`, called by the Makefile; `--find` only prints the interpreter.
-# PYTHON names the interpreter; without it the first that fits of python3.12, python3.11 and python3 on the PATH is taken.
+# Makes the development environment: `make-venv.sh DIR`, called by the Makefile. `--find` only prints what would be used, and
+# `--packages` the apt packages that bring it, nothing where none does.
+# PYTHON names the interpreter; without it the first that fits of python3.12, python3.11 and python3 on the PATH is taken, else
+# uv, where it is installed, brings one of its own.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -18,7 +20,7 @@ else:
     try:
         import ensurepip, venv
     except ImportError as error:
-        print("lacks the module %s; mend it with: apt-get install python%s-venv" % (error.name, version))
+        print("lacks the module %s" % error.name)
 PROBE
 }
 
@@ -32,7 +34,46 @@ candidates() {
     done
 }
 
-# Calls $1 with each candidate that lacks nothing, until it succeeds.
+# Whether apt knows a version $2 of the package $1.
+offers() {
+    apt-cache policy "$1" 2>/dev/null | grep -Eq "Candidate: ([0-9]+:)?$2"
+}
+
+# The packages of this machine that bring an interpreter that fits, with what a virtual environment needs.
+packages() {
+    if offers python3 '3[.]1[12]'; then
+        echo python3 python3-venv
+    elif offers python3.12 '3[.]12'; then
+        echo python3.12 python3.12-venv
+    elif offers python3.11 '3[.]11'; then
+        echo python3.11 python3.11-venv
+    fi
+}
+
+advice() {
+    found=$(packages)
+    command -v make >/dev/null || found="make${found:+ $found}"
+    case $found in
+    *python*) echo "Install what is missing:  sudo apt-get install $found" ;;
+    *)
+        if command -v apt-get >/dev/null && [ -z "$(packages_known)" ]; then
+            echo "Bring apt's lists up to date and run this again:  sudo apt-get update"
+        elif offers pipx '[0-9]'; then
+            echo "No package here brings one. Install uv, which brings its own:  sudo apt-get install ${found:+$found }pipx && pipx install uv"
+            echo "(and have ~/.local/bin on the PATH: pipx ensurepath)"
+        else
+            echo "Install${found:+ make, and} uv, which brings an interpreter of its own (pipx install uv)."
+        fi
+        ;;
+    esac
+    echo "Then run this again, or name an interpreter:  make PYTHON=/path/to/python3.12 ..."
+}
+
+packages_known() {
+    apt-cache policy python3 2>/dev/null | grep "Candidate: [0-9]"
+}
+
+# Calls $1 with each candidate that lacks nothing, until it succeeds; with `uv` at last.
 with_interpreter() {
     tried=
     while IFS= read -r candidate; do
@@ -47,22 +88,29 @@ with_interpreter() {
     done <<LIST
 $(candidates)
 LIST
-    case $tried in
-    *"mend it with"*) advice="Do that and run make again, or name another interpreter:" ;;
-    *) advice="Install one (apt-get install python3 python3-venv where that is 3.11 or 3.12, else pyenv install 3.12) or name one:" ;;
-    esac
+    if [ -z "${PYTHON:-}" ] && command -v uv >/dev/null; then
+        if "$1" uv; then return; fi
+        tried="$tried
+  uv: could not make a virtual environment (above)"
+    fi
     cat >&2 <<MESSAGE
 No usable Python. This needs CPython 3.11 or 3.12 with the modules venv and ensurepip: the engine, bytewax, has wheels
 for CPython 3.10 to 3.12 only. Tried:${tried:-
-  python3.12, python3.11 and python3, none of which is on the PATH}
-$advice make PYTHON=/path/to/python3.12 ...
+  python3.12, python3.11, python3 and uv, none of which is on the PATH}
+$(advice)
 MESSAGE
     exit 1
 }
 
 create() {
-    "$1" -m venv --clear "$venv" || { rm -rf "$venv"; return 1; }
-    echo "$venv: $("$1" --version), $1"
+    if [ "$1" = uv ]; then
+        # `--seed`: what follows installs with pip.
+        rm -rf "$venv"
+        uv venv --quiet --seed --python 3.12 "$venv" || { rm -rf "$venv"; return 1; }
+    else
+        "$1" -m venv --clear "$venv" || { rm -rf "$venv"; return 1; }
+    fi
+    echo "$venv: $("$venv/bin/python" --version), $1"
 }
 
 identity() {
@@ -71,6 +119,9 @@ identity() {
 
 if [ "${1:?the directory to make}" = "--find" ]; then
     with_interpreter echo
+    exit
+elif [ "$1" = "--packages" ]; then
+    packages
     exit
 fi
 

@@ -61,7 +61,7 @@ def classes() -> Iterator[type[BaseException]]:
     yield Refused
 
 
-@pytest.mark.parametrize("kind", classes(), ids=lambda kind: kind.__qualname__)
+@pytest.mark.parametrize("kind", list(classes()), ids=lambda kind: kind.__qualname__)
 def test_an_error_is_pickled_whole(kind: type[BaseException]) -> None:
     error = MADE[kind] if "__init__" in vars(kind) or kind in MADE else kind("what went wrong")
     error.add_note("while pricing")

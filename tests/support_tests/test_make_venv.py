@@ -1,0 +1,141 @@
+"""The environment script on machines that lack something: what it says brings it, or uv where that is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make-venv.sh"
+TOOLS = ("sh", "cat", "dirname", "echo", "grep", "mkdir", "rm", "touch", "chmod")
+#: what `python3 -` prints of itself, asked by the script
+NEWER = "echo is Python 3.13"
+NO_VENV = "echo lacks the module ensurepip"
+#: answers everything and installs nothing
+ANY = "exit 0"
+UV = """
+[ "$1" = venv ] || exit 2
+for venv; do :; done
+mkdir -p "$venv/bin"
+printf '#!/bin/sh\\nexit 0\\n' > "$venv/bin/python"
+chmod +x "$venv/bin/python"
+"""
+DEBIAN_12 = {"python3": "3.11.2-1+b1", "pipx": "1.1.0-1", "make": "4.3"}
+DEBIAN_13 = {"python3": "3.13.5-1", "pipx": "1.7.1-1", "make": "4.4"}
+UBUNTU_22 = {"python3": "3.10.6-1", "python3.11": "3.11.0~rc1-1", "pipx": "1.0.0-1"}
+
+
+class Machine:
+    """A PATH with a few tools and what a test puts there."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "bin"
+        self.path.mkdir()
+        self.venv = directory / "venv"
+        for tool in TOOLS:
+            found = shutil.which(tool)
+            assert found is not None
+            (self.path / tool).symlink_to(found)
+
+    def has(self, name: str, script: str = ANY) -> None:
+        """Install a program."""
+        file = self.path / name
+        file.write_text(f"#!/bin/sh\n{script}\n")
+        file.chmod(0o755)
+
+    def knows_packages(self, versions: dict[str, str]) -> None:
+        """Let apt know packages."""
+        self.has("apt-get")
+        cases = "\n".join(f'{name}) echo "  Candidate: {version}" ;;' for name, version in versions.items())
+        self.has("apt-cache", f'case "$2" in\n{cases}\n*) echo "  Candidate: (none)" ;;\nesac')
+
+    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the script."""
+        return subprocess.run(
+            ["/bin/sh", SCRIPT, *(arguments or (str(self.venv),))],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+            env={"PATH": str(self.path), "HOME": os.environ.get("HOME", "/")},
+        )
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_everything_that_is_missing_is_named_at_once(machine: Machine) -> None:
+    machine.knows_packages(DEBIAN_12)
+    told = machine.make()
+    assert told.returncode == 1
+    assert "sudo apt-get install make python3 python3-venv" in told.stderr
+
+
+def test_a_package_that_brings_venv_is_the_one_of_this_machine(machine: Machine) -> None:
+    machine.has("python3", NO_VENV)
+    machine.has("make")
+    machine.knows_packages(DEBIAN_12)
+    told = machine.make()
+    assert "python3: lacks the module ensurepip" in told.stderr
+    assert "sudo apt-get install python3 python3-venv" in told.stderr
+
+
+def test_no_package_is_named_whose_interpreter_would_be_refused(machine: Machine) -> None:
+    machine.has("python3", NEWER)
+    machine.has("make")
+    machine.knows_packages(DEBIAN_13)
+    told = machine.make()
+    assert told.returncode == 1
+    assert "python3: is Python 3.13" in told.stderr
+    assert "sudo apt-get install pipx && pipx install uv" in told.stderr
+    assert "python3-venv" not in told.stderr
+    assert machine.make("--packages").stdout == ""
+
+
+def test_an_older_machine_with_a_fitting_package_is_told_of_it(machine: Machine) -> None:
+    machine.has("make")
+    machine.knows_packages(UBUNTU_22)
+    assert machine.make("--packages").stdout.split() == ["python3.11", "python3.11-venv"]
+    assert "sudo apt-get install python3.11 python3.11-venv" in machine.make().stderr
+
+
+def test_a_machine_whose_lists_are_empty_is_told_to_fetch_them(machine: Machine) -> None:
+    machine.has("make")
+    machine.knows_packages({})
+    assert "sudo apt-get update" in machine.make().stderr
+
+
+def test_a_machine_without_apt_is_told_of_uv(machine: Machine) -> None:
+    machine.has("make")
+    told = machine.make()
+    assert "Install uv, which brings an interpreter of its own" in told.stderr
+    assert "apt-get" not in told.stderr
+
+
+def test_uv_is_used_where_no_interpreter_fits(machine: Machine) -> None:
+    machine.has("python3", NEWER)
+    machine.has("uv", UV)
+    told = machine.make()
+    assert told.returncode == 0, told.stderr
+    assert (machine.venv / ".ready").exists()
+    assert "uv" in machine.make("--find").stdout
+
+
+def test_an_interpreter_that_fits_goes_before_uv(machine: Machine) -> None:
+    machine.has("python3", ANY)
+    machine.has("uv", "exit 3")
+    assert machine.make("--find").stdout.strip() == str(machine.path / "python3")
+
+
+def test_uv_that_fails_is_among_what_was_tried(machine: Machine) -> None:
+    machine.has("make")
+    machine.has("uv", "echo no network >&2; exit 2")
+    told = machine.make()
+    assert told.returncode == 1
+    assert "no network" in told.stderr
+    assert "uv: could not make a virtual environment" in told.stderr
