@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import ErrorKind, FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
@@ -85,6 +86,18 @@ def test_a_record_over_a_known_limit_goes_to_the_dead_letters_and_order_holds(
     assert "2000" in (dict(found["too-large"][0].headers)["x-error-reason"] or b"").decode()
     assert (counts.refused, counts.outputs) == ({"out": 2}, {"out": 4})
     assert positions(bootstrap, "texts")[1] == len(TEXTS)
+
+
+def test_the_first_record_that_is_refused_is_logged_and_the_others_are_counted(
+    bootstrap: str, known_limits: None
+) -> None:
+    with capture_logs() as lines:
+        run_all(flow(), config(bootstrap), len(TEXTS))
+    (first,) = [line for line in lines if line["event"] == "record_failed"]
+    assert (first["step"], first["topic"], first["offset"]) == ("writing.output", "texts", 1)
+    assert "2000" in first["reason"]
+    (again,) = [line for line in lines if line["event"] == "record_failed_again"]
+    assert (again["repeats"], again["total"]) == (1, 2)
 
 
 @pytest.mark.parametrize("part", ["key", "headers"])

@@ -209,7 +209,9 @@ def lower(
             return NoWriters()
         seen = preflight.look()
         waiting = delivery.stop.check_deadline
-        return TopicWriters(plan.name, outlets, ends.view, counts, seen, waiting, exactly_once, clusters)
+        return TopicWriters(
+            plan.name, outlets, ends.view, counts, seen, waiting, exactly_once, clusters, delivery.error_log
+        )
 
     def kafka_source(shared: Delivery, make_stage: MakeStage) -> Any:
         group = preflight.look_at_group

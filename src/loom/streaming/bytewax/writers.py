@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from loom.core.logger import get_logger
+from loom.streaming.bytewax.error_log import ErrorLog
 from loom.streaming.bytewax.exactly_once import ExactlyOnce
 from loom.streaming.bytewax.outlets import Outlets
 from loom.streaming.bytewax.preflight import Seen
@@ -79,12 +80,14 @@ class TopicWriters:
         waiting: Callable[[str], None],
         exactly_once: ExactlyOnce | None = None,
         clusters: Clusters | None = None,
+        error_log: ErrorLog | None = None,
     ) -> None:
         transactions: Transactions | None = None
         self._group: Any = None
         if exactly_once is not None:
             transactions, self._group = exactly_once.open()
         self._exactly_once = exactly_once
+        self._error_log = error_log or ErrorLog()
         self._flow = flow
         self._view = view
         self._counts = counts
@@ -189,6 +192,8 @@ class TopicWriters:
             error_type="refused-by-broker",
             source=source,
         )
+        why, place = DeliveryFailedError(refusal.reason), self._view.place(record.origin)
+        self._error_log.notice(ErrorKind.TASK, output.step_id, why, None, place)
         headers = error_headers(envelope, self._flow).pairs
         dlq = output.dlq.topic if output.dlq is not None else ""
         # Without a timestamp: the broker may have refused the record for that which it has.
