@@ -21,6 +21,7 @@ from loom.streaming.bytewax import ForcedShutdownError, UnroutedRecordError
 from loom.streaming.bytewax.errors import ProcessKilledError, RunEndedError
 from loom.streaming.compiler import Code, CompilationError, Issue, Severity
 from loom.streaming.compiler.signatures import UnreadableSignature
+from loom.streaming.kafka.view import UnreadableHeadersError
 from loom.streaming.testing import StreamingTestRunner
 
 
@@ -45,6 +46,7 @@ MADE: dict[type[BaseException], BaseException] = {
         ProcessKilledError("killed by SIGABRT"),
         RunEndedError("orders", "orders.price", "orders.raw[0]@7", SystemExit(3)),
         UnreadableSignature("it takes two messages", "take one"),
+        UnreadableHeadersError(),
         Refused(7, why="no stock"),
         FORCED,
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter, length_hint
 from typing import Any
 
+from loom.core.errors import LoomError
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.headers import HeaderPairs, Headers
 from loom.streaming.kafka.record import NO_TIMESTAMP, KafkaRecord, RecordPlace
@@ -19,7 +20,7 @@ from loom.streaming.message import MessageMeta
 __all__ = ["RECORDS", "LostHeaders", "OriginView", "UnreadableHeadersError"]
 
 
-class UnreadableHeadersError(Exception):
+class UnreadableHeadersError(LoomError):
     """The client cannot hand over the headers of a record, because the name of one is not UTF-8."""
 
     def __init__(self) -> None:
