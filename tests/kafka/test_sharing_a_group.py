@@ -90,6 +90,22 @@ def test_a_reset_by_hand_of_a_running_flow_is_not_overwritten(one_way: OneWay, d
         assert one_way.written() == [0, 1, 2, 1, 2, 3, 4]
 
 
+def test_a_group_that_is_deleted_by_hand_under_a_running_exactly_once_flow_ends_it(one_way: OneWay) -> None:
+    one_way.write(3)
+    runner = one_way.runner(delivery="exactly_once")
+    with running(runner) as raised:
+        until(lambda: one_way.position() == 3)
+        admin = AdminClient({"bootstrap.servers": one_way.bootstrap})
+        admin.delete_consumer_groups([one_way.group])[one_way.group].result(20)
+        one_way.write(2, start=3)
+        until(lambda: bool(raised))
+    (error,) = raised
+    assert isinstance(error, SecondInstanceError)
+    assert "somebody deleted the position" in str(error)
+    assert one_way.written() == [0, 1, 2]
+    assert one_way.position() is None
+
+
 @pytest.mark.parametrize("delivery", ["at_least_once", "at_most_once", "exactly_once", None])
 def test_a_start_refuses_a_group_that_somebody_is_subscribed_with_and_writes_nothing(
     one_way: OneWay, delivery: str | None
