@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
@@ -16,15 +18,12 @@ from tests.support.running import config_for, positions, produce, run_all
 
 HOUR_MS = 3_600_000
 KEYS = [b"a", b"b", None, b"c", None, b"d"]
+WITH_KEY: list[Any] = [b'{"n":0}', b'{"n":1}', b'{"n":3}', b'{"n":5}']
+WITHOUT_KEY = [b'{"n":2}', b'{"n":4}']
 
 
 class Number(LoomFrozenStruct):
     n: int
-
-
-@step
-def same(number: Number) -> Number:
-    return number
 
 
 class Compacting:
@@ -33,9 +32,18 @@ class Compacting:
     def __init__(self, broker: Broker, fresh: FreshTopics) -> None:
         self.bootstrap = broker.bootstrap
         self.source = fresh.create("numbers", config={"message.timestamp.after.max.ms": str(2**63 - 1)})
-        self.out = fresh.create("out", config={"cleanup.policy": "compact"})
+        self.out = fresh.create("out")
         self.dlq = fresh.create("refused")
         self.group = fresh.name("group")
+        #: called in a step, when everything has been looked at and nothing is written
+        self.begun: Callable[[], None] = lambda: None
+
+    def compact(self) -> None:
+        """The output is compacted from now on."""
+        entry = ConfigEntry("cleanup.policy", "compact", incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, self.out, incremental_configs=[entry])
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        admin.incremental_alter_configs([resource])[resource].result(20)
 
     def put(self, *records: KafkaRecord) -> None:
         produce(self.bootstrap, self.source, *records)
@@ -44,6 +52,14 @@ class Compacting:
         return KafkaRecord(self.source, key, b'{"n":%d}' % number, timestamp_ms=timestamp_ms)
 
     def flow(self, dlq: str | None) -> StreamFlow[Any, Any]:
+        begun = self.begun
+
+        @step
+        def same(number: Number) -> Number:
+            if number.n == 0:
+                begun()
+            return number
+
         return StreamFlow("compacting", FromTopic("numbers", Number), Process(same), IntoTopic("out", dlq=dlq))
 
     def config(self, delivery: str) -> dict[str, Any]:
@@ -63,21 +79,50 @@ def compacting(kafka: Broker, fresh_topics: FreshTopics) -> Compacting:
 
 
 def test_only_the_guilty_go_to_the_dead_letters(compacting: Compacting) -> None:
+    """The topic becomes a compacted one behind the look at it, so that the whole produce batch comes back."""
+    compacting.begun = compacting.compact
     compacting.put(*(compacting.record(number, key) for number, key in enumerate(KEYS)))
     counts = run_all(compacting.flow("refused"), compacting.config("at_least_once"), len(KEYS))
-    assert sorted(compacting.values(compacting.out)) == [b'{"n":0}', b'{"n":1}', b'{"n":3}', b'{"n":5}']  # type: ignore[type-var]
-    assert compacting.values(compacting.dlq) == [b'{"n":2}', b'{"n":4}']
+    assert sorted(compacting.values(compacting.out)) == WITH_KEY
+    assert compacting.values(compacting.dlq) == WITHOUT_KEY
     assert counts.refused == {compacting.out: 2}
 
 
 @pytest.mark.parametrize(("delivery", "dlq"), [("at_least_once", None), ("exactly_once", "refused")])
 def test_where_the_run_ends_the_guilty_record_is_named(compacting: Compacting, delivery: str, dlq: str | None) -> None:
+    compacting.begun = compacting.compact
     compacting.put(*(compacting.record(number, key) for number, key in enumerate(KEYS)))
     with pytest.raises(DeliveryFailedError) as failed:
         StreamingRunner.from_dict(compacting.flow(dlq), compacting.config(delivery)).run()
-    assert f"made of {compacting.source}[0]@2 " in str(failed.value)
-    assert ("A dlq on that IntoTopic would take such records" in str(failed.value)) is (delivery == "at_least_once")
+    told = str(failed.value)
+    if dlq is None:
+        assert f"one of those from {compacting.source}[0]@0 to {compacting.source}[0]@5 " in told
+    else:
+        assert f"made of {compacting.source}[0]@2 " in told
+    assert f"{compacting.out} with the key None" in told
+    assert ("A dlq on that IntoTopic would take such records" in told) is (dlq is None)
     assert positions(compacting.bootstrap, compacting.source, compacting.group)[0] == 0
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_that_a_compacted_topic_takes_no_record_without_a_key_is_known_before_it_is_sent(
+    compacting: Compacting, delivery: str
+) -> None:
+    compacting.compact()
+    compacting.put(*(compacting.record(number, key) for number, key in enumerate(KEYS)))
+    run_all(compacting.flow("refused"), compacting.config(delivery), len(KEYS))
+    assert compacting.values(compacting.out) == WITH_KEY
+    assert compacting.values(compacting.dlq) == WITHOUT_KEY
+
+
+def test_without_a_dlq_it_ends_the_run_and_names_the_source_record(compacting: Compacting) -> None:
+    compacting.compact()
+    compacting.put(*(compacting.record(number, key) for number, key in enumerate(KEYS)))
+    with pytest.raises(DeliveryFailedError) as failed:
+        StreamingRunner.from_dict(compacting.flow(None), compacting.config("at_least_once")).run()
+    assert f"{compacting.out} refuses the record made of {compacting.source}[0]@2: the record has no key" in str(
+        failed.value
+    )
 
 
 def test_in_a_transaction_a_timestamp_that_the_broker_would_refuse_is_known_before_it_is_sent(

@@ -42,6 +42,8 @@ class Seen(LoomFrozenStruct):
     partition_counts: Mapping[str, Mapping[str, int]]
     #: the timestamps that each topic takes, by client configuration alike
     timestamp_limits: Mapping[str, Mapping[str, TimestampLimits]]
+    #: the topics that take no record without a key, by client configuration alike
+    compacted: Mapping[str, frozenset[str]]
 
 
 class Preflight:
@@ -131,6 +133,9 @@ class Preflight:
                 limits.setdefault(key, {})[topic] = look.max_message_bytes[topic]
             if topic in look.timestamp_limits:
                 times.setdefault(key, {})[topic] = look.timestamp_limits[topic]
+        compacted = {
+            key: frozenset(t for k, c, t in written if k == key and t in looks[id(c)].compacted) for key, *_ in written
+        }
         if reading is not None:
             self._compare_limits(looks[id(reading)].max_message_bytes, limits)
         counts: dict[str, dict[str, int]] = {}
@@ -138,7 +143,7 @@ class Preflight:
         for key, target, topic in written:
             if topic in stable:
                 counts.setdefault(key, {})[topic] = len(looks[id(target)].partitions[topic])
-        return Seen(partitions, limits, counts, times)
+        return Seen(partitions, limits, counts, times, compacted)
 
     def _compare_limits(self, found: Mapping[str, int], limits: Mapping[str, Mapping[str, int]]) -> None:
         """Warn of a topic of dead letters that has no room for the largest source record and what is said of it."""

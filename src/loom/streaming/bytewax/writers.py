@@ -110,6 +110,7 @@ class TopicWriters:
                     transactions=transactions,
                     partition_counts=seen.partition_counts.get(key),
                     timestamp_limits=seen.timestamp_limits.get(key),
+                    compacted=seen.compacted.get(key, ()),
                     dead_letters=self._dead_letters,
                     place=view.place,
                     clusters=clusters,

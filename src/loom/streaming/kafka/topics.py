@@ -39,6 +39,8 @@ class TopicLook(LoomFrozenStruct):
     max_message_bytes: Mapping[str, int]
     #: of topics that keep the producer's timestamps
     timestamp_limits: Mapping[str, TimestampLimits] = {}
+    #: topics that take no record without a key
+    compacted: frozenset[str] = frozenset()
 
 
 def look_at_topics(
@@ -90,7 +92,8 @@ def look_at_topics(
         topic: int(config["max.message.bytes"]) for topic, config in configs.items() if "max.message.bytes" in config
     }
     times = {topic: found for topic, config in configs.items() if (found := _timestamp_limits(config)) is not None}
-    return TopicLook(partitions, sizes, times)
+    compacted = frozenset(topic for topic, config in configs.items() if "compact" in config.get("cleanup.policy", ""))
+    return TopicLook(partitions, sizes, times, compacted)
 
 
 #: how the client's in-process broker names its cluster; it answers no admin request but lets it time out

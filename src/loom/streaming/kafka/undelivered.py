@@ -87,16 +87,19 @@ class Undelivered:
         """The record, or the client's own failure, that will not go away by itself."""
         return self._fatal
 
-    def asks_for(self, error: KafkaError, size: int) -> bool:
+    def _asks_for(self, error: KafkaError, size: int) -> bool:
         """Whether one more undelivered record would change what is told."""
         if self._fatal is None:
             return error.code() != NEIGHBOUR_REFUSED or self._neighbour is None
         return error.code() in _BATCH_TOO_LARGE and self._fatal_size is not None and size > self._fatal_size
 
-    def note(self, error: KafkaError, record: OutgoingRecord) -> None:
-        """A record that was not delivered. The one whose own fault it is is named before any that shared its batch."""
+    def note(self, error: KafkaError, record: OutgoingRecord, first: Any, last: Any) -> None:
+        """A record that was not delivered, and the first and last of what it may have been made of.
+
+        The one whose own fault it is is named before any that shared its batch.
+        """
         code, size = error.code(), record_size(record.value, None, None)
-        if not self.asks_for(error, size):
+        if not self._asks_for(error, size):
             return
         hint = ""
         if code in REFUSED_FOR_GOOD and self._in_transaction:
@@ -107,7 +110,7 @@ class Undelivered:
         elif code in REFUSED_FOR_GOOD and record.topic not in self._tracked:
             hint = ". A dlq on that IntoTopic would take such records"
         what = (
-            f"the record made of {self._place(record.origin)} was not delivered to {record.topic} with the key "
+            f"{self._made_of(first, last)} was not delivered to {record.topic} with the key "
             f"{_shown(record.key)}: {error.str()}{hint}"
         )
         if code == NEIGHBOUR_REFUSED:
@@ -119,6 +122,11 @@ class Undelivered:
             self._fatal = what
             self._kind = _kind(error)
             self._fatal_size = size if code in _BATCH_TOO_LARGE else None
+
+    def _made_of(self, first: Any, last: Any) -> str:
+        if first is last:
+            return f"the record made of {self._place(first)}"
+        return f"a record made of one of those from {self._place(first)} to {self._place(last)}"
 
     def failed(self, reason: str) -> None:
         """The client itself has failed for good."""
