@@ -19,9 +19,10 @@ from loom.core.config.shape import bare
 from loom.core.model import LoomFrozenStruct
 from loom.core.shown import shown
 
-__all__ = ["FiniteNumbers", "NotFiniteError", "finite_encoder"]
+__all__ = ["NULL", "FiniteNumbers", "NotFiniteError", "finite_encoder"]
 
-_NULL = b"null"
+#: what the encoder makes of such a number; without it in the JSON there is none
+NULL = b"null"
 #: what holds no float whatever it holds
 _PLAIN: frozenset[type] = frozenset({str, int, bool, bytes, bytearray, type(None), msgspec.Raw})
 
@@ -37,8 +38,8 @@ class _Floats(LoomFrozenStruct):
     always: tuple[str, ...] = ()
     #: fields that are a float or something else that is no container
     sometimes: tuple[str, ...] = ()
-    #: anywhere below
-    deep: bool = False
+    #: fields that may hold one below; an empty name stands for what has no fields
+    deep: tuple[str, ...] = ()
 
     @property
     def none(self) -> bool:
@@ -55,6 +56,8 @@ class FiniteNumbers:
     def __init__(self, payloads: Iterable[Any] = ()) -> None:
         self.harmless: set[type] = {*_PLAIN}
         self._floats: dict[type, _Floats] = {}
+        #: by class, whether JSON has every number in an instance
+        self._fits: dict[type, Callable[[Any], bool]] = {}
         by_class: dict[type, list[_Floats]] = {}
         for payload in payloads:
             hint = bare(payload)
@@ -94,13 +97,42 @@ class FiniteNumbers:
                     break
             else:
                 return
-        # A number that is its field's default may have been left out.
-        if _NULL in value:
+        # A number that is its field's default may have been left out, and most nulls were None.
+        if NULL in value and not self._fit((payload,)):
             for place, number in _not_finite(payload):
                 raise NotFiniteError(
                     f"${place} is {number!r}, which JSON does not have. Make it None or a text, or write the topic with "
                     "format: msgpack"
                 )
+
+    def _fit(self, values: Iterable[Any]) -> bool:
+        """Whether JSON has every number in some values. Asked of each payload with a `null` in its JSON."""
+        fits = self._fits
+        for value in values:
+            cls = type(value)
+            if cls is float:
+                if not isfinite(value):
+                    return False
+            elif cls not in _PLAIN and not (fits.get(cls) or self._learn(cls))(value):
+                return False
+        return True
+
+    def _learn(self, cls: type) -> Callable[[Any], bool]:
+        """How to look into instances of a class."""
+        fit, found = self._fit, self._fits
+        if issubclass(cls, dict):
+            # Keys are written as text, which reads back.
+            found[cls] = lambda value: fit(value.values())
+        elif issubclass(cls, (list, tuple, set, frozenset)):
+            found[cls] = fit
+        elif issubclass(cls, Enum):
+            found[cls] = lambda value: fit((value.value,))
+        else:
+            floats = _floats_of(cls)
+            named = [name for name in (*floats.always, *floats.sometimes, *floats.deep) if name]
+            names = named if named or floats.none else _names(cls)
+            found[cls] = lambda value: fit([getattr(value, name, None) for name in names])
+        return found[cls]
 
 
 def finite_encoder(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
@@ -124,16 +156,16 @@ def _floats_of(hint: Any) -> _Floats:
     except Exception:  # noqa: BLE001 - an annotation that cannot be resolved, or a class that only writing knows
         info = inspect.AnyType()
     if not isinstance(info, (inspect.StructType, inspect.DataclassType, inspect.NamedTupleType)):
-        return _Floats(deep=_may_hold(info, set()))
-    always, sometimes, deep = [], [], False
+        return _Floats(deep=("",) if _may_hold(info, set()) else ())
+    always, sometimes, deep = [], [], []
     for field in info.fields:
         if isinstance(field.type, inspect.FloatType):
             always.append(field.name)
         elif isinstance(field.type, inspect.UnionType) and all(isinstance(t, _SCALAR) for t in field.type.types):
             sometimes += [field.name] if _may_hold(field.type, set()) else []
-        else:
-            deep = deep or _may_hold(field.type, set())
-    return _Floats(tuple(always), tuple(sometimes), deep)
+        elif _may_hold(field.type, set()):
+            deep.append(field.name)
+    return _Floats(tuple(always), tuple(sometimes), tuple(deep))
 
 
 _SCALAR = (inspect.FloatType, inspect.IntType, inspect.NoneType, inspect.BoolType, inspect.StrType)
@@ -168,7 +200,6 @@ def _not_finite(value: Any) -> Iterator[tuple[str, float]]:
         if not isfinite(value):
             yield "", value
     elif issubclass(cls, dict):
-        # Keys are written as text, which reads back.
         for key, inner in value.items():
             yield from _below(f".{key}" if isinstance(key, str) else f"[{shown(key)}]", inner)
     elif issubclass(cls, (list, tuple, set, frozenset)):

@@ -7,9 +7,11 @@ written back must be exactly what was read. This file serves both; it imports no
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar, overload
 
 __all__ = ["NO_HEADERS", "HeaderPairs", "Headers"]
+
+T = TypeVar("T")
 
 HeaderPairs: TypeAlias = tuple[tuple[str, bytes | None], ...]
 
@@ -50,6 +52,18 @@ class Headers(Mapping[str, bytes]):
 
     def __getitem__(self, name: str) -> bytes:
         return self._by_name[name]
+
+    # The mapping's own would raise and catch a KeyError for each name that is not there, which most of ours are not.
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    @overload
+    def get(self, name: str, default: None = None, /) -> bytes | None: ...
+    @overload
+    def get(self, name: str, default: bytes | T, /) -> bytes | T: ...
+    def get(self, name: str, default: Any = None, /) -> Any:
+        """The value of a header, or `default`."""
+        return self._by_name.get(name, default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)

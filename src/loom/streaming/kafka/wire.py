@@ -179,9 +179,11 @@ def wanted_from_meta(meta: MessageMeta, *, full: bool) -> dict[str, bytes | None
     all the same, and adds the causation: the message that this one was made of.
     """
     headers = meta.headers
-    trace_id, parent_id = _trace(headers)
+    # A record without headers says nothing, which is quickly known.
+    said = bool(headers)
+    trace_id, parent_id = _trace(headers) if said else (None, None)
     wanted: dict[str, bytes | None] = {}
-    if meta.correlation_id != _text(headers, CORRELATION_ID):
+    if meta.correlation_id != (_text(headers, CORRELATION_ID) if said else None):
         wanted[CORRELATION_ID] = writable_id("correlation_id", meta.correlation_id)
     if meta.trace_id != trace_id or (full and TRACE_ID not in headers):
         wanted[TRACE_ID] = writable_id("trace_id", meta.trace_id)
@@ -195,7 +197,7 @@ def wanted_from_meta(meta: MessageMeta, *, full: bool) -> dict[str, bytes | None
     causation_id = meta.causation_id
     if full and causation_id is None:
         wanted[CAUSATION_ID] = writable_id("message_id", meta.message_id)
-    elif causation_id != _text(headers, CAUSATION_ID):
+    elif causation_id != (_text(headers, CAUSATION_ID) if said else None):
         wanted[CAUSATION_ID] = writable_id("causation_id", causation_id)
     return wanted
 

@@ -15,7 +15,7 @@ from loom.streaming.bytewax.stages.failures import Fail
 from loom.streaming.bytewax.stages.inline import Inline, LoopCode
 from loom.streaming.bytewax.stages.outcome import Result
 from loom.streaming.compiler.plan import CompiledTopic
-from loom.streaming.kafka.finite import FiniteNumbers
+from loom.streaming.kafka.finite import NULL, FiniteNumbers
 from loom.streaming.kafka.formats import encode_payload, envelope_encoder
 from loom.streaming.kafka.headers import Headers
 from loom.streaming.kafka.settings import HeaderPolicy, WireFormat
@@ -105,7 +105,8 @@ def _build_bare(
                 (cls,) = code.classes
                 test = numbers.test(cls, payload, code.name("isfinite", isfinite))
             if test is None:
-                code.line(f"    {code.name('check', numbers.check)}({payload}, value)")
+                null, look = code.name("null", NULL), code.name("check", numbers.check)
+                code.line(f"    if {null} in value:", f"        {look}({payload}, value)")
             else:
                 code.line(f"    fit = {test}")
         if test is None:
