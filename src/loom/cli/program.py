@@ -46,7 +46,7 @@ def main(
     Returns when the flow was stopped in order or its input is over, else ends the program with the exit code. With
     `LOOM_DEBUG=1` in the environment tracebacks and the client's own log lines are shown.
 
-    >>> if __name__ == "__main__":  # doctest: +SKIP
+    >>> if __name__ == "__main__":
     ...     main(flow, "config.yaml")
 
     Args:

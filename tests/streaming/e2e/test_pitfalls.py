@@ -27,7 +27,7 @@ from loom.streaming import (
     StreamingRunner,
     step,
 )
-from loom.streaming.kafka import CommitError, DeliveryFailedError, EmbeddedBroker, KafkaRecord
+from loom.streaming.kafka import BrokerUnavailableError, CommitError, DeliveryFailedError, EmbeddedBroker, KafkaRecord
 from loom.streaming.kafka.consumer import PartitionReader
 from loom.streaming.kafka.group_offsets import GroupOffsets
 from loom.streaming.kafka.producer import TopicWriter
@@ -143,7 +143,7 @@ def test_what_flush_leaves_is_not_ignored(bootstrap: str, broker: EmbeddedBroker
             broker.close()
         return number
 
-    with pytest.raises(DeliveryFailedError, match="not delivered"):
+    with pytest.raises(BrokerUnavailableError, match="not delivered"):
         run_until(
             StreamingRunner.from_dict(flow(lonely), config(bootstrap, **{"message.timeout.ms": 700})),
             lambda _: False,

@@ -110,6 +110,7 @@ class KafkaSecuritySettings(_Discreet):
     sasl_oauth_callback: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.sasl_oauth_callback is not None:
             if self.sasl_mechanism != "OAUTHBEARER":
                 raise ValueError("sasl_oauth_callback needs sasl_mechanism: OAUTHBEARER")
