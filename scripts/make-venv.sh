@@ -2,7 +2,7 @@
 # Makes the development environment: `make-venv.sh DIR`, called by the Makefile. `--find` only prints what would be used, and
 # `--packages` the apt packages that bring it, nothing where none does.
 # PYTHON names the interpreter; without it the first that fits of python3.12, python3.11 and python3 on the PATH is taken, else
-# uv, where it is installed, brings one of its own.
+# uv, where it is installed (on the PATH or in ~/.local/bin, where pipx and uv's installer put it), brings one of its own.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -30,8 +30,24 @@ candidates() {
         return
     fi
     for name in python3.12 python3.11 python3; do
-        (IFS=:; for dir in $PATH; do if [ -x "$dir/$name" ]; then echo "$dir/$name"; fi; done)
+        directories | while IFS= read -r dir; do if [ -x "$dir/$name" ]; then echo "$dir/$name"; fi; done
     done
+}
+
+# The directories of the PATH, each once: where /bin is a link to /usr/bin, what is in it is not told twice.
+directories() (
+    IFS=:
+    seen=:
+    for dir in $PATH; do
+        real=$(cd -P "$dir" 2>/dev/null && pwd) || continue
+        case $seen in *":$real:"*) continue ;; esac
+        seen=$seen$real:
+        echo "$dir"
+    done
+)
+
+uv_command() {
+    command -v uv || { [ -x "${HOME:-}/.local/bin/uv" ] && echo "$HOME/.local/bin/uv"; }
 }
 
 # Whether apt knows a version $2 of the package $1.
@@ -51,16 +67,26 @@ packages() {
 }
 
 advice() {
+    sudo="sudo "
+    # root needs none, and a bare machine has none
+    if [ "$(id -u)" = 0 ]; then sudo=; fi
     found=$(packages)
     command -v make >/dev/null || found="make${found:+ $found}"
     case $found in
-    *python*) echo "Install what is missing:  sudo apt-get install $found" ;;
+    *python*) echo "Install what is missing:  ${sudo}apt-get install $found" ;;
     *)
         if command -v apt-get >/dev/null && [ -z "$(packages_known)" ]; then
-            echo "Bring apt's lists up to date and run this again:  sudo apt-get update"
-        elif offers pipx '[0-9]'; then
-            echo "No package here brings one. Install uv, which brings its own:  sudo apt-get install ${found:+$found }pipx && pipx install uv"
-            echo "(and have ~/.local/bin on the PATH: pipx ensurepath)"
+            echo "Bring apt's lists up to date and run this again:  ${sudo}apt-get update"
+        elif uv_command >/dev/null; then
+            if [ -n "$found" ]; then echo "Install what is missing:  ${sudo}apt-get install $found"; fi
+            if [ -n "${PYTHON:-}" ]; then
+                echo "Or leave PYTHON out: uv, which is installed, brings an interpreter of its own."
+            else
+                echo "uv fetches an interpreter from github.com. Let it reach that, or bring CPython 3.11 or 3.12 from elsewhere."
+            fi
+        elif command -v pipx >/dev/null || offers pipx '[0-9]'; then
+            command -v pipx >/dev/null || found="${found:+$found }pipx"
+            echo "No package here brings one. Install uv, which brings its own:  ${found:+${sudo}apt-get install $found && }pipx install uv"
         else
             echo "Install${found:+ make, and} uv, which brings an interpreter of its own (pipx install uv)."
         fi
@@ -88,7 +114,7 @@ with_interpreter() {
     done <<LIST
 $(candidates)
 LIST
-    if [ -z "${PYTHON:-}" ] && command -v uv >/dev/null; then
+    if [ -z "${PYTHON:-}" ] && uv_command >/dev/null; then
         if "$1" uv; then return; fi
         tried="$tried
   uv: could not make a virtual environment (above)"
@@ -106,7 +132,7 @@ create() {
     if [ "$1" = uv ]; then
         # `--seed`: what follows installs with pip.
         rm -rf "$venv"
-        uv venv --quiet --seed --python 3.12 "$venv" || { rm -rf "$venv"; return 1; }
+        "$(uv_command)" venv --quiet --seed --python 3.12 "$venv" || { rm -rf "$venv"; return 1; }
     else
         "$1" -m venv --clear "$venv" || { rm -rf "$venv"; return 1; }
     fi
@@ -137,8 +163,14 @@ else
 fi
 
 pip() {
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@" && return
+    cat >&2 <<MESSAGE
+pip could not install the packages; its reason is above. Behind a proxy, a mirror or a certificate authority of
+your own, tell pip (HTTPS_PROXY, PIP_INDEX_URL, PIP_CERT). Then run this again.
+MESSAGE
+    exit 1
 }
+echo "$venv: pip fetches about 60 packages, which takes a minute or more the first time"
 pip --require-hashes -r requirements/dev.txt
 pip --no-deps --no-build-isolation -e .
 touch "$venv/.ready"

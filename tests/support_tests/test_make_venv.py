@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -35,14 +34,17 @@ class Machine:
         self.path = directory / "bin"
         self.path.mkdir()
         self.venv = directory / "venv"
+        self.home = directory / "home"
+        self.home.mkdir()
+        self.has("id", "echo 1000")
         for tool in TOOLS:
             found = shutil.which(tool)
             assert found is not None
             (self.path / tool).symlink_to(found)
 
-    def has(self, name: str, script: str = ANY) -> None:
-        """Install a program."""
-        file = self.path / name
+    def has(self, name: str, script: str = ANY, directory: Path | None = None) -> None:
+        """Install a program, on the PATH unless a directory is named."""
+        file = (directory or self.path) / name
         file.write_text(f"#!/bin/sh\n{script}\n")
         file.chmod(0o755)
 
@@ -52,7 +54,7 @@ class Machine:
         cases = "\n".join(f'{name}) echo "  Candidate: {version}" ;;' for name, version in versions.items())
         self.has("apt-cache", f'case "$2" in\n{cases}\n*) echo "  Candidate: (none)" ;;\nesac')
 
-    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def make(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the script."""
         return subprocess.run(
             ["/bin/sh", SCRIPT, *(arguments or (str(self.venv),))],
@@ -60,7 +62,7 @@ class Machine:
             text=True,
             check=False,
             timeout=30,
-            env={"PATH": str(self.path), "HOME": os.environ.get("HOME", "/")},
+            env={"PATH": str(self.path), "HOME": str(self.home)} | environment,
         )
 
 
@@ -139,3 +141,61 @@ def test_uv_that_fails_is_among_what_was_tried(machine: Machine) -> None:
     assert told.returncode == 1
     assert "no network" in told.stderr
     assert "uv: could not make a virtual environment" in told.stderr
+    assert "uv fetches an interpreter from github.com" in told.stderr
+    assert "Install uv" not in told.stderr
+
+
+def test_uv_is_found_where_pipx_puts_it(machine: Machine) -> None:
+    machine.has("python3", NEWER)
+    directory = machine.home / ".local" / "bin"
+    directory.mkdir(parents=True)
+    machine.has("uv", UV, directory)
+    told = machine.make()
+    assert told.returncode == 0, told.stderr
+    assert (machine.venv / ".ready").exists()
+
+
+def test_pipx_that_is_there_is_not_asked_for(machine: Machine) -> None:
+    machine.has("make")
+    machine.has("pipx")
+    machine.knows_packages(DEBIAN_13)
+    told = machine.make()
+    assert "which brings its own:  pipx install uv\n" in told.stderr
+    assert "apt-get" not in told.stderr
+
+
+def test_an_interpreter_that_was_named_and_does_not_fit_leaves_uv_as_the_other_way(machine: Machine) -> None:
+    machine.has("make")
+    machine.has("python3", NEWER)
+    machine.has("uv", UV)
+    told = machine.make(PYTHON="python3")
+    assert told.returncode == 1
+    assert "python3: is Python 3.13" in told.stderr
+    assert "leave PYTHON out: uv" in told.stderr
+
+
+def test_root_is_told_of_no_sudo(machine: Machine) -> None:
+    machine.has("id", "echo 0")
+    machine.knows_packages(DEBIAN_12)
+    told = machine.make()
+    assert "Install what is missing:  apt-get install make python3 python3-venv" in told.stderr
+    assert "sudo" not in told.stderr
+
+
+def test_an_interpreter_is_told_once_where_bin_is_a_link(machine: Machine) -> None:
+    machine.has("make")
+    machine.has("python3", NEWER)
+    link = machine.path.parent / "link"
+    link.symlink_to(machine.path)
+    told = machine.make(PATH=f"{machine.path}:{link}")
+    assert told.stderr.count("is Python 3.13") == 1
+
+
+def test_packages_that_cannot_be_fetched_leave_a_remedy_and_no_environment(machine: Machine) -> None:
+    machine.has("python3", NEWER)
+    machine.has("uv", UV.replace("exit 0", "echo no route >&2; exit 1"))
+    told = machine.make()
+    assert told.returncode == 1
+    assert "no route" in told.stderr
+    assert "PIP_INDEX_URL" in told.stderr
+    assert not machine.venv.exists()
