@@ -130,9 +130,9 @@ MESSAGE
 
 create() {
     if [ "$1" = uv ]; then
-        # `--seed`: what follows installs with pip.
+        # `--seed`: what follows installs with pip. A range: an interpreter that uv already has goes before one to fetch.
         rm -rf "$venv"
-        "$(uv_command)" venv --quiet --seed --python 3.12 "$venv" || { rm -rf "$venv"; return 1; }
+        "$(uv_command)" venv --quiet --seed --python 'cpython>=3.11,<3.13' "$venv" || { rm -rf "$venv"; return 1; }
     else
         "$1" -m venv --clear "$venv" || { rm -rf "$venv"; return 1; }
     fi

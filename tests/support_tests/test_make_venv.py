@@ -155,6 +155,12 @@ def test_uv_is_found_where_pipx_puts_it(machine: Machine) -> None:
     assert (machine.venv / ".ready").exists()
 
 
+def test_uv_may_take_an_older_interpreter_that_it_has(machine: Machine) -> None:
+    machine.has("uv", f"""case " $* " in *" --python cpython>=3.11,<3.13 "*) ;; *) exit 2 ;; esac{UV}""")
+    told = machine.make()
+    assert told.returncode == 0, told.stderr
+
+
 def test_pipx_that_is_there_is_not_asked_for(machine: Machine) -> None:
     machine.has("make")
     machine.has("pipx")
