@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from loom.cli.exits import Exit, exit_for
 from loom.core.model import LoomFrozenStruct
-from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
+from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, points, step
 from loom.streaming.bytewax import preflight
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord, OffsetOutOfRangeError, SecondInstanceError
 from loom.streaming.kafka.group_look import GroupLook
@@ -204,3 +204,24 @@ def test_the_position_of_an_idle_partition_is_confirmed_again_as_often_as_the_br
     monkeypatch.setattr(preflight, "look_at_group", lambda *_: GroupLook((), 0.1))
     write(bootstrap, 1)
     run_until(StreamingRunner.from_dict(FLOW, config(bootstrap)), lambda _: commits.count({1: 1}) >= 3)
+
+
+@EVERY_DELIVERY
+def test_a_start_goes_on_where_another_instance_has_moved_the_group_meanwhile(
+    bootstrap: str, delivery: str | None
+) -> None:
+    """The older of two instances commits while the newer one starts: the newer one does not begin behind it, nor end."""
+    write(bootstrap, *range(0, 40, 4))  # all in partition 0
+    confirm(bootstrap, {0: 2, 1: 0, 2: 0, 3: 0}, partitions=4)
+
+    def move(point: points.Point) -> None:
+        if point is points.Point.POSITIONED:
+            confirm(bootstrap, {0: 5}, partitions=4)
+
+    before = points.install(move)
+    try:
+        run_all(FLOW, config(bootstrap, delivery=delivery), 5)
+    finally:
+        points.install(before)
+    assert written(bootstrap) == [20, 24, 28, 32, 36]
+    assert positions(bootstrap, "numbers")[0] == 10

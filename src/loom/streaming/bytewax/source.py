@@ -250,26 +250,27 @@ class _Worker:
         try:
             found = self._records.start(joining, fallback, self._all)
             reached(Point.POSITIONED)
-            self._began.update(found.offsets)
             if self._owns_group:
-                self._take_over(found)
+                found = self._take_over(found)
+            self._began.update(found.offsets)
         finally:
             self._records.waiting = self.delivery.stop.check_deadline
         self.standing.joined({partition: self._records.positions[partition] for partition in joining})
 
-    def _take_over(self, found: StartPositions) -> None:
+    def _take_over(self, found: StartPositions) -> StartPositions:
         """Keep the positions to begin at, in our name, before anything is read.
 
         "Latest" is a moment, not a place: unless it is kept as an offset, what arrives while the flow is down would be
         skipped. A topic's partition count is raised in a second commit, when all of them have a position.
         """
+        # An older instance that still runs may have moved the group since; it ends when it finds our name there.
+        found = self._records.follow(found)
         self._metadata.replaces(found.committed.values())
         self._metadata.found(found.committed)
-        # Checked once more, since another instance may have been quicker.
-        self._records.group.check()
         self._records.group.commit_now(found.offsets)
         if self._metadata.covered(found.offsets):
             self._records.group.commit_now(found.offsets)
+        return found
 
     def _take(self, change: TopicChange) -> GoneLogs:
         """A topic was deleted, or made anew: no position in its old log may be confirmed any more."""

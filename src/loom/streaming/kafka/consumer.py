@@ -12,6 +12,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
+from msgspec.structs import replace
 
 from loom.core.logger import get_logger
 from loom.streaming.kafka.client_config import CLIENT_LOG, is_denied, is_transient, make_client
@@ -116,6 +117,19 @@ class PartitionReader:
         self._positions.update(found.offsets)
         self.group.found(found)
         return found
+
+    def follow(self, found: StartPositions) -> StartPositions:
+        """Begin where the group is by now, in partitions that another instance has moved since `start` found them."""
+        committed = self.group.committed(found.offsets)
+        moved = {p: had.offset for p, had in committed.items() if had != found.committed.get(p)}
+        if moved:
+            self._consumer.incremental_unassign([ClientPartition(*partition) for partition in moved])
+            self._consumer.incremental_assign([ClientPartition(*p, offset) for p, offset in moved.items()])
+            self._positions.update(moved)
+            _log.info("start_positions_moved", partitions=len(moved), first=str(min(moved)))
+        now = replace(found, offsets={**found.offsets, **moved}, committed={**found.committed, **committed})
+        self.group.found(now)
+        return now
 
     @property
     def positions(self) -> Mapping[TopicPartition, int]:
