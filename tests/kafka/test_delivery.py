@@ -81,7 +81,7 @@ def test_of_two_instances_that_share_a_group_one_notices_and_nothing_is_lost(kaf
     run = NumbersRun(kafka, tmp_path)
     count = 60_000
     first, second = run.flow.twin("first.log"), run.flow.twin("second.log")
-    with run.flow, first, second, run.producing(count, rate=5_000) as producer:
+    with run.flow, first, second, run.producing(count, rate=3_000) as producer:
         first.start()
         first.await_positions(run.bootstrap, run.group, run.source, 5_000)
         second.start()
