@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from loom.core.logger import configure_logging
 from loom.streaming.kafka import EmbeddedBroker
 
 # The engine prints where in its own source it failed, a page for each failed run; nobody reads it here.
@@ -16,6 +17,9 @@ os.environ["RUST_BACKTRACE"] = "0"
 # How long one generated example takes says more of the machine than of the code.
 settings.register_profile("loom", deadline=None)
 settings.load_profile("loom")
+
+# Whoever captures log lines before the first one is written leaves structlog configured by half, with lines on stdout.
+configure_logging()
 
 
 pytest_plugins = ["loom.streaming.testing.fixtures"]

@@ -307,7 +307,9 @@ class _Worker:
         if self._may_lose and not self.feed.ended:
             counts = self.delivery.metrics.part()
             report_losses(self._records.positions, self.delivery.frozen, self._began, counts)
-        self.delivery.lag[id(self._records)] = self._records.lag()
+        if self.feed.ended:
+            # Else a call of the client may still be on its way, which holds up every other call of it.
+            self.delivery.lag[id(self._records)] = self._records.lag()
         self._records.close()
         self._changes.close(self._inbox)
 

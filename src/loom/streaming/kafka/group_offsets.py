@@ -302,9 +302,9 @@ def _check_unmoved(
     if metadata is not None and (other := metadata.of_another_run(partition.topic, had.metadata)) is not None:
         raise SecondInstanceError(
             f"another run has taken over the group {settings.group_id!r}: its position in {partition} was committed by the "
-            f"flow {other.flow!r}, run {other.run}, and this is the flow {metadata.flow!r}, run {metadata.run}. Two "
-            "instances of one flow, or two flows, share a group: stop one of them, or give each flow a group_id of its "
-            "own. This one ends; what it has not confirmed is read again"
+            f"flow {other.flow!r}, run {other.run}, and this is the flow {metadata.flow!r}, run {metadata.run}. "
+            "Two instances of one flow share a group, or two flows do: stop one of them, or give each flow a group_id of "
+            "its own. This one ends; what it has not confirmed is read again"
         )
     if had.offset not in expected:
         raise SecondInstanceError(
