@@ -41,7 +41,7 @@ crash: $(READY) ## every fault under every guarantee: what has no result yet (ho
 	$(PYTEST) -m crash $(ARGS)
 
 oracle: $(READY) ## thousands of generated flows against an interpreter (tens of minutes)
-	LOOM_ORACLE=nightly $(PYTEST) tests/streaming/bytewax/stages/oracle $(ARGS)
+	LOOM_ORACLE=nightly $(PYTEST) tests/streaming/runtime/stages/oracle $(ARGS)
 
 coverage: $(READY) ## `make test` with a report of the lines it did not reach
 	$(PYTEST) -m "not kafka and not crash" --cov --cov-report=term-missing $(ARGS)

@@ -19,7 +19,7 @@ from bench.authoring_steps import (
 from bench.loom_memory import run_in_memory
 from bench.orders import Order, PricedOrder, price, validate
 from loom.streaming import Fork, FromTopic, IntoTopic, Message, Process, RecordStep, StreamFlow, step
-from loom.streaming.kafka.record import KafkaRecord
+from loom.streaming.record import KafkaRecord
 
 #: makes a node of a function
 AsNode = Callable[[Callable[[Any], Any]], Any]

@@ -9,7 +9,7 @@ from bench.authoring_flow import AsNode, as_record_step, flow
 from bench.authoring_steps import in_app, in_store, on_the_web, where_sold
 from bench.loom_memory import run_in_memory
 from loom.streaming import Process, Router, step
-from loom.streaming.kafka.record import KafkaRecord
+from loom.streaming.record import KafkaRecord
 
 
 def run_step(records: Sequence[KafkaRecord]) -> int:

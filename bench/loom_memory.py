@@ -13,11 +13,12 @@ from bytewax.run import cli_main
 
 from bench.orders import Order, PricedOrder, price, validate
 from loom.streaming import FromTopic, IntoTopic, Message, Process, RecordStep, StreamFlow, step
-from loom.streaming.bytewax.adapter import Transport, lower
-from loom.streaming.bytewax.feed import Feed
+from loom.streaming.bytewax.adapter import lower
 from loom.streaming.compiler import compile_flow
-from loom.streaming.kafka.record import KafkaRecord
-from loom.streaming.kafka.view import RECORDS
+from loom.streaming.kafka.record_accessor import RECORDS
+from loom.streaming.record import KafkaRecord
+from loom.streaming.runtime.assembly import Transport
+from loom.streaming.runtime.source_loop import SourceLoop
 
 BATCH = 1_000
 
@@ -73,7 +74,7 @@ def run_in_memory(flow: StreamFlow[Any, Any], records: Sequence[KafkaRecord]) ->
 
 class _ListSource(FixedPartitionedSource[Any, None]):
     def __init__(self, records: Sequence[KafkaRecord], delivery: Any, make_stage: Any) -> None:
-        self._feed = Feed(_ListReader(records), make_stage(), delivery, None, batch_size=BATCH)
+        self._feed = SourceLoop(_ListReader(records), make_stage(), delivery, None, batch_size=BATCH)
 
     def list_parts(self) -> list[str]:
         return ["list"]
@@ -83,7 +84,7 @@ class _ListSource(FixedPartitionedSource[Any, None]):
 
 
 class _ListPart(StatefulSourcePartition[Any, None]):
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: SourceLoop) -> None:
         self._feed = feed
 
     def next_batch(self) -> list[Any]:

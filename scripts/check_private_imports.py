@@ -2,9 +2,9 @@
 
 1. A private name (`_x`) is not imported from another package.
 2. Nothing in `loom` imports from the package `loom.streaming` itself, but `loom.examples`, which shows what users do.
-3. The modules import each other without a cycle. An import under `if TYPE_CHECKING:` never runs and does not count;
-   one inside a function counts unless its target is in the same package, where it is the usual way to load late.
-   A name that a package exports counts as an import of the module that defines it.
+3. The modules import each other without a cycle. An import under `if TYPE_CHECKING:` never runs and does not count; one
+   inside a function counts like any other. What is named by a string and loaded on first use (an engine, a command)
+   is no import. A name that a package exports counts as an import of the module that defines it.
 """
 
 import ast
@@ -21,21 +21,19 @@ class Import(NamedTuple):
     line: int
     base: str  # the module after `from`; empty for a plain import
     name: str  # what is imported, with its full dotted path
-    late: bool  # inside a function
     typing_only: bool
 
 
-def imports_of(node: ast.AST, package: str, late: bool = False, typing_only: bool = False) -> Iterator[Import]:
+def imports_of(node: ast.AST, package: str, typing_only: bool = False) -> Iterator[Import]:
     if isinstance(node, ast.Import):
-        yield from (Import(node.lineno, "", alias.name, late, typing_only) for alias in node.names)
+        yield from (Import(node.lineno, "", alias.name, typing_only) for alias in node.names)
     if isinstance(node, ast.ImportFrom):
         above = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
         base = ".".join(filter(None, (above, node.module)))
-        yield from (Import(node.lineno, base, f"{base}.{alias.name}", late, typing_only) for alias in node.names)
-    late = late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        yield from (Import(node.lineno, base, f"{base}.{alias.name}", typing_only) for alias in node.names)
     guard = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
     for child in ast.iter_child_nodes(node):
-        yield from imports_of(child, package, late, typing_only or (guard and child not in getattr(node, "orelse", ())))
+        yield from imports_of(child, package, typing_only or (guard and child not in getattr(node, "orelse", ())))
 
 
 def main(root: Path) -> int:
@@ -56,7 +54,7 @@ def main(root: Path) -> int:
     problems: list[str] = []
     graph: dict[str, set[str]] = {module: set() for module in modules}
     for module, imported in found.items():
-        for line, base, name, late, typing_only in imported:
+        for line, base, name, typing_only in imported:
             target = exports.get(name, name)
             target = next((t for t in (target, target.rpartition(".")[0], base) if t in modules), "")
             private = [part for part in name.split(".") if part.startswith("_") and not part.endswith("__")]
@@ -64,7 +62,7 @@ def main(root: Path) -> int:
                 problems.append(f"{modules[module]}:{line}: imports the private {private[0]} from {home(target)}")
             if base == FACADE and name not in {*modules, *packages} and not module.startswith(EXAMPLES):
                 problems.append(f"{modules[module]}:{line}: imports {name} from {FACADE} itself, not its submodule")
-            if target and not typing_only and not (late and home(target) == home(module)):
+            if target and not typing_only:
                 graph[module].add(target)
     try:
         graphlib.TopologicalSorter(graph).prepare()

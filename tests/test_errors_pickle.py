@@ -18,10 +18,10 @@ from loom.core.errors import DomainError
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import ErrorKind, FromTopic, IntoTopic, Process, StreamFlow, step
 from loom.streaming.bytewax import ForcedShutdownError, UnroutedRecordError
-from loom.streaming.bytewax.errors import ProcessKilledError, RunEndedError
 from loom.streaming.compiler import Code, CompilationError, Issue, Severity
 from loom.streaming.compiler.signatures import UnreadableSignature
-from loom.streaming.kafka.view import UnreadableHeadersError
+from loom.streaming.kafka.record_accessor import UnreadableHeadersError
+from loom.streaming.runtime.run_errors import ProcessKilledError, RunEndedError
 from loom.streaming.testing import StreamingTestRunner
 
 

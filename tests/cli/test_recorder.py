@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from loom.cli.recorder import AtWork, Recorder, Recording, RunState
-from loom.streaming.bytewax.supervised import Isolation
 from loom.streaming.kafka import TopicPartition
-from loom.streaming.kafka.record import RecordPlace
+from loom.streaming.record import TopicPartitionOffset
+from loom.streaming.runtime.supervised import Isolation
 from tests.support.die_with_parent import die_with_parent
 
 A, B = TopicPartition("numbers", 0), TopicPartition("numbers.too", 12)
@@ -56,7 +56,7 @@ def test_a_partition_beyond_those_that_there_is_room_for_is_left_out(recording: 
 
 
 def test_what_is_asked_of_a_run_is_read_by_it() -> None:
-    asked = Isolation({A: 7, B: 2}, {A: 5}, {RecordPlace("numbers", 0, 4): "killed by SIGABRT"})
+    asked = Isolation({A: 7, B: 2}, {A: 5}, {TopicPartitionOffset("numbers", 0, 4): "killed by SIGABRT"})
     recording = Recording(asked)
     try:
         assert written_by(recording).isolation == asked
@@ -71,7 +71,7 @@ def test_nothing_is_asked_of_a_run_as_any_other(recording: Recording) -> None:
 DYING = """
 import os, signal, sys
 from loom.cli.recorder import Recorder
-from loom.streaming.kafka.record import TopicPartition
+from loom.streaming.record import TopicPartition
 run = Recorder(int(sys.argv[1]))
 run.reads({TopicPartition("numbers", 0): 4})
 run.works_on(TopicPartition("numbers", 0), 3, alone=True)

@@ -9,7 +9,7 @@ from loom.cli.exits import Exit
 from loom.cli.recorder import AtWork, RunState
 from loom.cli.suspicion import Suspicion
 from loom.streaming.kafka import TopicPartition
-from loom.streaming.kafka.record import RecordPlace
+from loom.streaming.record import TopicPartitionOffset
 
 ABORTED = end_of(-signal.SIGABRT, broker=False)
 KILLED = end_of(-signal.SIGKILL, broker=False)
@@ -76,7 +76,7 @@ def test_a_record_that_was_alone_twice_is_named_and_the_ends_are_evidence() -> N
     first = suspicion.ended(ABORTED, at(8, 9, alone(8)))
     assert (first.record, first.evidence) == (None, True)
     second = suspicion.ended(LEFT, at(8, 9, alone(8)))
-    assert (second.record, second.evidence) == (RecordPlace("a", 0, 8), True)
+    assert (second.record, second.evidence) == (TopicPartitionOffset("a", 0, 8), True)
     assert second.told == "killed by SIGABRT, exit code 0, not by the runner"
 
 
@@ -94,10 +94,10 @@ def test_a_record_that_is_refused_is_passed_on_and_not_evidence_any_more() -> No
     suspicion = suspected()
     for _ in range(2):
         suspicion.ended(ABORTED, at(8, 9, alone(8)))
-    suspicion.refuse(RecordPlace("a", 0, 8), "twice")
+    suspicion.refuse(TopicPartitionOffset("a", 0, 8), "twice")
     isolation = suspicion.isolation()
     assert isolation is not None
-    assert isolation.fatal == {RecordPlace("a", 0, 8): "twice"}
+    assert isolation.fatal == {TopicPartitionOffset("a", 0, 8): "twice"}
     again = suspicion.ended(ABORTED, at(8, 9, alone(8)))
     assert (again.refused, again.evidence) == (True, False)
 

@@ -7,7 +7,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 
 from loom.streaming import CollectBatch, ForEach, StreamingRunner
 from loom.streaming.kafka import OffsetOutOfRangeError, TopicPartition, TopicsChangedError
-from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.consumer import ConsumerClient
 from loom.streaming.kafka.settings import ConsumerSettings
 from tests.support.kafka_io import delete_topic, produce_numbered
 from tests.support.one_way import OneWay, accounted, running, until
@@ -130,7 +130,7 @@ def test_at_start_a_topic_that_was_made_anew_and_is_shorter_is_told(one_way: One
     run_all(one_way.flow(), one_way.config(), 5)
     one_way.make_anew()
     # The broker forgets a group's positions in a topic that is deleted; a tool may have put them back.
-    reader = PartitionReader(ConsumerSettings((one_way.bootstrap,), one_way.group))
+    reader = ConsumerClient(ConsumerSettings((one_way.bootstrap,), one_way.group))
     reader.group.commit_now({TopicPartition(one_way.source, 0): 5})
     reader.close()
     with pytest.raises(OffsetOutOfRangeError, match="made anew"):

@@ -18,7 +18,7 @@ from loom.streaming.kafka import (
     TopicPartition,
     TransactionAbortedError,
 )
-from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.consumer import ConsumerClient
 from loom.streaming.kafka.offset_metadata import Committed
 from loom.streaming.kafka.producer import TopicWriter
 from loom.streaming.kafka.settings import ConsumerSettings
@@ -37,8 +37,8 @@ def group(fresh_topics: FreshTopics) -> str:
 
 
 @pytest.fixture
-def reader(kafka: Broker, group: str) -> Iterator[PartitionReader]:
-    opened = PartitionReader(ConsumerSettings((kafka.bootstrap,), group))
+def reader(kafka: Broker, group: str) -> Iterator[ConsumerClient]:
+    opened = ConsumerClient(ConsumerSettings((kafka.bootstrap,), group))
     yield opened
     opened.close()
 
@@ -60,7 +60,7 @@ def writer_of(config: dict[str, Any], transactions: Transactions) -> TopicWriter
 
 
 def test_a_commit_moves_the_group_and_leaves_its_metadata_beside_the_position(
-    kafka: Broker, group: str, reader: PartitionReader, partition: TopicPartition
+    kafka: Broker, group: str, reader: ConsumerClient, partition: TopicPartition
 ) -> None:
     writer = transactions(kafka, group)
     writer.fence()
@@ -78,7 +78,7 @@ def test_a_commit_moves_the_group_and_leaves_its_metadata_beside_the_position(
 
 @pytest.mark.parametrize("at", ["before the transaction", "inside it"])
 def test_a_predecessor_is_told_that_another_took_over_and_moves_nothing(
-    kafka: Broker, group: str, reader: PartitionReader, partition: TopicPartition, at: str
+    kafka: Broker, group: str, reader: ConsumerClient, partition: TopicPartition, at: str
 ) -> None:
     predecessor, successor = transactions(kafka, group), transactions(kafka, group)
     predecessor.fence()
@@ -105,7 +105,7 @@ def test_a_commit_whose_answers_are_lost_with_the_connection_is_done_again(proxi
     config = ProducerSettings((proxied.bootstrap,)).to_confluent_config()
     writer = Transactions(config, group, metadata=lambda topic: f"beside {topic}", waiting=lambda what: None)
     writer.fence()
-    reader = PartitionReader(ConsumerSettings((proxied.bootstrap,), group))
+    reader = ConsumerClient(ConsumerSettings((proxied.bootstrap,), group))
     metadata = reader.group_metadata()
     writer.begin()
     writer.producer.produce(sink, b"1")
@@ -161,7 +161,7 @@ def await_broken(transactions: Transactions) -> None:
 
 @pytest.mark.parametrize("call", ["serve", "write", "flush", "commit", "give up"])
 def test_whichever_call_meets_it_first_says_that_another_process_took_over(
-    kafka: Broker, group: str, reader: PartitionReader, partition: TopicPartition, call: str
+    kafka: Broker, group: str, reader: ConsumerClient, partition: TopicPartition, call: str
 ) -> None:
     config = ProducerSettings((kafka.bootstrap,)).to_confluent_config()
     predecessor, successor = transactions(kafka, group), transactions(kafka, group)
@@ -187,7 +187,7 @@ def test_whichever_call_meets_it_first_says_that_another_process_took_over(
 
 @pytest.mark.parametrize("call", ["write", "commit"])
 def test_whichever_call_meets_a_broken_transaction_first_asks_for_a_new_start_and_names_the_cause(
-    kafka: Broker, fresh_topics: FreshTopics, group: str, reader: PartitionReader, call: str
+    kafka: Broker, fresh_topics: FreshTopics, group: str, reader: ConsumerClient, call: str
 ) -> None:
     topic = fresh_topics.create("out", config={"max.message.bytes": "2000"})
     config = ProducerSettings((kafka.bootstrap,)).to_confluent_config()
@@ -212,7 +212,7 @@ def test_whichever_call_meets_a_broken_transaction_first_asks_for_a_new_start_an
 
 @pytest.mark.parametrize("call", ["write", "commit"])
 def test_a_record_that_breaks_its_transaction_is_named_by_whichever_call_meets_it_first(
-    kafka: Broker, fresh_topics: FreshTopics, group: str, reader: PartitionReader, call: str
+    kafka: Broker, fresh_topics: FreshTopics, group: str, reader: ConsumerClient, call: str
 ) -> None:
     topic = fresh_topics.create("out", config={"max.message.bytes": "2000"})
     transactions_ = transactions(kafka, group)

@@ -10,7 +10,7 @@ import pytest
 
 from loom.streaming import StreamingRunner, step
 from loom.streaming.kafka import FencedError, ProducerSettings, TopicPartition, TransactionAbortedError
-from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.consumer import ConsumerClient
 from loom.streaming.kafka.offset_metadata import OffsetMetadata
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.transactions import State, Transactions
@@ -31,12 +31,12 @@ def writer_of(one_way: OneWay, index: int, count: int) -> Transactions:
 
 
 def group_of(one_way: OneWay) -> Any:
-    reader = PartitionReader(ConsumerSettings((one_way.bootstrap,), one_way.group))
+    reader = ConsumerClient(ConsumerSettings((one_way.bootstrap,), one_way.group))
     return reader.group_metadata()
 
 
 def metadata_of(one_way: OneWay) -> OffsetMetadata:
-    reader = PartitionReader(ConsumerSettings((one_way.bootstrap,), one_way.group))
+    reader = ConsumerClient(ConsumerSettings((one_way.bootstrap,), one_way.group))
     try:
         committed = reader.group.committed([TopicPartition(one_way.source, 0)])
         return OffsetMetadata.parse(committed[TopicPartition(one_way.source, 0)].metadata)

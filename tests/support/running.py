@@ -21,11 +21,12 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from loom.streaming import ErrorEnvelope, ErrorKind, Message, StreamFlow, StreamingRunner, compile_flow
 from loom.streaming.bytewax import build_dataflow_with_shutdown
-from loom.streaming.bytewax.adapter import Transport, lower
-from loom.streaming.bytewax.outlets import outlets_of
+from loom.streaming.bytewax.adapter import lower
 from loom.streaming.bytewax.override_source import override_view, wrap_source
 from loom.streaming.kafka import Headers, KafkaRecord
 from loom.streaming.metrics import FlowCounts
+from loom.streaming.runtime.assembly import Transport
+from loom.streaming.runtime.output_table import output_table_of
 from tests.support.kafka_io import ReadRecord, group_positions
 
 #: A producer at its quickest: it does not wait for company, connects before it is first used, and looks often for what it
@@ -215,7 +216,7 @@ def into_topics(
     No broker is needed, and no partitions are chosen. A failed run raises what its fault was.
     """
     plan = compile_flow(flow, config=config or config_for())
-    names = outlets_of(plan, sink=None, terminal_sinks=None, error_sinks=None).slots.names
+    names = output_table_of(plan, sink=None, terminal_sinks=None, error_sinks=None).slots.names
     topics: dict[str, list[Written]] = {}
     transport = Transport(
         override_view(plan.source),

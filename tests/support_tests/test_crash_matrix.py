@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from loom.streaming.points import Point
+from loom.streaming.failpoints import Failpoint
 from tests.kafka.crash import table
 from tests.kafka.crash.crash_hook import IN_STEP
 from tests.kafka.crash.faults import FAULTS, NAMED_REPETITIONS, RANDOM_REPETITIONS, VERSION, Act, Delivery, matrix
@@ -32,7 +32,7 @@ CLEAN = Result(
 def test_every_point_is_struck_by_sigkill_and_by_sigterm() -> None:
     for signal in ("SIGKILL", "SIGTERM"):
         struck = {fault.at for fault in FAULTS if fault.signal.name == signal and fault.name.startswith(signal)}
-        assert struck >= {*Point, IN_STEP}
+        assert struck >= {*Failpoint, IN_STEP}
 
 
 def test_every_act_is_in_the_table_and_every_cell_has_a_name_of_its_own() -> None:

@@ -13,13 +13,13 @@ from rich.table import Table
 from loom.core.errors import LoomError
 from loom.examples.flights.data import raw_flights
 from loom.examples.flights.flow import Flight, flow
-from loom.streaming.bytewax.runner import StreamingRunner
 from loom.streaming.errors import ErrorKind
 from loom.streaming.kafka.clients import KafkaProducer
 from loom.streaming.kafka.embedded import EmbeddedBroker
-from loom.streaming.kafka.record import KafkaRecord
 from loom.streaming.kafka.settings import ProducerSettings
 from loom.streaming.metrics import FlowCounts, FlowMetrics
+from loom.streaming.record import KafkaRecord
+from loom.streaming.runtime.runner import StreamingRunner
 
 __all__ = ["run_demo"]
 

@@ -6,13 +6,6 @@ from enum import IntEnum
 
 from loom.core.config import ConfigError
 from loom.core.errors import NotSupportedYetError
-from loom.streaming.bytewax.errors import (
-    ClockSetBackError,
-    DuplicateErrorSinkError,
-    ForcedShutdownError,
-    RecoveryDirectoryError,
-    StalledError,
-)
 from loom.streaming.compiler.catalogue import Code, CompilationError
 from loom.streaming.kafka.errors import (
     AuthenticationFailedError,
@@ -26,6 +19,13 @@ from loom.streaming.kafka.errors import (
     TransactionFailedError,
 )
 from loom.streaming.kafka.settings import KafkaSettingsError
+from loom.streaming.runtime.run_errors import (
+    ClockSetBackError,
+    DuplicateErrorSinkError,
+    ForcedShutdownError,
+    RecoveryDirectoryError,
+    StalledError,
+)
 
 __all__ = ["Exit", "FlowNotFoundError", "exit_for"]
 

@@ -19,8 +19,8 @@ import msgspec
 from loom.cli.exits import Exit
 from loom.cli.recorder import Recorder
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.bytewax.supervised import Isolation
-from loom.streaming.kafka.record import TopicPartition
+from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.supervised import Isolation
 
 __all__ = ["MARK", "ChildEnd", "Report", "SupervisorEnd"]
 

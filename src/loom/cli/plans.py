@@ -15,8 +15,8 @@ __all__ = ["check_flow"]
 
 def check_flow(flow: StreamFlow[Any, Any], config: ConfigContext, sink_names: Iterable[str]) -> str:
     """The plan of a flow and the sinks of its config as text, after all the refusals that a run would begin with."""
-    from loom.streaming.bytewax.prepare import prepare
-    from loom.streaming.bytewax.registry import SinkRegistry
+    from loom.streaming.runtime.prepare import prepare
+    from loom.streaming.runtime.registry import SinkRegistry
 
     registry = SinkRegistry()
     register_sinks(registry.register, sink_names, config)

@@ -21,14 +21,14 @@ from loom.cli.supervise import same_command, supervise
 from loom.core.config import ConfigContext, ConfigError
 from loom.core.errors import LoomError
 from loom.core.signals import end_on_sigterm
-from loom.streaming.bytewax.errors import ForcedShutdownError
-from loom.streaming.bytewax.settings import StreamingSection
 from loom.streaming.flow import StreamFlow
 from loom.streaming.kafka.errors import BrokerUnavailableError
+from loom.streaming.runtime.run_errors import ForcedShutdownError
+from loom.streaming.runtime.settings import StreamingSection
 
 if TYPE_CHECKING:
-    from loom.streaming.bytewax.registry import RegisteredSink
-    from loom.streaming.bytewax.runner import StreamingRunner
+    from loom.streaming.runtime.registry import RegisteredSink
+    from loom.streaming.runtime.runner import StreamingRunner
 
 __all__ = ["guarded", "log_to_stderr", "main", "run_program"]
 
@@ -98,7 +98,7 @@ def run_program(
             passed_on.append(supervise(same_command(), section.supervision))
             return
         flow = load()
-        from loom.streaming.bytewax.runner import StreamingRunner
+        from loom.streaming.runtime.runner import StreamingRunner
 
         runner = StreamingRunner.from_context(flow, config=settings)
         register_sinks(runner.register_sink, sink_names, settings)

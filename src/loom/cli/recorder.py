@@ -16,8 +16,8 @@ from collections.abc import Mapping
 import msgspec
 
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.bytewax.supervised import Isolation
-from loom.streaming.kafka.record import RecordPlace, TopicPartition
+from loom.streaming.record import TopicPartition, TopicPartitionOffset
+from loom.streaming.runtime.supervised import Isolation
 
 __all__ = ["AtWork", "Recorder", "Recording", "RunState"]
 
@@ -180,7 +180,7 @@ def _isolation(written: bytes) -> Isolation | None:
     orders = msgspec.json.decode(written, type=_Orders)
     fatal = {}
     for name, offset, told in orders.fatal:
-        fatal[RecordPlace(*partition_named(name), offset)] = told
+        fatal[TopicPartitionOffset(*partition_named(name), offset)] = told
     return Isolation(_partitions(orders.until), _partitions(orders.alone), fatal)
 
 

@@ -22,8 +22,8 @@ from loom.cli.link import MARK, SupervisorEnd
 from loom.cli.recorder import AtWork, Recording, RunState
 from loom.cli.suspicion import Finding, Suspicion
 from loom.core.logger import get_logger
-from loom.streaming.bytewax.settings import SupervisionSettings
-from loom.streaming.bytewax.supervised import Isolation
+from loom.streaming.runtime.settings import SupervisionSettings
+from loom.streaming.runtime.supervised import Isolation
 
 __all__ = ["same_command", "supervise"]
 

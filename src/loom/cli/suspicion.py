@@ -10,8 +10,8 @@ from __future__ import annotations
 from loom.cli.budget import End
 from loom.cli.recorder import RunState, partition_named
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.bytewax.supervised import Isolation
-from loom.streaming.kafka.record import RecordPlace
+from loom.streaming.record import TopicPartitionOffset
+from loom.streaming.runtime.supervised import Isolation
 
 __all__ = ["Finding", "Suspicion"]
 
@@ -23,7 +23,7 @@ class Finding(LoomFrozenStruct):
     """What the end of a run has shown."""
 
     #: the record that kills the process, with how it ended each time
-    record: RecordPlace | None = None
+    record: TopicPartitionOffset | None = None
     told: str = ""
     #: it was to go to the error route and killed the process even so
     refused: bool = False
@@ -43,8 +43,8 @@ class Suspicion:
         self._until: dict[str, int] = {}
         self._alone: dict[str, int] = {}
         #: how the process ended while a record was alone in it
-        self._ends: dict[RecordPlace, list[str]] = {}
-        self._fatal: dict[RecordPlace, str] = {}
+        self._ends: dict[TopicPartitionOffset, list[str]] = {}
+        self._fatal: dict[TopicPartitionOffset, str] = {}
 
     def isolation(self) -> Isolation | None:
         """What the next run is to isolate."""
@@ -56,7 +56,7 @@ class Suspicion:
             dict(self._fatal),
         )
 
-    def refuse(self, record: RecordPlace, told: str) -> None:
+    def refuse(self, record: TopicPartitionOffset, told: str) -> None:
         """Let the next runs send a record to the error route without working on it."""
         self._fatal[record] = told
 
@@ -93,7 +93,7 @@ class Suspicion:
             news = any(run.read[name] != self._alone.get(name) for name in open_)
             self._alone.update({name: run.read[name] for name in open_})
             return Finding(evidence=news)
-        place = RecordPlace(*partition_named(work.partition), work.offset)
+        place = TopicPartitionOffset(*partition_named(work.partition), work.offset)
         ends = self._ends.setdefault(place, [])
         ends.append(end.told)
         if len(ends) < _TWICE:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from loom.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from loom.streaming.bytewax.runner import StreamingRunner
     from loom.streaming.compiler.compile import compile_flow
     from loom.streaming.errors import ErrorEnvelope, ErrorKind, ErrorMessage, ErrorMessageMeta, LoomStreamingError
     from loom.streaming.flow import ErrorRoute, StreamFlow
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from loom.streaming.nodes.sink import IntoSink, SinkPartition
     from loom.streaming.nodes.step import BatchExpandStep, BatchStep, ExpandStep, RecordStep, Step, step
     from loom.streaming.process import Process
+    from loom.streaming.runtime.runner import StreamingRunner
 
 __all__ = [
     "BatchExpandStep",
@@ -84,82 +84,6 @@ __all__ = [
     "step",
 ]
 
-_WHERE = {
-    "loom.streaming.bytewax.runner": ("StreamingRunner",),
-    "loom.streaming.compiler.compile": ("compile_flow",),
-    "loom.streaming.errors": (
-        "ErrorEnvelope",
-        "ErrorKind",
-        "ErrorMessage",
-        "ErrorMessageMeta",
-        "LoomStreamingError",
-    ),
-    "loom.streaming.flow": (
-        "ErrorRoute",
-        "StreamFlow",
-    ),
-    "loom.streaming.message": (
-        "Message",
-        "MessageMeta",
-        "Tombstone",
-        "loom_message_type",
-    ),
-    "loom.streaming.nodes.boundary": (
-        "FromMultiTypeTopic",
-        "FromTopic",
-        "IntoTopic",
-        "PartitionGuarantee",
-        "PartitionPolicy",
-        "PartitionStrategy",
-    ),
-    "loom.streaming.nodes.broadcast": (
-        "Broadcast",
-        "BroadcastRoute",
-    ),
-    "loom.streaming.nodes.collect": (
-        "CollectBatch",
-        "Drain",
-        "ForEach",
-        "WindowStrategy",
-    ),
-    "loom.streaming.nodes.expand": (
-        "Explode",
-        "ExpandRoutes",
-        "PayloadExpander",
-    ),
-    "loom.streaming.nodes.expressions": (
-        "msg",
-        "payload",
-    ),
-    "loom.streaming.nodes.route": (
-        "Fork",
-        "ForkRoute",
-        "Predicate",
-        "Route",
-        "Router",
-        "Selector",
-    ),
-    "loom.streaming.nodes.scope": (
-        "ContextFactory",
-        "ResourceScope",
-        "With",
-        "WithAsync",
-    ),
-    "loom.streaming.nodes.shape": ("StreamShape",),
-    "loom.streaming.nodes.sink": (
-        "IntoSink",
-        "SinkPartition",
-    ),
-    "loom.streaming.nodes.step": (
-        "BatchExpandStep",
-        "BatchStep",
-        "ExpandStep",
-        "RecordStep",
-        "Step",
-        "step",
-    ),
-    "loom.streaming.process": ("Process",),
-}
 #: declared in the contract, not built yet
 _LATER = (
     "Backend",
@@ -174,4 +98,4 @@ _LATER = (
     "SqlAlchemyDatabaseConfig",
     "SqlAlchemySinkConfig",
 )
-__getattr__, __dir__ = lazy_exports(__name__, _WHERE, later=_LATER)
+__getattr__, __dir__ = lazy_exports(__name__, later=_LATER)

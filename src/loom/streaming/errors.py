@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from loom.core.errors import LoomError
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.kafka.record import KafkaRecord
+from loom.streaming.record import KafkaRecord
 
 __all__ = ["ErrorEnvelope", "ErrorKind", "ErrorMessage", "ErrorMessageMeta", "LoomStreamingError"]
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from loom.core.importable import importable_name
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.kafka.headers import Headers
+from loom.streaming.headers import Headers
 
 __all__ = ["TOMBSTONE", "Message", "MessageMeta", "Tombstone", "loom_message_type", "loom_message_version"]
 

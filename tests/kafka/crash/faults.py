@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from loom.streaming.points import Point
+from loom.streaming.failpoints import Failpoint
 from tests.kafka.crash.crash_hook import IN_STEP
 
 #: raised when what a cell does has changed so that earlier results no longer count
@@ -97,26 +97,26 @@ class _At(NamedTuple):
 
 
 _NAMED = (
-    _At(Point.STARTING, "during start-up"),
-    _At(Point.FENCED, "between fencing and reading positions", TRANSACTIONS),
-    _At(Point.POSITIONED, "between reading positions and reading records"),
-    _At(Point.POLLED, "after poll", hits=BATCHES),
-    _At(Point.CLAIMED, "after the commit that precedes the work", (Delivery.AT_MOST_ONCE,), BATCHES),
+    _At(Failpoint.STARTING, "during start-up"),
+    _At(Failpoint.FENCED, "between fencing and reading positions", TRANSACTIONS),
+    _At(Failpoint.POSITIONED, "between reading positions and reading records"),
+    _At(Failpoint.POLLED, "after poll", hits=BATCHES),
+    _At(Failpoint.CLAIMED, "after the commit that precedes the work", (Delivery.AT_MOST_ONCE,), BATCHES),
     _At(IN_STEP, "inside a step", hits=(100, 3_000)),
-    _At(Point.BEFORE_PRODUCE, "before produce", hits=BATCHES),
-    _At(Point.IN_TRANSACTION, "inside the transaction", TRANSACTIONS, BATCHES),
-    _At(Point.PRODUCED, "after produce", hits=BATCHES),
-    _At(Point.BEFORE_FLUSH, "before flush", hits=EPOCHS),
-    _At(Point.FLUSHED, "between flush and commit", TRANSACTIONS, EPOCHS),
+    _At(Failpoint.BEFORE_PRODUCE, "before produce", hits=BATCHES),
+    _At(Failpoint.IN_TRANSACTION, "inside the transaction", TRANSACTIONS, BATCHES),
+    _At(Failpoint.PRODUCED, "after produce", hits=BATCHES),
+    _At(Failpoint.BEFORE_FLUSH, "before flush", hits=EPOCHS),
+    _At(Failpoint.FLUSHED, "between flush and commit", TRANSACTIONS, EPOCHS),
     # The first is that of the start, which brings the positions that the group did not have.
-    _At(Point.POSITIONS_SENT, "between positions and commit of the transaction", TRANSACTIONS, EPOCHS),
-    _At(Point.DURABLE, "between durable and the end of snapshot()", hits=EPOCHS),
-    _At(Point.CONFIRMING, "between flush and commit, behind the barrier", CONFIRMS_ITSELF, EPOCHS),
+    _At(Failpoint.POSITIONS_SENT, "between positions and commit of the transaction", TRANSACTIONS, EPOCHS),
+    _At(Failpoint.DURABLE, "between durable and the end of snapshot()", hits=EPOCHS),
+    _At(Failpoint.CONFIRMING, "between flush and commit, behind the barrier", CONFIRMS_ITSELF, EPOCHS),
 )
 _STOPPING = (
-    _At(Point.STOPPING, "during shutdown: the stop is seen"),
-    _At(Point.FINISHING, "during shutdown: before the last commit", CONFIRMS_AT_THE_END),
-    _At(Point.CLOSING, "during shutdown: the engine has returned"),
+    _At(Failpoint.STOPPING, "during shutdown: the stop is seen"),
+    _At(Failpoint.FINISHING, "during shutdown: before the last commit", CONFIRMS_AT_THE_END),
+    _At(Failpoint.CLOSING, "during shutdown: the engine has returned"),
 )
 _SHORT = 6_000
 _PAST_IT = 9.0
@@ -168,7 +168,8 @@ FAULTS: tuple[Fault, ...] = (
             transaction_timeout_ms=_SHORT,
         )
         for at in _NAMED
-        if at.point in {Point.PRODUCED, Point.FLUSHED, Point.POSITIONS_SENT, Point.DURABLE, Point.CONFIRMING}
+        if at.point
+        in {Failpoint.PRODUCED, Failpoint.FLUSHED, Failpoint.POSITIONS_SENT, Failpoint.DURABLE, Failpoint.CONFIRMING}
         for act in (Act.FREEZE, Act.FREEZE_AND_SUCCEED)
     ),
     Fault("second instance with the same id", Act.SECOND_INSTANCE, repetitions=RANDOM_REPETITIONS, overlap=True),

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from loom.core.observability import ObservabilityRuntime
-from loom.streaming.bytewax.delivery import Delivery
 from loom.streaming.bytewax.in_memory import Advance, ManualClock, MemorySource
-from loom.streaming.bytewax.stages.stage import Stage
 from loom.streaming.kafka import KafkaRecord, TopicPartition
-from loom.streaming.kafka.view import RECORDS
+from loom.streaming.kafka.record_accessor import RECORDS
+from loom.streaming.runtime.run_state import RunState
+from loom.streaming.runtime.stages.stage import Stage
 
 
 def _part(*script: Any) -> tuple[Any, ManualClock]:
-    delivery, clock = Delivery(ObservabilityRuntime.noop()), ManualClock()
+    delivery, clock = RunState(ObservabilityRuntime.noop()), ManualClock()
 
     def make_stage() -> Stage:
         return Stage(delivery.metrics.part(), ("out",), RECORDS)

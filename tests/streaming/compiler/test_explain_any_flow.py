@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 
 from loom.streaming import StreamFlow, compile_flow
 from loom.streaming.compiler import CompilationError, CompiledPlan
-from loom.streaming.compiler.plan import walk_nodes
+from loom.streaming.compiler.model import walk_nodes
 from tests.streaming.compiler.generated import flows
 from tests.streaming.orders import config
 

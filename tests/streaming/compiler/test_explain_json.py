@@ -22,8 +22,8 @@ from loom.streaming import (
     payload,
     step,
 )
-from loom.streaming.bytewax.stages.table import BUILDERS
 from loom.streaming.compiler.explain.document import VERSION, PlanDocument, document_of, kind_of
+from loom.streaming.runtime.stages.table import BUILDERS
 from tests.streaming.compiler.generated import flows
 from tests.streaming.compiler.test_explain_any_flow import compiled
 from tests.streaming.orders import Price, Split, config, ended, flow, price, validate

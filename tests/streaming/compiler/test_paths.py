@@ -8,7 +8,7 @@ import pytest
 
 from loom.streaming import Fork, IntoTopic, Process, compile_flow
 from loom.streaming.compiler import CompilationError, CompiledPlan
-from loom.streaming.compiler.plan import walk_nodes
+from loom.streaming.compiler.model import walk_nodes
 from tests.streaming.orders import CONFIG, by_country, ended, flow, price, validate
 
 

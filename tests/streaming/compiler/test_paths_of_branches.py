@@ -21,7 +21,7 @@ from loom.streaming import (
     compile_flow,
     payload,
 )
-from loom.streaming.compiler.plan import CompiledNode, walk_nodes
+from loom.streaming.compiler.model import CompiledNode, walk_nodes
 from tests.streaming.compiler.mistakes import Parts, Table
 from tests.streaming.orders import CONFIG, Line, Order, PriceAll, by_country, ended, flow, price
 

@@ -13,7 +13,7 @@ import pytest
 
 from loom.streaming import Fork, IntoTopic, Process, compile_flow, step
 from loom.streaming.compiler import Code, CompilationError
-from loom.streaming.compiler.plan import walk_nodes
+from loom.streaming.compiler.model import walk_nodes
 from tests.streaming.orders import CONFIG, Price, Split, by_country, ended, flow, price, validate
 
 

@@ -17,10 +17,10 @@ from loom.streaming import (
     StreamFlow,
     step,
 )
-from loom.streaming.bytewax import preflight
 from loom.streaming.kafka import EmbeddedBroker
-from loom.streaming.kafka.placement import partition_of
+from loom.streaming.kafka.partitioner import partition_of
 from loom.streaming.kafka.topics import TopicLook
+from loom.streaming.runtime import preflight
 from tests.support.running import config_for, content, produce, run_all
 
 

@@ -11,12 +11,12 @@ from confluent_kafka import Consumer, TopicPartition
 
 from loom.cli.exits import Exit, exit_for
 from loom.core.model import LoomFrozenStruct
-from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, points, step
-from loom.streaming.bytewax import preflight
+from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, failpoints, step
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord, OffsetOutOfRangeError, SecondInstanceError
 from loom.streaming.kafka.group_look import GroupLook
 from loom.streaming.kafka.group_offsets import GroupOffsets
 from loom.streaming.kafka.offset_metadata import OffsetMetadata
+from loom.streaming.runtime import preflight
 from tests.support.running import all_done, config_for, content, positions, produce, run_all, run_until
 
 
@@ -214,14 +214,14 @@ def test_a_start_goes_on_where_another_instance_has_moved_the_group_meanwhile(
     write(bootstrap, *range(0, 40, 4))  # all in partition 0
     confirm(bootstrap, {0: 2, 1: 0, 2: 0, 3: 0}, partitions=4)
 
-    def move(point: points.Point) -> None:
-        if point is points.Point.POSITIONED:
+    def move(point: failpoints.Failpoint) -> None:
+        if point is failpoints.Failpoint.POSITIONED:
             confirm(bootstrap, {0: 5}, partitions=4)
 
-    before = points.install(move)
+    before = failpoints.install(move)
     try:
         run_all(FLOW, config(bootstrap, delivery=delivery), 5)
     finally:
-        points.install(before)
+        failpoints.install(before)
     assert written(bootstrap) == [20, 24, 28, 32, 36]
     assert positions(bootstrap, "numbers")[0] == 10

@@ -28,7 +28,7 @@ from loom.streaming import (
     step,
 )
 from loom.streaming.kafka import BrokerUnavailableError, CommitError, DeliveryFailedError, EmbeddedBroker, KafkaRecord
-from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.consumer import ConsumerClient
 from loom.streaming.kafka.group_offsets import GroupOffsets
 from loom.streaming.kafka.producer import TopicWriter
 from tests.support.running import QUICK, all_done, config_for, content, positions, produce, run_all, run_until
@@ -186,7 +186,7 @@ def test_a_failing_final_commit_does_not_skip_closing_the_consumer(
 ) -> None:
     write(bootstrap, 1, 2, 3)
     seen: list[LifecycleEvent] = []
-    closed: list[PartitionReader] = []
+    closed: list[ConsumerClient] = []
 
     class Recorder:
         def on_event(self, event: LifecycleEvent) -> None:
@@ -196,19 +196,19 @@ def test_a_failing_final_commit_does_not_skip_closing_the_consumer(
     runner = StreamingRunner.from_dict(
         flow(), config(bootstrap), observability_runtime=ObservabilityRuntime([Recorder()])
     )
-    answers, close = GroupOffsets.commit_answers, PartitionReader.close
+    answers, close = GroupOffsets.commit_answers, ConsumerClient.close
 
     def failing(group: GroupOffsets) -> Any:
         if runner._prepared is not None and runner._prepared.built.delivery.stop.requested:
             raise fault
         return answers(group)
 
-    def noted(reader: PartitionReader) -> None:
+    def noted(reader: ConsumerClient) -> None:
         closed.append(reader)
         close(reader)
 
     monkeypatch.setattr(GroupOffsets, "commit_answers", failing)
-    monkeypatch.setattr(PartitionReader, "close", noted)
+    monkeypatch.setattr(ConsumerClient, "close", noted)
     with pytest.raises(Exception, match=str(fault)):
         run_until(runner, all_done(3))
     assert len(closed) == 1

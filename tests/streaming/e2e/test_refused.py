@@ -9,9 +9,9 @@ from structlog.testing import capture_logs
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import ErrorKind, FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
-from loom.streaming.bytewax import preflight
 from loom.streaming.kafka import DeliveryFailedError, EmbeddedBroker, KafkaRecord
 from loom.streaming.kafka.topics import TopicLook, look_at_topics
+from loom.streaming.runtime import preflight
 from tests.support.kafka_io import ReadRecord
 from tests.support.running import QUICK, config_for, content, positions, produce, run_all
 

@@ -16,8 +16,8 @@ from bytewax.run import cli_main
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, compile_flow, step
 from loom.streaming.bytewax import BytewaxRuntimeConfig, build_dataflow_with_shutdown
-from loom.streaming.bytewax.preflight import Preflight
 from loom.streaming.kafka import EmbeddedBroker
+from loom.streaming.runtime.preflight import Preflight
 from tests.support.running import all_done, config_for, content, positions, produce, run_all
 
 

@@ -10,9 +10,9 @@ import pytest
 from loom.cli.exits import Exit, exit_for
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
-from loom.streaming.bytewax import topic_changes
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord, OffsetOutOfRangeError, TopicsChangedError
-from loom.streaming.kafka.watch import TopicChange, TopicState
+from loom.streaming.kafka.topic_monitor import TopicChange, TopicState
+from loom.streaming.runtime import topic_changes
 from tests.support.running import all_done, config_for, content, positions, produce, run_until
 
 
@@ -42,7 +42,7 @@ class Played:
 def played(monkeypatch: pytest.MonkeyPatch) -> Played:
     made = Played()
     monkeypatch.setattr(topic_changes, "look_at_states", made)
-    monkeypatch.setattr("loom.streaming.kafka.watch._SURE", 0.01)
+    monkeypatch.setattr("loom.streaming.kafka.topic_monitor._SURE", 0.01)
     return made
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
-from loom.streaming.bytewax import preflight
 from loom.streaming.kafka import DeliveryFailedError, EmbeddedBroker, KafkaRecord
 from loom.streaming.kafka.limits import TimestampLimits
 from loom.streaming.kafka.topics import TopicLook, look_at_topics
+from loom.streaming.runtime import preflight
 from tests.support.kafka_io import ReadRecord
 from tests.support.running import QUICK, config_for, content, positions, produce, run_all
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from loom.streaming.kafka import ConsumerSettings, EmbeddedBroker, TopicPartition
-from loom.streaming.kafka import backlog as backlog_module
-from loom.streaming.kafka.backlog import records_behind
+from loom.streaming.kafka import lag as backlog_module
 from loom.streaming.kafka.errors import BrokerUnavailableError
+from loom.streaming.kafka.lag import records_behind
 from tests.support.kafka_io import group_positions
 from tests.support.running import NOBODY, produce
 

@@ -22,8 +22,8 @@ from loom.streaming.kafka import (
 )
 from loom.streaming.kafka import consumer as consumer_module
 from loom.streaming.kafka import group_offsets as group_module
-from loom.streaming.kafka import start as start_module
-from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka import start_offsets as start_module
+from loom.streaming.kafka.consumer import ConsumerClient
 
 PLACE = TopicPartition("numbers", 0)
 #: what stands for the beginning of a log where an offset is asked for by its time
@@ -150,11 +150,11 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeClient]:
     return made
 
 
-def reader(*gone: Callable[[str, str], None], **settings: Any) -> PartitionReader:
-    return PartitionReader(ConsumerSettings(("nobody:1",), "readers", **settings), *gone)
+def reader(*gone: Callable[[str, str], None], **settings: Any) -> ConsumerClient:
+    return ConsumerClient(ConsumerSettings(("nobody:1",), "readers", **settings), *gone)
 
 
-def started(client: FakeClient, at: int = 4, *gone: Callable[[str, str], None], **settings: Any) -> PartitionReader:
+def started(client: FakeClient, at: int = 4, *gone: Callable[[str, str], None], **settings: Any) -> ConsumerClient:
     """One that has begun at the group's position."""
     client.group = [at]
     made = reader(*gone, **settings)

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Producer
 
 from loom.streaming.kafka import ConsumerSettings, ProducerSettings
-from loom.streaming.kafka.limits import TimestampLimits, fitting
+from loom.streaming.kafka.limits import TimestampLimits, producer_properties
 
 NINETY_MB = 90_000_000
 
@@ -20,23 +20,23 @@ def properties(**extra: Any) -> dict[str, Any]:
 
 
 def test_the_queue_has_room_for_the_largest_record_of_any_topic() -> None:
-    found = fitting(properties(), {"small": 1_000, "large": NINETY_MB})
+    found = producer_properties(properties(), {"small": 1_000, "large": NINETY_MB})
     assert found["message.max.bytes"] == NINETY_MB
     assert found["queue.buffering.max.kbytes"] * 1024 > NINETY_MB
 
 
 def test_the_queue_has_room_for_what_message_max_bytes_allows() -> None:
-    found = fitting(properties(message_max_bytes=NINETY_MB), {})
+    found = producer_properties(properties(message_max_bytes=NINETY_MB), {})
     assert found["queue.buffering.max.kbytes"] * 1024 > NINETY_MB
 
 
 def test_the_queue_keeps_its_bound_where_records_are_small() -> None:
-    assert fitting(properties(), {"small": 1_000})["queue.buffering.max.kbytes"] == 32 * 1024
+    assert producer_properties(properties(), {"small": 1_000})["queue.buffering.max.kbytes"] == 32 * 1024
 
 
 def test_what_was_set_by_hand_stays() -> None:
     by_hand = properties(message_max_bytes=5_000_000, queue_buffering_max_kbytes=4_000, batch_size=7_000)
-    found = fitting(by_hand, {"large": NINETY_MB})
+    found = producer_properties(by_hand, {"large": NINETY_MB})
     assert (found["message.max.bytes"], found["queue.buffering.max.kbytes"], found["batch.size"]) == (
         5_000_000,
         4_000,
@@ -45,7 +45,7 @@ def test_what_was_set_by_hand_stays() -> None:
 
 
 def test_a_topic_that_takes_more_than_the_client_can_send_is_no_fault_of_the_config() -> None:
-    Producer(fitting(properties(), {"boundless": 2**31 - 1}))
+    Producer(producer_properties(properties(), {"boundless": 2**31 - 1}))
 
 
 def test_a_consumer_takes_an_answer_of_any_size() -> None:

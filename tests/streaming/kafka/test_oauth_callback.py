@@ -8,7 +8,7 @@ import pytest
 
 from loom.core.config import ConfigError
 from loom.streaming.kafka import KafkaSecuritySettings, KafkaSettings
-from loom.streaming.kafka.extra import shared_properties
+from loom.streaming.kafka.reserved_properties import shared_properties
 
 
 def token(_: str) -> tuple[str, float]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import Message, MessageMeta, Tombstone
 from loom.streaming.kafka import HeaderPolicy, WireFormat
-from loom.streaming.kafka.wire import label_function
+from loom.streaming.kafka.record_headers import label_function
 from tests.streaming.kafka.records import SPAN, TRACE, TRACEPARENT, read, written
 from tests.streaming.orders import Order, PricedOrder
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loom.streaming.kafka import EmbeddedBroker, ProducerSettings
-from loom.streaming.kafka.placement import murmur2, partition_of
+from loom.streaming.kafka.partitioner import murmur2, partition_of
 from loom.streaming.kafka.producer import TopicWriter
 from tests.support.running import QUICK, content
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loom.streaming.kafka import KafkaRecord, TopicPartition
-from loom.streaming.kafka.record import RecordPlace
+from loom.streaming.record import TopicPartitionOffset
 
 
 def test_a_record_that_was_not_read_has_no_place() -> None:
@@ -24,5 +24,5 @@ def test_a_partition_is_a_key() -> None:
 
 
 def test_a_place_reads_as_people_write_it() -> None:
-    assert str(RecordPlace("orders", 1, 7)) == "orders[1]@7"
-    assert str(RecordPlace(None, None, None)) == "a record without a position"
+    assert str(TopicPartitionOffset("orders", 1, 7)) == "orders[1]@7"
+    assert str(TopicPartitionOffset(None, None, None)) == "a record without a position"

@@ -13,7 +13,7 @@ from loom.streaming.kafka import (
     KafkaSecuritySettings,
     ProducerSettings,
 )
-from loom.streaming.kafka.extra import CONSUMER_EXTRA, PRODUCER_EXTRA, refused_keys
+from loom.streaming.kafka.reserved_properties import CONSUMER_EXTRA, PRODUCER_EXTRA, refused_keys
 from loom.streaming.kafka.settings import client_key
 
 SECURITY = KafkaSecuritySettings("SASL_SSL", "SCRAM-SHA-512", "ann", "pw", "/ca", "/cert", "/key", "key-pw")

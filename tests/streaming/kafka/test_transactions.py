@@ -12,7 +12,7 @@ from loom.streaming.kafka import (
     TopicPartition,
     TransactionFailedError,
 )
-from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.consumer import ConsumerClient
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.transactions import State, Transactions
 
@@ -33,13 +33,13 @@ def transactions(broker: EmbeddedBroker, name: str = "g-flow-0") -> Transactions
 
 
 @pytest.fixture
-def reader(broker: EmbeddedBroker) -> Iterator[PartitionReader]:
-    opened = PartitionReader(ConsumerSettings((broker.bootstrap,), "g", auto_offset_reset="earliest"))
+def reader(broker: EmbeddedBroker) -> Iterator[ConsumerClient]:
+    opened = ConsumerClient(ConsumerSettings((broker.bootstrap,), "g", auto_offset_reset="earliest"))
     yield opened
     opened.close()
 
 
-def test_an_aborted_transaction_moves_nothing(broker: EmbeddedBroker, reader: PartitionReader) -> None:
+def test_an_aborted_transaction_moves_nothing(broker: EmbeddedBroker, reader: ConsumerClient) -> None:
     writer = transactions(broker)
     writer.fence()
     writer.begin()
@@ -59,7 +59,7 @@ def test_opening_twice_is_opening_once(broker: EmbeddedBroker) -> None:
 
 @pytest.mark.parametrize("move", ["begin", "commit"])
 def test_what_is_not_fenced_neither_opens_nor_commits(
-    broker: EmbeddedBroker, reader: PartitionReader, move: str
+    broker: EmbeddedBroker, reader: ConsumerClient, move: str
 ) -> None:
     writer = transactions(broker)
     with pytest.raises(TransactionFailedError, match="is new where it should be"):

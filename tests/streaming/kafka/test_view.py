@@ -9,18 +9,18 @@ import pytest
 
 from loom.streaming import Message, MessageMeta
 from loom.streaming.kafka import Headers, KafkaRecord
-from loom.streaming.kafka.record import RecordPlace
-from loom.streaming.kafka.view import RECORDS, OriginView
+from loom.streaming.kafka.record_accessor import RECORDS, RecordAccessor
+from loom.streaming.record import TopicPartitionOffset
 
 RECORD = KafkaRecord("orders", b"k", b"v", Headers([("a", b"1"), ("x-trace-id", b"t"), ("a", None)]), 3, 7, 99)
 
 #: messages that a source of the author's own yields: there are no bytes, unless somebody encodes them
-MESSAGES = OriginView(
+MESSAGES = RecordAccessor(
     value=lambda message: None,
     key=attrgetter("meta.key"),
     headers=attrgetter("meta.headers"),
     timestamp=lambda message: message.meta.produced_at_ms or 0,
-    place=lambda message: RecordPlace(None, None, None),
+    place=lambda message: TopicPartitionOffset(None, None, None),
     encoded=lambda message: message.payload.encode(),
 )
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from loom.streaming.kafka import EmbeddedBroker
-from loom.streaming.kafka import watch as watch_module
-from loom.streaming.kafka.watch import Change, TopicChange, TopicState, TopicWatch, look_at_states
+from loom.streaming.kafka import topic_monitor as watch_module
+from loom.streaming.kafka.topic_monitor import Change, TopicChange, TopicMonitor, TopicState, look_at_states
 
 Answer = Mapping[str, TopicState] | Exception
 
@@ -21,7 +21,7 @@ class Watched:
         self.answers: queue.Queue[Answer | None] = queue.Queue()
         self.asked: queue.Queue[None] = queue.Queue()
         self.changes: list[TopicChange] = []
-        self.watch = TopicWatch(
+        self.watch = TopicMonitor(
             partitions or {"a": 2}, interval_s=interval_s, look=self._look, changed=self.changes.append
         )
         self.watch.start()

@@ -10,7 +10,7 @@ import pytest
 from loom.core.expr import Expression, same_expression
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import Message, MessageMeta, Predicate, Tombstone, msg, payload
-from loom.streaming.kafka.headers import Headers
+from loom.streaming.headers import Headers
 from loom.streaming.nodes.expressions import compile_routing_expression, key_as_bytes, unknown_fields
 from tests.streaming.orders import Line, Order, PricedOrder
 

@@ -26,12 +26,4 @@ __all__ = [
     "convert_section",
 ]
 
-_WHERE = {
-    "loom.core.config.binding": ("ConfigBinding", "Configurable"),
-    "loom.core.config.context": ("ConfigContext",),
-    "loom.core.config.conversion": ("convert_section",),
-    "loom.core.config.problems": ("ConfigError", "ConfigProblem"),
-    "loom.core.config.resolvers": ("ConfigResolver",),
-}
-
-__getattr__, __dir__ = lazy_exports(__name__, _WHERE)
+__getattr__, __dir__ = lazy_exports(__name__)

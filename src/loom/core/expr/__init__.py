@@ -29,10 +29,4 @@ __all__ = [
     "structure",
 ]
 
-_WHERE = {
-    "loom.core.expr.checking": ("ExpressionProblem", "ProblemKind", "check_expression"),
-    "loom.core.expr.compiling": ("CompiledExpression", "Reading", "compile_expression"),
-    "loom.core.expr.expression": ("Condition", "Expression", "PathExpression", "root", "same_expression", "structure"),
-}
-
-__getattr__, __dir__ = lazy_exports(__name__, _WHERE)
+__getattr__, __dir__ = lazy_exports(__name__)

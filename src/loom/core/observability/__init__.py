@@ -27,12 +27,4 @@ __all__ = [
     "StructlogObserver",
 ]
 
-_WHERE = {
-    "loom.core.observability.event": ("EventKind", "LifecycleEvent", "LifecycleStatus", "Scope"),
-    "loom.core.observability.protocol": ("LifecycleObserver",),
-    "loom.core.observability.runtime": ("ObservabilityRuntime",),
-    "loom.core.observability.settings": ("ObservabilityConfig",),
-    "loom.core.observability.structlog_observer": ("StructlogObserver",),
-}
-
-__getattr__, __dir__ = lazy_exports(__name__, _WHERE)
+__getattr__, __dir__ = lazy_exports(__name__)

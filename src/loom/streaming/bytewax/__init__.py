@@ -1,4 +1,4 @@
-"""The engine: a compiled plan runs as a Bytewax dataflow. Only this package imports bytewax."""
+"""Flows on the Bytewax engine. Only this package imports bytewax; runner, registry and settings are the runtime's."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from loom.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from loom.cli.program import main
     from loom.streaming.bytewax.adapter import build_dataflow, build_dataflow_with_shutdown
-    from loom.streaming.bytewax.delivery import CommitTracker
-    from loom.streaming.bytewax.errors import (
+    from loom.streaming.bytewax.sink_overrides import ErrorSink
+    from loom.streaming.runtime.commit import CommitTracker
+    from loom.streaming.runtime.registry import (
+        RegisteredSink,
+        RuntimeSinkBinding,
+        SinkBuildContext,
+        SinkRegistry,
+    )
+    from loom.streaming.runtime.run_errors import (
         ClockSetBackError,
         DuplicateErrorSinkError,
         FlowFailedError,
@@ -19,15 +26,8 @@ if TYPE_CHECKING:
         StalledError,
         UnroutedRecordError,
     )
-    from loom.streaming.bytewax.registry import (
-        ErrorSink,
-        RegisteredSink,
-        RuntimeSinkBinding,
-        SinkBuildContext,
-        SinkRegistry,
-    )
-    from loom.streaming.bytewax.runner import StreamingRunner
-    from loom.streaming.bytewax.settings import BytewaxRecoverySettings, BytewaxRuntimeConfig
+    from loom.streaming.runtime.runner import StreamingRunner
+    from loom.streaming.runtime.settings import BytewaxRecoverySettings, BytewaxRuntimeConfig
 
 __all__ = [
     "BytewaxRecoverySettings",
@@ -51,28 +51,4 @@ __all__ = [
     "main",
 ]
 
-_WHERE = {
-    # A program of a flow is the command line's; it is offered here, beside the runner. Nothing below knows it.
-    "loom.cli.program": ("main",),
-    "loom.streaming.bytewax.adapter": ("build_dataflow", "build_dataflow_with_shutdown"),
-    "loom.streaming.bytewax.delivery": ("CommitTracker",),
-    "loom.streaming.bytewax.errors": (
-        "ClockSetBackError",
-        "DuplicateErrorSinkError",
-        "FlowFailedError",
-        "ForcedShutdownError",
-        "RecoveryDirectoryError",
-        "StalledError",
-        "UnroutedRecordError",
-    ),
-    "loom.streaming.bytewax.registry": (
-        "ErrorSink",
-        "RegisteredSink",
-        "RuntimeSinkBinding",
-        "SinkBuildContext",
-        "SinkRegistry",
-    ),
-    "loom.streaming.bytewax.runner": ("StreamingRunner",),
-    "loom.streaming.bytewax.settings": ("BytewaxRecoverySettings", "BytewaxRuntimeConfig"),
-}
-__getattr__, __dir__ = lazy_exports(__name__, _WHERE)
+__getattr__, __dir__ = lazy_exports(__name__)

@@ -15,14 +15,14 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.run import cli_main
 
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.bytewax.adapter import BuiltDataflow, MakeStage
-from loom.streaming.bytewax.delivery import Delivery
-from loom.streaming.bytewax.errors import raise_fault
-from loom.streaming.bytewax.feed import Feed
-from loom.streaming.bytewax.stages.outcome import Positions, SourceBatch
-from loom.streaming.bytewax.stages.waiting import WaitingRoom
-from loom.streaming.kafka.record import TopicPartition
-from loom.streaming.kafka.view import OriginView
+from loom.streaming.kafka.record_accessor import RecordAccessor
+from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.assembly import BuiltDataflow, MakeStage
+from loom.streaming.runtime.run_errors import raise_fault
+from loom.streaming.runtime.run_state import RunState
+from loom.streaming.runtime.source_loop import SourceLoop
+from loom.streaming.runtime.stages.buffering import BufferingNodes
+from loom.streaming.runtime.stages.stage_io import Positions, SourceBatch
 
 __all__ = ["Advance", "ManualClock", "MemorySource", "run_in_memory"]
 
@@ -52,10 +52,10 @@ class MemorySource(FixedPartitionedSource[SourceBatch, None]):
     def __init__(
         self,
         script: Iterable[Any],
-        view: OriginView,
+        view: RecordAccessor,
         clock: ManualClock,
         batch_size: int,
-        delivery: Delivery,
+        delivery: RunState,
         make_stage: MakeStage,
     ) -> None:
         self._script = deque(script)
@@ -71,12 +71,12 @@ class MemorySource(FixedPartitionedSource[SourceBatch, None]):
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _MemoryPart:
         stage, delivery = self._make_stage(), self._delivery
         reader = _ScriptReader(self._script, self._view, self._clock, stage.room, lambda: delivery.metrics.read().read)
-        feed = Feed(reader, stage, delivery, None, batch_size=self._batch_size, clock=self._clock)
+        feed = SourceLoop(reader, stage, delivery, None, batch_size=self._batch_size, clock=self._clock)
         return _MemoryPart(feed, delivery)
 
 
 class _MemoryPart(StatefulSourcePartition[SourceBatch, None]):
-    def __init__(self, feed: Feed, delivery: Delivery) -> None:
+    def __init__(self, feed: SourceLoop, delivery: RunState) -> None:
         self._feed = feed
         self._delivery = delivery
         delivery.opened(self, "source", lambda: None)
@@ -103,9 +103,9 @@ class _ScriptReader:
     def __init__(
         self,
         script: deque[Any],
-        view: OriginView,
+        view: RecordAccessor,
         clock: ManualClock,
-        room: WaitingRoom,
+        room: BufferingNodes,
         worked_on: Callable[[], int],
     ) -> None:
         self._script = script

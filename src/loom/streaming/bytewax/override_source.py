@@ -20,19 +20,19 @@ from bytewax.inputs import (
 )
 
 from loom.core.errors import ENDS_RUN
-from loom.streaming.bytewax.confirming import TrackerConfirms
-from loom.streaming.bytewax.delivery import CommitTracker, Delivery
-from loom.streaming.bytewax.feed import Confirming, Feed
-from loom.streaming.bytewax.stages.outcome import Positions, SourceBatch
-from loom.streaming.bytewax.stages.stage import Stage
-from loom.streaming.bytewax.wall_clock import ALWAYS_DUE, WallClock, rested
-from loom.streaming.compiler.plan import CompiledSource
+from loom.streaming.compiler.model import CompiledSource
 from loom.streaming.kafka.formats import encode_payload, envelope_encoder
-from loom.streaming.kafka.record import KafkaRecord, RecordPlace, TopicPartition
+from loom.streaming.kafka.record_accessor import RecordAccessor
+from loom.streaming.kafka.record_headers import envelope_of, key_bytes
 from loom.streaming.kafka.settings import WireFormat
-from loom.streaming.kafka.view import OriginView
-from loom.streaming.kafka.wire import envelope_of, key_bytes
 from loom.streaming.message import TOMBSTONE, Message
+from loom.streaming.record import KafkaRecord, TopicPartition, TopicPartitionOffset
+from loom.streaming.runtime.commit import CommitTracker, TrackerCommitter
+from loom.streaming.runtime.run_state import RunState
+from loom.streaming.runtime.source_loop import Committer, SourceLoop
+from loom.streaming.runtime.stages.stage import Stage
+from loom.streaming.runtime.stages.stage_io import Positions, SourceBatch
+from loom.streaming.runtime.wall_clock import ALWAYS_DUE, WallClock, rested
 
 __all__ = ["override_view", "wrap_source"]
 
@@ -45,7 +45,7 @@ _ASLEEP = 0.005
 def wrap_source(
     source: Any,
     plan_source: CompiledSource,
-    delivery: Delivery,
+    delivery: RunState,
     make_stage: Callable[[], Stage],
     tracker: CommitTracker | None,
 ) -> Source[SourceBatch]:
@@ -58,7 +58,7 @@ def wrap_source(
     raise TypeError(f"source must be a Bytewax FixedPartitionedSource or DynamicSource, not {source!r}")
 
 
-def override_view(source: CompiledSource) -> OriginView:
+def override_view(source: CompiledSource) -> RecordAccessor:
     """Looks at records and messages alike; a message is encoded only for a dead letter, in the source's format."""
     if source.wire_format is WireFormat.ENVELOPE:
         seal = envelope_encoder()
@@ -83,7 +83,7 @@ def override_view(source: CompiledSource) -> OriginView:
         except BaseException:  # noqa: BLE001 - it never was any bytes, and its error has to go its way all the same
             return None
 
-    return OriginView(
+    return RecordAccessor(
         value=lambda o: o.value if isinstance(o, KafkaRecord) else None,
         key=lambda o: o.key if isinstance(o, KafkaRecord) else key_bytes(o.meta.key),
         headers=lambda o: o.headers if isinstance(o, KafkaRecord) else o.meta.headers,
@@ -93,16 +93,16 @@ def override_view(source: CompiledSource) -> OriginView:
     )
 
 
-def _place(origin: Any) -> RecordPlace:
+def _place(origin: Any) -> TopicPartitionOffset:
     place = origin if isinstance(origin, KafkaRecord) else origin.meta
-    return RecordPlace(place.topic, place.partition, place.offset)
+    return TopicPartitionOffset(place.topic, place.partition, place.offset)
 
 
 class _WrappedFixed(FixedPartitionedSource[SourceBatch, Any]):
     def __init__(
         self,
         inner: FixedPartitionedSource[Any, Any],
-        delivery: Delivery,
+        delivery: RunState,
         make_stage: Callable[[], Stage],
         tracker: CommitTracker | None,
         batch_size: int,
@@ -128,7 +128,7 @@ class _WrappedFixed(FixedPartitionedSource[SourceBatch, Any]):
 
 class _WrappedDynamic(DynamicSource[SourceBatch]):
     def __init__(
-        self, inner: DynamicSource[Any], delivery: Delivery, make_stage: Callable[[], Stage], batch_size: int
+        self, inner: DynamicSource[Any], delivery: RunState, make_stage: Callable[[], Stage], batch_size: int
     ) -> None:
         self._inner = inner
         self._delivery = delivery
@@ -144,7 +144,7 @@ class _WrappedPart(StatefulSourcePartition[SourceBatch, Any]):
     def __init__(
         self,
         inner: StatefulSourcePartition[Any, Any],
-        delivery: Delivery,
+        delivery: RunState,
         stage: Stage,
         tracker: CommitTracker | None,
         batch_size: int,
@@ -154,10 +154,10 @@ class _WrappedPart(StatefulSourcePartition[SourceBatch, Any]):
         self._inner = inner
         self._reader = _OverrideReader(inner, tracks=tracker is not None, keeps=stage.gate is not None)
         self._leader = _Leader(delivery, self._reader) if leads else None
-        confirming: Confirming | None = None
+        confirming: Committer | None = None
         if tracker is not None:
-            confirming = TrackerConfirms(self._reader.seen, delivery.frozen, tracker)
-        self._feed = Feed(self._reader, stage, delivery, confirming, batch_size=batch_size)
+            confirming = TrackerCommitter(self._reader.seen, delivery.frozen, tracker)
+        self._feed = SourceLoop(self._reader, stage, delivery, confirming, batch_size=batch_size)
         delivery.opened(self, "source", inner.close)
         self._delivery = delivery
 
@@ -176,9 +176,9 @@ class _WrappedPart(StatefulSourcePartition[SourceBatch, Any]):
 
 
 class _WrappedStateless(StatelessSourcePartition[SourceBatch]):
-    def __init__(self, inner: StatelessSourcePartition[Any], delivery: Delivery, stage: Stage, batch_size: int) -> None:
+    def __init__(self, inner: StatelessSourcePartition[Any], delivery: RunState, stage: Stage, batch_size: int) -> None:
         self._reader = _OverrideReader(inner, tracks=False, keeps=stage.gate is not None)
-        self._feed = Feed(self._reader, stage, delivery, None, batch_size=batch_size, has_epochs=False)
+        self._feed = SourceLoop(self._reader, stage, delivery, None, batch_size=batch_size, has_epochs=False)
         self._delivery = delivery
         self._leader = _Leader(delivery, self._reader)
         delivery.opened(self, "source", inner.close)
@@ -196,12 +196,12 @@ class _WrappedStateless(StatelessSourcePartition[SourceBatch]):
 class _Leader:
     """What the part of a worker that is always due does beside handing over batches."""
 
-    def __init__(self, delivery: Delivery, reader: _OverrideReader) -> None:
+    def __init__(self, delivery: RunState, reader: _OverrideReader) -> None:
         self._delivery = delivery
         self._reader = reader
         self._clock = WallClock()
 
-    def next_batch(self, feed: Feed) -> list[SourceBatch]:
+    def next_batch(self, feed: SourceLoop) -> list[SourceBatch]:
         began = time.monotonic()
         self._clock.check(self._delivery.epoch_s)
         batches = feed.next_batch()
@@ -212,7 +212,7 @@ class _Leader:
         return batches
 
 
-def _guarded(feed: Feed, delivery: Delivery, leader: _Leader | None) -> list[SourceBatch]:
+def _guarded(feed: SourceLoop, delivery: RunState, leader: _Leader | None) -> list[SourceBatch]:
     try:
         return feed.next_batch() if leader is None else leader.next_batch(feed)
     except StopIteration:

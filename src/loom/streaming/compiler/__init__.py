@@ -9,20 +9,20 @@ from loom.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from loom.streaming.compiler.catalogue import Code, CompilationError, Issue, Severity
     from loom.streaming.compiler.compile import compile_flow
-    from loom.streaming.compiler.nodes.broadcast import CompiledBroadcast
-    from loom.streaming.compiler.nodes.choice import CompiledFork, CompiledRouter
-    from loom.streaming.compiler.nodes.collect import CompiledCollect, CompiledDrain, CompiledForEach
-    from loom.streaming.compiler.nodes.expand import CompiledExpandRoutes, CompiledExplode
-    from loom.streaming.compiler.nodes.into import CompiledIntoSink, CompiledIntoTopic
-    from loom.streaming.compiler.nodes.step import CompiledStep
-    from loom.streaming.compiler.plan import (
+    from loom.streaming.compiler.model import (
         CompiledBranch,
         CompiledErrorRoute,
         CompiledNode,
-        CompiledPlan,
         CompiledSource,
         CompiledTopic,
     )
+    from loom.streaming.compiler.nodes.broadcast import CompiledBroadcast
+    from loom.streaming.compiler.nodes.collect import CompiledCollect, CompiledDrain, CompiledForEach
+    from loom.streaming.compiler.nodes.expand import CompiledExpandRoutes, CompiledExplode
+    from loom.streaming.compiler.nodes.into import CompiledIntoSink, CompiledIntoTopic
+    from loom.streaming.compiler.nodes.routing import CompiledFork, CompiledRouter
+    from loom.streaming.compiler.nodes.step import CompiledStep
+    from loom.streaming.compiler.plan import CompiledPlan
 
 __all__ = [
     "Code",
@@ -49,23 +49,4 @@ __all__ = [
     "compile_flow",
 ]
 
-_NODES = "loom.streaming.compiler.nodes"
-_WHERE = {
-    "loom.streaming.compiler.catalogue": ("Code", "CompilationError", "Issue", "Severity"),
-    "loom.streaming.compiler.compile": ("compile_flow",),
-    f"{_NODES}.broadcast": ("CompiledBroadcast",),
-    f"{_NODES}.choice": ("CompiledFork", "CompiledRouter"),
-    f"{_NODES}.collect": ("CompiledCollect", "CompiledDrain", "CompiledForEach"),
-    f"{_NODES}.expand": ("CompiledExpandRoutes", "CompiledExplode"),
-    f"{_NODES}.into": ("CompiledIntoSink", "CompiledIntoTopic"),
-    f"{_NODES}.step": ("CompiledStep",),
-    "loom.streaming.compiler.plan": (
-        "CompiledBranch",
-        "CompiledErrorRoute",
-        "CompiledNode",
-        "CompiledPlan",
-        "CompiledSource",
-        "CompiledTopic",
-    ),
-}
-__getattr__, __dir__ = lazy_exports(__name__, _WHERE)
+__getattr__, __dir__ = lazy_exports(__name__)

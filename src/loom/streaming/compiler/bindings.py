@@ -10,7 +10,7 @@ from loom.core.config.refusal import raised_by_user_code
 from loom.core.expr import Expression
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.issues import Issues
-from loom.streaming.compiler.plan import BoundStep
+from loom.streaming.compiler.model import BoundStep
 from loom.streaming.nodes.step import Step, StepFunction
 
 __all__ = ["bind_step", "is_step"]

@@ -12,21 +12,16 @@ from loom.core.config.keys import nearest, read_as
 from loom.streaming.compiler.catalogue import Code, CompilationError
 from loom.streaming.compiler.exactly_once import check_exactly_once
 from loom.streaming.compiler.issues import Issues
+from loom.streaming.compiler.model import CompiledErrorRoute, CompiledSource, CompiledTopic, PayloadTypes
 from loom.streaming.compiler.names import ERRORS, OUTPUT, RESERVED, child_id, into_id
 from loom.streaming.compiler.nodes.into import StorageSink
-from loom.streaming.compiler.plan import (
-    CompiledErrorRoute,
-    CompiledPlan,
-    CompiledSource,
-    CompiledTopic,
-    PayloadTypes,
-)
+from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.compiler.replays import warn_replays
 from loom.streaming.compiler.signatures import UNKNOWN, payloads_of, together
 from loom.streaming.compiler.table import ROWS
 from loom.streaming.compiler.topics import TopicResolver
 from loom.streaming.compiler.unrouted import warn_unrouted
-from loom.streaming.compiler.walk import Flowing, ProcessWalk, named
+from loom.streaming.compiler.walk import ProcessCompiler, StreamType, named
 from loom.streaming.flow import StreamFlow
 from loom.streaming.kafka.settings import Delivery, broker_list
 from loom.streaming.nodes.boundary import FromMultiTypeTopic, FromTopic, IntoTopic
@@ -59,7 +54,7 @@ def compile_flow(
     context = config if isinstance(config, ConfigContext) else ConfigContext.from_dict(config)
     issues = Issues()
     topics = TopicResolver(context, issues)
-    walk = ProcessWalk(ROWS, context, topics, issues, taken=[child_id(flow.name, name) for name in RESERVED])
+    walk = ProcessCompiler(ROWS, context, topics, issues, taken=[child_id(flow.name, name) for name in RESERVED])
 
     if not flow.name.strip():
         issues.error(
@@ -86,7 +81,7 @@ def compile_flow(
             expected="FromTopic(…)",
             remedy="write StreamFlow(source=FromTopic(…))",
         )
-    begun = Flowing(StreamShape.RECORD, arriving, flow.name)
+    begun = StreamType(StreamShape.RECORD, arriving, flow.name)
     process: object = flow.process
     if isinstance(process, Process):
         nodes, left = walk.nodes(process, (), begun)
@@ -145,7 +140,9 @@ def _meant(section: str) -> str | None:
     return f"did you mean {close!r}?" if close is not None else None
 
 
-def _output(flow: StreamFlow[Any, Any], topics: TopicResolver, issues: Issues, left: Flowing) -> CompiledTopic | None:
+def _output(
+    flow: StreamFlow[Any, Any], topics: TopicResolver, issues: Issues, left: StreamType
+) -> CompiledTopic | None:
     if left.shape is StreamShape.NONE:
         if flow.output is not None:
             issues.error(

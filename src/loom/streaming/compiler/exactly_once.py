@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from loom.streaming.compiler.catalogue import Code, CompilationError
 from loom.streaming.compiler.issues import Issues
-from loom.streaming.compiler.plan import CompiledPlan, CompiledSource, CompiledTopic, NodePath
+from loom.streaming.compiler.model import CompiledSource, CompiledTopic, NodePath
+from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.kafka.settings import TRANSACTION_TIMEOUT_MS, KafkaSecuritySettings, broker_list, client_key
 
 __all__ = ["check_exactly_once", "check_exactly_once_run", "transaction_timeout_ms"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from loom.streaming.compiler.plan import StepId
+from loom.streaming.compiler.model import StepId
 
 __all__ = [
     "ERRORS",

@@ -8,7 +8,7 @@ from loom.core.expr import Expression
 from loom.streaming.compiler.callables import is_async, is_generator
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.issues import Issues
-from loom.streaming.compiler.plan import NodePath
+from loom.streaming.compiler.model import NodePath
 from loom.streaming.nodes.boundary import IntoTopic, PartitionPolicy, PartitionStrategy
 
 __all__ = ["check_policy"]

@@ -8,7 +8,7 @@ from typing import Any
 from loom.core.config import ConfigContext, ConfigError
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.issues import Issues
-from loom.streaming.compiler.plan import CompiledSource, CompiledTopic, Reads
+from loom.streaming.compiler.model import CompiledSource, CompiledTopic, Reads
 from loom.streaming.flow import StreamFlow
 from loom.streaming.kafka.settings import KafkaSettings, KafkaSettingsError
 

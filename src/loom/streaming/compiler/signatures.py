@@ -14,7 +14,7 @@ from loom.core.config.shape import bare, is_union, show
 from loom.core.errors import LoomError
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.callables import is_async, is_generator, never_iterable
-from loom.streaming.compiler.plan import PayloadTypes, StepKind
+from loom.streaming.compiler.model import PayloadTypes, StepKind
 from loom.streaming.message import Message, Tombstone
 from loom.streaming.nodes.step import BatchExpandStep, BatchStep, ExpandStep, RecordStep, Step
 

@@ -8,13 +8,13 @@ from typing import Any
 from loom.core.expr import Expression
 from loom.streaming.compiler.bindings import is_step
 from loom.streaming.compiler.nodes.broadcast import compile_broadcast
-from loom.streaming.compiler.nodes.choice import compile_fork, compile_router
 from loom.streaming.compiler.nodes.collect import compile_collect, compile_drain, compile_for_each
 from loom.streaming.compiler.nodes.expand import compile_expand_routes, compile_explode
 from loom.streaming.compiler.nodes.into import compile_into_sink, compile_into_topic
 from loom.streaming.compiler.nodes.later import refuse_scope
+from loom.streaming.compiler.nodes.routing import compile_fork, compile_router
 from loom.streaming.compiler.nodes.step import compile_step
-from loom.streaming.compiler.walk import Row
+from loom.streaming.compiler.walk import NodeCompiler
 from loom.streaming.nodes.boundary import IntoTopic
 from loom.streaming.nodes.broadcast import Broadcast
 from loom.streaming.nodes.collect import CollectBatch, Drain, ForEach
@@ -35,17 +35,17 @@ def _is_sink(node: Any) -> bool:
     return isinstance(node, IntoSink) and not isinstance(node, type | Expression)
 
 
-ROWS: tuple[Row, ...] = (
-    Row(is_step, compile_step),
-    Row(_is_a(IntoTopic), compile_into_topic, ends=True),
-    Row(_is_a(Router), compile_router),
-    Row(_is_a(Fork), compile_fork, ends=True),
-    Row(_is_a(Broadcast), compile_broadcast, ends=True),
-    Row(_is_a(Explode), compile_explode),
-    Row(_is_a(ExpandRoutes), compile_expand_routes, ends=True),
-    Row(_is_a(CollectBatch), compile_collect),
-    Row(_is_a(ForEach), compile_for_each),
-    Row(_is_a(Drain), compile_drain, ends=True),
-    Row(_is_a(With, WithAsync), refuse_scope),
-    Row(_is_sink, compile_into_sink, ends=True),
+ROWS: tuple[NodeCompiler, ...] = (
+    NodeCompiler(is_step, compile_step),
+    NodeCompiler(_is_a(IntoTopic), compile_into_topic, ends=True),
+    NodeCompiler(_is_a(Router), compile_router),
+    NodeCompiler(_is_a(Fork), compile_fork, ends=True),
+    NodeCompiler(_is_a(Broadcast), compile_broadcast, ends=True),
+    NodeCompiler(_is_a(Explode), compile_explode),
+    NodeCompiler(_is_a(ExpandRoutes), compile_expand_routes, ends=True),
+    NodeCompiler(_is_a(CollectBatch), compile_collect),
+    NodeCompiler(_is_a(ForEach), compile_for_each),
+    NodeCompiler(_is_a(Drain), compile_drain, ends=True),
+    NodeCompiler(_is_a(With, WithAsync), refuse_scope),
+    NodeCompiler(_is_sink, compile_into_sink, ends=True),
 )

@@ -14,12 +14,13 @@ from loom.core.config.shape import show
 from loom.core.importable import NotImportableError
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.issues import Issues
+from loom.streaming.compiler.model import CompiledSource, CompiledTopic, NodePath, PayloadTypes, Reads, StepId
 from loom.streaming.compiler.names import child_id, why_no_topic
 from loom.streaming.compiler.partitioning import check_policy
 from loom.streaming.compiler.payloads import PayloadProblem, why_not_read, why_not_written
-from loom.streaming.compiler.plan import CompiledSource, CompiledTopic, NodePath, PayloadTypes, Reads, StepId
 from loom.streaming.compiler.signatures import fits, is_type, payloads_of, without_tombstones
 from loom.streaming.errors import ErrorEnvelope
+from loom.streaming.kafka.record_headers import is_labelled
 from loom.streaming.kafka.settings import (
     ConsumerSettings,
     HeaderPolicy,
@@ -28,7 +29,6 @@ from loom.streaming.kafka.settings import (
     ProducerSettings,
     WireFormat,
 )
-from loom.streaming.kafka.wire import is_labelled
 from loom.streaming.message import loom_message_type, loom_message_version
 from loom.streaming.nodes.boundary import (
     FromMultiTypeTopic,

@@ -15,8 +15,8 @@ from loom.core.config import ConfigBinding, ConfigContext
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.issues import Issues
+from loom.streaming.compiler.model import CompiledBranch, CompiledNode, CompiledTopic, NodePath, PayloadTypes, StepId
 from loom.streaming.compiler.names import child_id
-from loom.streaming.compiler.plan import CompiledBranch, CompiledNode, CompiledTopic, NodePath, PayloadTypes, StepId
 from loom.streaming.compiler.signatures import UNKNOWN, fits, without_tombstones
 from loom.streaming.compiler.topics import TopicResolver
 from loom.streaming.nodes.boundary import IntoTopic
@@ -24,10 +24,10 @@ from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.nodes.step import Step
 from loom.streaming.process import Process
 
-__all__ = ["Compiled", "Flowing", "ProcessWalk", "Row", "named", "one_by_one"]
+__all__ = ["Compiled", "NodeCompiler", "ProcessCompiler", "StreamType", "named", "one_by_one"]
 
 
-class Flowing(LoomFrozenStruct):
+class StreamType(LoomFrozenStruct):
     """What flows at one place: a shape of payloads, under the step id of what it flows through."""
 
     shape: StreamShape
@@ -45,35 +45,35 @@ class Flowing(LoomFrozenStruct):
         """The shape, where it can be held against who is handed it."""
         return None if self.behind_refused else self.shape
 
-    def on(self, node: CompiledNode, *, mixed: bool = False) -> Flowing:
+    def on(self, node: CompiledNode, *, mixed: bool = False) -> StreamType:
         """What flows on behind a node."""
-        return Flowing(node.out_shape, node.returns, self.parent, mixed, node.step_id)
+        return StreamType(node.out_shape, node.returns, self.parent, mixed, node.step_id)
 
 
-def one_by_one(flowing: Flowing) -> Flowing:
+def one_by_one(flowing: StreamType) -> StreamType:
     """What flows into the branches of a node, which take records one by one; a batch there has been reported."""
     return replace(flowing, shape=StreamShape.RECORD) if flowing.shape is StreamShape.BATCH else flowing
 
 
 #: a compiled node and what leaves it; `None` where that has been reported as an issue
-Compiled: TypeAlias = tuple[CompiledNode, Flowing] | None
+Compiled: TypeAlias = tuple[CompiledNode, StreamType] | None
 
 
-class Row(NamedTuple):
+class NodeCompiler(NamedTuple):
     """How one kind of node is recognised and compiled."""
 
     matches: Callable[[Any], bool]
-    compile: Callable[[ProcessWalk, Any, NodePath, Flowing], Compiled]
+    compile: Callable[[ProcessCompiler, Any, NodePath, StreamType], Compiled]
     #: nothing may stand behind it, even where it is not understood
     ends: bool = False
 
 
-class ProcessWalk:
+class ProcessCompiler:
     """Compiles the nodes of one flow; used once. `taken` are step ids that stand outside the process."""
 
     def __init__(
         self,
-        rows: Iterable[Row],
+        rows: Iterable[NodeCompiler],
         config: ConfigContext,
         topics: TopicResolver,
         issues: Issues,
@@ -89,7 +89,9 @@ class ProcessWalk:
         self.terminals: dict[NodePath, CompiledTopic] = {}
         self.storage: dict[NodePath, Any] = {}
 
-    def nodes(self, nodes: Iterable[Any], base: NodePath, flowing: Flowing) -> tuple[tuple[CompiledNode, ...], Flowing]:
+    def nodes(
+        self, nodes: Iterable[Any], base: NodePath, flowing: StreamType
+    ) -> tuple[tuple[CompiledNode, ...], StreamType]:
         """Compile a sequence of nodes; also tells what leaves the last one."""
         compiled: list[CompiledNode] = []
         for index, node in enumerate(nodes):
@@ -117,15 +119,15 @@ class ProcessWalk:
         return tuple(compiled), flowing
 
     def branch(
-        self, key: Any, label: str, title: str, process: Any, path: NodePath, flowing: Flowing
-    ) -> tuple[CompiledBranch, Flowing]:
+        self, key: Any, label: str, title: str, process: Any, path: NodePath, flowing: StreamType
+    ) -> tuple[CompiledBranch, StreamType]:
         """Compile one way out of a node; also tells what leaves it."""
         nodes = process if isinstance(process, Process) else (process,)
         inside = replace(flowing, parent=child_id(flowing.parent, label), left="")
         compiled, left = self.nodes(nodes, path, inside)
         return CompiledBranch(key, label, title, compiled, None, path), left
 
-    def must_end(self, what: str, label: str, path: NodePath, left: Flowing) -> None:
+    def must_end(self, what: str, label: str, path: NodePath, left: StreamType) -> None:
         """Report a branch of a terminal node that falls through."""
         if left.known_shape not in (StreamShape.NONE, None):
             self.issues.error(
@@ -135,7 +137,7 @@ class ProcessWalk:
                 remedy=f"end the branch {label!r} with IntoTopic(…)",
             )
 
-    def check_shape(self, name: str, path: NodePath, flowing: Flowing, takes: tuple[StreamShape, ...]) -> None:
+    def check_shape(self, name: str, path: NodePath, flowing: StreamType, takes: tuple[StreamShape, ...]) -> None:
         """Report a node that is handed a shape it does not take."""
         found = flowing.known_shape
         if found is not None and found not in takes:
@@ -148,7 +150,7 @@ class ProcessWalk:
                 remedy=f"put a node in front of {name} that makes one of these",
             )
 
-    def check_types(self, name: str, path: NodePath, flowing: Flowing, accepts: PayloadTypes) -> None:
+    def check_types(self, name: str, path: NodePath, flowing: StreamType, accepts: PayloadTypes) -> None:
         """Report a node that is handed a payload type it does not take. Tombstones pass who does not name them."""
         if not fits(without_tombstones(flowing.payloads), accepts):
             self.issues.error(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from loom.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from loom.streaming.headers import Headers
     from loom.streaming.kafka.clients import KafkaConsumer, KafkaProducer
     from loom.streaming.kafka.codec import DecodeError, DecodeOk, MsgspecCodec
     from loom.streaming.kafka.embedded import EmbeddedBroker
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
         TransactionFailedError,
     )
     from loom.streaming.kafka.formats import MessageDescriptor, MessageEnvelope, MessageMetadata
-    from loom.streaming.kafka.headers import Headers
-    from loom.streaming.kafka.record import KafkaRecord, TopicPartition
     from loom.streaming.kafka.settings import (
         ConsumerSettings,
         Delivery,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
         ProducerSettings,
         WireFormat,
     )
+    from loom.streaming.record import KafkaRecord, TopicPartition
 
 __all__ = [
     "AuthenticationFailedError",
@@ -75,37 +75,4 @@ __all__ = [
     "WireFormat",
 ]
 
-_WHERE = {
-    "loom.streaming.kafka.clients": ("KafkaConsumer", "KafkaProducer"),
-    "loom.streaming.kafka.codec": ("DecodeError", "DecodeOk", "MsgspecCodec"),
-    "loom.streaming.kafka.embedded": ("EmbeddedBroker",),
-    "loom.streaming.kafka.errors": (
-        "AuthenticationFailedError",
-        "AuthorizationFailedError",
-        "BrokerUnavailableError",
-        "CommitError",
-        "DeliveryFailedError",
-        "FencedError",
-        "KafkaTransportError",
-        "OffsetOutOfRangeError",
-        "SecondInstanceError",
-        "TopicMissingError",
-        "TopicsChangedError",
-        "TransactionAbortedError",
-        "TransactionFailedError",
-    ),
-    "loom.streaming.kafka.formats": ("MessageDescriptor", "MessageEnvelope", "MessageMetadata"),
-    "loom.streaming.kafka.headers": ("Headers",),
-    "loom.streaming.kafka.record": ("KafkaRecord", "TopicPartition"),
-    "loom.streaming.kafka.settings": (
-        "ConsumerSettings",
-        "Delivery",
-        "HeaderPolicy",
-        "KafkaSecuritySettings",
-        "KafkaSettings",
-        "KafkaSettingsError",
-        "ProducerSettings",
-        "WireFormat",
-    ),
-}
-__getattr__, __dir__ = lazy_exports(__name__, _WHERE)
+__getattr__, __dir__ = lazy_exports(__name__)

@@ -6,14 +6,14 @@ from functools import partial
 
 from confluent_kafka import Message
 
-from loom.streaming.kafka.record import RecordPlace
-from loom.streaming.kafka.view import OriginView
+from loom.streaming.kafka.record_accessor import RecordAccessor
+from loom.streaming.record import TopicPartitionOffset
 
 __all__ = ["CLIENT_RECORDS"]
 
 
-def _place(message: Message) -> RecordPlace:
-    return RecordPlace(message.topic(), message.partition(), message.offset())
+def _place(message: Message) -> TopicPartitionOffset:
+    return TopicPartitionOffset(message.topic(), message.partition(), message.offset())
 
 
 def _timestamp(message: Message) -> int:
@@ -25,7 +25,7 @@ def _timestamp(message: Message) -> int:
 _headers = partial(Message.headers)
 
 #: the client's own objects, looked at without converting them
-CLIENT_RECORDS = OriginView(
+CLIENT_RECORDS = RecordAccessor(
     value=Message.value,
     key=Message.key,
     headers=_headers,

@@ -13,19 +13,19 @@ from typing import Generic, TypeVar
 from confluent_kafka import Consumer, KafkaError
 from confluent_kafka import Message as ClientMessage
 
+from loom.streaming.headers import Headers
 from loom.streaming.kafka.client_config import is_denied, is_transient, make_client
 from loom.streaming.kafka.client_records import CLIENT_RECORDS
 from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
 from loom.streaming.kafka.codec import Decoded, DecodeError, MsgspecCodec
 from loom.streaming.kafka.errors import DeliveryFailedError, KafkaTransportError
-from loom.streaming.kafka.headers import Headers
 from loom.streaming.kafka.producer import TopicWriter
-from loom.streaming.kafka.record import KafkaRecord
+from loom.streaming.kafka.record_accessor import UnreadableHeadersError
 from loom.streaming.kafka.settings import ConsumerSettings, ProducerSettings
 from loom.streaming.kafka.undelivered import Refusal
-from loom.streaming.kafka.view import UnreadableHeadersError
 from loom.streaming.kafka.writable import writable_headers, writable_key, writable_time
 from loom.streaming.message import Message, MessageMeta
+from loom.streaming.record import KafkaRecord
 
 __all__ = ["KafkaConsumer", "KafkaProducer"]
 

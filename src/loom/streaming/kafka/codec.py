@@ -13,6 +13,7 @@ from loom.core.errors import ENDS_RUN
 from loom.core.model import LoomFrozenStruct
 from loom.core.shown import reason_of
 from loom.streaming.errors import ErrorEnvelope
+from loom.streaming.headers import Headers
 from loom.streaming.kafka.finite import finite_encoder
 from loom.streaming.kafka.formats import (
     decode_payload,
@@ -21,20 +22,19 @@ from loom.streaming.kafka.formats import (
     envelope_encoder,
     looks_like_envelope,
 )
-from loom.streaming.kafka.headers import Headers
 from loom.streaming.kafka.read_back import dead_letter_reader
-from loom.streaming.kafka.record import KafkaRecord
-from loom.streaming.kafka.settings import HeaderPolicy, WireFormat
-from loom.streaming.kafka.view import RECORDS
-from loom.streaming.kafka.wire import (
+from loom.streaming.kafka.record_accessor import RECORDS
+from loom.streaming.kafka.record_headers import (
     envelope_of,
     label_function,
     meta_from_envelope,
     rewritten,
     wanted_from_meta,
 )
+from loom.streaming.kafka.settings import HeaderPolicy, WireFormat
 from loom.streaming.kafka.writable import check_ids, writable_headers, writable_key, writable_time
 from loom.streaming.message import TOMBSTONE, Message
+from loom.streaming.record import KafkaRecord
 
 __all__ = ["DecodeError", "DecodeOk", "Decoded", "MsgspecCodec"]
 

@@ -20,13 +20,13 @@ from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
 from loom.streaming.kafka.errors import KafkaTransportError, TopicMissingError
 from loom.streaming.kafka.group_offsets import TOPIC_GONE, GroupOffsets
 from loom.streaming.kafka.offset_metadata import RunMetadata
-from loom.streaming.kafka.out_of_range import LogRange, go_on_at
+from loom.streaming.kafka.offset_reset import LogRange, go_on_at
 from loom.streaming.kafka.outage import Clusters
-from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import ConsumerSettings
-from loom.streaming.kafka.start import StartPositions, log_ranges, resolve_start
+from loom.streaming.kafka.start_offsets import StartPositions, log_ranges, resolve_start
+from loom.streaming.record import TopicPartition
 
-__all__ = ["PartitionReader"]
+__all__ = ["ConsumerClient"]
 
 _log = get_logger(__name__)
 
@@ -43,7 +43,7 @@ def _raise_missing(topic: str, why: str) -> None:
     raise TopicMissingError(f"{topic} is gone: {why}")
 
 
-class PartitionReader:
+class ConsumerClient:
     """Reads the partitions given to `start`. Ended by `close`; used by one thread.
 
     `gone` is told of a topic that the broker does not know any more, or of which the group has lost its position; by

@@ -12,12 +12,12 @@ import msgspec
 
 from loom.core.errors import ENDS_RUN
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
-from loom.streaming.kafka.headers import HeaderPairs, Headers
+from loom.streaming.headers import HeaderPairs, Headers
 from loom.streaming.kafka.limits import record_size
-from loom.streaming.kafka.record import KafkaRecord, RecordPlace
+from loom.streaming.kafka.record_headers import ERROR_COUNT, ERROR_HEADER_PREFIX, key_bytes, whole_number
 from loom.streaming.kafka.sealed import seal
 from loom.streaming.kafka.settings import WireFormat
-from loom.streaming.kafka.wire import ERROR_COUNT, ERROR_HEADER_PREFIX, key_bytes, whole_number
+from loom.streaming.record import KafkaRecord, TopicPartitionOffset
 
 __all__ = ["DeadLetterWriter", "HeaderWriter", "dead_letter_writer", "error_headers", "header_writer", "shortened"]
 
@@ -49,7 +49,7 @@ def error_headers(envelope: ErrorEnvelope[Any], flow: str) -> Headers:
     """The original headers, and what went wrong; the headers of an earlier failure give way, their count goes on."""
     source = envelope.source or KafkaRecord("", None, None)
     write = header_writer(flow, envelope.kind, envelope.step_id, envelope.path)
-    place = RecordPlace(source.topic, source.partition, source.offset)
+    place = TopicPartitionOffset(source.topic, source.partition, source.offset)
     pairs = Headers.of(source.headers).pairs
     return Headers(
         write(envelope.reason, envelope.error_type, envelope.index, place, source.timestamp_ms, pairs, envelope.at)
@@ -59,7 +59,7 @@ def error_headers(envelope: ErrorEnvelope[Any], flow: str) -> Headers:
 #: (reason, type of the exception, child index, where the record stood, its timestamp, its headers, the line that raised)
 #: -> headers
 HeaderWriter: TypeAlias = Callable[
-    [str, str | None, str, RecordPlace, int | None, HeaderPairs, str | None], HeaderPairs
+    [str, str | None, str, TopicPartitionOffset, int | None, HeaderPairs, str | None], HeaderPairs
 ]
 
 
@@ -73,7 +73,7 @@ def header_writer(flow: str, kind: ErrorKind, step_id: str | None, path: tuple[i
         reason: str,
         error_type: str | None,
         index: str,
-        place: RecordPlace,
+        place: TopicPartitionOffset,
         timestamp_ms: int | None,
         original: HeaderPairs,
         at: str | None,

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.kafka.headers import HeaderPairs
+from loom.streaming.headers import HeaderPairs
 from loom.streaming.kafka.settings import WireFormat
 
 __all__ = [

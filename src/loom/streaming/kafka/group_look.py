@@ -17,8 +17,8 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
 from loom.streaming.kafka.cluster_faults import ClusterFaults
 from loom.streaming.kafka.errors import SecondInstanceError
-from loom.streaming.kafka.extra import shared_properties
-from loom.streaming.kafka.sliced import result_in_slices
+from loom.streaming.kafka.interruptible import result_interruptibly
+from loom.streaming.kafka.reserved_properties import shared_properties
 from loom.streaming.kafka.topics import EMBEDDED
 
 __all__ = ["KEEP_ALIVE", "GroupLook", "check_no_members", "keep_alive_s", "look_at_group"]
@@ -105,13 +105,13 @@ def keep_alive_s(retention_minutes: int | None, expiration_ms: int | None) -> fl
 
 
 def _members(asked: Future[Any], waiting: Callable[[str], None]) -> tuple[str, ...]:
-    found = result_in_slices(asked, lambda: waiting("the coordinator of the group"))
+    found = result_interruptibly(asked, lambda: waiting("the coordinator of the group"))
     return tuple(f"{member.client_id} at {member.host.lstrip('/')}" for member in found.members)
 
 
 def _keep_alive(asked: Future[Any], waiting: Callable[[str], None]) -> float:
     try:
-        found = result_in_slices(asked, lambda: waiting("the properties of a broker"))
+        found = result_interruptibly(asked, lambda: waiting("the properties of a broker"))
         return keep_alive_s(*(_number(found, name) for name in (_RETENTION, _EXPIRY)))
     except KafkaException as error:
         CLIENT_LOG.info("how long the broker keeps positions is not known: %s", kafka_error(error).str())

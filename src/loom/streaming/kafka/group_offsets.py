@@ -15,12 +15,12 @@ from loom.core.logger import get_logger
 from loom.streaming.kafka.client_config import is_denied, is_transient, kafka_error
 from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
 from loom.streaming.kafka.errors import CommitError, KafkaTransportError, SecondInstanceError
+from loom.streaming.kafka.interruptible import call_interruptibly
 from loom.streaming.kafka.offset_metadata import Committed, RunMetadata
 from loom.streaming.kafka.patience import Patience, reason_at
-from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import ConsumerSettings
-from loom.streaming.kafka.sliced import in_slices
-from loom.streaming.kafka.start import StartPositions, committed_positions
+from loom.streaming.kafka.start_offsets import StartPositions, committed_positions
+from loom.streaming.record import TopicPartition
 
 __all__ = ["TOPIC_GONE", "GroupOffsets"]
 
@@ -231,7 +231,7 @@ class GroupOffsets:
             patience.spend("no answer yet")
 
         # One call lasts for 45 s while the broker is away (measured).
-        while problems := in_slices(commit, waiting):
+        while problems := call_interruptibly(commit, waiting):
             for partition, problem in problems.items():
                 if problem.code() in TOPIC_GONE:
                     del left[partition]

@@ -11,7 +11,7 @@ from typing import Any
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.settings import SEND_QUEUE_KBYTES
 
-__all__ = ["MESSAGE_MAX_BYTES", "RECORD_OVERHEAD", "TimestampLimits", "fitting", "record_size"]
+__all__ = ["MESSAGE_MAX_BYTES", "RECORD_OVERHEAD", "TimestampLimits", "producer_properties", "record_size"]
 
 #: the client property that, set by hand, leaves it to the broker which records are too large
 MESSAGE_MAX_BYTES = "message.max.bytes"
@@ -56,7 +56,7 @@ def _told(topic: str, timestamp_ms: int, distance_ms: int, side: str, most_ms: i
     )
 
 
-def fitting(config: Mapping[str, Any], max_message_bytes: Mapping[str, int]) -> dict[str, Any]:
+def producer_properties(config: Mapping[str, Any], max_message_bytes: Mapping[str, int]) -> dict[str, Any]:
     """A producer's properties, fitted to the largest records that its topics take. What was set by hand stays."""
     properties = dict(config)
     if max_message_bytes:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from loom.core.logger import get_logger
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.kafka.record import TopicPartition
+from loom.streaming.record import TopicPartition
 
 __all__ = ["MAX_WRITERS", "Committed", "OffsetMetadata", "RunMetadata", "escaped", "partition_counts"]
 

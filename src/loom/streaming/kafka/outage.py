@@ -18,7 +18,7 @@ from loom.core.logger import get_logger
 from loom.streaming.kafka.client_config import make_client
 from loom.streaming.kafka.cluster_faults import ClusterFaults
 from loom.streaming.kafka.errors import KafkaTransportError
-from loom.streaming.kafka.extra import shared_properties
+from loom.streaming.kafka.reserved_properties import shared_properties
 
 __all__ = ["Clusters"]
 

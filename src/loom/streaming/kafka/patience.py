@@ -17,7 +17,7 @@ from loom.core.logger import get_logger
 from loom.streaming.kafka.client_config import kafka_error, make_client
 from loom.streaming.kafka.cluster_faults import ClusterFaults
 from loom.streaming.kafka.errors import BrokerUnavailableError
-from loom.streaming.kafka.extra import shared_properties
+from loom.streaming.kafka.reserved_properties import shared_properties
 
 __all__ = ["Patience", "likely_reason", "reason_at"]
 

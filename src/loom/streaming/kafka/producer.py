@@ -14,15 +14,21 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from loom.core.logger import get_logger
+from loom.streaming.failpoints import Failpoint, failpoint
+from loom.streaming.headers import Headers
 from loom.streaming.kafka.client_config import is_denied, kafka_error, make_client
 from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
 from loom.streaming.kafka.dead_letter import shortened
 from loom.streaming.kafka.errors import DeliveryFailedError, KafkaTransportError, TransactionAbortedError
-from loom.streaming.kafka.headers import Headers
-from loom.streaming.kafka.limits import MESSAGE_MAX_BYTES, RECORD_OVERHEAD, TimestampLimits, fitting, record_size
+from loom.streaming.kafka.limits import (
+    MESSAGE_MAX_BYTES,
+    RECORD_OVERHEAD,
+    TimestampLimits,
+    producer_properties,
+    record_size,
+)
 from loom.streaming.kafka.outage import Clusters
-from loom.streaming.kafka.placement import partition_of
-from loom.streaming.kafka.record import NO_TIMESTAMP, TopicPartition
+from loom.streaming.kafka.partitioner import partition_of
 from loom.streaming.kafka.settings import WireFormat
 from loom.streaming.kafka.transactions import State, Transactions
 from loom.streaming.kafka.undelivered import (
@@ -32,9 +38,9 @@ from loom.streaming.kafka.undelivered import (
     Refusal,
     Undelivered,
 )
-from loom.streaming.points import Point, reached
+from loom.streaming.record import NO_TIMESTAMP, TopicPartition
 
-__all__ = ["Lane", "TopicWriter"]
+__all__ = ["TopicTarget", "TopicWriter"]
 
 _log = get_logger(__name__)
 
@@ -47,7 +53,7 @@ _SLICE = 0.1
 _UNMEASURED = 65_536
 
 
-class Lane(NamedTuple):
+class TopicTarget(NamedTuple):
     """One topic on the fast way: values of more than `limit` bytes leave it."""
 
     topic: str
@@ -103,7 +109,7 @@ class TopicWriter:
         self._transactions = transactions
         if transactions is None:
             faults = clusters.of(config) if clusters is not None else ClusterFaults(config)
-            properties = fitting(config, max_message_bytes)
+            properties = producer_properties(config, max_message_bytes)
             self._producer = make_client(Producer, properties, faults, on_error=self._on_error)
         else:
             self._producer = transactions.producer
@@ -137,21 +143,21 @@ class TopicWriter:
         if refused is not None:
             self._refused(Refusal(record, refused))
 
-    def lane(self, topic: str) -> Lane:
+    def lane(self, topic: str) -> TopicTarget:
         """What `write_all` must know of one topic, looked up once."""
         limit = self._limits.get(topic, _NO_LIMIT)
         # A tracked topic takes the careful way always; elsewhere so does a value that comes near the limit.
         limit = -1 if topic in self._tracked else limit - min(_UNMEASURED, limit // 4)
-        return Lane(topic, limit, self._counts.get(topic, 0))
+        return TopicTarget(topic, limit, self._counts.get(topic, 0))
 
     def write_all(
-        self, results: Sequence[tuple[int, Any, bytes | None, int | None, Any, Any]], lanes: Sequence[Lane]
+        self, results: Sequence[tuple[int, Any, bytes | None, int | None, Any, Any]], lanes: Sequence[TopicTarget]
     ) -> None:
         """Hand many records to the client: (lane index, value, key, timestamp, headers, origin) each."""
         timed, earliest, latest = False, 0, 0
         if self._transactions is not None:
             self._transactions.begin()
-            reached(Point.IN_TRANSACTION)
+            failpoint(Failpoint.IN_TRANSACTION)
             if self._timestamps:
                 # Known before sending, such a record still has a place to go to; refused by the broker it ends the epoch.
                 timed, now_ms = True, _now_ms()
@@ -213,7 +219,7 @@ class TopicWriter:
             return
         transactions.begin()
         self.flush()
-        reached(Point.FLUSHED)
+        failpoint(Failpoint.FLUSHED)
         transactions.commit(positions, group)
 
     def close(self) -> None:

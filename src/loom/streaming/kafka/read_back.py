@@ -13,13 +13,13 @@ import msgspec
 from loom.core.errors import ENDS_RUN
 from loom.core.importable import qualified_name
 from loom.streaming.errors import ErrorEnvelope, ErrorKind, ErrorMessage, ErrorMessageMeta
+from loom.streaming.headers import Headers
 from loom.streaming.kafka.formats import decode_payload, envelope_decoder, looks_like_envelope
-from loom.streaming.kafka.headers import Headers
-from loom.streaming.kafka.record import KafkaRecord
+from loom.streaming.kafka.record_headers import ERROR_HEADER_PREFIX, MESSAGE_TYPE, whole_number
 from loom.streaming.kafka.sealed import is_sealed, open_sealed
 from loom.streaming.kafka.settings import WireFormat
-from loom.streaming.kafka.wire import ERROR_HEADER_PREFIX, MESSAGE_TYPE, whole_number
 from loom.streaming.message import loom_message_type
+from loom.streaming.record import KafkaRecord
 
 __all__ = ["NoDeadLetterError", "dead_letter_reader"]
 

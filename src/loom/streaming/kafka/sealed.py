@@ -14,8 +14,8 @@ import msgspec
 from loom.core.errors import ENDS_RUN
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.errors import ErrorEnvelope, ErrorKind, ErrorMessage, ErrorMessageMeta
-from loom.streaming.kafka.headers import HeaderPairs, Headers
-from loom.streaming.kafka.record import KafkaRecord
+from loom.streaming.headers import HeaderPairs, Headers
+from loom.streaming.record import KafkaRecord
 
 __all__ = ["is_sealed", "open_sealed", "seal"]
 

@@ -19,8 +19,8 @@ from loom.core.config.keys import render
 from loom.core.redaction import MASK, is_secret_key
 from loom.streaming.errors import LoomStreamingError
 from loom.streaming.kafka.callback import load_callback
-from loom.streaming.kafka.extra import CONSUMER_EXTRA, PRODUCER_EXTRA, refused_keys
 from loom.streaming.kafka.overlay import as_mapping, overlaid
+from loom.streaming.kafka.reserved_properties import CONSUMER_EXTRA, PRODUCER_EXTRA, refused_keys
 
 __all__ = [
     "SEND_QUEUE_KBYTES",

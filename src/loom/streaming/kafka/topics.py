@@ -16,9 +16,9 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
 from loom.streaming.kafka.cluster_faults import ClusterFaults
 from loom.streaming.kafka.errors import TopicMissingError
-from loom.streaming.kafka.extra import shared_properties
+from loom.streaming.kafka.interruptible import result_interruptibly
 from loom.streaming.kafka.limits import TimestampLimits
-from loom.streaming.kafka.sliced import result_in_slices
+from loom.streaming.kafka.reserved_properties import shared_properties
 
 __all__ = ["EMBEDDED", "TopicLook", "look_at_topics"]
 
@@ -125,7 +125,7 @@ def _configs(
     found = {}
     for resource, future in futures.items():
         try:
-            entries = result_in_slices(future, lambda: waiting("the limits of the topics"))
+            entries = result_interruptibly(future, lambda: waiting("the limits of the topics"))
             found[resource.name] = {name: entry.value for name, entry in entries.items() if entry.value is not None}
         except KafkaException as error:
             # Not allowed to look, or an old broker: refusals are then seen only when they happen.

@@ -11,14 +11,14 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from loom.streaming.kafka.client_config import kafka_error
-from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.consumer import ConsumerClient
 from loom.streaming.kafka.errors import SecondInstanceError
 from loom.streaming.kafka.offset_metadata import Committed, RunMetadata
 from loom.streaming.kafka.outage import Clusters
-from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import ConsumerSettings
-from loom.streaming.kafka.start import StartPositions
-from loom.streaming.kafka.watch import TopicState, look_at_states
+from loom.streaming.kafka.start_offsets import StartPositions
+from loom.streaming.kafka.topic_monitor import TopicState, look_at_states
+from loom.streaming.record import TopicPartition
 
 __all__ = ["TransactionGroup"]
 
@@ -42,7 +42,7 @@ class TransactionGroup:
         self._settings = settings
         self._waiting = waiting
         self._gone = gone
-        self._reader = PartitionReader(settings, gone, metadata, clusters)
+        self._reader = ConsumerClient(settings, gone, metadata, clusters)
         self._reader.waiting = waiting
         self._look_at_topics = look_at_states(settings.to_confluent_config(), topics)
         self._topics: Mapping[str, TopicState] = {}

@@ -14,6 +14,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as ClientPartition
 
+from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.kafka.client_config import CLIENT_LOG, is_denied, is_transient, kafka_error, make_client
 from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
 from loom.streaming.kafka.errors import (
@@ -24,9 +25,8 @@ from loom.streaming.kafka.errors import (
 )
 from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.patience import Patience, likely_reason
-from loom.streaming.kafka.record import TopicPartition
 from loom.streaming.kafka.settings import START_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS
-from loom.streaming.points import Point, reached
+from loom.streaming.record import TopicPartition
 
 __all__ = ["State", "Transactions"]
 
@@ -138,7 +138,7 @@ class Transactions:
                 lambda: self.producer.send_offsets_to_transaction(offsets, group, _SLICE * 4),
                 "the coordinators that take the positions into the transaction",
             )
-        reached(Point.POSITIONS_SENT)
+        failpoint(Failpoint.POSITIONS_SENT)
         self._repeat(lambda: self.producer.commit_transaction(_SLICE * 4), "the commit of the transaction")
         self.state = State.READY
         self._open_since = None

@@ -8,6 +8,7 @@ from typing import Any
 from confluent_kafka import KafkaError
 
 from loom.core.model import LoomFrozenStruct
+from loom.streaming.headers import HeaderPairs
 from loom.streaming.kafka.client_config import is_denied
 from loom.streaming.kafka.errors import (
     AuthorizationFailedError,
@@ -15,7 +16,6 @@ from loom.streaming.kafka.errors import (
     DeliveryFailedError,
     KafkaTransportError,
 )
-from loom.streaming.kafka.headers import HeaderPairs
 from loom.streaming.kafka.limits import record_size
 
 __all__ = ["NEIGHBOUR_REFUSED", "REFUSED_FOR_GOOD", "OutgoingRecord", "Refusal", "Undelivered"]

@@ -11,7 +11,7 @@ from operator import index
 from typing import Any
 
 from loom.core.shown import shown
-from loom.streaming.kafka.headers import HeaderPairs
+from loom.streaming.headers import HeaderPairs
 from loom.streaming.message import MessageMeta
 
 __all__ = ["check_ids", "writable_headers", "writable_id", "writable_key", "writable_time"]

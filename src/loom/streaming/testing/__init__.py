@@ -15,8 +15,4 @@ if TYPE_CHECKING:
 
 __all__ = ["BrokerTopics", "StreamingTestRunner"]
 
-_WHERE = {
-    "loom.streaming.testing.broker": ("BrokerTopics",),
-    "loom.streaming.testing.runner": ("StreamingTestRunner",),
-}
-__getattr__, __dir__ = lazy_exports(__name__, _WHERE)
+__getattr__, __dir__ = lazy_exports(__name__)

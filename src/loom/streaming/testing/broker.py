@@ -11,17 +11,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from loom.core.config import ConfigContext
-from loom.streaming.bytewax.runner import StreamingRunner
 from loom.streaming.flow import StreamFlow
 from loom.streaming.kafka.client_records import CLIENT_RECORDS
 from loom.streaming.kafka.clients import KafkaProducer
 from loom.streaming.kafka.codec import DecodeError, MsgspecCodec
-from loom.streaming.kafka.consumer import PartitionReader
+from loom.streaming.kafka.consumer import ConsumerClient
 from loom.streaming.kafka.embedded import EmbeddedBroker
-from loom.streaming.kafka.record import KafkaRecord, TopicPartition
 from loom.streaming.kafka.settings import ConsumerSettings, ProducerSettings
 from loom.streaming.message import Message
 from loom.streaming.metrics import FlowCounts, FlowMetrics
+from loom.streaming.record import KafkaRecord, TopicPartition
+from loom.streaming.runtime.runner import StreamingRunner
 
 __all__ = ["BrokerTopics"]
 
@@ -76,7 +76,7 @@ class BrokerTopics:
         self.create(topic)
         partitions = [TopicPartition(topic, number) for number in range(self._partitions[topic])]
         ends = self._ends(partitions)
-        reader = PartitionReader(self._consumer("earliest"))
+        reader = ConsumerClient(self._consumer("earliest"))
         try:
             reader.start(partitions, {})
             records: list[KafkaRecord] = []
@@ -145,7 +145,7 @@ class BrokerTopics:
         return counts
 
     def _ends(self, partitions: list[TopicPartition]) -> Mapping[TopicPartition, int]:
-        reader = PartitionReader(self._consumer("latest"))
+        reader = ConsumerClient(self._consumer("latest"))
         try:
             return reader.resolve(partitions, {}).offsets
         finally:

@@ -13,18 +13,19 @@ from typing import Any, TypeAlias
 from msgspec.structs import replace
 
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.bytewax.outlets import HostedOutlet, Outlets
-from loom.streaming.bytewax.stages.entry import Above, Entry, Take, entry_of
-from loom.streaming.bytewax.stages.failures import ErrorTarget, Fail
-from loom.streaming.bytewax.stages.outcome import Positions, Result
-from loom.streaming.bytewax.stages.outputs import build_topic
-from loom.streaming.compiler.plan import CompiledPlan, CompiledTopic, NodePath
+from loom.streaming.compiler.model import CompiledTopic, NodePath
+from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
+from loom.streaming.headers import Headers
 from loom.streaming.kafka.dead_letter import DeadLetterWriter
-from loom.streaming.kafka.headers import Headers
-from loom.streaming.kafka.record import KafkaRecord
-from loom.streaming.kafka.view import OriginView
+from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.message import Message, MessageMeta
+from loom.streaming.record import KafkaRecord
+from loom.streaming.runtime.output_table import CustomOutput, OutputTable
+from loom.streaming.runtime.stages.failures import ErrorTarget, Fail
+from loom.streaming.runtime.stages.node_input import Ancestors, NodeInput, Receive, node_input
+from loom.streaming.runtime.stages.outputs import build_topic
+from loom.streaming.runtime.stages.stage_io import Positions, Result
 from loom.streaming.testing.sinks import KeepingSink
 
 __all__ = ["Captured"]
@@ -67,22 +68,22 @@ class Captured:
         """A sink for the kinds of errors that have no route of the flow's."""
         return KeepingSink(self._keep_errors)
 
-    def watch(self, plan: CompiledPlan, outlets: Outlets, *, real_sinks: bool) -> Outlets:
+    def watch(self, plan: CompiledPlan, outlets: OutputTable, *, real_sinks: bool) -> OutputTable:
         """The ways out of a plan, looked on at."""
         table = list(outlets.table)
         for path in plan.terminal_storage_sinks:
             slot = outlets.slots.outputs[path]
             outlet = table[slot]
-            if isinstance(outlet, HostedOutlet):
+            if isinstance(outlet, CustomOutput):
                 keep = self.messages[path].extend
                 table[slot] = replace(outlet, sink=KeepingSink(keep, outlet.sink if real_sinks else None))
         errors = {
             kind: target if target.write is None else ErrorTarget(target.slot, _carrying(target.write))
             for kind, target in outlets.slots.errors.items()
         }
-        return Outlets(tuple(table), replace(outlets.slots, errors=errors, into_topic=_build_topic))
+        return OutputTable(tuple(table), replace(outlets.slots, errors=errors, into_topic=_build_topic))
 
-    def writers(self, outlets: Outlets) -> _Notebook:
+    def writers(self, outlets: OutputTable) -> _Notebook:
         """What stands in the place of the producers."""
         return _Notebook(outlets.slots.names, self)
 
@@ -127,11 +128,11 @@ class _Notebook:
 def _build_topic(
     output: CompiledTopic,
     slot: int,
-    view: OriginView,
+    view: RecordAccessor,
     emit: Callable[[Result], None],
     fail: Fail,
-    above: Above,
-) -> tuple[Entry, None]:
+    above: Ancestors,
+) -> tuple[NodeInput, None]:
     """The end of production, with the message that arrives at it carried along."""
     path, meta_of = output.path, view.meta
     arrived: tuple[Any, Any, MessageMeta | None] = (None, None, None)
@@ -141,7 +142,7 @@ def _build_topic(
         message = Message(payload, meta_of(origin) if meta is None else meta)
         emit((result[0], _Carried.of(result[1], _Output(path, message)), *result[2:]))
 
-    def seen(take: Take) -> Take:
+    def seen(take: Receive) -> Receive:
         def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
             nonlocal arrived
             arrived = (payload, origin, meta)
@@ -151,7 +152,7 @@ def _build_topic(
 
     # Without the code for the loop, so that every record comes by here.
     entry, _ = build_topic(output, slot, view, emit_with, fail, above)
-    return entry_of(seen(entry.record), seen(entry.tombstone), above), None
+    return node_input(seen(entry.record), seen(entry.tombstone), above), None
 
 
 def _carrying(write: DeadLetterWriter) -> DeadLetterWriter:

@@ -15,10 +15,11 @@ from typing import Any
 
 import msgspec
 
-from loom.streaming.compiler.nodes.choice import CompiledChoice
+from loom.streaming.compiler.model import walk_nodes
 from loom.streaming.compiler.nodes.expand import CompiledExpandRoutes, CompiledExplode
+from loom.streaming.compiler.nodes.routing import CompiledChoice
 from loom.streaming.compiler.nodes.step import CompiledStep
-from loom.streaming.compiler.plan import CompiledPlan, walk_nodes
+from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import LoomStreamingError
 
 __all__ = ["CannotForgetError", "Memory"]

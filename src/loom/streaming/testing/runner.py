@@ -13,18 +13,20 @@ from typing import Any, Self
 from loom.core.async_bridge import AsyncBridge
 from loom.core.choices import choice
 from loom.core.config import ConfigContext
-from loom.streaming.bytewax.adapter import MakeStage, Transport, lower
-from loom.streaming.bytewax.delivery import Delivery
+from loom.streaming.bytewax.adapter import lower
 from loom.streaming.bytewax.in_memory import ManualClock, MemorySource, run_in_memory
-from loom.streaming.bytewax.outlets import Outlets
 from loom.streaming.bytewax.override_source import override_view
-from loom.streaming.bytewax.prepare import prepare
-from loom.streaming.compiler.plan import CompiledPlan, NodePath
+from loom.streaming.compiler.model import NodePath
+from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
 from loom.streaming.flow import StreamFlow
-from loom.streaming.kafka.record import KafkaRecord
 from loom.streaming.message import Message
 from loom.streaming.metrics import FlowCounts, FlowMetrics
+from loom.streaming.record import KafkaRecord
+from loom.streaming.runtime.assembly import MakeStage, Transport
+from loom.streaming.runtime.output_table import OutputTable
+from loom.streaming.runtime.prepare import prepare
+from loom.streaming.runtime.run_state import RunState
 from loom.streaming.testing.capture import Captured
 from loom.streaming.testing.config import with_kafka_sections
 from loom.streaming.testing.counts import added
@@ -135,12 +137,12 @@ class StreamingTestRunner:
         items = self._script.take(plan.source.topics[0])
         view = override_view(plan.source)
         size = self._batch_size or plan.source.settings.batch_size
-        watched: list[Outlets] = []
+        watched: list[OutputTable] = []
 
-        def source(delivery: Delivery, make_stage: MakeStage) -> MemorySource:
+        def source(delivery: RunState, make_stage: MakeStage) -> MemorySource:
             return MemorySource(items, view, clock, size, delivery, make_stage)
 
-        def watch(outlets: Outlets) -> Outlets:
+        def watch(outlets: OutputTable) -> OutputTable:
             watched.append(captured.watch(plan, outlets, real_sinks=self._real_sinks))
             return watched[0]
 

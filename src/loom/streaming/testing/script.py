@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.bytewax.in_memory import Advance
-from loom.streaming.kafka.record import KafkaRecord
-from loom.streaming.kafka.wire import key_bytes
+from loom.streaming.kafka.record_headers import key_bytes
 from loom.streaming.message import Message, MessageMeta
+from loom.streaming.record import KafkaRecord
 
 __all__ = ["Key", "Script"]
 

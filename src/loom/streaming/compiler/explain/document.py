@@ -13,16 +13,16 @@ from typing import Final
 import msgspec
 
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.compiler.nodes.into import CompiledIntoSink, CompiledIntoTopic
-from loom.streaming.compiler.nodes.step import CompiledStep
-from loom.streaming.compiler.plan import (
+from loom.streaming.compiler.model import (
     CompiledBranch,
     CompiledNode,
-    CompiledPlan,
     CompiledSource,
     CompiledTopic,
     PayloadTypes,
+    PlanModel,
 )
+from loom.streaming.compiler.nodes.into import CompiledIntoSink, CompiledIntoTopic
+from loom.streaming.compiler.nodes.step import CompiledStep
 from loom.streaming.errors import ErrorKind
 
 __all__ = [
@@ -161,12 +161,12 @@ class PlanDocument(LoomFrozenStruct):
     warnings: tuple[WarningDocument, ...]
 
 
-def as_json(plan: CompiledPlan) -> str:
+def as_json(plan: PlanModel) -> str:
     """The plan as JSON, two blanks for each level."""
     return msgspec.json.format(msgspec.json.encode(document_of(plan)), indent=2).decode()
 
 
-def document_of(plan: CompiledPlan) -> PlanDocument:
+def document_of(plan: PlanModel) -> PlanDocument:
     """The plan as plain data."""
     return PlanDocument(
         VERSION,
@@ -258,7 +258,7 @@ def said_of(node: CompiledNode) -> str:
     return node.summary.lstrip(" ,:->")
 
 
-def unrouted_kinds(plan: CompiledPlan) -> list[ErrorKind]:
+def unrouted_kinds(plan: PlanModel) -> list[ErrorKind]:
     """The kinds of errors that no route takes."""
     routed = {kind for route in plan.error_routes for kind in route.kinds}
     return [kind for kind in ErrorKind if kind not in routed]

@@ -1,4 +1,4 @@
-"""The formats that a plan can be explained in. Asked by `CompiledPlan.explain` and the command line."""
+"""The formats that a plan can be explained in. Asked by `PlanModel.explain` and the command line."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 from loom.streaming.compiler.explain.document import as_json
 from loom.streaming.compiler.explain.mermaid import as_mermaid
 from loom.streaming.compiler.explain.text import as_text
-from loom.streaming.compiler.plan import CompiledPlan
+from loom.streaming.compiler.model import PlanModel
 
 __all__ = ["FORMATS", "explain"]
 
-FORMATS: Final[dict[str, Callable[[CompiledPlan], str]]] = {"text": as_text, "mermaid": as_mermaid, "json": as_json}
+FORMATS: Final[dict[str, Callable[[PlanModel], str]]] = {"text": as_text, "mermaid": as_mermaid, "json": as_json}
 
 
-def explain(plan: CompiledPlan, format: str) -> str:
+def explain(plan: PlanModel, format: str) -> str:
     """The plan in one of the formats. Raises `ValueError` for another."""
     write = FORMATS.get(format)
     if write is None:

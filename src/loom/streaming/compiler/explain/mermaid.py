@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from loom.streaming.compiler.explain.document import said_of, unrouted_kinds
-from loom.streaming.compiler.nodes.choice import CompiledChoice
+from loom.streaming.compiler.model import CompiledNode, CompiledTopic, NodePath, PayloadTypes, PlanModel
 from loom.streaming.compiler.nodes.into import CompiledIntoSink, CompiledIntoTopic
-from loom.streaming.compiler.plan import CompiledNode, CompiledPlan, CompiledTopic, NodePath, PayloadTypes
+from loom.streaming.compiler.nodes.routing import CompiledChoice
 from loom.streaming.errors import ErrorKind
 
 __all__ = ["as_mermaid"]
@@ -26,7 +26,7 @@ _PROCESS, _SOURCE, _OUTPUT, _UNROUTED = "process", "source", "output", "unrouted
 _LONGEST = 120
 
 
-def as_mermaid(plan: CompiledPlan) -> str:
+def as_mermaid(plan: PlanModel) -> str:
     """The plan as a flowchart from top to bottom, ready for a Markdown file or the Mermaid live editor."""
     picture = _Picture(plan)
     picture.draw()
@@ -52,7 +52,7 @@ _END = _Form("([", "])")
 class _Picture:
     """A flowchart in the making."""
 
-    def __init__(self, plan: CompiledPlan) -> None:
+    def __init__(self, plan: PlanModel) -> None:
         self._plan = plan
         self.inside: list[str] = []
         self.outside: list[str] = []

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from loom.streaming.compiler.model import CompiledNode, CompiledSource, CompiledTopic, PayloadTypes, PlanModel, Reads
 from loom.streaming.compiler.nodes.into import CompiledIntoTopic
-from loom.streaming.compiler.plan import CompiledNode, CompiledPlan, CompiledSource, CompiledTopic, PayloadTypes, Reads
 
 __all__ = ["as_text"]
 
 
-def as_text(plan: CompiledPlan) -> str:
+def as_text(plan: PlanModel) -> str:
     """The plan, a line for each node."""
     return "\n".join(_lines(plan))
 
 
-def _lines(plan: CompiledPlan) -> Iterator[str]:
+def _lines(plan: PlanModel) -> Iterator[str]:
     source = plan.source
     yield f"flow {plan.name}"
     reads = f"{' | '.join(source.topics)} as {_reads(source)} ({source.wire_format.value}"

@@ -7,9 +7,9 @@ from typing import Any, get_origin
 from msgspec.structs import replace
 
 from loom.streaming.compiler.catalogue import Code
+from loom.streaming.compiler.model import CompiledBranch, CompiledNode, NodePath, PayloadTypes
 from loom.streaming.compiler.names import branch_label, child_id, into_id
-from loom.streaming.compiler.plan import CompiledBranch, CompiledNode, NodePath, PayloadTypes
-from loom.streaming.compiler.walk import Compiled, Flowing, ProcessWalk, one_by_one
+from loom.streaming.compiler.walk import Compiled, ProcessCompiler, StreamType, one_by_one
 from loom.streaming.message import Tombstone
 from loom.streaming.nodes.boundary import IntoTopic
 from loom.streaming.nodes.broadcast import Broadcast, BroadcastRoute
@@ -40,7 +40,7 @@ class CompiledBroadcast(CompiledNode, kw_only=True):
         return ", every branch"
 
 
-def compile_broadcast(walk: ProcessWalk, node: Broadcast, path: NodePath, flowing: Flowing) -> Compiled:
+def compile_broadcast(walk: ProcessCompiler, node: Broadcast, path: NodePath, flowing: StreamType) -> Compiled:
     """A broadcast; the branches share the payload, so its type should be frozen."""
     walk.check_shape("Broadcast", path, flowing, (StreamShape.RECORD, StreamShape.MANY))
     _warn_shared(walk, path, flowing.payloads)
@@ -74,7 +74,9 @@ def compile_broadcast(walk: ProcessWalk, node: Broadcast, path: NodePath, flowin
     return made, flowing.on(made)
 
 
-def _branch(walk: ProcessWalk, route: BroadcastRoute, label: str, path: NodePath, flowing: Flowing) -> CompiledBranch:
+def _branch(
+    walk: ProcessCompiler, route: BroadcastRoute, label: str, path: NodePath, flowing: StreamType
+) -> CompiledBranch:
     branch, left = walk.branch(None, label, label, route.process, path, flowing)
     if route.output is None:
         walk.must_end("a Broadcast", label, path, left)
@@ -105,7 +107,7 @@ def _label(route: BroadcastRoute, index: int) -> str:
     return branch_label(end.name) if isinstance(end, IntoTopic) else f"branch-{index}"
 
 
-def _warn_shared(walk: ProcessWalk, path: NodePath, payloads: PayloadTypes) -> None:
+def _warn_shared(walk: ProcessCompiler, path: NodePath, payloads: PayloadTypes) -> None:
     changeable = [t for t in payloads.types if not _is_frozen(t)]
     if changeable:
         walk.issues.warn(

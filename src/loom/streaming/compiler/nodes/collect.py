@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from loom.streaming.compiler.catalogue import Code
+from loom.streaming.compiler.model import CompiledNode, NodePath
 from loom.streaming.compiler.names import child_id
-from loom.streaming.compiler.plan import CompiledNode, NodePath
-from loom.streaming.compiler.walk import Compiled, Flowing, ProcessWalk
+from loom.streaming.compiler.walk import Compiled, ProcessCompiler, StreamType
 from loom.streaming.nodes.collect import CollectBatch, Drain, ForEach
 from loom.streaming.nodes.shape import StreamShape
 
@@ -52,7 +52,7 @@ class CompiledDrain(CompiledNode, kw_only=True):
         return ": dropped on purpose"
 
 
-def compile_collect(walk: ProcessWalk, node: CollectBatch, path: NodePath, flowing: Flowing) -> Compiled:
+def compile_collect(walk: ProcessCompiler, node: CollectBatch, path: NodePath, flowing: StreamType) -> Compiled:
     """Collecting by event time comes with windows."""
     if node.event_time:
         walk.issues.error(
@@ -75,7 +75,7 @@ def compile_collect(walk: ProcessWalk, node: CollectBatch, path: NodePath, flowi
     return made, flowing.on(made, mixed=flowing.mixed)
 
 
-def compile_for_each(walk: ProcessWalk, node: ForEach, path: NodePath, flowing: Flowing) -> Compiled:  # noqa: ARG001
+def compile_for_each(walk: ProcessCompiler, node: ForEach, path: NodePath, flowing: StreamType) -> Compiled:  # noqa: ARG001
     """Named after the node in front of it, since it has nothing of its own that could fail or be counted."""
     walk.check_shape("ForEach", path, flowing, (StreamShape.MANY, StreamShape.BATCH))
     made = CompiledForEach(
@@ -89,7 +89,7 @@ def compile_for_each(walk: ProcessWalk, node: ForEach, path: NodePath, flowing: 
     return made, flowing.on(made, mixed=flowing.mixed)
 
 
-def compile_drain(walk: ProcessWalk, node: Drain, path: NodePath, flowing: Flowing) -> Compiled:
+def compile_drain(walk: ProcessCompiler, node: Drain, path: NodePath, flowing: StreamType) -> Compiled:
     """Takes anything."""
     made = CompiledDrain(
         path=path,

@@ -10,9 +10,9 @@ from loom.core.config.shape import show
 from loom.core.expr import Expression
 from loom.streaming.compiler.callables import never_iterable
 from loom.streaming.compiler.catalogue import Code
+from loom.streaming.compiler.model import CompiledBranch, CompiledNode, NodePath, PayloadTypes
 from loom.streaming.compiler.names import branch_label, child_id
-from loom.streaming.compiler.nodes.asked import Asked, read_asked
-from loom.streaming.compiler.plan import CompiledBranch, CompiledNode, NodePath, PayloadTypes
+from loom.streaming.compiler.nodes.routing_function import RoutingFunction, read_asked
 from loom.streaming.compiler.signatures import (
     UnreadableSignature,
     elements_of,
@@ -21,7 +21,7 @@ from loom.streaming.compiler.signatures import (
     together,
     without_tombstones,
 )
-from loom.streaming.compiler.walk import Compiled, Flowing, ProcessWalk, named
+from loom.streaming.compiler.walk import Compiled, ProcessCompiler, StreamType, named
 from loom.streaming.message import Tombstone
 from loom.streaming.nodes.expand import ExpandRoutes, Explode, PayloadExpander
 from loom.streaming.nodes.expressions import types_of
@@ -36,7 +36,7 @@ _ONE_BY_ONE = (StreamShape.RECORD, StreamShape.MANY)
 class CompiledExplode(CompiledNode, kw_only=True):
     """One payload becomes many, which go on."""
 
-    exploder: Asked
+    exploder: RoutingFunction
     takes_tombstones: bool
 
     @property
@@ -73,7 +73,7 @@ class CompiledExpandRoutes(CompiledNode, kw_only=True):
         return "routing error" if self.default is None else None
 
 
-def compile_explode(walk: ProcessWalk, node: Explode, path: NodePath, flowing: Flowing) -> Compiled:
+def compile_explode(walk: ProcessCompiler, node: Explode, path: NodePath, flowing: StreamType) -> Compiled:
     """An exploder is a function of the payload; what it makes is read from its annotation."""
     walk.check_shape("Explode", path, flowing, _ONE_BY_ONE)
     if isinstance(node.exploder, Expression):
@@ -105,12 +105,12 @@ def compile_explode(walk: ProcessWalk, node: Explode, path: NodePath, flowing: F
         return None
     walk.check_types(problem, path, flowing, signature.accepts)
     tombstones = signature.accepts.known and Tombstone in signature.accepts.types
-    asked = Asked(call, call, "payload", tombstones, "payload")
+    asked = RoutingFunction(call, call, "payload", tombstones, "payload")
     return _exploding(walk, node, asked, path, flowing, signature.accepts, elements_of(signature.returns))
 
 
 def _explode_expression(
-    walk: ProcessWalk, node: Explode, exploder: Expression, path: NodePath, flowing: Flowing
+    walk: ProcessCompiler, node: Explode, exploder: Expression, path: NodePath, flowing: StreamType
 ) -> Compiled:
     """An expression names a field of the payload that holds many."""
     asked = read_asked(walk, "exploder", exploder, path, flowing)
@@ -137,11 +137,11 @@ def _explode_expression(
 
 
 def _exploding(
-    walk: ProcessWalk,
+    walk: ProcessCompiler,
     node: Explode,
-    asked: Asked,
+    asked: RoutingFunction,
     path: NodePath,
-    flowing: Flowing,
+    flowing: StreamType,
     accepts: PayloadTypes,
     returns: PayloadTypes,
 ) -> Compiled:
@@ -158,11 +158,11 @@ def _exploding(
     return made, flowing.on(made)
 
 
-def compile_expand_routes(walk: ProcessWalk, node: ExpandRoutes, path: NodePath, flowing: Flowing) -> Compiled:
+def compile_expand_routes(walk: ProcessCompiler, node: ExpandRoutes, path: NodePath, flowing: StreamType) -> Compiled:
     """What the expander makes is taken at its word: the payloads under a type are of that type."""
     walk.check_shape("ExpandRoutes", path, flowing, _ONE_BY_ONE)
     accepts = _accepted(walk, node, path, flowing)
-    inside = Flowing(StreamShape.MANY, flowing.payloads, flowing.parent)
+    inside = StreamType(StreamShape.MANY, flowing.payloads, flowing.parent)
     if node.name is not None:
         inside = replace(inside, parent=child_id(flowing.parent, node.name))
     labels: set[str] = {"default"} if node.default is not None else set()
@@ -214,7 +214,7 @@ def compile_expand_routes(walk: ProcessWalk, node: ExpandRoutes, path: NodePath,
     return made, flowing.on(made)
 
 
-def _accepted(walk: ProcessWalk, node: ExpandRoutes, path: NodePath, flowing: Flowing) -> PayloadTypes | None:
+def _accepted(walk: ProcessCompiler, node: ExpandRoutes, path: NodePath, flowing: StreamType) -> PayloadTypes | None:
     """The payload types that the expander takes, or `None` where it is none."""
     if isinstance(node.expander, type | Expression) or not isinstance(node.expander, PayloadExpander):
         walk.issues.error(

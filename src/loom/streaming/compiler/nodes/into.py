@@ -7,9 +7,9 @@ from typing import Any
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.callables import is_async
 from loom.streaming.compiler.catalogue import Code
+from loom.streaming.compiler.model import CompiledNode, CompiledTopic, NodePath
 from loom.streaming.compiler.names import branch_label, child_id, into_id
-from loom.streaming.compiler.plan import CompiledNode, CompiledTopic, NodePath
-from loom.streaming.compiler.walk import Compiled, Flowing, ProcessWalk
+from loom.streaming.compiler.walk import Compiled, ProcessCompiler, StreamType
 from loom.streaming.nodes.boundary import IntoTopic
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.nodes.sink import IntoSink
@@ -58,7 +58,7 @@ class CompiledIntoSink(CompiledNode, kw_only=True):
         return f" -> sink {type(self.storage.sink).__qualname__}"
 
 
-def compile_into_topic(walk: ProcessWalk, node: IntoTopic[Any], path: NodePath, flowing: Flowing) -> Compiled:
+def compile_into_topic(walk: ProcessCompiler, node: IntoTopic[Any], path: NodePath, flowing: StreamType) -> Compiled:
     """Writes each message to a topic."""
     step_id = walk.take(into_id(flowing.parent, node.name), path)
     output = walk.topics.output(
@@ -79,7 +79,7 @@ def compile_into_topic(walk: ProcessWalk, node: IntoTopic[Any], path: NodePath, 
     return made, flowing.on(made)
 
 
-def compile_into_sink(walk: ProcessWalk, node: IntoSink, path: NodePath, flowing: Flowing) -> Compiled:
+def compile_into_sink(walk: ProcessCompiler, node: IntoSink, path: NodePath, flowing: StreamType) -> Compiled:
     """Hands each message to a sink that is flushed at the end of each epoch."""
     name = getattr(node, "name", None)
     label = branch_label(name if isinstance(name, str) else type(node).__name__)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from loom.streaming.compiler.catalogue import Code
-from loom.streaming.compiler.plan import NodePath
-from loom.streaming.compiler.walk import Compiled, Flowing, ProcessWalk
+from loom.streaming.compiler.model import NodePath
+from loom.streaming.compiler.walk import Compiled, ProcessCompiler, StreamType
 from loom.streaming.nodes.scope import With, WithAsync
 
 __all__ = ["refuse_scope"]
 
 
-def refuse_scope(walk: ProcessWalk, node: With | WithAsync, path: NodePath, flowing: Flowing) -> Compiled:  # noqa: ARG001 - a row's signature
+def refuse_scope(walk: ProcessCompiler, node: With | WithAsync, path: NodePath, flowing: StreamType) -> Compiled:  # noqa: ARG001 - a row's signature
     """Scoped resources are not built yet."""
     walk.issues.error(
         Code.NOT_SUPPORTED,

@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from loom.streaming.compiler.bindings import bind_step
 from loom.streaming.compiler.catalogue import Code
-from loom.streaming.compiler.plan import BoundStep, CompiledNode, NodePath, StepKind
+from loom.streaming.compiler.model import BoundStep, CompiledNode, NodePath, StepKind
 from loom.streaming.compiler.signatures import UnreadableSignature, kind_of, read_signature
-from loom.streaming.compiler.walk import Compiled, Flowing, ProcessWalk
+from loom.streaming.compiler.walk import Compiled, ProcessCompiler, StreamType
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.nodes.step import Step, StepFunction
 
@@ -57,7 +57,7 @@ class CompiledStep(CompiledNode, kw_only=True):
         return f" ({self.kind.value}): {self.accepts} -> {self.returns}{drops}"
 
 
-def compile_step(walk: ProcessWalk, node: Any, path: NodePath, flowing: Flowing) -> Compiled:
+def compile_step(walk: ProcessCompiler, node: Any, path: NodePath, flowing: StreamType) -> Compiled:
     """A step class, an instance, a `@step` function or a binding."""
     issues = walk.issues
     bound = bind_step(node, walk.config, issues, path)

@@ -1,0 +1,239 @@
+"""The compiled flow: plain, immutable, engine-neutral.
+
+The compiler makes it, the adapter lowers it, `explain` prints it.
+
+It is a tree that mirrors the flow. What the compiler has decided (types, shapes, ids, paths, settings) stands here, so
+that nothing is decided again at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Any, NewType, TypeAlias
+
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.compiler.catalogue import Issue
+from loom.streaming.errors import ErrorKind
+from loom.streaming.flow import Unrouted
+from loom.streaming.kafka.settings import ConsumerSettings, Delivery, ProducerSettings, WireFormat
+from loom.streaming.nodes.boundary import PartitionPolicy
+from loom.streaming.nodes.shape import StreamShape
+
+__all__ = [
+    "BoundStep",
+    "CompiledBranch",
+    "CompiledErrorRoute",
+    "CompiledNode",
+    "CompiledSource",
+    "CompiledTopic",
+    "NodePath",
+    "PayloadTypes",
+    "PlanModel",
+    "Reads",
+    "StepId",
+    "StepKind",
+    "walk_nodes",
+]
+
+NodePath: TypeAlias = tuple[int, ...]
+StepId = NewType("StepId", str)
+
+
+class PayloadTypes(LoomFrozenStruct):
+    """The payload types that may stand at one place of the flow; not `known` where an author left them open."""
+
+    types: tuple[Any, ...] = ()
+    known: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The types as a reader knows them."""
+        return tuple(getattr(t, "__qualname__", None) or str(t) for t in self.types)
+
+    def __str__(self) -> str:
+        return (" | ".join(self.names) or "nothing") if self.known else "any"
+
+
+class StepKind(StrEnum):
+    """How a step is called."""
+
+    FUNCTION = "function"  #: payload in, result out
+    RECORD = "record"  #: message in, result out
+    EXPAND = "expand"  #: message in, any number of results out
+    BATCH = "batch"  #: list of messages in, list of results out
+    BATCH_EXPAND = "batch expand"  #: list of messages in, list of any number of results for each out
+
+
+class BoundStep(LoomFrozenStruct, eq=False):
+    """What is called, and what it was made of.
+
+    Two are equal when they name the same class or function with the same arguments, whichever instance serves them.
+    """
+
+    target: Any
+    arguments: Mapping[str, Any]
+    #: the instance, or the function itself; one per plan
+    instance: Any
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, BoundStep):
+            return NotImplemented
+        return self.target == other.target and self.arguments == other.arguments
+
+    def __hash__(self) -> int:
+        return hash(self.target)
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # An argument may be a secret, whatever its name; so may what an instance shows of itself.
+        target = self.target if hasattr(self.target, "__qualname__") else type(self.target)
+        return [("target", target.__qualname__), ("arguments", list(self.arguments))]
+
+    def __repr__(self) -> str:
+        return f"BoundStep({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+class Reads(StrEnum):
+    """How a source finds out what a record holds."""
+
+    PAYLOAD = "payload"  #: every record holds the one payload type
+    LABELLED = "labelled"  #: its message type says which of several
+    DEAD_LETTERS = "dead letters"  #: it is a dead letter, and becomes an `ErrorEnvelope`
+
+
+class CompiledSource(LoomFrozenStruct):
+    """Where records come from. `delivery` is `None` under the client's auto-commit, which promises nothing."""
+
+    name: str
+    #: what is decoded: one type, or those that a label chooses from
+    payloads: tuple[Any, ...]
+    reads: Reads
+    shape: StreamShape
+    topics: tuple[str, ...]
+    settings: ConsumerSettings
+    delivery: Delivery | None
+    #: the format the consumer was set to; on its default it reads JSON and recognises an envelope
+    wire_format: WireFormat
+    recognise_envelope: bool
+    where: str = "source"
+
+    @property
+    def payload(self) -> Any:
+        """The payload type of a source that reads one."""
+        return self.payloads[0]
+
+
+class CompiledTopic(LoomFrozenStruct):
+    """Where records go: a logical name, resolved."""
+
+    name: str
+    topic: str
+    path: NodePath
+    where: str
+    step_id: StepId
+    payloads: PayloadTypes
+    settings: ProducerSettings
+    #: how messages get their key, where the author says
+    partitioning: PartitionPolicy | None = None
+    #: where a record goes that the broker refuses for good
+    dlq: CompiledTopic | None = None
+
+
+class CompiledNode(LoomFrozenStruct, kw_only=True):
+    """What every node of a plan has. The kinds of nodes stand in `loom.streaming.compiler.nodes`, each with its own fields."""
+
+    path: NodePath
+    step_id: StepId
+    in_shape: StreamShape
+    #: `NONE` for a terminal
+    out_shape: StreamShape
+    accepts: PayloadTypes
+    #: what leaves the node for the one behind it
+    returns: PayloadTypes
+
+    @property
+    def branches(self) -> tuple[CompiledBranch, ...]:
+        """The ways out of a node that has several, the default last."""
+        return ()
+
+    @property
+    def continues(self) -> bool:
+        """Whether something leaves the node for the one behind it."""
+        return self.out_shape is not StreamShape.NONE
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether one record may become several, so that its results have an order among themselves."""
+        return False
+
+    @property
+    def gathers(self) -> bool:
+        """Whether records are held until others have come, so that some may overtake others."""
+        return False
+
+    @property
+    def waits(self) -> bool:
+        """Whether records are kept beyond the engine's batch that brought them."""
+        return False
+
+    @property
+    def summary(self) -> str:
+        """What a reader of the plan should know of the node, in half a line."""
+        return ""
+
+    @property
+    def otherwise(self) -> str | None:
+        """What becomes of a record that no branch takes, where that needs saying."""
+        return None
+
+
+class CompiledBranch(LoomFrozenStruct):
+    """One way out of a node."""
+
+    #: what stands for the branch in the flow: a selector's key, a payload type, or nothing
+    key: Any
+    label: str
+    #: the branch as a reader of the plan knows it
+    title: str
+    nodes: tuple[CompiledNode, ...]
+    #: where the branch ends when its process does not end itself
+    output: CompiledTopic | None = None
+    path: NodePath = ()
+
+
+class CompiledErrorRoute(LoomFrozenStruct):
+    """Where errors of these kinds go."""
+
+    kinds: tuple[ErrorKind, ...]
+    output: CompiledTopic
+
+
+class PlanModel(LoomFrozenStruct):
+    """The data of a whole flow, checked and resolved; `CompiledPlan` is what others see of it."""
+
+    name: str
+    source: CompiledSource
+    nodes: tuple[CompiledNode, ...]
+    output: CompiledTopic | None
+    error_routes: tuple[CompiledErrorRoute, ...]
+    needs_async_bridge: bool
+    #: inner outputs by the path of their node
+    terminal_sinks: Mapping[NodePath, CompiledTopic]
+    #: storage sinks inside the process, by path
+    terminal_storage_sinks: Mapping[NodePath, Any]
+    unrouted: Unrouted = "fail"
+    warnings: tuple[Issue, ...] = ()
+
+    def topics(self) -> tuple[CompiledTopic, ...]:
+        """Everything the plan may write to, dead letters included."""
+        outputs = [*([self.output] if self.output else []), *self.terminal_sinks.values()]
+        outputs += [route.output for route in self.error_routes]
+        return (*outputs, *(output.dlq for output in outputs if output.dlq is not None))
+
+
+def walk_nodes(nodes: tuple[CompiledNode, ...]) -> Iterator[CompiledNode]:
+    """Every node, each before those inside it."""
+    for node in nodes:
+        yield node
+        for branch in node.branches:
+            yield from walk_nodes(branch.nodes)

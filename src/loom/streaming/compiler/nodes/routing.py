@@ -1,0 +1,186 @@
+"""Routers and forks: how a branch is chosen, and what leaves the branches."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from loom.streaming.compiler.catalogue import Code
+from loom.streaming.compiler.model import CompiledBranch, CompiledNode, NodePath
+from loom.streaming.compiler.names import branch_label, child_id
+from loom.streaming.compiler.nodes.routing_function import RoutingFunction, read_asked
+from loom.streaming.compiler.signatures import together, without_tombstones
+from loom.streaming.compiler.walk import Compiled, ProcessCompiler, StreamType, named, one_by_one
+from loom.streaming.nodes.expressions import key_as_bytes
+from loom.streaming.nodes.route import Fork, RouteBranch, Router
+from loom.streaming.nodes.shape import StreamShape
+
+__all__ = ["CompiledChoice", "CompiledFork", "CompiledRouter", "compile_fork", "compile_router"]
+
+_ONE_BY_ONE = (StreamShape.RECORD, StreamShape.MANY)
+
+
+class CompiledChoice(CompiledNode, kw_only=True):
+    """One branch takes each record: the one that the selector names, or the first whose predicate holds."""
+
+    #: `None` where predicates choose
+    selector: RoutingFunction | None
+    #: one for each case; empty where a selector chooses
+    predicates: tuple[RoutingFunction, ...]
+    cases: tuple[CompiledBranch, ...]
+    default: CompiledBranch | None
+
+    @property
+    def branches(self) -> tuple[CompiledBranch, ...]:
+        return (*self.cases, self.default) if self.default is not None else self.cases
+
+    @property
+    def summary(self) -> str:
+        if self.selector is not None:
+            return f" by {self.selector.title}"
+        return ", the first that holds"
+
+    @property
+    def otherwise(self) -> str | None:
+        return "routing error" if self.default is None else None
+
+
+class CompiledRouter(CompiledChoice, kw_only=True):
+    """A choice in place: what leaves its branches goes on."""
+
+
+class CompiledFork(CompiledChoice, kw_only=True):
+    """A choice that ends the stream."""
+
+
+def compile_router(walk: ProcessCompiler, node: Router, path: NodePath, flowing: StreamType) -> Compiled:
+    """A router: the branches that do not end have to agree in shape, and something behind them in type."""
+    found = _choice(walk, node, path, flowing)
+    leaving = [left for left in found.left if left.shape is not StreamShape.NONE]
+    shapes = {left.shape for left in leaving if not left.behind_refused}
+    if shapes <= {StreamShape.RECORD, StreamShape.MANY}:
+        out_shape = StreamShape.MANY if StreamShape.MANY in shapes else StreamShape.RECORD
+    elif len(shapes) == 1:
+        (out_shape,) = shapes
+    else:
+        out_shape = StreamShape.RECORD
+        walk.issues.error(
+            Code.SHAPE_MISMATCH,
+            "some branches of the Router make batches and others do not, so nothing can stand behind it",
+            path=path,
+            expected="branches of one shape",
+            found=", ".join(sorted(shape.value for shape in shapes)),
+            remedy="end the branches that collect with ForEach()",
+        )
+    if not leaving:
+        out_shape = StreamShape.NONE
+    if found.asked is None:
+        return None
+    made = CompiledRouter(
+        path=path,
+        step_id=walk.name(flowing.parent, node.name or "router", path),
+        in_shape=flowing.shape,
+        out_shape=out_shape,
+        accepts=flowing.payloads,
+        returns=together(left.payloads for left in leaving),
+        selector=found.asked[0] if node.selector is not None else None,
+        predicates=found.asked if node.selector is None else (),
+        cases=found.cases,
+        default=found.default,
+    )
+    # Tombstones go everywhere, and a branch that lets nothing else through adds no type.
+    kinds = {frozenset(without_tombstones(left.payloads).types) for left in leaving} - {frozenset()}
+    mixed = made.returns.known and (len(kinds) > 1 or any(left.mixed for left in leaving))
+    left = flowing.on(made, mixed=mixed)
+    return made, replace(left, behind_refused=any(branch.behind_refused for branch in leaving))
+
+
+def compile_fork(walk: ProcessCompiler, node: Fork, path: NodePath, flowing: StreamType) -> Compiled:
+    """A fork: every branch has to end."""
+    found = _choice(walk, node, path, flowing)
+    every = (*found.cases, *([found.default] if found.default is not None else []))
+    for branch, left in zip(every, found.left, strict=True):
+        walk.must_end("a Fork", branch.label, branch.path, left)
+    if found.asked is None:
+        return None
+    made = CompiledFork(
+        path=path,
+        step_id=walk.name(flowing.parent, node.name or "fork", path),
+        in_shape=flowing.shape,
+        out_shape=StreamShape.NONE,
+        accepts=flowing.payloads,
+        returns=flowing.payloads,
+        selector=found.asked[0] if node.selector is not None else None,
+        predicates=found.asked if node.selector is None else (),
+        cases=found.cases,
+        default=found.default,
+    )
+    return made, flowing.on(made)
+
+
+class _Found:
+    """The parts of a choice, compiled; `left` tells what leaves each branch, the default last."""
+
+    def __init__(self) -> None:
+        self.asked: tuple[RoutingFunction, ...] | None = None
+        self.cases: tuple[CompiledBranch, ...] = ()
+        self.default: CompiledBranch | None = None
+        self.left: list[StreamType] = []
+
+
+def _choice(walk: ProcessCompiler, node: Router | Fork, path: NodePath, flowing: StreamType) -> _Found:
+    found = _Found()
+    what = type(node).__name__
+    walk.check_shape(what, path, flowing, _ONE_BY_ONE)
+    questions = [node.selector] if node.selector is not None else [branch.key for branch in node.branches]
+    kind = "selector" if node.selector is not None else "predicate"
+    asked = [read_asked(walk, kind, question, path, flowing) for question in questions]
+    if None not in asked:
+        found.asked = tuple(one for one in asked if one is not None)
+    inside = one_by_one(flowing)
+    if node.name is not None:
+        inside = replace(inside, parent=child_id(flowing.parent, node.name))
+    labels: dict[str, str] = {"default": "the default"} if node.default is not None else {}
+    by_key = node.selector is not None
+    cases = []
+    for index, branch in enumerate(node.branches):
+        label, title = _label(branch, by_key=by_key), _title(branch, by_key=by_key)
+        if label in labels:
+            walk.issues.error(
+                Code.NAME_TWICE,
+                f"the branches {labels[label]} and {title} have the same label {label!r}",
+                path=(*path, index),
+                remedy="step ids are made of the labels; "
+                + (
+                    f"rename {title} or the other key"
+                    if by_key
+                    else f"give one of them a name: {_route_class(what)}(…, name=…)"
+                ),
+            )
+            label = f"{label}-{index}"  # said once, not again for each node inside
+        labels[label] = title
+        key = branch.key
+        if by_key and found.asked is not None and found.asked[0].is_key:
+            key = key_as_bytes(key)
+        made, left = walk.branch(key if by_key else None, label, title, branch.process, (*path, index), inside)
+        cases.append(made)
+        found.left.append(left)
+    found.cases = tuple(cases)
+    if node.default is not None:
+        where = (*path, len(node.branches))
+        found.default, left = walk.branch(None, "default", "otherwise", node.default, where, inside)
+        found.left.append(left)
+    return found
+
+
+def _label(branch: RouteBranch, *, by_key: bool) -> str:
+    if branch.label is not None:
+        return branch_label(branch.label)
+    return branch_label(branch.key if by_key else named(branch.key))
+
+
+def _title(branch: RouteBranch, *, by_key: bool) -> str:
+    return repr(branch.key) if by_key else branch.label or named(branch.key)
+
+
+def _route_class(what: str) -> str:
+    return "ForkRoute" if what == "Fork" else "Route"

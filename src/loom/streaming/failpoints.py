@@ -1,0 +1,74 @@
+"""Named moments of a run at which a test may interfere; in production each is a call that does nothing.
+
+Asked for per batch or per epoch, never per record. A hook is installed by `install`, or in another process by the environment:
+`LOOM_FAULT_POINTS=module:function` names a callable that is handed each point as it is reached, on the thread that reaches it.
+Unless one of the two is done, nothing is imported and nothing called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TypeAlias
+
+from loom.core.logger import get_logger
+
+__all__ = ["VARIABLE", "Failpoint", "Hook", "failpoint", "install"]
+
+#: the environment variable that names a hook
+VARIABLE = "LOOM_FAULT_POINTS"
+
+
+class Failpoint(StrEnum):
+    """Where a run can be, in the order of its life."""
+
+    STARTING = "starting"  #: nothing has been asked of a broker yet
+    FENCED = "fenced"  #: exactly-once: predecessors are shut out, no position has been read
+    POSITIONED = "positioned"  #: a worker knows where it starts, and has not committed what the group did not know
+    POLLED = "polled"  #: a batch has been read, and nothing done with it
+    CLAIMED = "claimed"  #: at-most-once: a batch's positions are committed, and nothing done with it
+    BEFORE_PRODUCE = "before-produce"  #: a batch's results are about to be handed to a producer
+    IN_TRANSACTION = "in-transaction"  #: exactly-once: the transaction is open
+    PRODUCED = "produced"  #: a batch's results are in the producer's queue
+    BEFORE_FLUSH = "before-flush"  #: the sink ends an epoch
+    FLUSHED = "flushed"  #: exactly-once: everything is at the broker, and nothing committed
+    POSITIONS_SENT = "positions-sent"  #: exactly-once: the positions are in the transaction, which is not committed
+    DURABLE = "durable"  #: the epoch's results are durable (its transaction committed); `snapshot()` has not returned
+    CONFIRMING = "confirming"  #: the barrier is behind the epoch; its positions are about to be confirmed
+    STOPPING = "stopping"  #: a stop was asked for; the end mark goes out
+    FINISHING = "finishing"  #: the last positions are about to be confirmed
+    CLOSING = "closing"  #: the engine has returned; what it left open is about to be closed
+
+
+Hook: TypeAlias = Callable[[Failpoint], None]
+
+_hook: Hook | None = None
+
+
+def failpoint(point: Failpoint) -> None:
+    """Say that a run has come to a point. What a hook raises ends the run."""
+    if _hook is not None:
+        _hook(point)
+
+
+def install(hook: Hook | None) -> Hook | None:
+    """Hand every point to `hook` from now on (`None`: to nobody), in this process. Returns the hook before."""
+    global _hook
+    before, _hook = _hook, hook
+    return before
+
+
+def _named(name: str) -> Hook:
+    module, _, function = name.partition(":")
+    try:
+        hook: Hook = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as problem:
+        raise ImportError(f"{VARIABLE}={name!r} names no callable (write module:function): {problem}") from problem
+    get_logger(__name__).warning("fault points are handed to a hook; this is for tests", hook=name)
+    return hook
+
+
+if found := os.environ.get(VARIABLE):
+    install(_named(found))

@@ -1,0 +1,95 @@
+"""Is there something to read behind a position? Asked by a watchdog, with a client of its own, of a flow that stands still.
+
+The end of a log does not tell: its last offsets may be transaction markers, and whole stretches may be compacted away. So
+one record is read, as the flow would read it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as ClientPartition
+
+from loom.streaming.kafka.client_config import is_transient, kafka_error, make_client
+from loom.streaming.kafka.errors import BrokerUnavailableError
+from loom.streaming.kafka.settings import ConsumerSettings
+from loom.streaming.record import TopicPartition
+
+__all__ = ["records_behind"]
+
+#: seconds of one call; between two the caller is asked whether to go on
+_SLICE = 0.1
+_CALL = 1.0
+#: seconds in which the partitions must answer
+_REACH = 10.0
+
+#: confirms nothing, says where a log ends, and fetches no more than it must
+_LOOKING = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "enable.partition.eof": True,
+    "queued.min.messages": 1,
+    "max.partition.fetch.bytes": 1024,
+}
+
+
+def records_behind(
+    settings: ConsumerSettings, positions: Mapping[TopicPartition, int], going_on: Callable[[], bool]
+) -> dict[TopicPartition, int]:
+    """The partitions that hold a record at or behind these positions, each with the distance to its end.
+
+    A partition that does not answer while others do is left out. `going_on` is asked between the slices of every wait;
+    `False` ends the look with what is known.
+
+    Raises `BrokerUnavailableError` when no partition answers, or nobody can tell where the group stands.
+    """
+    consumer = make_client(Consumer, settings.to_confluent_config() | _LOOKING)
+    try:
+        asked = [ClientPartition(*partition, offset) for partition, offset in positions.items()]
+        _ask_group(consumer, asked, going_on)
+        consumer.assign(asked)
+        unanswered = set(positions)
+        found: list[TopicPartition] = []
+        deadline = time.monotonic() + _REACH
+        while unanswered and time.monotonic() < deadline and going_on():
+            message = consumer.poll(_SLICE)
+            if message is None:
+                continue
+            topic, number, error = message.topic(), message.partition(), message.error()
+            if topic is None or number is None or (error is not None and error.code() != KafkaError._PARTITION_EOF):
+                continue
+            partition = TopicPartition(topic, number)
+            if partition in unanswered:
+                unanswered.discard(partition)
+                consumer.incremental_unassign([ClientPartition(*partition)])
+                if error is None:
+                    found.append(partition)
+        if len(unanswered) == len(positions) and going_on():
+            raise BrokerUnavailableError(f"no partition answers within {_REACH:.0f} s")
+        return {partition: _distance(consumer, partition, positions[partition]) for partition in found}
+    finally:
+        consumer.close()
+
+
+def _ask_group(consumer: Consumer, asked: list[ClientPartition], going_on: Callable[[], bool]) -> None:
+    """Positions can be confirmed only where they can be asked for."""
+    deadline = time.monotonic() + _REACH
+    while going_on():
+        try:
+            consumer.committed(asked, timeout=_CALL)
+            return
+        except KafkaException as error:
+            found = kafka_error(error)
+        if not is_transient(found) or time.monotonic() > deadline:
+            raise BrokerUnavailableError(f"nobody tells where the group stands: {found.str()}") from None
+
+
+def _distance(consumer: Consumer, partition: TopicPartition, position: int) -> int:
+    try:
+        # Told with the record that was read: nobody is asked again.
+        _, end = consumer.get_watermark_offsets(ClientPartition(*partition), cached=True)
+    except KafkaException:
+        return 1
+    return max(int(end) - position, 1)

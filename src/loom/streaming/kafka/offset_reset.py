@@ -1,0 +1,89 @@
+"""What becomes of a position that the log does not hold: an error, or a jump that was asked for and is said aloud.
+
+Used where a run begins and where a running consumer is told so by the broker.
+"""
+
+from __future__ import annotations
+
+from loom.core.logger import get_logger
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.kafka.errors import OffsetOutOfRangeError
+from loom.streaming.kafka.settings import ConsumerSettings
+from loom.streaming.record import TopicPartition
+
+__all__ = ["LogRange", "go_on_after_expiry", "go_on_at"]
+
+_log = get_logger(__name__)
+
+
+class LogRange(LoomFrozenStruct):
+    """The offsets that a log holds: from `low` up to, and without, `high`."""
+
+    low: int
+    high: int
+
+    def holds(self, position: int) -> bool:
+        """Whether reading may begin there; the end is a place too."""
+        return self.low <= position <= self.high
+
+
+def go_on_at(
+    settings: ConsumerSettings, partition: TopicPartition, position: int, log: LogRange, *, made_anew: bool = False
+) -> int:
+    """Where to go on instead of `position`, by `on_out_of_range`; what that skips is logged.
+
+    `made_anew` says that the log is another one than that in which the position was. Raises `OffsetOutOfRangeError`
+    under `fail`.
+    """
+    what = "the topic was made anew" if made_anew else "records are gone, or the topic was made anew"
+    if settings.on_out_of_range == "fail":
+        raise OffsetOutOfRangeError(
+            f"the group {settings.group_id!r} stands at offset {position} of {partition}, but the log holds {log.low} to "
+            f"{log.high}: {what}. Reset the group's position to one that is there, use another group_id, or choose with "
+            "on_out_of_range: earliest or latest"
+        )
+    offset = log.low if settings.on_out_of_range == "earliest" else log.high
+    # Behind the end, or in another log, the position says nothing of what was read: all of this log is unread.
+    unread_from = log.low if made_anew or position > log.high else max(position, log.low)
+    deleted = max(log.low - position, 0) if not made_anew else 0
+    _log.error(
+        "position out of range: going on elsewhere",
+        partition=str(partition),
+        position=position,
+        log_begins=log.low,
+        log_ends=log.high,
+        goes_on_at=offset,
+        records_deleted_unread=deleted,
+        records_skipped=offset - unread_from,
+        why=what,
+        by=f"on_out_of_range: {settings.on_out_of_range}",
+    )
+    return offset
+
+
+def go_on_after_expiry(settings: ConsumerSettings, partition: TopicPartition, log: LogRange) -> int:
+    """Where to go on in a partition whose position the group has lost, by `on_out_of_range`; that is logged.
+
+    Raises `OffsetOutOfRangeError` under `fail`.
+    """
+    what = (
+        f"the group {settings.group_id!r} has no position in {partition} any more, though it had one: it expired on the "
+        "broker (offsets.retention.minutes), or was deleted"
+    )
+    if settings.on_out_of_range == "fail":
+        raise OffsetOutOfRangeError(
+            f"{what}. What was read of it is not known; its log holds {log.low} to {log.high}. Reset the group's position "
+            "there, use another group_id, or choose with on_out_of_range: earliest or latest"
+        )
+    offset = log.low if settings.on_out_of_range == "earliest" else log.high
+    _log.error(
+        "position_expired",
+        partition=str(partition),
+        log_begins=log.low,
+        log_ends=log.high,
+        goes_on_at=offset,
+        records_skipped=offset - log.low,
+        why=what,
+        by=f"on_out_of_range: {settings.on_out_of_range}",
+    )
+    return offset

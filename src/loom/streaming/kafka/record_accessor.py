@@ -1,0 +1,171 @@
+"""How to look at a record as its source hands it over, without converting it first. No client is imported here.
+
+A source yields the client's own objects, or `KafkaRecord`s, or messages; the stage asks only for the parts it needs,
+through callables that are resolved once. `RECORDS` views `KafkaRecord`s; the client's view stands in `consumer.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter, length_hint
+from typing import Any
+
+from loom.core.errors import LoomError
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.headers import HeaderPairs, Headers
+from loom.streaming.kafka.record_headers import meta_from_headers
+from loom.streaming.message import MessageMeta
+from loom.streaming.record import NO_TIMESTAMP, KafkaRecord, TopicPartitionOffset
+
+__all__ = ["RECORDS", "LostHeaders", "RecordAccessor", "UnreadableHeadersError"]
+
+
+class UnreadableHeadersError(LoomError):
+    """The client cannot hand over the headers of a record, because the name of one is not UTF-8."""
+
+    def __init__(self) -> None:
+        super().__init__(LOST)
+
+
+#: what is said of a record that has lost its headers
+LOST = "the name of a header is not UTF-8, so the client cannot read the record's headers; they are left out here"
+
+
+class LostHeaders(list[Any]):
+    """In the place of headers that the client cannot hand over. Not empty, so that nobody takes them for none."""
+
+
+_LOST = LostHeaders([("", None)])
+#: they have become an error already
+_TOLD = LostHeaders([("", None)])
+
+
+class RecordAccessor(LoomFrozenStruct, kw_only=True):
+    """The parts of a record, each by a callable that takes the source's own object (the record's *origin*)."""
+
+    value: Callable[[Any], bytes | None]
+    key: Callable[[Any], bytes | None]
+    #: the pairs, or something falsy where there are none; a `SystemError` has to be followed by `lose`, at once
+    headers: Callable[[Any], Any]
+    #: gives the source's object other headers; `None` where headers can always be read
+    set_headers: Callable[[Any, LostHeaders], object] | None = None
+    #: milliseconds since the epoch; `NO_TIMESTAMP` or `None` where there is none
+    timestamp: Callable[[Any], int | None]
+    place: Callable[[Any], TopicPartitionOffset]
+    #: the bytes of a record that has no `value` because it came as a message; for dead letters
+    encoded: Callable[[Any], bytes | None] | None = None
+    #: by part, what a generated loop may write in the place of a call: an expression of `origin` that says the same
+    expressions: Mapping[str, str] = {}
+
+    def time(self, origin: Any) -> int | None:
+        """The record's timestamp in milliseconds since the epoch, `None` where it has none."""
+        found = self.timestamp(origin)
+        return None if found == NO_TIMESTAMP else found
+
+    def pairs(self, origin: Any) -> HeaderPairs:
+        """Every header pair, in order. Raises `UnreadableHeadersError`."""
+        try:
+            headers = self.headers(origin)
+        except SystemError:
+            headers = self.lose(origin)
+        if headers.__class__ is LostHeaders:
+            raise UnreadableHeadersError
+        return Headers.of(headers).pairs if headers else ()
+
+    def lose(self, origin: Any) -> LostHeaders:
+        """Note that the client could not hand over a record's headers: asked a second time, it would crash the process."""
+        if self.set_headers is not None:
+            self.set_headers(origin, _LOST)
+        return _LOST
+
+    def any_headers(self, origins: Sequence[Any]) -> bool:
+        """Whether a record of a batch has headers; cheaper than to ask each from a loop."""
+        records = iter(origins)
+        try:
+            return any(map(self.headers, records))
+        except SystemError:
+            # The iterator stands behind the record that failed.
+            self.lose(origins[len(origins) - length_hint(records) - 1])
+            return True
+
+    def has_lost(self, origin: Any) -> bool:
+        """Whether the record's headers cannot be read."""
+        try:
+            return self.headers(origin).__class__ is LostHeaders
+        except SystemError:
+            return bool(self.lose(origin))
+
+    def tell_lost(self, origin: Any) -> bool:
+        """Whether lost headers still have to become an error, which they do once for each record."""
+        if self.headers(origin) is _TOLD:
+            return False
+        if self.set_headers is not None:
+            self.set_headers(origin, _TOLD)
+        return True
+
+    def pairs_left(self, origin: Any) -> HeaderPairs:
+        """Every header pair, and none of headers that cannot be read."""
+        return () if self.has_lost(origin) else self.pairs(origin)
+
+    def meta(self, origin: Any) -> MessageMeta:
+        """The record's metadata. Raises `UnreadableHeadersError`."""
+        return self._meta(origin, self.pairs(origin))
+
+    def meta_left(self, origin: Any) -> MessageMeta:
+        """The record's metadata, without headers that cannot be read."""
+        return self._meta(origin, self.pairs_left(origin))
+
+    def _meta(self, origin: Any, pairs: HeaderPairs) -> MessageMeta:
+        topic, partition, offset = self.place(origin)
+        return meta_from_headers(
+            f"{topic}:{partition}:{offset}",
+            self.key(origin),
+            pairs,
+            self.time(origin),
+            topic,
+            partition,
+            offset,
+        )
+
+    def raw(self, origin: Any) -> bytes | None:
+        """The record's bytes, as they were read or as they would have been."""
+        return self.value(origin) if self.encoded is None else self.encoded(origin)
+
+    def record(self, origin: Any) -> KafkaRecord:
+        """The record as it was read. Raises `UnreadableHeadersError`."""
+        return self._record(origin, self.pairs(origin))
+
+    def record_left(self, origin: Any) -> KafkaRecord:
+        """The record as it was read, without headers that cannot be read."""
+        return self._record(origin, self.pairs_left(origin))
+
+    def _record(self, origin: Any, pairs: HeaderPairs) -> KafkaRecord:
+        topic, partition, offset = self.place(origin)
+        return KafkaRecord(
+            topic or "",
+            self.key(origin),
+            self.raw(origin),
+            Headers(pairs),
+            partition,
+            offset,
+            self.time(origin),
+        )
+
+
+def _place(record: KafkaRecord) -> TopicPartitionOffset:
+    return TopicPartitionOffset(record.topic, record.partition, record.offset)
+
+
+RECORDS = RecordAccessor(
+    value=attrgetter("value"),
+    key=attrgetter("key"),
+    headers=attrgetter("headers"),
+    timestamp=attrgetter("timestamp_ms"),
+    place=_place,
+    expressions={
+        "value": "origin.value",
+        "key": "origin.key",
+        "headers": "origin.headers",
+        "timestamp": "origin.timestamp_ms",
+    },
+)

@@ -1,0 +1,189 @@
+"""Where to begin with partitions: the group's position, else a fallback, else the reset policy as a real offset.
+
+Asked by a reader before it reads, and by the exactly-once start, which reads positions behind its fencing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as ClientPartition
+
+from loom.core.logger import get_logger
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.kafka.client_config import is_denied, is_transient, kafka_error
+from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
+from loom.streaming.kafka.errors import KafkaTransportError
+from loom.streaming.kafka.offset_metadata import Committed, partition_counts
+from loom.streaming.kafka.offset_reset import LogRange, go_on_after_expiry, go_on_at
+from loom.streaming.kafka.patience import Patience, likely_reason
+from loom.streaming.kafka.settings import ConsumerSettings
+from loom.streaming.record import TopicPartition
+
+__all__ = ["StartPositions", "committed_positions", "log_ranges", "resolve_start"]
+
+_log = get_logger(__name__)
+
+#: seconds of one call: no request to stop is heard meanwhile. What is under way goes on behind it, connections above all.
+_CALL = 1.5
+#: what stands for the ends of a log where an offset is asked for by its time
+_BEGINNING, _END = -2, -1
+#: what one broker says of a topic that another has just made
+_NOT_YET = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+
+#: asks for something of many partitions at once, within so many seconds; a fault of one stands at its answer
+Ask = Callable[[list[ClientPartition], float], list[ClientPartition]]
+#: lets the client work while a fault may pass; the time is in seconds
+Pause = Callable[[float], Any]
+
+
+class StartPositions(LoomFrozenStruct):
+    """Where to begin, and what the group knew of it."""
+
+    offsets: Mapping[TopicPartition, int]
+    #: the partitions that the group had no position for
+    unknown: tuple[TopicPartition, ...]
+    #: what the group had, of these partitions and of their siblings
+    committed: Mapping[TopicPartition, Committed]
+
+
+def resolve_start(
+    consumer: Consumer,
+    settings: ConsumerSettings,
+    partitions: Iterable[TopicPartition],
+    fallback: Mapping[TopicPartition, int],
+    pause: Pause,
+    faults: ClusterFaults,
+    *,
+    siblings: Iterable[TopicPartition] = (),
+) -> StartPositions:
+    """Where to begin with these partitions.
+
+    The group's position comes first, then `fallback` (a recovery snapshot's). Of a partition that has neither, the
+    partition count beside the positions of its topic tells what it is; `siblings` are further partitions whose positions
+    may name it. A number that is not below the count is a new partition: it begins where its log begins. One below it has
+    lost its position: `on_out_of_range` decides. Without a count the group is new in this topic: `auto_offset_reset`, as
+    a real offset.
+
+    Raises `OffsetOutOfRangeError` for a position that the log does not hold, or that has expired, unless
+    `on_out_of_range` says where to go.
+    """
+    wanted = sorted(partitions)
+    committed = committed_positions(consumer, settings, sorted({*wanted, *siblings}), pause, faults)
+    logs = log_ranges(consumer, settings, wanted, pause, faults)
+    counts = partition_counts(committed)
+    offsets, unknown = {}, []
+    for partition in wanted:
+        log = logs[partition]
+        if partition in committed:
+            offset = committed[partition].offset
+        else:
+            unknown.append(partition)
+            count = counts.get(partition.topic)
+            offset = fallback[partition] if partition in fallback else _first_offset(settings, partition, log, count)
+        offsets[partition] = offset if log.holds(offset) else go_on_at(settings, partition, offset, log)
+    return StartPositions(offsets, tuple(unknown), committed)
+
+
+def _first_offset(settings: ConsumerSettings, partition: TopicPartition, log: LogRange, count: int | None) -> int:
+    """Where to begin with a partition that nobody has a position for."""
+    if count is None:
+        return log.low if settings.auto_offset_reset == "earliest" else log.high
+    if partition.partition < count:
+        return go_on_after_expiry(settings, partition, log)
+    _log.warning(
+        "partition_added",
+        partition=str(partition),
+        partitions_before=count,
+        begins_at=log.low,
+        why="it was added since the group's last start: its log is read from the beginning",
+    )
+    return log.low
+
+
+def committed_positions(
+    consumer: Consumer,
+    settings: ConsumerSettings,
+    partitions: Iterable[TopicPartition],
+    pause: Pause,
+    faults: ClusterFaults,
+) -> dict[TopicPartition, Committed]:
+    """The positions that the group has of these partitions."""
+    asked = [ClientPartition(*partition) for partition in partitions]
+    found = _ask_all(
+        consumer, asked, lambda left, limit: consumer.committed(left, timeout=limit), settings, pause, faults
+    )
+    return {p: Committed(had.offset, had.metadata or "") for p, had in found.items() if had.offset >= 0}
+
+
+def log_ranges(
+    consumer: Consumer,
+    settings: ConsumerSettings,
+    partitions: Iterable[TopicPartition],
+    pause: Pause,
+    faults: ClusterFaults,
+) -> dict[TopicPartition, LogRange]:
+    """What the logs of these partitions hold now. Each broker is asked once for all it leads, not once for each partition."""
+    wanted = list(partitions)
+
+    def offsets_at(end: int) -> Mapping[TopicPartition, ClientPartition]:
+        asked = [ClientPartition(*partition, end) for partition in wanted]
+        return _ask_all(
+            consumer,
+            asked,
+            lambda left, limit: consumer.offsets_for_times(left, timeout=limit),
+            settings,
+            pause,
+            faults,
+        )
+
+    low, high = offsets_at(_BEGINNING), offsets_at(_END)
+    return {partition: LogRange(low[partition].offset, high[partition].offset) for partition in wanted}
+
+
+def _ask_all(
+    consumer: Consumer,
+    asked: list[ClientPartition],
+    ask: Ask,
+    settings: ConsumerSettings,
+    pause: Pause,
+    faults: ClusterFaults,
+) -> dict[TopicPartition, ClientPartition]:
+    """Ask until every partition has an answer; `start_timeout_ms` begins anew with each call that brings one."""
+    what = f"the start positions of group {settings.group_id!r}"
+
+    def patience() -> Patience:
+        return Patience(
+            what, settings.start_timeout_ms / 1000, lambda: faults.explain() or likely_reason(consumer), time.monotonic
+        )
+
+    waits = patience()
+    answers: dict[TopicPartition, ClientPartition] = {}
+    left = asked
+    while left:
+        problems: list[KafkaError] = []
+        try:
+            found = ask(left, _CALL)
+        except KafkaException as error:
+            problems = [kafka_error(error)]
+        else:
+            problems = [p.error for p in found if p.error is not None]
+            good = {TopicPartition(p.topic, p.partition): p for p in found if p.error is None}
+            answers.update(good)
+            left = [p for p in left if TopicPartition(p.topic, p.partition) not in answers]
+            if good:
+                waits = patience()
+        for problem in problems:
+            if is_denied(problem):
+                raise denied(problem, f"{what} are not available")
+            if not is_transient(problem) and problem.code() not in _NOT_YET:
+                raise KafkaTransportError(f"{what} are not available: {problem.str()}")
+        if problems:
+            pause(0.1)
+            if faults.refuses:
+                raise faults.failure(f"{what} are not available", problems[0])
+            waits.spend(problems[0].str())
+    return answers

@@ -1,0 +1,55 @@
+"""What stands in Kafka: a record, and where it stands. No client is imported here.
+
+Sources and dead letters speak of `KafkaRecord`s; positions are kept by `TopicPartition`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from loom.core.model import LoomFrozenStruct
+
+__all__ = ["NO_TIMESTAMP", "KafkaRecord", "TopicPartition", "TopicPartitionOffset"]
+
+#: what stands in a record without a timestamp (Kafka protocol); other times before 1970 are times
+NO_TIMESTAMP = -1
+
+
+class TopicPartition(NamedTuple):
+    """One partition of one topic; the key under which positions are kept."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}]"
+
+
+class KafkaRecord(LoomFrozenStruct):
+    """One Kafka record, as bytes.
+
+    `value` is `None` for a tombstone. `partition`, `offset` and `timestamp_ms` (milliseconds since
+    the epoch) are `None` where the record has not been read from a broker.
+    """
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, bytes] = {}
+    partition: int | None = None
+    offset: int | None = None
+    timestamp_ms: int | None = None
+
+
+class TopicPartitionOffset(NamedTuple):
+    """Where a record was read; every part is `None` where it came from no broker."""
+
+    topic: str | None
+    partition: int | None
+    offset: int | None
+
+    def __str__(self) -> str:
+        if self.topic is None:
+            return "a record without a position"
+        return f"{self.topic}[{self.partition}]@{self.offset}"

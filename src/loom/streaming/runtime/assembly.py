@@ -1,0 +1,146 @@
+"""A plan and everything that one run of it shares, put together for an engine. Opens nothing.
+
+The engine's adapter makes an `Assembly`, and of it a source, one fused stage for each worker, and a sink part.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from loom.core.logger import get_logger
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.compiler.plan import CompiledPlan
+from loom.streaming.errors import ErrorEnvelope
+from loom.streaming.failpoints import Failpoint, failpoint
+from loom.streaming.kafka.offset_metadata import RunMetadata
+from loom.streaming.kafka.record_accessor import RecordAccessor
+from loom.streaming.kafka.settings import Delivery
+from loom.streaming.runtime.exactly_once import ExactlyOnce
+from loom.streaming.runtime.output_table import OutputTable
+from loom.streaming.runtime.preflight import Preflight
+from loom.streaming.runtime.producers import NoProducers, ProducerPool, RecordWriter
+from loom.streaming.runtime.run_state import RunState
+from loom.streaming.runtime.signals import SignalHandlers
+from loom.streaming.runtime.stages.fuse import build_stage
+from loom.streaming.runtime.stages.stage import Stage
+
+__all__ = ["Assembly", "BuiltDataflow", "MakeStage", "Transport"]
+
+_log = get_logger(__name__)
+
+MakeStage: TypeAlias = Callable[[], Stage]
+
+
+class Transport(LoomFrozenStruct):
+    """Both ends of a run: how its records are read, where they come from, where results that are records go."""
+
+    view: RecordAccessor
+    #: makes the engine's source
+    source: Callable[[RunState, MakeStage], Any]
+    writers: Callable[[], RecordWriter]
+    #: may replace the ways out of the plan
+    outlets: Callable[[OutputTable], OutputTable] | None = None
+
+
+class Assembly:
+    """What the parts of one run share."""
+
+    def __init__(
+        self, plan: CompiledPlan, outputs: OutputTable, state: RunState, *, reads_kafka: bool, owns_group: bool
+    ) -> None:
+        self.plan = plan
+        self.outputs = outputs
+        self.state = state
+        self.preflight = Preflight(
+            plan,
+            outputs,
+            reads_kafka=reads_kafka,
+            owns_group=owns_group,
+            waiting=state.stop.check_start,
+            clusters=state.clusters,
+        )
+        self.metadata = RunMetadata(plan.name, self.source_partitions)
+        self._counts = state.metrics.part()
+        self.exactly_once: ExactlyOnce | None = None
+        if plan.source.delivery is Delivery.EXACTLY_ONCE:
+            self.exactly_once = ExactlyOnce(plan, self.preflight, state.stop, self.metadata, state.clusters)
+            state.logs_gone.append(self.exactly_once.renewed)
+
+    def source_partitions(self) -> Mapping[str, tuple[int, ...]]:
+        """The partition numbers of the source's topics, asked of the broker once."""
+        return self.preflight.look().source_partitions
+
+    def make_stage(self, view: RecordAccessor) -> Stage:
+        """The fused stage of one worker."""
+        state = self.state
+        return build_stage(self.plan, self.outputs.slots, view, state.metrics.part(), _log_drop, state.error_log)
+
+    def open_producers(self, view: RecordAccessor) -> RecordWriter:
+        """The producers of the process, for its sink part."""
+        if not self.outputs.topics():
+            return NoProducers()
+        state = self.state
+        return ProducerPool(
+            self.plan.name,
+            self.outputs,
+            view,
+            self._counts,
+            self.preflight.look(),
+            state.stop.check_deadline,
+            self.exactly_once,
+            state.clusters,
+            state.error_log,
+        )
+
+
+class BuiltDataflow:
+    """A dataflow of an engine, and the way to release what it opens."""
+
+    def __init__(self, dataflow: Any, assembly: Assembly) -> None:
+        self.dataflow = dataflow
+        self.delivery = assembly.state
+        self._preflight = assembly.preflight
+        self._exactly_once = assembly.exactly_once
+        self._signals = SignalHandlers(assembly.state.stop)
+        self._signals.install()
+
+    def look_before(self) -> None:
+        """Everything that must be there before the engine starts: brokers, topics, and the fencing of predecessors."""
+        self._preflight.look()
+        self._preflight.look_at_group()
+        if self._exactly_once is not None:
+            self._exactly_once.open()
+
+    def shutdown(self) -> None:
+        """Stop a run of this dataflow and release what it holds. Idempotent, from any thread.
+
+        What an engine still uses is closed by its parts when they end.
+        """
+        self.delivery.stop.request("shutdown() was called")
+        if self.delivery.stop.held or (self.delivery.stop.running and self.delivery.fault is None):
+            # Perhaps on the engine's own thread: in a step, or in a signal handler of the caller's.
+            return
+        self._signals.restore()
+        self.delivery.close_all(thread=threading.get_ident())
+
+    def finish(self) -> None:
+        """The engine has returned: close whatever it left open, give the signals back."""
+        failpoint(Failpoint.CLOSING)
+        self._signals.restore()
+        self.delivery.close_all()
+        if self._exactly_once is not None:
+            self._exactly_once.close()
+
+
+def _log_drop(envelope: ErrorEnvelope[Any]) -> None:
+    _log.warning(
+        "record dropped: its kind of error has no route",
+        kind=envelope.kind.value,
+        step=envelope.step_id,
+        reason=envelope.reason,
+        topic=envelope.source.topic if envelope.source else None,
+        partition=envelope.source.partition if envelope.source else None,
+        offset=envelope.source.offset if envelope.source else None,
+    )

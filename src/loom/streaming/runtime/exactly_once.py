@@ -1,0 +1,184 @@
+"""Exactly once, in one process: the transactional producer, fenced before any position is read.
+
+Order of a start: (1) see that nobody is subscribed with the group; (2) fence every earlier holder of the transactional ids,
+of this flow and of every flow and layout that the positions name; (3) read the group's positions, which nobody can change
+any more; (4) commit all of them in one transaction, with this run's metadata; (5) only then do source parts read. The runner
+opens this before it starts the engine; without it the first source part does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from loom.core.logger import get_logger
+from loom.streaming.compiler.exactly_once import transaction_timeout_ms
+from loom.streaming.compiler.plan import CompiledPlan
+from loom.streaming.failpoints import Failpoint, failpoint
+from loom.streaming.kafka.limits import MESSAGE_MAX_BYTES, producer_properties
+from loom.streaming.kafka.offset_metadata import Committed, OffsetMetadata, RunMetadata, escaped
+from loom.streaming.kafka.outage import Clusters
+from loom.streaming.kafka.settings import client_key
+from loom.streaming.kafka.transaction_group import TransactionGroup
+from loom.streaming.kafka.transactions import Transactions
+from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.pace import Pace
+from loom.streaming.runtime.preflight import Preflight
+from loom.streaming.runtime.stages.stage_io import Positions
+from loom.streaming.runtime.stop import StopSignal
+
+__all__ = ["ExactlyOnce"]
+
+_log = get_logger(__name__)
+
+
+class ExactlyOnce:
+    """The transactions of this process and the group that their positions belong to. Opened once, by whoever is first."""
+
+    def __init__(
+        self,
+        plan: CompiledPlan,
+        preflight: Preflight,
+        stop: StopSignal,
+        metadata: RunMetadata,
+        clusters: Clusters | None = None,
+    ) -> None:
+        self._plan = plan
+        self._preflight = preflight
+        self._stop = stop
+        self._metadata = metadata
+        self._clusters = clusters
+        self._lock = threading.Lock()
+        self._opened: tuple[Transactions, Any] | None = None
+        self._group: TransactionGroup | None = None
+        #: is told of a topic that is gone, so that the source looks at it at once
+        self.suspect: Callable[[str, str], None] = _nobody
+
+    def pace(self) -> Pace:
+        """For one source client: a batch takes at most a quarter of what the broker grants a transaction."""
+        return Pace(transaction_timeout_ms(self._plan) / 1000 / 4)
+
+    def open(self) -> tuple[Transactions, Any]:
+        """The fenced producer and the group's metadata."""
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
+
+    def renewed(self, partitions: Iterable[TopicPartition]) -> None:
+        """Positions that come from now on are not in the log in which earlier ones were."""
+        if self._group is not None:
+            self._group.renewed(partitions)
+
+    def close(self) -> None:
+        """Give up what is open. Never commits."""
+        with self._lock:
+            if self._opened is not None:
+                self._opened[0].abort()
+            if self._group is not None:
+                self._group.close()
+
+    def _waiting(self, waiting_for: str) -> None:
+        """Before anything is read a stop ends every wait; afterwards only the end of its time does."""
+        check = self._stop.check_start if self._opened is None else self._stop.check_deadline
+        check(waiting_for)
+
+    def _open(self) -> tuple[Transactions, Any]:
+        seen = self._preflight.look()
+        self._warn_of_unchecked_sizes()
+        self._preflight.look_at_group()
+        partitions = [TopicPartition(t, number) for t, numbers in seen.source_partitions.items() for number in numbers]
+        transactions = self._fenced(_id(self._group_id, self._metadata.flow, 0))
+        failpoint(Failpoint.FENCED)
+        settings = self._plan.source.settings
+        self._group = group = TransactionGroup(
+            settings,
+            seen.source_partitions,
+            self._metadata,
+            waiting=self._waiting,
+            gone=self._gone,
+            clusters=self._clusters,
+        )
+        self._fence_earlier(group, partitions)
+        found = group.start(partitions)
+        transactions.found_at({partition: had.offset for partition, had in found.committed.items()})
+        self._metadata.replaces(found.committed.values())
+        self._metadata.found(found.committed)
+        self._metadata.covered(partitions)
+        transactions.begin()
+        transactions.commit(found.offsets, group.client_metadata())
+        group.wrote(found.offsets)
+        return transactions, group.client_metadata()
+
+    def _warn_of_unchecked_sizes(self) -> None:
+        unchecked = sorted(output.name for output in self._plan.topics() if MESSAGE_MAX_BYTES in output.settings.extra)
+        if unchecked:
+            _log.warning(
+                "record_sizes_unchecked",
+                outputs=unchecked,
+                help="extra sets message.max.bytes, so that the broker decides which records are too large; under "
+                "exactly_once such a refusal aborts the transaction and ends the run, dlq or not",
+            )
+
+    def _fence_earlier(self, group: TransactionGroup, partitions: list[TopicPartition]) -> None:
+        """Shut out the writers that the group's positions name, also those that nobody starts any more."""
+        fenced = {_id(self._group_id, self._metadata.flow, 0)}
+        while True:
+            left = sorted(self._earlier_ids(group.committed(partitions)) - fenced)
+            if not left:
+                # Asked once more behind each fencing: what was still written until then may have named others.
+                return
+            _log.info("fencing earlier writers", transactional_ids=left)
+            for transactional_id in left:
+                self._fenced(transactional_id).abort()
+            fenced.update(left)
+
+    def _earlier_ids(self, committed: Mapping[TopicPartition, Committed]) -> set[str]:
+        found = {OffsetMetadata.parse(had.metadata) for had in committed.values()}
+        ids = {_id(self._group_id, m.flow, i) for m in found if m.flow is not None for i in range(m.writers or 1)}
+        if not ids:
+            # Nobody has written in this form yet: an earlier version of the product named its writers otherwise.
+            writers = max((m.writers or 1 for m in found), default=1)
+            ids = {f"{self._group_id}-{self._plan.name}-{index}" for index in range(writers)}
+        return ids
+
+    @property
+    def _group_id(self) -> str:
+        return self._plan.source.settings.group_id
+
+    def _fenced(self, transactional_id: str) -> Transactions:
+        """The writer of an id, with every earlier holder of it shut out."""
+        config = self._plan.topics()[0].settings.to_confluent_config()
+        limits = self._preflight.look().max_message_bytes.get(client_key(config), {})
+        transactions = Transactions(
+            producer_properties(config, limits),
+            transactional_id,
+            metadata=self._metadata.text,
+            waiting=self._waiting,
+            group_at=self._group_at,
+            patience_s=self._plan.source.settings.start_timeout_ms / 1000,
+            checked=self._checked,
+            clusters=self._clusters,
+        )
+        transactions.fence()
+        return transactions
+
+    def _checked(self, positions: Positions) -> Positions:
+        return positions if self._opened is None or self._group is None else self._group.checked(positions)
+
+    def _group_at(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        assert self._group is not None
+        return {partition: had.offset for partition, had in self._group.committed(partitions).items()}
+
+    def _gone(self, topic: str, why: str) -> None:
+        self.suspect(topic, why)
+
+
+def _nobody(topic: str, why: str) -> None:
+    _log.info("looking at no topic: the source has not begun", topic=topic, why=why)
+
+
+def _id(group_id: str, flow: str, index: int) -> str:
+    """The transactional id of one writer; `flow` is escaped already."""
+    return f"{escaped(group_id)}@{flow}@{index}"

@@ -1,0 +1,35 @@
+"""What a run that failed may have lost, under the deliveries that confirm before the work is done. Counted and logged.
+
+Asked by the source when its client is closed before the run has come to its end in order.
+"""
+
+from __future__ import annotations
+
+from loom.core.logger import get_logger
+from loom.streaming.metrics import Counts
+from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.stages.stage_io import Positions
+
+__all__ = ["report_losses"]
+
+_log = get_logger(__name__)
+
+
+def report_losses(handed_on: Positions, durable: Positions, began: Positions, counts: Counts) -> None:
+    """Say which records were handed on and are not known to be written; they are not read again.
+
+    The count is of offsets, so it is an upper bound: some may hold no record, and some results may have arrived unheard.
+    """
+    missing: dict[TopicPartition, tuple[int, int]] = {}
+    for partition, end in handed_on.items():
+        start = durable.get(partition, began.get(partition, end))
+        if end > start:
+            missing[partition] = (start, end)
+    if missing:
+        lost = sum(end - start for start, end in missing.values())
+        counts.lost += lost
+        _log.error(
+            "records lost: they were confirmed before the work on them was done, and the run failed",
+            at_most=lost,
+            offsets={str(partition): f"{start} to {end - 1}" for partition, (start, end) in sorted(missing.items())},
+        )

@@ -1,0 +1,189 @@
+"""Before anything starts: every cluster is there, and every topic that the flow reads or writes, dead letters included.
+
+Asked by the runner for a clear refusal, and by the source when the flow is run without it; looks once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from loom.core.logger import get_logger
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.compiler.model import CompiledTopic
+from loom.streaming.compiler.plan import CompiledPlan
+from loom.streaming.failpoints import Failpoint, failpoint
+from loom.streaming.kafka.group_look import KEEP_ALIVE, GroupLook, check_no_members, look_at_group
+from loom.streaming.kafka.limits import TimestampLimits
+from loom.streaming.kafka.outage import Clusters
+from loom.streaming.kafka.settings import client_key
+from loom.streaming.kafka.topics import look_at_topics
+from loom.streaming.nodes.boundary import PartitionGuarantee
+from loom.streaming.runtime.output_table import OutputTable
+
+__all__ = ["BrokerSnapshot", "Preflight"]
+
+_log = get_logger(__name__)
+
+#: room for what a dead letter says of its failure
+_DEAD_LETTER_BYTES = 2048
+#: what decides which cluster a client talks to, and as whom
+_CONNECTION = ("bootstrap.servers", "security.", "sasl.", "ssl.", "enable.sasl.", "oauth_cb")
+
+
+class BrokerSnapshot(LoomFrozenStruct):
+    """What the look found."""
+
+    #: partition numbers of the source's topics; empty where the source is the caller's own
+    source_partitions: Mapping[str, tuple[int, ...]]
+    #: the largest record of each topic, in bytes, by the client configuration that writes to it
+    max_message_bytes: Mapping[str, Mapping[str, int]]
+    #: the partition counts of topics whose keys are promised to stay where they are, by client configuration alike
+    partition_counts: Mapping[str, Mapping[str, int]]
+    #: the timestamps that each topic takes, by client configuration alike
+    timestamp_limits: Mapping[str, Mapping[str, TimestampLimits]]
+    #: the topics that take no record without a key, by client configuration alike
+    compacted: Mapping[str, frozenset[str]]
+
+
+class Preflight:
+    """One look at all clusters of a plan, shared by everybody who asks."""
+
+    def __init__(
+        self,
+        plan: CompiledPlan,
+        outlets: OutputTable,
+        *,
+        reads_kafka: bool,
+        owns_group: bool = False,
+        waiting: Callable[[str], None],
+        clusters: Clusters | None = None,
+    ) -> None:
+        self._plan = plan
+        #: called between the slices of every wait; may raise
+        self._waiting = waiting
+        self._outlets = outlets
+        self._clusters = clusters or Clusters(lambda: False)
+        self._reads_kafka = reads_kafka
+        #: whether the positions of the source's group are ours to commit
+        self._owns_group = owns_group
+        self._lock = threading.Lock()
+        self._seen: BrokerSnapshot | None = None
+        self._group: GroupLook | None = None
+
+    def look(self) -> BrokerSnapshot:
+        """Raises `BrokerUnavailableError` or `TopicMissingError`, the latter naming everything that is missing."""
+        with self._lock:
+            if self._seen is None:
+                self._seen = self._look()
+            return self._seen
+
+    def look_at_group(self) -> GroupLook:
+        """Raises `SecondInstanceError` when other consumers are subscribed with the group, `BrokerUnavailableError`."""
+        settings = self._plan.source.settings
+        with self._lock:
+            if self._group is None:
+                self._group = GroupLook((), KEEP_ALIVE)
+                if self._owns_group:
+                    config = settings.to_confluent_config()
+                    self._group = look_at_group(config, settings.group_id, self._waiting, self._clusters.of(config))
+        check_no_members(self._group, settings.group_id)
+        return self._group
+
+    def _look(self) -> BrokerSnapshot:
+        failpoint(Failpoint.STARTING)
+        clusters: dict[str, _Cluster] = {}
+
+        def cluster(config: dict[str, Any]) -> _Cluster:
+            connection = {key: value for key, value in config.items() if key.startswith(_CONNECTION)}
+            return clusters.setdefault(client_key(connection), _Cluster(config))
+
+        source = self._plan.source
+        reading = cluster(source.settings.to_confluent_config()) if self._reads_kafka else None
+        if reading is not None:
+            for topic in source.topics:
+                reading.needed[topic] = f"the source {source.name!r}"
+                reading.limits_of.append(topic)
+        written: list[tuple[str, _Cluster, str]] = []
+        for outlet in self._outlets.topics().values():
+            what = "errors" if outlet.is_errors else f"output of {outlet.output.step_id}"
+            for output, role in ((outlet.output, what), (outlet.output.dlq, f"dead letters of {outlet.output.name!r}")):
+                if output is not None:
+                    target = self._write(output, role, cluster)
+                    written.append((client_key(output.settings.to_confluent_config()), target, output.topic))
+        looks = {
+            id(c): look_at_topics(
+                c.config,
+                c.needed,
+                limits_of=c.limits_of,
+                waiting=self._waiting,
+                faults=self._clusters.of(c.config),
+            )
+            for c in clusters.values()
+        }
+        partitions = {}
+        if reading is not None:
+            found = looks[id(reading)].partitions
+            partitions = {topic: found[topic] for topic in source.topics}
+        limits: dict[str, dict[str, int]] = {}
+        times: dict[str, dict[str, TimestampLimits]] = {}
+        for key, target, topic in written:
+            look = looks[id(target)]
+            if topic in look.max_message_bytes:
+                limits.setdefault(key, {})[topic] = look.max_message_bytes[topic]
+            if topic in look.timestamp_limits:
+                times.setdefault(key, {})[topic] = look.timestamp_limits[topic]
+        compacted = {
+            key: frozenset(t for k, c, t in written if k == key and t in looks[id(c)].compacted) for key, *_ in written
+        }
+        if reading is not None:
+            self._compare_limits(looks[id(reading)].max_message_bytes, limits)
+        counts: dict[str, dict[str, int]] = {}
+        stable = {output.topic for output in self._plan.topics() if _keeps_keys_in_place(output)}
+        for key, target, topic in written:
+            if topic in stable:
+                counts.setdefault(key, {})[topic] = len(looks[id(target)].partitions[topic])
+        return BrokerSnapshot(partitions, limits, counts, times, compacted)
+
+    def _compare_limits(self, found: Mapping[str, int], limits: Mapping[str, Mapping[str, int]]) -> None:
+        """Warn of a topic of dead letters that has no room for the largest source record and what is said of it."""
+        sources = {topic: found[topic] for topic in self._plan.source.topics if topic in found}
+        if not sources:
+            return
+        source, largest = max(sources.items(), key=lambda item: item[1])
+        low = {}
+        for output in self._outlets.dead_letters():
+            limit = limits.get(client_key(output.settings.to_confluent_config()), {}).get(output.topic)
+            if limit is not None and limit < largest + _DEAD_LETTER_BYTES:
+                low[output.topic] = limit
+        if low:
+            _log.warning(
+                "error_topic_limit_low",
+                max_message_bytes=low,
+                source_topic=source,
+                source_max_message_bytes=largest,
+                help="a dead letter of a record near the source's limit may not fit, which ends the run; set "
+                f"max.message.bytes of these topics to {largest + _DEAD_LETTER_BYTES} or more",
+            )
+
+    @staticmethod
+    def _write(output: CompiledTopic, role: str, cluster: Any) -> _Cluster:
+        target: _Cluster = cluster(output.settings.to_confluent_config())
+        target.needed.setdefault(output.topic, role)
+        target.limits_of.append(output.topic)
+        return target
+
+
+def _keeps_keys_in_place(output: CompiledTopic) -> bool:
+    policy = output.partitioning
+    return policy is not None and policy.guarantee is PartitionGuarantee.ENTITY_STABLE
+
+
+class _Cluster:
+    """What is asked of one cluster."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.needed: dict[str, str] = {}
+        self.limits_of: list[str] = []

@@ -1,0 +1,106 @@
+"""What the parts of one running flow share: the stop, the frozen positions, the counters, the first fault.
+
+The way of a position: the source puts it into a batch, the stage says how far it is safe, the sink freezes it once
+everything before it is durable, and the source confirms what is frozen when the epoch's barrier is behind it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from loom.core.logger import get_logger
+from loom.core.observability import EventKind, LifecycleEvent, ObservabilityRuntime, Scope
+from loom.streaming.kafka.outage import Clusters
+from loom.streaming.metrics import FlowMetrics
+from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.error_log import ErrorLog
+from loom.streaming.runtime.stages.stage_io import GoneLogs
+from loom.streaming.runtime.standing import Standing
+from loom.streaming.runtime.stop import StopSignal
+from loom.streaming.runtime.supervised import Supervisor
+
+__all__ = ["RunState"]
+
+_log = get_logger(__name__)
+
+
+class RunState:
+    """The shared state of one built dataflow."""
+
+    def __init__(self, observability: ObservabilityRuntime) -> None:
+        self.stop = StopSignal()
+        #: how long the engine makes its epochs; under a plain `cli_main` we are not told, and this is its default
+        self.epoch_s = 10.0
+        self._observability = observability
+        self.metrics = FlowMetrics()
+        #: failed records, as far as they are logged
+        self.error_log = ErrorLog()
+        #: what the clients of the run are told of their brokers; outages are said while any of them is open
+        self.clusters = Clusters(lambda: bool(self._open))
+        #: positions whose results are durable, set by the sink at its snapshot, read by the sources
+        self.frozen: dict[TopicPartition, int] = {}
+        #: where each source client stands, for who watches
+        self.standings: list[Standing] = []
+        #: raised by whoever wants to know the lag; each source client answers with the offsets behind what it has read
+        self.lag_asked = 0
+        self.lag: dict[int, int] = {}
+        #: who starts this process again when the run fails
+        self.supervisor: Supervisor | None = None
+        #: when each source client last had records, in monotonic seconds, so that an idle one knows of a busy one
+        self.last_busy: dict[int, float] = {}
+        #: told of partitions whose log is gone, on the sink's thread
+        self.logs_gone: list[Callable[[Collection[TopicPartition]], None]] = []
+        self.fault: BaseException | None = None
+        self._open: dict[object, _Opened] = {}
+        self._lock = threading.Lock()
+
+    def forget(self, gone: GoneLogs) -> None:
+        """No position in these logs may be confirmed any more. Called by the sink when all that came from them has reached it."""
+        for partition in gone.partitions:
+            self.frozen.pop(partition, None)
+        for tell in self.logs_gone:
+            tell(gone.partitions)
+        gone.reached_sink = True
+
+    def failed(self, fault: BaseException) -> None:
+        """Remember the first fault; with several workers the engine reports only that one of them panicked."""
+        with self._lock:
+            if self.fault is None:
+                self.fault = fault
+
+    def opened(self, thing: object, what: str, close: Callable[[], None]) -> None:
+        """Note something that must be closed in the end, in whatever way the run ends."""
+        with self._lock:
+            self._open[thing] = _Opened(what, close, threading.get_ident())
+            self.stop.running = True
+        self._observability.emit(LifecycleEvent(Scope.TRANSPORT, what, EventKind.START))
+
+    def closed(self, thing: object) -> None:
+        """Close one thing that was opened; again is no harm."""
+        with self._lock:
+            found = self._open.pop(thing, None)
+            self.stop.running = bool(self._open)
+        if found is not None:
+            self._close(found)
+
+    def close_all(self, *, thread: int | None = None) -> None:
+        """Close what is still open, the last opened first; with `thread`, only what that thread opened."""
+        with self._lock:
+            things = [thing for thing, found in self._open.items() if thread in (None, found.thread)]
+        for thing in reversed(things):
+            self.closed(thing)
+
+    def _close(self, found: _Opened) -> None:
+        try:
+            found.close()
+        except Exception as error:  # noqa: BLE001 - a close() that raises would abort the interpreter (engine)
+            _log.warning("closing failed", what=found.what, error=str(error))
+        self._observability.emit(LifecycleEvent(Scope.TRANSPORT, found.what, EventKind.END))
+
+
+class _Opened(NamedTuple):
+    what: str
+    close: Callable[[], None]
+    thread: int

@@ -1,0 +1,330 @@
+"""Runs a flow: load, compile, look at the brokers, run the engine, stop in order, say what went wrong.
+
+The entry point of programs and of the command line; everything it calls is a page of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from loom.core.async_bridge import AsyncBridge
+from loom.core.config import ConfigContext, ConfigError
+from loom.core.errors import LoomError, NotSupportedYetError
+from loom.core.logger import get_logger
+from loom.core.observability import ObservabilityConfig, ObservabilityRuntime, Scope
+from loom.core.observability.settings import LogSettings
+from loom.streaming.compiler.plan import CompiledPlan
+from loom.streaming.errors import ErrorKind
+from loom.streaming.flow import StreamFlow
+from loom.streaming.metrics import FlowMetrics
+from loom.streaming.runtime.assembly import BuiltDataflow
+from loom.streaming.runtime.engine import load_engine
+from loom.streaming.runtime.isolation import one_at_a_time
+from loom.streaming.runtime.prepare import prepare
+from loom.streaming.runtime.progress import reporting
+from loom.streaming.runtime.registry import SinkRegistry
+from loom.streaming.runtime.run_errors import raise_fault
+from loom.streaming.runtime.settings import BytewaxRuntimeConfig, SupervisionSettings
+from loom.streaming.runtime.signals import stopping_on_signals
+from loom.streaming.runtime.stop import StartGivenUp
+from loom.streaming.runtime.supervised import Supervisor
+from loom.streaming.runtime.wall_clock import watching_clock
+from loom.streaming.runtime.watchdog import watching
+
+if TYPE_CHECKING:
+    from bytewax.dataflow import Dataflow
+
+    from loom.streaming.bytewax.sink_overrides import ErrorSink
+
+__all__ = ["StreamingRunner"]
+
+_log = get_logger(__name__)
+
+
+class _PreparedStreamingRun:
+    """A compiled flow, lowered and ready for the engine."""
+
+    def __init__(
+        self,
+        plan: CompiledPlan,
+        built: BuiltDataflow,
+        runtime: BytewaxRuntimeConfig,
+        supervision: SupervisionSettings,
+        bridge: AsyncBridge,
+    ) -> None:
+        self.plan = plan
+        self.built = built
+        self.runtime = runtime
+        self.supervision = supervision
+        #: started by the first sink that uses it
+        self.bridge = bridge
+
+    @property
+    def dataflow(self) -> Dataflow:
+        """What the engine runs."""
+        dataflow: Dataflow = self.built.dataflow
+        return dataflow
+
+    def shutdown(self) -> None:
+        """Stop a run, and let go of what it holds. Idempotent."""
+        self.built.shutdown()
+        if not self.built.delivery.stop.held:
+            self._close_bridge()
+
+    def finish(self) -> None:
+        """The engine has returned."""
+        self.built.finish()
+        self._close_bridge()
+
+    def _close_bridge(self) -> None:
+        limit = self.runtime.force_shutdown_timeout_ms
+        self.bridge.shutdown(None if limit is None else limit / 1000)
+
+
+class StreamingRunner:
+    """Runs one flow with one config.
+
+    >>> StreamingRunner.from_yaml(flow, "config.yaml").run()  # doctest: +SKIP
+
+    `from_*` only load; the flow is compiled at the first `build_dataflow`, `prepare_run` or `run`.
+    """
+
+    def __init__(self, *, _registry: SinkRegistry | None = None) -> None:
+        self._registry = _registry or SinkRegistry()
+        self._flow: StreamFlow[Any, Any] | None = None
+        self._config: ConfigContext | None = None
+        #: given by the caller; without one, what the config at hand says
+        self._observability: ObservabilityRuntime | None = None
+        #: given by the caller, so that no config decides about it
+        self._observability_given = False
+        self._derived: ObservabilityRuntime | None = None
+        self._prepared: _PreparedStreamingRun | None = None
+        #: called, with what to say, when a stop is overdue and the run does not come back; for processes that may be ended
+        self.on_overdue_stop: Callable[[LoomError], None] | None = None
+        #: other flows that are known of; set by the command line
+        self.beside: Iterable[StreamFlow[Any, Any]] = ()
+        #: who starts this process again when the run fails; set by the command line
+        self.supervisor: Supervisor | None = None
+
+    @classmethod
+    def from_context(
+        cls,
+        flow: StreamFlow[Any, Any],
+        *,
+        config: ConfigContext,
+        observability_runtime: ObservabilityRuntime | None = None,
+    ) -> StreamingRunner:
+        """A runner on a config that is loaded already."""
+        runner = cls()
+        runner._flow, runner._config, runner._observability = flow, config, observability_runtime
+        runner._observability_given = observability_runtime is not None
+        return runner
+
+    @classmethod
+    def from_yaml(
+        cls,
+        flow: StreamFlow[Any, Any],
+        path: str | PathLike[str],
+        *,
+        observability_runtime: ObservabilityRuntime | None = None,
+    ) -> StreamingRunner:
+        """A runner on a YAML file. Raises `ConfigError` when it cannot be loaded."""
+        return cls.from_context(flow, config=ConfigContext.from_yaml(path), observability_runtime=observability_runtime)
+
+    @classmethod
+    def from_dict(
+        cls,
+        flow: StreamFlow[Any, Any],
+        config: Mapping[str, Any],
+        *,
+        observability_runtime: ObservabilityRuntime | None = None,
+    ) -> StreamingRunner:
+        """A runner on a mapping."""
+        return cls.from_context(
+            flow, config=ConfigContext.from_dict(config), observability_runtime=observability_runtime
+        )
+
+    def register_sink(self, sink_class: Any) -> None:
+        """Let the config name a sink class. Raises `TypeError` when it does not satisfy `RegisteredSink`."""
+        self._registry.register(sink_class)
+
+    @property
+    def metrics(self) -> FlowMetrics | None:
+        """The counters of the run at hand, or of the last one; `None` before the first.
+
+        `metrics.read()` adds them up, from any thread and as often as you like: records read, written and dropped, errors
+        by kind and step, results by topic.
+
+        >>> StreamingRunner.from_dict(flow, {}).metrics is None
+        True
+        """
+        return self._prepared.built.delivery.metrics if self._prepared is not None else None
+
+    def build_dataflow(self) -> Dataflow:
+        """The dataflow of the flow; `shutdown()` lets go of what it opens."""
+        return self.prepare_run().dataflow
+
+    def prepare_run(self, *, error_sinks: Mapping[ErrorKind, ErrorSink] | None = None) -> _PreparedStreamingRun:
+        """Compile and lower the flow, for an engine that somebody else starts. Releases what an earlier call holds."""
+        return self._prepare(error_sinks, None)
+
+    def run(
+        self,
+        *,
+        flow: StreamFlow[Any, Any] | None = None,
+        config: ConfigContext | Mapping[str, Any] | None = None,
+        config_path: str | PathLike[str] | None = None,
+        error_sinks: Mapping[ErrorKind, ErrorSink] | None = None,
+        runtime: BytewaxRuntimeConfig | None = None,
+    ) -> None:
+        """Run the flow in this thread until it is stopped or its input ends.
+
+        `flow` with `config` or `config_path` reconfigures the runner first; `runtime` overrides the loaded section.
+        SIGTERM and SIGINT stop the run gracefully when it is in the main thread; `shutdown()` does from any thread.
+        Nothing is started again here: only `loom run` acts on `streaming.supervision.restarts`.
+
+        Raises `CompilationError`, `ConfigError`, `BrokerUnavailableError` or `TopicMissingError` before anything is
+        read, and `FlowFailedError` (its cause is the user's exception) or one of its kind when the run fails.
+        """
+        self._reconfigure(flow, config, config_path)
+        observability = self._observability_runtime()
+        name = self._flow.name if self._flow is not None else "?"
+        with observability.span(Scope.POLL_CYCLE, name):
+            prepared = self._prepare(error_sinks, runtime)
+            progress_ms = self._progress_interval_ms()
+            try:
+                self._take_hold(prepared)
+                with stopping_on_signals(prepared.built.delivery.stop):
+                    _log.info("flow looks at its brokers", flow=name)
+                    prepared.built.look_before()
+                    observability.start_scrape_server()
+                    self._start_log(prepared.plan)
+                    with (
+                        reporting(name, prepared.built.delivery, progress_ms),
+                        observability.span(Scope.FLOW, name),
+                    ):
+                        self._run_engine(prepared)
+            except StartGivenUp as given_up:
+                _log.info("flow stopped before it started", flow=name, waiting_for=str(given_up))
+            finally:
+                prepared.built.delivery.stop.held = False
+                prepared.finish()
+
+    def shutdown(self) -> None:
+        """Stop the run at hand, from any thread, or let go of what `prepare_run` holds. Idempotent."""
+        if self._prepared is not None:
+            self._prepared.shutdown()
+
+    def _run_engine(self, prepared: _PreparedStreamingRun) -> None:
+        """Run the engine, and surface what really went wrong.
+
+        The engine wraps what its operators raise in an error that names a line of its own source, and with several
+        workers it panics and names nothing; the first fault that a part of ours saw is what counts.
+        """
+        runtime, delivery = prepared.runtime, prepared.built.delivery
+        delivery.epoch_s = runtime.epoch_ms / 1000
+        try:
+            with (
+                watching(prepared.plan.source.settings, delivery, prepared.supervision.stall_timeout_ms),
+                watching_clock(delivery),
+            ):
+                load_engine().run(prepared.dataflow, runtime)
+        except BaseException as surfaced:  # noqa: BLE001 - the engine's panics are no Exception
+            fault = delivery.fault or surfaced.__cause__ or surfaced
+            if delivery.stop.stalled is not None:
+                raise delivery.stop.stalled from fault
+            raise_fault(prepared.plan.name, fault)
+        if delivery.stop.stalled is not None:
+            raise delivery.stop.stalled
+
+    def _take_hold(self, prepared: _PreparedStreamingRun) -> None:
+        """From here on a signal is a request to stop, and a stop has its time."""
+        stop, limit = prepared.built.delivery.stop, prepared.runtime.force_shutdown_timeout_ms
+        if limit is not None:
+            stop.limit_s = limit / 1000
+        stop.overdue = self.on_overdue_stop
+        stop.held = True
+        if self.supervisor is not None:
+            stop.forced_by_signal = False
+            prepared.built.delivery.supervisor = self.supervisor
+        elif prepared.supervision.restarts:
+            _log.warning("streaming.supervision.restarts is not acted on here: only `loom run` starts a flow again")
+
+    def _prepare(
+        self, error_sinks: Mapping[ErrorKind, ErrorSink] | None, runtime: BytewaxRuntimeConfig | None
+    ) -> _PreparedStreamingRun:
+        if self._flow is None or self._config is None:
+            raise LoomError("this runner has no flow yet: use StreamingRunner.from_yaml(flow, path), or run(flow=…)")
+        if self._prepared is not None:
+            self._prepared.shutdown()
+            self._prepared = None
+        observability = self._observability_runtime()
+        prepared = prepare(
+            self._flow,
+            self._config,
+            self._registry,
+            error_sinks=error_sinks,
+            runtime=runtime,
+            observability=observability,
+            observed_by_caller=self._observability_given,
+            beside=self.beside,
+        )
+        chosen = prepared.runtime
+        if self.supervisor is not None and self.supervisor.isolation is not None:
+            chosen = one_at_a_time(chosen)
+        bridge = AsyncBridge(chosen.async_backend, use_uvloop=chosen.use_uvloop)
+        built = load_engine().lower(
+            prepared.plan,
+            observability=observability,
+            sink=prepared.sinks.terminal,
+            error_sinks=prepared.error_sinks,
+            bridge=bridge,
+            audits=prepared.sinks.audits,
+        )
+        supervision = prepared.section.supervision
+        self._prepared = _PreparedStreamingRun(prepared.plan, built, chosen, supervision, bridge)
+        return self._prepared
+
+    def _reconfigure(
+        self,
+        flow: StreamFlow[Any, Any] | None,
+        config: ConfigContext | Mapping[str, Any] | None,
+        config_path: str | PathLike[str] | None,
+    ) -> None:
+        if config is not None and config_path is not None:
+            raise ValueError("run() takes config or config_path, not both")
+        if flow is not None:
+            self._flow = flow
+        if config is not None or config_path is not None:
+            self._derived = None
+        if (config is not None or config_path is not None) and not self._observability_given:
+            self._observability = None
+        if config_path is not None:
+            self._config = ConfigContext.from_yaml(config_path)
+        elif config is not None:
+            self._config = config if isinstance(config, ConfigContext) else ConfigContext.from_dict(config)
+
+    def _progress_interval_ms(self) -> int:
+        section = self._config.section_optional("observability", ObservabilityConfig) if self._config else None
+        log = (section.log if section is not None else None) or LogSettings()
+        return log.progress_interval_ms if log.enabled else 0
+
+    def _observability_runtime(self) -> ObservabilityRuntime:
+        if self._observability is not None:
+            return self._observability
+        if self._derived is None:
+            try:
+                section = self._config.section_optional("observability", ObservabilityConfig) if self._config else None
+                self._derived = ObservabilityRuntime.from_config(section)
+            except (ConfigError, NotSupportedYetError):
+                return ObservabilityRuntime.noop()  # `prepare` tells it, with everything else that is wrong
+        return self._derived
+
+    @staticmethod
+    def _start_log(plan: CompiledPlan) -> None:
+        delivery = plan.source.delivery.value if plan.source.delivery else "best effort: may lose and may repeat"
+        _log.info("flow starts", flow=plan.name, topics=list(plan.source.topics), delivery=delivery)
+        for warning in plan.warnings:
+            _log.warning("flow warning", code=warning.code.value, where=warning.where, message=warning.message)

@@ -1,0 +1,239 @@
+"""The source client of one worker: reads all its partitions, and confirms what has become durable."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+
+from loom.streaming.compiler.model import CompiledSource
+from loom.streaming.failpoints import Failpoint, failpoint
+from loom.streaming.kafka.client_records import CLIENT_RECORDS
+from loom.streaming.kafka.consumer import ConsumerClient
+from loom.streaming.kafka.offset_metadata import RunMetadata
+from loom.streaming.kafka.settings import Delivery
+from loom.streaming.kafka.start_offsets import StartPositions
+from loom.streaming.kafka.topic_monitor import Change, TopicChange
+from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.commit import (
+    AutoCommitter,
+    CommittedElsewhere,
+    CommitTracker,
+    GroupCommitter,
+    TrackerCommitter,
+    WatchedCommitter,
+)
+from loom.streaming.runtime.isolation import IsolatingReader
+from loom.streaming.runtime.kafka_poller import KafkaPoller
+from loom.streaming.runtime.losses import report_losses
+from loom.streaming.runtime.pace import Pace
+from loom.streaming.runtime.run_state import RunState
+from loom.streaming.runtime.source_loop import Committer, RecordReader, SourceLoop
+from loom.streaming.runtime.stages.stage import Stage
+from loom.streaming.runtime.stages.stage_io import GoneLogs, SourceBatch
+from loom.streaming.runtime.standing import Standing
+from loom.streaming.runtime.stop import StartGivenUp
+from loom.streaming.runtime.topic_changes import TopicChanges
+from loom.streaming.runtime.wall_clock import WallClock, rested
+
+__all__ = ["SourceWorker"]
+
+
+class SourceWorker:
+    """One worker's client, feed and parts."""
+
+    def __init__(
+        self,
+        source: CompiledSource,
+        delivery: RunState,
+        stage: Stage,
+        tracker: CommitTracker | None,
+        metadata: RunMetadata,
+        topics: Mapping[str, tuple[int, ...]],
+        keep_alive_s: float,
+        pace: Pace | None,
+        changes: TopicChanges,
+        inbox: deque[TopicChange],
+    ) -> None:
+        self.delivery = delivery
+        self._guarantee = source.delivery
+        self._changes = changes
+        self._inbox = inbox
+        self._records = ConsumerClient(source.settings, changes.suspect, metadata, delivery.clusters)
+        self._metadata = metadata
+        #: all partitions of the source's topics, whoever reads them
+        self._all = [TopicPartition(topic, number) for topic, numbers in topics.items() for number in numbers]
+        self.joining: dict[TopicPartition, int | None] = {}
+        self.resumed: dict[TopicPartition, int] = {}
+        #: those whose positions are confirmed
+        self.partitions: list[TopicPartition] = []
+        #: those of topics that were deleted, or made anew
+        self._left: list[TopicPartition] = []
+        #: those that are read of a new log, and what must reach the sink before their positions may be confirmed
+        self._anew: dict[TopicPartition, GoneLogs] = {}
+        self._began: dict[TopicPartition, int] = {}
+        #: how many parts the engine has open
+        self._parts = 0
+        #: every part has been closed, and the client with them
+        self.left_by_all = False
+        self._wall_clock = WallClock()
+        self._room = stage.room
+        confirming: Committer
+        if tracker is not None:
+            confirming = TrackerCommitter(self.partitions, delivery.frozen, tracker)
+        elif source.delivery is Delivery.AT_LEAST_ONCE:
+            confirming = GroupCommitter(self.partitions, delivery.frozen, self._records.group, keep_alive_s)
+        elif source.delivery is None:
+            confirming = AutoCommitter(self._records.group)
+        else:
+            confirming = CommittedElsewhere()
+        # Under exactly-once the start positions are committed in a transaction before any part is built.
+        self._owns_group = tracker is None and source.delivery is not Delivery.EXACTLY_ONCE
+        self._may_lose = tracker is None and source.delivery in (None, Delivery.AT_MOST_ONCE)
+        # Where the group's position is not ours to keep, what is frozen is the best that is known of it.
+        commits = self._owns_group and source.delivery is not None
+        held = (lambda: self._records.group.at) if commits else (lambda: delivery.frozen)
+        supervisor = delivery.supervisor
+        told = (supervisor.moved, supervisor.reads) if supervisor is not None else (None, None)
+        self.standing = Standing(self.partitions, held, *told)
+        delivery.standings.append(self.standing)
+        confirming = WatchedCommitter(confirming, self.standing)
+        reader: RecordReader = KafkaPoller(self._records, stage.room, delivery, source, self.standing, keep_alive_s)
+        self._isolating: IsolatingReader | None = None
+        if supervisor is not None and (isolation := supervisor.isolation) is not None:
+            reader = self._isolating = IsolatingReader(
+                reader,
+                self._records,
+                supervisor,
+                isolation,
+                delivery.stop,
+                stage.room,
+                read=self.standing.read,
+                durable=delivery.frozen,
+                place=CLIENT_RECORDS.place,
+            )
+        self.feed = SourceLoop(reader, stage, delivery, confirming, batch_size=source.settings.batch_size, pace=pace)
+        delivery.opened(self, "consumer", self._close)
+
+    def join(self, partition: TopicPartition, resume_state: int | None) -> bool:
+        """Read one more partition. True for the first one, whose part leads: it asks for the batches of all."""
+        self.joining[partition] = resume_state
+        self.partitions.append(partition)
+        if resume_state is not None:
+            self.resumed[partition] = resume_state
+        self._parts += 1
+        return self._parts == 1
+
+    def next_batch(self) -> list[SourceBatch]:
+        """The leader's batch."""
+        if self.joining:
+            try:
+                self._join()
+            except StartGivenUp:
+                # Nothing has been read; the feed sees the stop and ends in order.
+                pass
+        left: list[SourceBatch] = []
+        while self._inbox:
+            left.append(self.feed.left(self._take(self._inbox.popleft())))
+        if self._anew:
+            self._confirm_anew()
+        began = time.monotonic()
+        self._wall_clock.check(self.delivery.epoch_s)
+        if self._room.keeps:
+            full = self._room.credit(1) <= 0
+            self.standing.keeps(self._room.kept_until(), self._room.due() if full else None)
+        try:
+            batches = [*left, *self.feed.next_batch()]
+        except StopIteration:
+            reason = self._changes.ended(self._inbox)
+            if reason is not None:
+                # Everything is confirmed; what is left is to say why the run is over.
+                raise reason from None
+            raise
+        if not batches:
+            rested(began)
+        elif self._isolating is not None:
+            self._isolating.refuse(batches)
+        return batches
+
+    def position(self, partition: TopicPartition) -> int | None:
+        """What a recovery snapshot may hold: the last frozen position, never the read position."""
+        return self.delivery.frozen.get(partition, self.resumed.get(partition))
+
+    def leave(self) -> None:
+        """A part has been closed; the last one closes the client."""
+        self._parts -= 1
+        if not self._parts:
+            self.left_by_all = True
+            self.delivery.standings.remove(self.standing)
+            self.delivery.closed(self)
+
+    def _join(self) -> None:
+        joining, self.joining = self.joining, {}
+        fallback = {partition: offset for partition, offset in joining.items() if offset is not None}
+        self._records.waiting = self.delivery.stop.check_start
+        try:
+            found = self._records.start(joining, fallback, self._all)
+            failpoint(Failpoint.POSITIONED)
+            if self._owns_group:
+                found = self._take_over(found)
+            self._began.update(found.offsets)
+        finally:
+            self._records.waiting = self.delivery.stop.check_deadline
+        self.standing.joined({partition: self._records.positions[partition] for partition in joining})
+
+    def _take_over(self, found: StartPositions) -> StartPositions:
+        """Keep the positions to begin at, in our name, before anything is read.
+
+        "Latest" is a moment, not a place: unless it is kept as an offset, what arrives while the flow is down would be
+        skipped. A topic's partition count is raised in a second commit, when all of them have a position.
+        """
+        # An older instance that still runs may have moved the group since; it ends when it finds our name there.
+        found = self._records.follow(found)
+        self._metadata.replaces(found.committed.values())
+        self._metadata.found(found.committed)
+        self._records.group.commit_now(found.offsets)
+        if self._metadata.covered(found.offsets):
+            self._records.group.commit_now(found.offsets)
+        return found
+
+    def _take(self, change: TopicChange) -> GoneLogs:
+        """A topic was deleted, or made anew: no position in its old log may be confirmed any more."""
+        gone = [partition for partition in self.partitions if partition.topic == change.topic]
+        for partition in gone:
+            self.partitions.remove(partition)
+            self.delivery.frozen.pop(partition, None)
+        self.standing.left(gone)
+        if self._isolating is not None:
+            self._isolating.forget(change.topic)
+        self._left += gone
+        mark = GoneLogs(partition for partition in self._left if partition.topic == change.topic)
+        for partition in mark.partitions:
+            self._anew.pop(partition, None)
+            self._began.pop(partition, None)
+            self.resumed.pop(partition, None)
+        if change.what is Change.DELETED or self._changes.stops:
+            self._records.leave(change.topic)
+        else:
+            self._records.begin_anew(change.topic)
+            self._began.update({partition: self._records.positions[partition] for partition in mark.partitions})
+            self._anew.update(dict.fromkeys(mark.partitions, mark))
+        return mark
+
+    def _confirm_anew(self) -> None:
+        """Confirm positions in new logs again, once nothing of the old ones is on its way to the sink."""
+        for partition, mark in list(self._anew.items()):
+            if mark.reached_sink:
+                del self._anew[partition]
+                self._left.remove(partition)
+                self.partitions.append(partition)
+
+    def _close(self) -> None:
+        if self._may_lose and not self.feed.ended:
+            counts = self.delivery.metrics.part()
+            report_losses(self._records.positions, self.delivery.frozen, self._began, counts)
+        if self.feed.ended:
+            # Else a call of the client may still be on its way, which holds up every other call of it.
+            self.delivery.lag[id(self._records)] = self._records.lag()
+        self._records.close()
+        self._changes.close(self._inbox)

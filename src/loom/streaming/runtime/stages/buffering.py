@@ -1,0 +1,124 @@
+"""Records that wait: what a node that keeps records beyond their batch must tell, and what follows from it.
+
+Positions before the oldest kept record are safe; a full node takes the source's credit away; a node is woken by ticks and
+told of the end. The stage asks once per batch, never per record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Protocol
+
+from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.stages.stage_io import EndMark, Positions
+
+__all__ = ["BufferingNode", "BufferingNodes"]
+
+
+class BufferingNode(Protocol):
+    """A node that keeps records."""
+
+    def kept(self) -> int:
+        """How many records it keeps now."""
+
+    def oldest(self) -> Iterable[tuple[TopicPartition, int]]:
+        """The offset of the oldest record it keeps, or has discarded, for each partition it did so with.
+
+        A discarded record stays here for good: its position must not be confirmed.
+        """
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        """The logs of these partitions are gone: what is kept of them holds up no position any more."""
+
+    def credit(self) -> int | None:
+        """How many more records it can take; `None` where it sets no bound."""
+
+    def due(self) -> float | None:
+        """The monotonic time, in seconds, at which it wants a tick; `None` while nothing waits."""
+
+    def tick(self, now: float) -> None:
+        """Let go what is due."""
+
+    def end(self, mark: EndMark) -> None:
+        """The stream ends: emit what waits, or discard it, as the mark says."""
+
+
+class BufferingNodes:
+    """The waiting nodes of one stage, in the order in which records meet them."""
+
+    def __init__(self, nodes: Iterable[BufferingNode] = ()) -> None:
+        self._nodes = list(nodes)
+        #: the time of the batch at hand, in monotonic seconds
+        self.now = 0.0
+        #: the source's positions, as far as it has read
+        self._read: dict[TopicPartition, int] = {}
+
+    def add(self, node: BufferingNode) -> None:
+        """A node behind those already here."""
+        self._nodes.append(node)
+
+    def reverse(self) -> None:
+        """Turn the order around, for who builds from the tail."""
+        self._nodes.reverse()
+
+    def kept(self) -> int:
+        """How many records wait."""
+        return sum(node.kept() for node in self._nodes)
+
+    def credit(self, most: int) -> int:
+        """How many records the source may hand over, at most `most`; 0 while a node is full."""
+        for node in self._nodes:
+            room = node.credit()
+            if room is not None and room < most:
+                most = max(room, 0)
+        return most
+
+    def due(self) -> float | None:
+        """The earliest time at which a node wants a tick."""
+        return min((at for node in self._nodes if (at := node.due()) is not None), default=None)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether any node may keep records at all."""
+        return bool(self._nodes)
+
+    def kept_until(self) -> dict[TopicPartition, tuple[int, float]]:
+        """For each partition whose oldest kept record is kept until a time: its offset, and that monotonic time."""
+        oldest: dict[TopicPartition, tuple[int, float | None]] = {}
+        for node in self._nodes:
+            until = node.due()
+            for partition, offset in node.oldest():
+                if partition not in oldest or offset < oldest[partition][0]:
+                    oldest[partition] = (offset, until)
+        return {p: (offset, until) for p, (offset, until) in oldest.items() if until is not None}
+
+    def tick(self, now: float) -> None:
+        """Wake the nodes that are due."""
+        for node in self._nodes:
+            at = node.due()
+            if at is not None and at <= now:
+                node.tick(now)
+
+    def end(self, mark: EndMark) -> None:
+        """Tell every node of the end, upstream first."""
+        for node in self._nodes:
+            node.end(mark)
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        """The logs of these partitions are gone, and with them every position in them."""
+        for partition in partitions:
+            self._read.pop(partition, None)
+        for node in self._nodes:
+            node.forget(partitions)
+
+    def safe(self, positions: Positions) -> Positions:
+        """The positions that are safe now that the source has moved on to these."""
+        if not self._nodes:
+            return positions
+        self._read.update(positions)
+        safe = dict(self._read)
+        for node in self._nodes:
+            for partition, offset in node.oldest():
+                if offset < safe.get(partition, offset + 1):
+                    safe[partition] = offset
+        return safe

@@ -1,0 +1,262 @@
+"""Puts a stage together from the end of each chain to its head, since a closure holds what comes behind it.
+
+The table of builders says how each kind of node becomes closures; this file knows none of them. Runs once per stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from loom.streaming.compiler.model import (
+    CompiledBranch,
+    CompiledNode,
+    CompiledTopic,
+    NodePath,
+    Reads,
+    StepId,
+    walk_nodes,
+)
+from loom.streaming.compiler.names import SOURCE, child_id
+from loom.streaming.compiler.plan import CompiledPlan
+from loom.streaming.errors import ErrorEnvelope, ErrorKind
+from loom.streaming.kafka.record_accessor import RecordAccessor
+from loom.streaming.kafka.settings import Delivery
+from loom.streaming.message import Message
+from loom.streaming.metrics import Counts
+from loom.streaming.runtime.error_log import ErrorLog
+from loom.streaming.runtime.stages.codegen import Inline, LoopWriter
+from loom.streaming.runtime.stages.failures import Fail, Failures
+from loom.streaming.runtime.stages.keyed import keyed
+from loom.streaming.runtime.stages.lazy_message import message_class
+from loom.streaming.runtime.stages.node_input import NOWHERE, Ancestors, ChildIndex, NodeInput, Receive, node_input
+from loom.streaming.runtime.stages.outputs import Noted, build_audit, build_hosted
+from loom.streaming.runtime.stages.replay import limited
+from loom.streaming.runtime.stages.slots import OutputSlots
+from loom.streaming.runtime.stages.stage import Stage
+from loom.streaming.runtime.stages.stage_io import Result
+
+__all__ = ["BuildNode", "StageBuilder"]
+
+
+class StageBuilder:
+    """What a node's builder is handed: the stage, and the ways to make everything around the node."""
+
+    def __init__(
+        self,
+        table: Mapping[type[CompiledNode], BuildNode],
+        plan: CompiledPlan,
+        slots: OutputSlots,
+        view: RecordAccessor,
+        counts: Counts,
+        stage: Stage,
+        log_drop: Callable[[ErrorEnvelope[Any]], None],
+        error_log: ErrorLog,
+    ) -> None:
+        self._table = table
+        self.plan = plan
+        self.view = view
+        self.counts = counts
+        self.stage = stage
+        self._slots = slots
+        #: makes a message whose metadata is worked out when somebody looks
+        self.message: Callable[[Any, Any], Message[Any]] = message_class(view)
+        self._failures = Failures(
+            plan.name, slots.errors, plan.unrouted, view, counts, self._emitter, log_drop, error_log
+        )
+        self._cells: dict[NodePath, ChildIndex] = {}
+        self._entries: dict[NodePath, NodeInput] = {}
+        self._inlines: dict[NodePath, Inline] = {}
+        #: by slot, the ways on which records reach it
+        self._ways: dict[int, set[tuple[NodePath, ...]]] = {}
+
+    def build(self) -> tuple[NodeInput, Inline, Fail]:
+        """Build every node. Returns the way in, the same as code for the loop, and the way out of what does not decode."""
+        plan, stage = self.plan, self.stage
+        nodes = list(walk_nodes(plan.nodes))
+        stage.prepare(
+            self._failures,
+            multiplies=any(node.multiplies for node in nodes) or bool(self._slots.audits),
+            notes_children=any(node.multiplies for node in nodes) and any(node.gathers for node in nodes),
+            waits=any(node.waits for node in nodes),
+            outputs={*self._slots.outputs.values(), *self._slots.audits},
+        )
+        end = None
+        above = NOWHERE
+        for node in plan.nodes:
+            above = self._below(node, above)
+        if plan.output is not None:
+            end = self.output(plan.output, (), above)
+        entry = self.chain(plan.nodes, end, NOWHERE)
+        undecoded = self.fail(child_id(plan.name, SOURCE), (), NOWHERE, kind=ErrorKind.WIRE)
+        # Built tail first, so what is nearest to the source stands last.
+        stage.flushes.reverse()
+        stage.room.reverse()
+        if stage.gate is not None:
+            stage.gate.hold(self._held_back())
+        return entry, lambda code: self.inline_chain(code, plan.nodes, end, ()), undecoded
+
+    def chain(self, nodes: tuple[CompiledNode, ...], end: NodeInput | None, above: Ancestors) -> NodeInput:
+        """Nodes one behind the other; `end` is what stands behind the last one, unless that ends the stream."""
+        places = [above]
+        for node in nodes:
+            places.append(self._below(node, places[-1]))
+        after = end
+        for node, place in zip(reversed(nodes), reversed(places[:-1]), strict=True):
+            after = self._entries[node.path] = self._table[type(node)](self, node, after, place)
+        if after is None:
+            raise ValueError("a process without nodes and without an output")
+        return after
+
+    def branches(
+        self, branches: Sequence[CompiledBranch], end: NodeInput | None, places: Sequence[Ancestors]
+    ) -> list[NodeInput]:
+        """The ways out of a node, each below its place. The last is built first, as the tail of a chain is."""
+        entries = [
+            self.branch(branch, end, place) for branch, place in zip(reversed(branches), reversed(places), strict=True)
+        ]
+        return entries[::-1]
+
+    def branch(self, branch: CompiledBranch, end: NodeInput | None, above: Ancestors) -> NodeInput:
+        """One way out of a node, into `end` where it neither ends itself nor has an output."""
+        if branch.output is not None:
+            below = above
+            for node in branch.nodes:
+                below = self._below(node, below)
+            end = self.output(branch.output, branch.path, below)
+        return self.chain(branch.nodes, end, above)
+
+    def output(self, output: CompiledTopic, path: NodePath, above: Ancestors) -> NodeInput:
+        """A topic, or the sink that has taken its place."""
+        slot = self._slots.outputs[path]
+        emit = self._emitter(slot, above)
+        inline, noted = None, Noted()
+        if slot in self._slots.hosted:
+            entry = build_hosted(slot, self.view, emit, self._of_source(above), above)
+        else:
+            fail = self.fail(output.step_id, output.path, above, kind=ErrorKind.TASK)
+            if self._slots.audits:
+                fail = noted.on(fail)
+            entry, inline = self._slots.into_topic(output, slot, self.view, emit, fail, above)
+        entry = self._audited(entry, above, noted)
+        if output.partitioning is not None:
+            fail = self.fail(output.step_id, output.path, above, kind=ErrorKind.ROUTING)
+            entry, inline = keyed(output.partitioning, entry, self.message, self.view, fail, above), None
+        source = self.plan.source
+        if source.reads is Reads.DEAD_LETTERS and source.settings.replay_limit is not None:
+            fail = self.fail(output.step_id, output.path, above, kind=ErrorKind.TASK)
+            return limited(entry, source.settings.replay_limit, self.view, fail, above)
+        if inline is not None and not self._slots.audits:
+            self._inlines[path] = inline
+        return entry
+
+    def hosted(self, path: NodePath, above: Ancestors) -> NodeInput:
+        """A sink that takes messages."""
+        slot = self._slots.outputs[path]
+        emit = self._emitter(slot, above)
+        return self._audited(build_hosted(slot, self.view, emit, self._of_source(above), above), above)
+
+    def _audited(self, output: NodeInput, above: Ancestors, noted: Noted | None = None) -> NodeInput:
+        """An output with its copies into the sinks of audits."""
+        for audit in self._slots.audits:
+            emit = self._emitter(audit, above)
+            output = build_audit(output, audit, self.view, emit, self._of_source(above), above, noted)
+        return output
+
+    def _of_source(self, above: Ancestors) -> Fail:
+        """The error boundary of what is found wrong here with the record as it was read."""
+        return self.fail(child_id(self.plan.name, SOURCE), (), above)
+
+    def entry(self, record: Receive, tombstone: Receive, above: Ancestors) -> NodeInput:
+        """The entry of a node that takes records one by one."""
+        return node_input(record, tombstone, above)
+
+    def fail(self, step_id: StepId, path: NodePath, above: Ancestors, *, kind: ErrorKind | None = None) -> Fail:
+        """The error boundary of a place."""
+        return self._failures.at(step_id, path, kind=kind, above=above)
+
+    def cell(self, path: NodePath) -> ChildIndex:
+        """Where the expansion at a path says which child is at work."""
+        return self._cells.setdefault(path, ChildIndex())
+
+    def emits_on_stop(self) -> bool:
+        """Whether records that wait leave at a stop: where positions have been confirmed already."""
+        return self.plan.source.delivery in (Delivery.AT_MOST_ONCE, None)
+
+    def inline(self, path: NodePath, code: Inline) -> None:
+        """Let the loop run a node by itself."""
+        self._inlines[path] = code
+
+    def inline_branch(self, code: LoopWriter, branch: CompiledBranch) -> None:
+        """Write a branch that goes on behind its node, or ends in a terminal."""
+        self.inline_chain(code, branch.nodes, None, ())
+
+    def inline_chain(
+        self, code: LoopWriter, nodes: tuple[CompiledNode, ...], end: NodeInput | None, path: NodePath
+    ) -> None:
+        """Write nodes into the loop, up to the first that it cannot run; `path` is that of an output behind them.
+
+        Without an `end` the code falls through, with the payload in `code.payload`.
+        """
+        for node in nodes:
+            inline = self._inlines.get(node.path)
+            if inline is None or (node.branches and code.deep):
+                code.leave(self._entries[node.path].record)
+                return
+            inline(code)
+            if code.ended:
+                return
+        if end is not None:
+            output = self._inlines.get(path)
+            if output is not None:
+                output(code)
+            else:
+                code.leave(end.record)
+
+    def places(self, node: CompiledNode, above: Ancestors) -> list[Ancestors]:
+        """What stands above the head of each branch of a node that takes one of them, and at last above what is behind it.
+
+        The expansions of all branches are above each of them, since its records share their way on with those of the
+        others, and say there that they are no child of those.
+        """
+        ways: set[tuple[NodePath, ...]] = set()
+        behind = above
+        for branch in node.branches:
+            place = Ancestors(behind.cells, above.waits, behind.told)
+            for inner in branch.nodes:
+                place = self._below(inner, place)
+            behind = place
+            if branch.nodes[-1].continues:
+                ways |= place.waits
+        places = [Ancestors(behind.cells, above.waits, above.told)] * len(node.branches)
+        return [*places, Ancestors(behind.cells, frozenset(ways) or above.waits, behind.told)]
+
+    def _below(self, node: CompiledNode, above: Ancestors) -> Ancestors:
+        """What stands above the node behind this one."""
+        if node.gathers:
+            return above.behind(node.path)
+        if not node.continues:
+            return above
+        if node.branches:
+            return self.places(node, above)[-1]
+        return above.below(self.cell(node.path)) if node.multiplies else above
+
+    def _emitter(self, slot: int, above: Ancestors) -> Callable[[Result], None]:
+        """What takes the results of a place."""
+        self._ways.setdefault(slot, set()).update(above.waits)
+        return self.stage.emitter(above)
+
+    def _held_back(self) -> frozenset[int] | None:
+        """The slots whose results have to wait for records kept before them; `None` for all.
+
+        Under exactly-once what has left the stage must be a prefix of the source, since the position says so. Otherwise
+        only the order within an output matters, and that is in danger where records reach it on ways that wait
+        differently.
+        """
+        if self.plan.source.delivery is Delivery.EXACTLY_ONCE:
+            return None
+        return frozenset(slot for slot, ways in self._ways.items() if len(ways) > 1)
+
+
+#: (builder, node, what stands behind it or `None`, what stands above it)
+BuildNode: TypeAlias = Callable[[StageBuilder, Any, NodeInput | None, Ancestors], NodeInput]

@@ -1,0 +1,125 @@
+"""`CollectBatch`, `ForEach` and `Drain` as closures. Hot path."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from loom.streaming.compiler.nodes.collect import CompiledCollect, CompiledDrain, CompiledForEach
+from loom.streaming.message import MessageMeta
+from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.stages.builder import StageBuilder
+from loom.streaming.runtime.stages.node_input import Ancestors, Item, NodeInput
+from loom.streaming.runtime.stages.reorder_buffer import NO_PARTITION, InFlightInput, ReorderBuffer
+from loom.streaming.runtime.stages.stage_io import EndMark
+
+__all__ = ["Collector", "build_collect", "build_drain", "build_for_each"]
+
+
+def build_collect(build: StageBuilder, node: CompiledCollect, after: NodeInput | None, above: Ancestors) -> NodeInput:
+    """Keeps records until a batch is full or its time is up."""
+    stage = build.stage
+    assert after is not None
+    assert stage.gate is not None
+    collector = Collector(build, node, after, above, stage.gate)
+    stage.room.add(collector)
+    return build.entry(collector.take, collector.take, above)
+
+
+class Collector:
+    """The batch that is being collected at one place of a stage; a node that keeps records (`BufferingNode`)."""
+
+    def __init__(
+        self, build: StageBuilder, node: CompiledCollect, after: NodeInput, above: Ancestors, gate: ReorderBuffer
+    ) -> None:
+        self._room = build.stage.room
+        self._flush = build.stage.flush
+        self._gate = gate
+        self._above = above
+        self._batch = after.batch
+        self._most = node.max_records
+        self._patience = node.timeout_ms / 1000
+        self._emits_on_stop = build.emits_on_stop()
+        self._items: list[Item] = []
+        self._flights: list[InFlightInput] = []
+        self._since = 0.0
+        #: by partition, the offset of the oldest record that is kept, or was discarded
+        self._oldest: dict[TopicPartition, int] = {}
+        gate.watch(self._oldest)
+
+    def take(self, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        """Keep a record; the one that fills the batch sends it on."""
+        items, oldest = self._items, self._oldest
+        if not items:
+            self._since = self._room.now
+        items.append((payload, origin, meta, self._above.indexes()))
+        flight = self._gate.keep(origin)
+        self._flights.append(flight)
+        if flight.offset < oldest.get(flight.partition, flight.offset + 1):
+            oldest[flight.partition] = flight.offset
+        if len(items) >= self._most:
+            indexes = items[-1][3]
+            self._send()
+            # Others have been at work meanwhile; whoever made this record goes on where it was.
+            for cell, index in zip(self._above.cells, indexes, strict=True):
+                cell.at = index
+
+    def kept(self) -> int:
+        return len(self._items)
+
+    def oldest(self) -> Iterable[tuple[TopicPartition, int]]:
+        return [(partition, offset) for partition, offset in self._oldest.items() if partition != NO_PARTITION]
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        for partition in partitions:
+            self._oldest.pop(partition, None)
+        # The gate has given them another place by now, by which they still keep their order.
+        for flight in self._flights:
+            if flight.partition == NO_PARTITION and flight.offset < self._oldest.get(NO_PARTITION, flight.offset + 1):
+                self._oldest[NO_PARTITION] = flight.offset
+
+    def credit(self) -> int | None:
+        """A collector sends what fills it, so only what is held back behind it sets a bound."""
+        return self._gate.credit()
+
+    def due(self) -> float | None:
+        return self._since + self._patience if self._items else None
+
+    def tick(self, now: float) -> None:
+        self._send()
+        self._flush()
+
+    def end(self, mark: EndMark) -> None:
+        if mark is EndMark.INPUT or self._emits_on_stop:
+            if self._items:
+                self._send()
+                self._flush()
+        else:
+            # Discarded, not let go: the positions stay where they are, so that these records are read again.
+            self._items.clear()
+            self._flights.clear()
+
+    def _send(self) -> None:
+        items, self._items = self._items, []
+        flights, self._flights = self._flights, []
+        self._oldest.clear()
+        self._batch(items)
+        let_go = self._gate.let_go
+        for flight in flights:
+            let_go(flight)
+
+
+def build_for_each(build: StageBuilder, node: CompiledForEach, after: NodeInput | None, above: Ancestors) -> NodeInput:
+    """Changes nothing but the shape."""
+    assert after is not None
+    return build.entry(after.record, after.tombstone, above)
+
+
+def build_drain(build: StageBuilder, node: CompiledDrain, after: NodeInput | None, above: Ancestors) -> NodeInput:
+    """Counts what ends here."""
+    drops, step_id = build.counts.drops, node.step_id
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        drops[step_id] += 1
+
+    return build.entry(run, run, above)

@@ -1,0 +1,51 @@
+"""The classes of declared payload types, to check results by: shallow, and only where a class can tell. Build time only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin, is_typeddict
+
+from loom.core.config.shape import bare, is_union
+from loom.streaming.compiler.model import PayloadTypes
+
+__all__ = ["classes_of"]
+
+#: a type checker takes these for the ones they stand behind (PEP 484, the numeric tower)
+_TAKEN_FOR: dict[type, tuple[type, ...]] = {float: (float, int), complex: (complex, float, int)}
+
+
+class _Open(Exception):
+    """No class tells whether a value is of this type."""
+
+
+def classes_of(payloads: PayloadTypes) -> tuple[type, ...] | None:
+    """The classes whose instances these types admit; `None` where no class can tell.
+
+    >>> classes_of(PayloadTypes((list[int], float)))
+    (<class 'list'>, <class 'float'>, <class 'int'>)
+    """
+    if not payloads.known:
+        return None
+    try:
+        return tuple(dict.fromkeys(found for hint in payloads.types for found in _classes(hint)))
+    except _Open:
+        return None
+
+
+def _classes(hint: Any) -> Iterator[type]:
+    hint = bare(hint)
+    origin = get_origin(hint)
+    if is_union(hint):
+        for arm in get_args(hint):
+            yield from _classes(arm)
+    elif origin is Literal:
+        yield from map(type, get_args(hint))
+    elif is_typeddict(origin or hint):
+        yield dict
+    else:
+        cls = hint if origin is None else origin
+        try:
+            isinstance(None, cls)
+        except TypeError:  # a protocol that is not checked at run time, `NoReturn`, a string
+            raise _Open from None
+        yield from _TAKEN_FOR.get(cls, (cls,))

@@ -1,0 +1,112 @@
+"""The head of a stage: bytes become payloads. Hot path.
+
+Whatever a value holds, the outcome is a payload, a tombstone or a `WIRE` error; nothing a broker can hand over raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from loom.streaming.compiler.model import CompiledSource, Reads
+from loom.streaming.kafka.formats import decode_payload, envelope_decoder, looks_like_envelope
+from loom.streaming.kafka.record_accessor import RecordAccessor
+from loom.streaming.kafka.record_headers import meta_from_envelope
+from loom.streaming.kafka.settings import WireFormat
+from loom.streaming.message import TOMBSTONE, Message, MessageMeta
+from loom.streaming.runtime.stages.codegen import Inline, build_loop
+from loom.streaming.runtime.stages.failures import NOT_DECODED, Fail
+from loom.streaming.runtime.stages.node_input import NodeInput
+from loom.streaming.runtime.stages.read_back import dead_letter_decoder
+from loom.streaming.runtime.stages.told_apart import DecodeRecord, labelled_decoder
+
+__all__ = ["Head", "build_head"]
+
+#: takes the records of one batch
+Head = Callable[[Sequence[Any]], None]
+
+
+def build_head(source: CompiledSource, view: RecordAccessor, entry: NodeInput, fail: Fail, inside: Inline) -> Head:
+    """The loop over one batch of records. `inside` writes the flow into a loop that can hold it."""
+    if source.reads is Reads.LABELLED:
+        return _decoding(view, entry, fail, labelled_decoder(source, view))
+    if source.reads is Reads.DEAD_LETTERS:
+        return _decoding(view, entry, fail, dead_letter_decoder(source, view), tombstones=False)
+    if source.wire_format is WireFormat.ENVELOPE:
+        return _decoding(view, entry, fail, _opening(source, view))
+    return build_loop(
+        inside,
+        view,
+        decode_payload(source.wire_format, source.payload),
+        source.payload,
+        _without_value(entry),
+        _second_look(source, view, entry, fail),
+    )
+
+
+def _decoding(
+    view: RecordAccessor, entry: NodeInput, fail: Fail, decode: DecodeRecord, *, tombstones: bool = True
+) -> Head:
+    """The loop for records that need more than their value to be decoded."""
+    value_of, record, without_value = view.value, entry.record, _without_value(entry)
+
+    def run(origins: Sequence[Any]) -> None:
+        for origin in origins:
+            value = value_of(origin)
+            if value is None and (tombstones or isinstance(origin, Message)):
+                without_value(origin)
+                continue
+            try:
+                payload, meta = decode(origin, value or b"")
+            except BaseException as error:
+                fail(error, NOT_DECODED, origin, None)
+                continue
+            record(payload, origin, meta)
+
+    return run
+
+
+def _opening(source: CompiledSource, view: RecordAccessor) -> DecodeRecord:
+    """Every record is an envelope."""
+    opened = envelope_decoder(source.payload)
+
+    def decode(origin: Any, value: bytes) -> tuple[Any, MessageMeta | None]:
+        envelope = opened(value)
+        return envelope.payload, meta_from_envelope(view.meta(origin), envelope.meta)
+
+    return decode
+
+
+def _without_value(entry: NodeInput) -> Callable[[Any], None]:
+    """A record without bytes: a tombstone, or a message that never was any bytes (from a source of the author's own)."""
+
+    def take(origin: Any) -> None:
+        if not isinstance(origin, Message):
+            entry.tombstone(TOMBSTONE, origin, None)
+        elif origin.payload is TOMBSTONE:
+            entry.tombstone(TOMBSTONE, origin, origin.meta)
+        else:
+            entry.record(origin.payload, origin, origin.meta)
+
+    return take
+
+
+def _second_look(
+    source: CompiledSource, view: RecordAccessor, entry: NodeInput, fail: Fail
+) -> Callable[[BaseException, bytes, Any], None]:
+    """What becomes of a value that did not decode: on a consumer's default format it may be an envelope."""
+    opened = envelope_decoder(source.payload) if source.recognise_envelope else None
+
+    def look(error: BaseException, value: bytes, origin: Any) -> None:
+        if opened is not None and looks_like_envelope(value):
+            try:
+                envelope = opened(value)
+                meta = meta_from_envelope(view.meta(origin), envelope.meta)
+            except BaseException as inner:
+                fail(inner, NOT_DECODED, origin, None)
+                return
+            entry.record(envelope.payload, origin, meta)
+            return
+        fail(error, NOT_DECODED, origin, None)
+
+    return look

@@ -1,0 +1,44 @@
+"""From a plan to a stage: everything between source and sink as one batch function. Called by the adapter, once per client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from loom.streaming.compiler.names import SOURCE, child_id
+from loom.streaming.compiler.plan import CompiledPlan
+from loom.streaming.errors import ErrorEnvelope, ErrorKind
+from loom.streaming.kafka.record_accessor import RecordAccessor
+from loom.streaming.metrics import Counts
+from loom.streaming.runtime.error_log import ErrorLog
+from loom.streaming.runtime.stages.builder import StageBuilder
+from loom.streaming.runtime.stages.decode import build_head
+from loom.streaming.runtime.stages.failures import NOT_DECODED
+from loom.streaming.runtime.stages.node_input import NOWHERE
+from loom.streaming.runtime.stages.slots import OutputSlots
+from loom.streaming.runtime.stages.stage import Stage
+from loom.streaming.runtime.stages.table import BUILDERS
+
+__all__ = ["build_stage"]
+
+
+def build_stage(
+    plan: CompiledPlan,
+    slots: OutputSlots,
+    view: RecordAccessor,
+    counts: Counts,
+    log_drop: Callable[[ErrorEnvelope[Any]], None],
+    error_log: ErrorLog | None = None,
+) -> Stage:
+    """Resolve a plan to closures for records of one view. `error_log` is shared by the stages of a run."""
+    stage = Stage(counts, slots.names, view)
+    build = StageBuilder(BUILDERS, plan, slots, view, counts, stage, log_drop, error_log or ErrorLog())
+    entry, inside, undecoded = build.build()
+    stage.head = build_head(plan.source, view, entry, undecoded, inside)
+
+    def refuse(error: Exception, origin: Any) -> None:
+        # Rare, and built late: as a way to the error route like any other it would hold back what need not wait.
+        build.fail(child_id(plan.name, SOURCE), (), NOWHERE, kind=ErrorKind.TASK)(error, NOT_DECODED, origin, None)
+
+    stage.refuse = refuse
+    return stage

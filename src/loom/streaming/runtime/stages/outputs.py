@@ -1,0 +1,276 @@
+"""The ends of a stage: a payload becomes the bytes, key, time and headers of an outgoing record. Hot path.
+
+The usual record (no headers, metadata never looked at) takes the short way; the headers of any other are worked out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
+
+from loom.core.errors import ENDS_RUN
+from loom.streaming.compiler.model import CompiledTopic
+from loom.streaming.headers import Headers
+from loom.streaming.kafka.finite import NULL, FiniteNumbers
+from loom.streaming.kafka.formats import encode_payload, envelope_encoder
+from loom.streaming.kafka.record_accessor import RecordAccessor, UnreadableHeadersError
+from loom.streaming.kafka.record_headers import envelope_of, label_function, rewritten, wanted_from_meta
+from loom.streaming.kafka.settings import HeaderPolicy, WireFormat
+from loom.streaming.kafka.writable import check_ids, writable_headers, writable_key, writable_time
+from loom.streaming.message import TOMBSTONE, Message, MessageMeta
+from loom.streaming.runtime.stages.codegen import Inline, LoopWriter
+from loom.streaming.runtime.stages.failures import Fail
+from loom.streaming.runtime.stages.node_input import Ancestors, NodeInput, Receive, node_input
+from loom.streaming.runtime.stages.stage_io import Result
+
+__all__ = ["Noted", "build_audit", "build_hosted", "build_topic"]
+
+Emit = Callable[[Result], None]
+
+
+def build_topic(
+    output: CompiledTopic, slot: int, view: RecordAccessor, emit: Emit, fail: Fail, above: Ancestors
+) -> tuple[NodeInput, Inline | None]:
+    """Into a topic, and the same as code for the loop where a record leaves as plainly as it came.
+
+    A value that does not encode is an error of this place.
+    """
+    if output.settings.format is WireFormat.ENVELOPE:
+        return _build_envelope(output, slot, view, emit, fail, above), None
+    return _build_bare(output, slot, view, emit, fail, above)
+
+
+def _build_bare(
+    output: CompiledTopic, slot: int, view: RecordAccessor, emit: Emit, fail: Fail, above: Ancestors
+) -> tuple[NodeInput, Inline | None]:
+    encode = encode_payload(output.settings.format)
+    key_of, headers_of, time_of = view.key, view.headers, view.timestamp
+    headers_for = _header_function(output, view)
+    quiet = _says_nothing_by_itself(output)
+    numbers = None
+    if output.settings.format is WireFormat.JSON:
+        numbers = FiniteNumbers(output.payloads.types if output.payloads.known else ())
+    harmless, check = (numbers.harmless, numbers.check) if numbers is not None else (set(), None)
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        try:
+            value = encode(payload)
+            if check is not None and type(payload) not in harmless:
+                check(payload, value)
+            if meta is None:
+                try:
+                    said = headers_of(origin)
+                except SystemError:
+                    said = view.lose(origin)
+                if quiet and not said:
+                    emit((slot, value, key_of(origin), time_of(origin), None, origin))
+                    return
+                record = (slot, value, key_of(origin), time_of(origin), headers_for(payload, origin, None), origin)
+            else:
+                record = (slot, value, *_touched(meta, origin, time_of, headers_for(payload, origin, meta)), origin)
+        except BaseException as error:
+            fail(error, payload, origin, meta)
+            return
+        emit(record)
+
+    def again(error: BaseException, payload: Any, origin: Any) -> None:
+        # A field may hold what it does not declare, of which nobody can ask whether it is finite.
+        if isinstance(error, ENDS_RUN):
+            fail(error, payload, origin, None)
+        run(payload, origin, None)
+
+    def has_headers(origin: Any) -> bool:
+        try:
+            return bool(headers_of(origin))
+        except SystemError:
+            return bool(view.lose(origin))
+
+    def inline(code: LoopWriter) -> None:
+        payload, take = code.payload, code.name("take", run)
+        said = code.part(view, "headers")
+        if view.set_headers is not None:
+            # Most batches have no headers at all, and then no record is asked.
+            said = f"{code.once('said', view.any_headers)} and {code.name('has_headers', has_headers)}(origin)"
+        code.line(
+            f"if {said}:",
+            f"    {take}({payload}, origin, None)",
+            "    continue",
+            "try:",
+            f"    value = {code.name('encode', encode)}({payload})",
+        )
+        test = None
+        if numbers is not None and not (code.classes and code.classes <= numbers.harmless):
+            if len(code.classes) == 1:
+                (cls,) = code.classes
+                test = numbers.test(cls, payload, code.name("isfinite", isfinite))
+            if test is None:
+                null, look = code.name("null", NULL), code.name("check", numbers.check)
+                code.line(f"    if {null} in value:", f"        {look}({payload}, value)")
+            else:
+                code.line(f"    fit = {test}")
+        if test is None:
+            code.line(
+                "except BaseException as error:",
+                f"    {code.name('fail', fail)}(error, {payload}, origin, None)",
+                "    continue",
+            )
+        else:
+            code.line(
+                "except BaseException as error:",
+                f"    {code.name('again', again)}(error, {payload}, origin)",
+                "    continue",
+                "if not fit:",
+                f"    {take}({payload}, origin, None)",
+                "    continue",
+            )
+        code.line(
+            f"{code.name('emit', emit)}(({slot}, value, {code.part(view, 'key')}, {code.part(view, 'timestamp')}, None, origin))",
+            "continue",
+        )
+        code.ended = True
+
+    tombstone = _build_tombstone(slot, view, emit, fail, headers_for)
+    return node_input(run, tombstone, above), inline if quiet else None
+
+
+def build_hosted(slot: int, view: RecordAccessor, emit: Emit, unreadable: Fail, above: Ancestors) -> NodeInput:
+    """Into a sink that takes messages."""
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        try:
+            known = view.meta(origin) if meta is None else meta
+        except UnreadableHeadersError as error:
+            unreadable(error, payload, origin, meta)
+            return
+        emit((slot, Message(payload, known), None, None, None, origin))
+
+    return node_input(run, run, above)
+
+
+class Noted:
+    """Whether an output has just made an error of what it was handed."""
+
+    __slots__ = ("failed",)
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def on(self, fail: Fail) -> Fail:
+        """An error boundary that is noted."""
+
+        def noting(error: BaseException, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+            self.failed = True
+            fail(error, payload, origin, meta)
+
+        return noting
+
+
+def build_audit(
+    output: NodeInput,
+    slot: int,
+    view: RecordAccessor,
+    emit: Emit,
+    unreadable: Fail,
+    above: Ancestors,
+    noted: Noted | None = None,
+) -> NodeInput:
+    """A copy into a sink of every message that an output takes; one that becomes an error there has not been output."""
+    copy = build_hosted(slot, view, emit, unreadable, above).record
+    noted = noted or Noted()
+
+    def both(take: Receive) -> Receive:
+        def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+            noted.failed = False
+            take(payload, origin, meta)
+            if not noted.failed:
+                copy(payload, origin, meta)
+
+        return run
+
+    return node_input(both(output.record), both(output.tombstone), above)
+
+
+def _build_envelope(
+    output: CompiledTopic, slot: int, view: RecordAccessor, emit: Emit, fail: Fail, above: Ancestors
+) -> NodeInput:
+    encode = envelope_encoder()
+    headers_for = _header_function(output, view)
+    time_of = view.timestamp
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        try:
+            known = view.meta(origin) if meta is None else meta
+            # What is written first is checked first: an envelope of wrong metadata encodes, and nobody could read it.
+            if meta is not None:
+                check_ids(meta)
+            told = _touched(known, origin, time_of, headers_for(payload, origin, meta))
+            record = (slot, encode(envelope_of(payload, known)), *told, origin)
+        except BaseException as error:
+            fail(error, payload, origin, meta)
+            return
+        emit(record)
+
+    return node_input(run, _build_tombstone(slot, view, emit, fail, headers_for), above)
+
+
+def _build_tombstone(slot: int, view: RecordAccessor, emit: Emit, fail: Fail, headers_for: Any) -> Any:
+    """A tombstone is written as a null value; it has no type, so nothing labels it."""
+    time_of = view.timestamp
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        try:
+            known = view.meta(origin) if meta is None else meta
+            record = (slot, None, *_touched(known, origin, time_of, headers_for(payload, origin, meta)), origin)
+        except BaseException as error:
+            fail(error, payload, origin, meta)
+            return
+        emit(record)
+
+    return run
+
+
+def _touched(
+    meta: MessageMeta, origin: Any, time_of: Callable[[Any], int | None], headers: Any
+) -> tuple[bytes | None, int | None, Any]:
+    """Key, time and headers of a record whose metadata user code may have set, each checked."""
+    time = writable_time(meta.produced_at_ms)
+    return writable_key(meta.key), time_of(origin) if time is None else time, writable_headers(headers)
+
+
+def _says_nothing_by_itself(output: CompiledTopic) -> bool:
+    """Whether a record that came without headers leaves without any."""
+    policy = output.settings.headers
+    if policy is HeaderPolicy.NONE:
+        return True
+    if policy is HeaderPolicy.FULL or not output.payloads.known or _several(output):
+        return False
+    return all(getattr(t, "__loom_message_type__", None) is None for t in output.payloads.types)
+
+
+def _several(output: CompiledTopic) -> bool:
+    return not output.payloads.known or sum(t is not type(TOMBSTONE) for t in output.payloads.types) > 1
+
+
+def _header_function(output: CompiledTopic, view: RecordAccessor) -> Callable[[Any, Any, MessageMeta | None], Any]:
+    """(payload, origin, meta) -> the pairs to write, or `None`."""
+    settings = output.settings
+    policy = settings.headers
+    if policy is HeaderPolicy.NONE:
+        return lambda payload, origin, meta: None
+    full = policy is HeaderPolicy.FULL
+    label_of = label_function(policy, settings.format, several_types=_several(output))
+    pairs_of, meta_of = view.pairs, view.meta
+
+    def headers_for(payload: Any, origin: Any, meta: MessageMeta | None) -> Any:
+        label = label_of(payload.__class__)
+        if payload is TOMBSTONE:
+            label = dict.fromkeys(label)
+        if meta is None and not full:
+            # Untouched metadata: what the record carries passes through as it stands.
+            return rewritten(pairs_of(origin), label) or None
+        known = meta_of(origin) if meta is None else meta
+        wanted = {**wanted_from_meta(known, full=full), **label}
+        return rewritten(Headers.of(known.headers).pairs, wanted) or None
+
+    return headers_for

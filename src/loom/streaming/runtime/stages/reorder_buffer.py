@@ -1,0 +1,176 @@
+"""Order and account where nodes keep records beyond their batch. Hot path of such flows, and of no others.
+
+Every input is followed until nothing of it is kept any more; only then is it counted. A result of a record that stands
+behind a kept one of its partition is held back where the order of its output, or the transaction, demands it: what has
+left is then a prefix of the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+from loom.streaming.errors import ErrorKind
+from loom.streaming.kafka.record_accessor import RecordAccessor
+from loom.streaming.metrics import Counts
+from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.stages.node_input import Indexes
+from loom.streaming.runtime.stages.stage_io import Result
+
+__all__ = ["InFlightInput", "ReorderBuffer"]
+
+_ORIGIN = 5
+#: Results held back beyond which the source is given no more credit. They hold their values in memory.
+_MOST_HELD = 20_000
+#: where records without a position of their own are thought to stand, in the order in which they came
+NO_PARTITION = TopicPartition("", -1)
+
+
+class InFlightInput:
+    """One input on its way."""
+
+    __slots__ = ("failed", "kept", "offset", "origin", "partition", "sequence", "wrote")
+
+    def __init__(self, origin: Any, partition: TopicPartition, offset: int, sequence: int) -> None:
+        #: held, so that its id is nobody else's
+        self.origin = origin
+        self.partition = partition
+        self.offset = offset
+        self.sequence = sequence
+        #: how many records made of it are kept
+        self.kept = 0
+        self.wrote = False
+        self.failed: ErrorKind | None = None
+
+
+#: where a result stands among all: its input, its place among that one's children, and when it was made
+_Rank = tuple[int, Indexes, int]
+
+
+class ReorderBuffer:
+    """Follows inputs, and lets results through in order."""
+
+    def __init__(self, view: RecordAccessor, counts: Counts) -> None:
+        self._place = view.place
+        self._counts = counts
+        self._flights: dict[int, InFlightInput] = {}
+        self._sequence = 0
+        self._touched: list[InFlightInput] = []
+        #: slots whose results wait for kept records before them; `None`: all
+        self._slots: frozenset[int] | None = frozenset()
+        #: what each node that keeps records holds back, by partition the offset of the oldest
+        self._bars: list[dict[TopicPartition, int]] = []
+        #: by partition a heap, so that a batch looks at no result that has to wait on
+        self._held: dict[TopicPartition, list[tuple[int, _Rank, Result]]] = {}
+        self._holds = 0
+        self._number = 0
+
+    def hold(self, slots: frozenset[int] | None) -> None:
+        """Which slots wait."""
+        self._slots = slots
+
+    def watch(self, oldest: dict[TopicPartition, int]) -> None:
+        """A node that keeps records, by the mapping in which it says from where on."""
+        self._bars.append(oldest)
+
+    def credit(self) -> int:
+        """How many more results may be held back."""
+        return _MOST_HELD - self._holds
+
+    def arrive(self, origins: Sequence[Any]) -> None:
+        """Records that the stage is about to work on."""
+        place, flights, sequence, touched = self._place, self._flights, self._sequence, self._touched
+        for origin in origins:
+            sequence += 1
+            topic, number, offset = place(origin)
+            if topic is None or number is None or offset is None:
+                flight = InFlightInput(origin, NO_PARTITION, sequence, sequence)
+            else:
+                flight = InFlightInput(origin, TopicPartition(topic, number), offset, sequence)
+            flights[id(origin)] = flight
+            touched.append(flight)
+        self._sequence = sequence
+
+    def keep(self, origin: Any) -> InFlightInput:
+        """A record made of this input is kept."""
+        flight = self._flights[id(origin)]
+        flight.kept += 1
+        return flight
+
+    def let_go(self, flight: InFlightInput) -> None:
+        """It is kept no longer."""
+        flight.kept -= 1
+        self._touched.append(flight)
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        """The logs of these partitions are gone: what is on its way from them stands among the records without a position."""
+        for flight in self._flights.values():
+            if flight.partition in partitions:
+                flight.partition, flight.offset = NO_PARTITION, flight.sequence
+        for partition in partitions & self._held.keys():
+            for _, rank, result in self._held.pop(partition):
+                heappush(self._held.setdefault(NO_PARTITION, []), (rank[0], rank, result))
+
+    def passed(
+        self, results: list[Result], children: list[Indexes] | None, failed: list[tuple[Any, ErrorKind]]
+    ) -> list[Result]:
+        """What may leave now, in order; counts the inputs that are done."""
+        flights = self._flights
+        for origin, kind in failed:
+            flight = flights[id(origin)]
+            flight.failed = flight.failed or kind
+        failed.clear()
+        bars = self._lowest()
+        leaving = self._released(bars)
+        slots = self._slots
+        for index, result in enumerate(results):
+            flight = flights[id(result[_ORIGIN])]
+            flight.wrote = True
+            self._number += 1
+            rank = (flight.sequence, children[index] if children is not None else (), self._number)
+            if slots is None or result[0] in slots:
+                partition, offset = flight.partition, flight.offset
+                bar = bars.get(partition)
+                if bar is not None and offset >= bar:
+                    heappush(self._held.setdefault(partition, []), (offset, rank, result))
+                    self._holds += 1
+                    continue
+            leaving.append((rank, result))
+        leaving.sort()
+        self._settle()
+        return [result for _, result in leaving]
+
+    def _released(self, bars: Mapping[TopicPartition, int]) -> list[tuple[_Rank, Result]]:
+        """What was held back and stands behind nothing that is kept any more."""
+        released = []
+        for partition, heap in list(self._held.items()):
+            bar = bars.get(partition)
+            while heap and (bar is None or heap[0][0] < bar):
+                _, rank, result = heappop(heap)
+                released.append((rank, result))
+            if not heap:
+                del self._held[partition]
+        self._holds -= len(released)
+        return released
+
+    def _lowest(self) -> dict[TopicPartition, int]:
+        lowest: dict[TopicPartition, int] = {}
+        for bar in self._bars:
+            for partition, offset in bar.items():
+                if offset < lowest.get(partition, offset + 1):
+                    lowest[partition] = offset
+        return lowest
+
+    def _settle(self) -> None:
+        counts, flights = self._counts, self._flights
+        for flight in self._touched:
+            if flight.kept or flights.pop(id(flight.origin), None) is None:
+                continue
+            if flight.failed is not None:
+                counts.inputs_failed[flight.failed] += 1
+            elif flight.wrote:
+                counts.inputs_written += 1
+            else:
+                counts.inputs_dropped += 1
+        self._touched.clear()

@@ -1,0 +1,92 @@
+"""What goes into a stage and what comes out: the interface between source, stage and sink.
+
+Hot path: one `SourceBatch` and one `StageResults` per batch; per record only the result tuple.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Any, Protocol, TypeAlias
+
+from loom.streaming.record import TopicPartition
+
+__all__ = ["EndMark", "GoneLogs", "Positions", "Result", "RunsBatches", "SourceBatch", "StageResults"]
+
+#: offsets of the next record to read, by partition
+Positions: TypeAlias = Mapping[TopicPartition, int]
+
+#: (slot, value, key, timestamp in ms (None: the time of writing), header pairs or None, origin). The slot is a place in the
+#: plan's table of outlets; `value` is bytes or `None` for a topic, and a message or error envelope for a hosted sink. The
+#: origin is the record as its source handed it over.
+Result: TypeAlias = tuple[int, Any, bytes | None, int | None, Any, Any]
+
+
+class EndMark(Enum):
+    """Which end a stage is told of. It decides what becomes of records that still wait."""
+
+    INPUT = "input"  #: the input is over: what waits is emitted
+    STOP = "stop"  #: the flow is asked to stop: what waits stays unconfirmed
+
+
+class GoneLogs:
+    """Partitions whose log is gone, since their topic was deleted or made anew. Travels with a batch, from source to sink.
+
+    Positions that come before it belong to the old log, those that come with it or later to the new one, if there is one.
+    """
+
+    __slots__ = ("partitions", "reached_sink")
+
+    def __init__(self, partitions: Iterable[TopicPartition]) -> None:
+        self.partitions = frozenset(partitions)
+        #: set by the sink: from now on no position of the old log is committable any more
+        self.reached_sink = False
+
+
+class RunsBatches(Protocol):
+    """What works on a batch: the stage of the source client that read it."""
+
+    def run(self, batch: SourceBatch) -> StageResults:
+        """Work on one batch."""
+
+
+class SourceBatch:
+    """What a source hands to its stage.
+
+    `origins` may be empty: a tick, by which a stage acts on time. `positions` are those that the source has moved on to
+    with this batch; `now` is a monotonic time in seconds. `gone` are logs that were left before it. Records of a batch that
+    was `refused` are not worked on: each is that error.
+    """
+
+    __slots__ = ("end", "gone", "now", "origins", "positions", "refused", "stage")
+
+    def __init__(
+        self,
+        stage: RunsBatches,
+        origins: Sequence[Any],
+        positions: Positions,
+        now: float,
+        end: EndMark | None = None,
+        gone: GoneLogs | None = None,
+    ) -> None:
+        self.stage = stage
+        self.origins = origins
+        self.positions = positions
+        self.now = now
+        self.end = end
+        self.refused: Exception | None = None
+        self.gone = gone
+
+
+class StageResults:
+    """What a stage hands to the sink: tagged results in source order, and the positions that are safe with them.
+
+    A position is safe when every record before it has left the stage, in this batch or an earlier one.
+    """
+
+    __slots__ = ("gone", "results", "safe")
+
+    def __init__(self, results: list[Result], safe: Positions, gone: GoneLogs | None = None) -> None:
+        self.results = results
+        self.safe = safe
+        self.gone = gone

@@ -1,0 +1,103 @@
+"""Records of several payload types in one topic, told apart by their message type, and by its version
+where several have the same. Hot path of such sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeAlias
+
+from loom.streaming.compiler.model import CompiledSource
+from loom.streaming.headers import HeaderPairs
+from loom.streaming.kafka.formats import decode_payload, envelope_decoder, looks_like_envelope, peek_label
+from loom.streaming.kafka.record_accessor import RecordAccessor
+from loom.streaming.kafka.record_headers import MESSAGE_TYPE, MESSAGE_VERSION, meta_from_envelope, whole_number
+from loom.streaming.kafka.settings import WireFormat
+from loom.streaming.message import MessageMeta, loom_message_type, loom_message_version
+
+__all__ = ["DecodeRecord", "UnlabelledError", "labelled_decoder"]
+
+#: (origin, value) -> payload and metadata (`None`: the origin's); raises for what does not decode
+DecodeRecord: TypeAlias = Callable[[Any, bytes], tuple[Any, MessageMeta | None]]
+
+
+class UnlabelledError(Exception):
+    """A record does not say what it holds, or says something that this source does not know."""
+
+
+def labelled_decoder(source: CompiledSource, view: RecordAccessor) -> DecodeRecord:
+    """Decode each record as the type that its label names, and its version where several types have that label."""
+    by_label: dict[bytes, dict[int, Any]] = {}
+    for payload in source.payloads:
+        by_label.setdefault(loom_message_type(payload).encode(), {})[loom_message_version(payload)] = payload
+    types = {label: next(iter(versions.values())) for label, versions in by_label.items() if len(versions) == 1}
+    several = {label: versions for label, versions in by_label.items() if len(versions) > 1}
+    known = ", ".join(sorted(label.decode() for label in by_label))
+    sealed = source.wire_format is WireFormat.ENVELOPE
+    bare_as = None if sealed else partial(decode_payload, source.wire_format)
+    bare = {label: bare_as(t) for label, t in types.items()} if bare_as is not None else {}
+    opened = {label: envelope_decoder(t) for label, t in types.items()}
+    bare_version = _by_version(several, bare_as) if bare_as is not None else {}
+    opened_version = _by_version(several, envelope_decoder)
+    pairs_of, meta_of = view.pairs, view.meta
+    may_be_sealed = sealed or source.recognise_envelope
+
+    def refuse(label: bytes | None, version: int | None) -> UnlabelledError:
+        if label is None:
+            return UnlabelledError(
+                f"the record does not say its type, and this source reads several ({known}). Let its producer write the "
+                "header x-message-type: with headers: full, or with __loom_message_type__ on the payload class"
+            )
+        name = label.decode("utf-8", "replace")
+        if label not in several:
+            return UnlabelledError(f"the message type {name!r} is none of {known}")
+        versions = ", ".join(map(str, sorted(several[label])))
+        found = "says none" if version is None else f"says {version}"
+        return UnlabelledError(
+            f"this source reads the versions {versions} of the message type {name!r}, and the record {found}. Let its "
+            "producer write the header x-message-version: from __loom_message_version__ on the payload class"
+        )
+
+    def decode(origin: Any, value: bytes) -> tuple[Any, MessageMeta | None]:
+        if may_be_sealed and (sealed or looks_like_envelope(value)):
+            label, version = peek_label(value)
+            open_as = opened.get(label) if label is not None else None
+            if open_as is None:
+                open_as = opened_version.get((label, version))
+            if open_as is None:
+                raise refuse(label, version)
+            envelope = open_as(value)
+            return envelope.payload, meta_from_envelope(meta_of(origin), envelope.meta)
+        label = None
+        for name, content in pairs_of(origin):
+            if name == MESSAGE_TYPE:
+                label = content
+        decode_as = bare.get(label) if label else None
+        if decode_as is None:
+            version = _version_in(pairs_of(origin)) if label in several else None
+            decode_as = bare_version.get((label, version))
+            if decode_as is None:
+                raise refuse(label or None, version)
+        return decode_as(value), None
+
+    return decode
+
+
+def _by_version(
+    several: Mapping[bytes, Mapping[int, Any]], decoder: Callable[[Any], Callable[[bytes], Any]]
+) -> dict[tuple[bytes | None, int | None], Callable[[bytes], Any]]:
+    """The decoders of labels that several types have, by label and version."""
+    return {
+        (label, version): decoder(payload)
+        for label, versions in several.items()
+        for version, payload in versions.items()
+    }
+
+
+def _version_in(pairs: HeaderPairs) -> int | None:
+    """The version that headers name; the last one counts, as it does in any header."""
+    version = None
+    for name, content in pairs:
+        if name == MESSAGE_VERSION:
+            version = whole_number(content or b"")
+    return version

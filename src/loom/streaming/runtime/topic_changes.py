@@ -1,0 +1,92 @@
+"""What a change of the source's topics does to a run, by `on_topic_change`: said in the log once, or an orderly end as well.
+
+Made by the source, which all workers share; the watch behind it runs on a thread of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+
+from loom.core.logger import get_logger
+from loom.streaming.kafka.errors import TopicsChangedError
+from loom.streaming.kafka.settings import ConsumerSettings
+from loom.streaming.kafka.topic_monitor import Change, TopicChange, TopicMonitor, look_at_states
+from loom.streaming.runtime.stop import StopSignal
+
+__all__ = ["TopicChanges"]
+
+_log = get_logger(__name__)
+
+
+class TopicChanges:
+    """The watch of a source, and what it has found. Open while any worker reads; may be opened again."""
+
+    def __init__(self, settings: ConsumerSettings, stop: StopSignal) -> None:
+        self._settings = settings
+        self._stop = stop
+        self._watch: TopicMonitor | None = None
+        self._lock = threading.Lock()
+        #: where each worker that is open finds the changes of what it reads
+        self._inboxes: list[deque[TopicChange]] = []
+        #: the workers that have not come to their end yet, by their inbox
+        self._reading: set[int] = set()
+        self._ending: TopicsChangedError | None = None
+
+    @property
+    def stops(self) -> bool:
+        """Whether a change ends the run."""
+        return self._settings.on_topic_change == "stop"
+
+    def open(self, partitions: Mapping[str, tuple[int, ...]]) -> deque[TopicChange]:
+        """A worker begins to read; the first one begins the watch. Returns where it finds the changes."""
+        inbox: deque[TopicChange] = deque()
+        with self._lock:
+            self._inboxes.append(inbox)
+            self._reading.add(id(inbox))
+            if self._watch is None:
+                self._ending = None
+                self._watch = TopicMonitor(
+                    {topic: len(numbers) for topic, numbers in partitions.items()},
+                    interval_s=self._settings.topic_check_interval_ms / 1000,
+                    look=look_at_states(self._settings.to_confluent_config(), partitions),
+                    changed=self.take,
+                )
+                self._watch.start()
+        return inbox
+
+    def ended(self, inbox: deque[TopicChange]) -> TopicsChangedError | None:
+        """A worker has come to its end in order; the last one is given the reason, where a change was one."""
+        with self._lock:
+            self._reading.discard(id(inbox))
+            return self._ending if not self._reading else None
+
+    def close(self, inbox: deque[TopicChange]) -> None:
+        """A worker is gone; the last one ends the watch. Never raises."""
+        with self._lock:
+            self._inboxes = [other for other in self._inboxes if other is not inbox]
+            self._reading.discard(id(inbox))
+            if not self._inboxes and self._watch is not None:
+                self._watch.close()
+                self._watch = None
+
+    def suspect(self, topic: str, why: str) -> None:
+        """A client was told something odd of a topic: look now rather than at the next turn."""
+        _log.info("looking at the topics", topic=topic, why=why)
+        watch = self._watch
+        if watch is not None:
+            watch.look_now()
+
+    def take(self, change: TopicChange) -> None:
+        """A change was seen. Called on the watch's thread."""
+        _log.warning("a topic of the source has changed", topic=change.topic, what=change.what.value, means=change.text)
+        with self._lock:
+            if change.what is not Change.PARTITIONS_ADDED:
+                for inbox in self._inboxes:
+                    inbox.append(change)
+            if self.stops and self._ending is None:
+                self._ending = TopicsChangedError(
+                    f"{change.text}. The run has ended in order (on_topic_change: stop): start it again"
+                )
+                self._stop.request(change.text)
