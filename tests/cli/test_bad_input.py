@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from loom.cli.exits import Exit
+from loom.cli.exit_codes import Exit
 from tests.cli.conftest import SECRET, Loom, Told
 
 Change = Callable[[dict[str, Any]], object]

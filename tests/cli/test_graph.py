@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from loom.cli.exits import Exit
+from loom.cli.exit_codes import Exit
 from loom.streaming.compiler.explain.formats import FORMATS
 from tests.cli.conftest import Loom
 

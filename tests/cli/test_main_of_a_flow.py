@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loom.cli.exits import Exit
+from loom.cli.exit_codes import Exit
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
 from tests.cli.conftest import SECRET, Loom, Told
 from tests.support.die_with_parent import die_with_parent

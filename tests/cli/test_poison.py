@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loom.cli.exits import Exit
+from loom.cli.exit_codes import Exit
 from loom.streaming.kafka import EmbeddedBroker, Headers
 from tests.cli.supervised import Supervised, write, written
 from tests.support.running import content, positions

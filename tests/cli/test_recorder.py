@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from loom.cli.recorder import AtWork, Recorder, Recording, RunState
+from loom.cli.supervisor.recorder import AtWork, Recorder, Recording, RunState
 from loom.streaming.kafka import TopicPartition
 from loom.streaming.record import TopicPartitionOffset
 from loom.streaming.runtime.supervised import Isolation
@@ -70,7 +70,7 @@ def test_nothing_is_asked_of_a_run_as_any_other(recording: Recording) -> None:
 
 DYING = """
 import os, signal, sys
-from loom.cli.recorder import Recorder
+from loom.cli.supervisor.recorder import Recorder
 from loom.streaming.record import TopicPartition
 run = Recorder(int(sys.argv[1]))
 run.reads({TopicPartition("numbers", 0): 4})

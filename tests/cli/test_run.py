@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from loom.cli.exits import Exit
+from loom.cli.exit_codes import Exit
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
 from tests.cli.conftest import SECRET, Loom
 from tests.support.flow_process import FlowProcess

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from loom.cli.exits import Exit
+from loom.cli.exit_codes import Exit
 from loom.streaming.kafka import EmbeddedBroker
 from tests.cli.conftest import SECRET, Loom, Told
 from tests.support.flow_process import FlowProcess

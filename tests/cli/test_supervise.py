@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from loom.cli.exits import Exit
+from loom.cli.exit_codes import Exit
 from loom.streaming.kafka import EmbeddedBroker
 from tests.cli.supervised import Supervised, write, written
 from tests.support.processes import gone_within

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import signal
 
-from loom.cli.budget import End, end_of
-from loom.cli.exits import Exit
-from loom.cli.recorder import AtWork, RunState
-from loom.cli.suspicion import Suspicion
+from loom.cli.exit_codes import Exit
+from loom.cli.supervisor.recorder import AtWork, RunState
+from loom.cli.supervisor.restart_policy import End, end_of
+from loom.cli.supervisor.suspicion import Suspicion
 from loom.streaming.kafka import TopicPartition
 from loom.streaming.record import TopicPartitionOffset
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loom.cli.exits import Exit
+from loom.cli.exit_codes import Exit
 from tests.cli.conftest import Loom
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loom.cli.exits import Exit
+from loom.cli.exit_codes import Exit
 from loom.streaming.kafka import Headers, KafkaRecord
 from tests.cli.supervised import Supervised
 from tests.support.broker import Broker, FreshTopics

@@ -18,7 +18,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from loom.cli.exits import Exit, exit_for
+from loom.cli.exit_codes import Exit, exit_for
 from loom.streaming import StreamingRunner
 from loom.streaming.kafka.errors import AuthenticationFailedError, AuthorizationFailedError, BrokerUnavailableError
 from tests.support.apache_kafka import ApacheKafka, Behind, free_port, why_unavailable

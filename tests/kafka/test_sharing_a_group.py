@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from loom.cli.exits import Exit, exit_for
+from loom.cli.exit_codes import Exit, exit_for
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner
 from loom.streaming.kafka import ConsumerSettings, FencedError, SecondInstanceError
 from loom.streaming.kafka.group_look import KEEP_ALIVE, GroupLook, look_at_group

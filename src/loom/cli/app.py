@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from loom.cli.load import load_flow
+from loom.cli.load_flow import load_flow
 from loom.cli.program import guarded, log_to_stderr, run_program
 from loom.core.config import ConfigContext
 

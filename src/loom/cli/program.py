@@ -14,10 +14,10 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from loom.cli.beside import flows_beside
-from loom.cli.exits import Exit, FlowNotFoundError, exit_for
-from loom.cli.link import ChildEnd
+from loom.cli.exit_codes import Exit, FlowNotFoundError, exit_for
 from loom.cli.sinks import register_sinks
-from loom.cli.supervise import same_command, supervise
+from loom.cli.supervisor.channel import ChildEnd
+from loom.cli.supervisor.supervise import same_command, supervise
 from loom.core.config import ConfigContext, ConfigError
 from loom.core.errors import LoomError
 from loom.core.signals import end_on_sigterm

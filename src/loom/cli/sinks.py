@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from loom.cli.exits import FlowNotFoundError
-from loom.cli.load import load_module
+from loom.cli.exit_codes import FlowNotFoundError
+from loom.cli.load_flow import load_module
 from loom.core.config import ConfigContext
 
 __all__ = ["ENTRY_POINTS", "register_sinks"]

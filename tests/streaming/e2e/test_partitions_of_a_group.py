@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from loom.cli.exits import Exit, exit_for
+from loom.cli.exit_codes import Exit, exit_for
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, failpoints, step
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord, OffsetOutOfRangeError, SecondInstanceError

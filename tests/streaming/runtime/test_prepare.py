@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loom.cli.exits import Exit, exit_for
+from loom.cli.exit_codes import Exit, exit_for
 from loom.cli.plans import check_flow
 from loom.core.config import ConfigContext, ConfigError
 from loom.core.errors import LoomError

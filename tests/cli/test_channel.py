@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from loom.cli.exits import Exit
-from loom.cli.link import MARK, ChildEnd, Report, SupervisorEnd
+from loom.cli.exit_codes import Exit
+from loom.cli.supervisor.channel import MARK, ChildEnd, Report, SupervisorEnd
 from loom.streaming.kafka import TopicPartition
 from tests.support.die_with_parent import die_with_parent
 
@@ -69,7 +69,7 @@ def test_a_run_that_has_ended_is_no_more_to_be_heard_of(ends: tuple[ChildEnd, Su
 DEAF = f"""
 import signal, threading
 signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True))
-from loom.cli.link import ChildEnd
+from loom.cli.supervisor.channel import ChildEnd
 end = ChildEnd.from_environment()
 assert ChildEnd.from_environment() is None, "the mark {MARK} is for this process alone"
 end.orphan_limit_s = 0.2

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from loom.cli.exits import Exit
-from loom.cli.recorder import Recorder
+from loom.cli.exit_codes import Exit
+from loom.cli.supervisor.recorder import Recorder
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.supervised import Isolation

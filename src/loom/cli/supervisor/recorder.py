@@ -1,7 +1,7 @@
 """Where a supervised run is, in memory that outlives it: a file without a name that the run and its supervisor map.
 
 Writing is an assignment, so it costs nothing that a batch would notice, and whatever kills the run loses none of it. The
-run reads here as well what its supervisor asks of it. Used by `link` on one side and by `supervise` on the other.
+run reads here as well what its supervisor asks of it. Used by `channel` on one side and by `supervise` on the other.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 
-from loom.cli.exits import Exit
+from loom.cli.exit_codes import Exit
 from loom.core.model import LoomFrozenStruct
 
-__all__ = ["Budget", "End", "end_of"]
+__all__ = ["End", "RestartPolicy", "end_of"]
 
 #: seconds before the first restart, and before any
 _FIRST_PAUSE = 0.5
@@ -74,7 +74,7 @@ def end_of(returncode: int, *, broker: bool, announced: bool = True) -> End:
     return End(returncode, told, final=returncode in _FINAL, counts=True)
 
 
-class Budget:
+class RestartPolicy:
     """What is left of the restarts, and where the runs stood."""
 
     def __init__(self, restarts: int) -> None:

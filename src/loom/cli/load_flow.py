@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from loom.cli.exits import FlowNotFoundError
+from loom.cli.exit_codes import FlowNotFoundError
 from loom.streaming.flow import StreamFlow
 
 __all__ = ["load_flow", "load_module"]

@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from loom.cli.budget import Budget, end_of
-from loom.cli.exits import Exit
+from loom.cli.exit_codes import Exit
+from loom.cli.supervisor.restart_policy import RestartPolicy, end_of
 
 FAILED = end_of(Exit.FAILED, broker=False)
 KILLED = end_of(-signal.SIGKILL, broker=False)
@@ -44,56 +44,56 @@ def test_the_supervisor_ends_as_a_shell_would_tell_it(returncode: int, code: int
 
 
 def test_the_budget_is_spent_by_ends_without_progress() -> None:
-    budget = Budget(2)
-    budget.moved({"a[0]": 5})
-    assert [budget.pause_after(FAILED, 1) for _ in range(3)] == [0.5, 1.0, None]
-    assert budget.ends() == ["exit code 1"] * 3
+    policy = RestartPolicy(2)
+    policy.moved({"a[0]": 5})
+    assert [policy.pause_after(FAILED, 1) for _ in range(3)] == [0.5, 1.0, None]
+    assert policy.ends() == ["exit code 1"] * 3
 
 
 def test_ends_that_do_not_count_never_spend_it_and_wait_ever_longer_up_to_a_bound() -> None:
-    budget = Budget(0)
-    pauses = [budget.pause_after(end, 1) for end in (KILLED, NO_BROKER) * 5]
+    policy = RestartPolicy(0)
+    pauses = [policy.pause_after(end, 1) for end in (KILLED, NO_BROKER) * 5]
     assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30]
-    assert budget.left == 0
+    assert policy.left == 0
 
 
 def test_a_run_that_lived_long_is_followed_by_the_next_one_soon() -> None:
-    budget = Budget(9)
-    assert [budget.pause_after(FAILED, lived) for lived in (1, 1, 31, 1)] == [0.5, 1, 0.5, 1]
+    policy = RestartPolicy(9)
+    assert [policy.pause_after(FAILED, lived) for lived in (1, 1, 31, 1)] == [0.5, 1, 0.5, 1]
 
 
 def test_progress_renews_the_budget_and_the_pause() -> None:
-    budget = Budget(1)
-    budget.moved({"a[0]": 5, "a[1]": 0})
-    assert budget.pause_after(FAILED, 1) == 0.5
-    budget.moved({"a[1]": 1})
-    assert budget.left == 1
-    assert budget.pause_after(FAILED, 1) == 0.5
-    assert budget.common() == {"a[0]": 5, "a[1]": 1}
-    assert budget.pause_after(FAILED, 1) is None
+    policy = RestartPolicy(1)
+    policy.moved({"a[0]": 5, "a[1]": 0})
+    assert policy.pause_after(FAILED, 1) == 0.5
+    policy.moved({"a[1]": 1})
+    assert policy.left == 1
+    assert policy.pause_after(FAILED, 1) == 0.5
+    assert policy.common() == {"a[0]": 5, "a[1]": 1}
+    assert policy.pause_after(FAILED, 1) is None
 
 
 @pytest.mark.parametrize(
     "positions", [{"a[0]": 5}, {"a[0]": 3}, {"b[0]": 7}, {}], ids=["the-same", "behind", "first-heard-of", "nothing"]
 )
 def test_where_a_run_begins_is_no_progress(positions: dict[str, int]) -> None:
-    budget = Budget(0)
-    budget.moved({"a[0]": 5})
-    budget.moved(positions)
-    assert budget.pause_after(FAILED, 1) is None
+    policy = RestartPolicy(0)
+    policy.moved({"a[0]": 5})
+    policy.moved(positions)
+    assert policy.pause_after(FAILED, 1) is None
 
 
 def test_catching_up_behind_a_position_that_went_back_is_no_progress() -> None:
-    budget = Budget(0)
+    policy = RestartPolicy(0)
     for offset in (5, 3, 4, 5):
-        budget.moved({"a[0]": offset})
-    assert budget.pause_after(FAILED, 1) is None
-    assert budget.common() == {"a[0]": 5}
+        policy.moved({"a[0]": offset})
+    assert policy.pause_after(FAILED, 1) is None
+    assert policy.common() == {"a[0]": 5}
 
 
 def test_only_positions_that_all_ends_had_in_common_are_named() -> None:
-    budget = Budget(2)
+    policy = RestartPolicy(2)
     for position in (7, 4, 2):
-        budget.moved({"a[0]": 5, "a[1]": position})
-        budget.pause_after(FAILED, 1)
-    assert budget.common() == {"a[0]": 5}
+        policy.moved({"a[0]": 5, "a[1]": position})
+        policy.pause_after(FAILED, 1)
+    assert policy.common() == {"a[0]": 5}

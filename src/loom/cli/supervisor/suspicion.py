@@ -7,8 +7,8 @@ farthest position read before; a record that was alone in the process kills it t
 
 from __future__ import annotations
 
-from loom.cli.budget import End
-from loom.cli.recorder import RunState, partition_named
+from loom.cli.supervisor.recorder import RunState, partition_named
+from loom.cli.supervisor.restart_policy import End
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.record import TopicPartitionOffset
 from loom.streaming.runtime.supervised import Isolation

@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from loom.cli.budget import Budget, End, end_of
-from loom.cli.link import MARK, SupervisorEnd
-from loom.cli.recorder import AtWork, Recording, RunState
-from loom.cli.suspicion import Finding, Suspicion
+from loom.cli.supervisor.channel import MARK, SupervisorEnd
+from loom.cli.supervisor.recorder import AtWork, Recording, RunState
+from loom.cli.supervisor.restart_policy import End, RestartPolicy, end_of
+from loom.cli.supervisor.suspicion import Finding, Suspicion
 from loom.core.logger import get_logger
 from loom.streaming.runtime.settings import SupervisionSettings
 from loom.streaming.runtime.supervised import Isolation
@@ -45,11 +45,11 @@ def supervise(command: Sequence[str], settings: SupervisionSettings) -> int:
     SIGTERM and SIGINT are passed on, and no run is started any more; a second one kills the run. When the restarts are
     spent without a position that moved on, says where the runs stood. A record that kills the process is named.
     """
-    budget, suspicion = Budget(settings.restarts), Suspicion()
+    policy, suspicion = RestartPolicy(settings.restarts), Suspicion()
     with _Signals() as signals:
         while True:
             began = time.monotonic()
-            run = _Run(command, budget, signals, suspicion.isolation())
+            run = _Run(command, policy, signals, suspicion.isolation())
             end = run.follow()
             if signals.stopping:
                 return end.code
@@ -62,16 +62,16 @@ def supervise(command: Sequence[str], settings: SupervisionSettings) -> int:
             found = suspicion.ended(end, run.state)
             if found.record is not None and not _goes_on(found, settings, suspicion):
                 return end.code
-            pause = budget.pause_after(end, time.monotonic() - began, evidence=found.evidence)
+            pause = policy.pause_after(end, time.monotonic() - began, evidence=found.evidence)
             if pause is None:
-                print(f"loom: {_spent(budget, settings.restarts, run.state.at_work)}", file=sys.stderr, flush=True)
+                print(f"loom: {_spent(policy, settings.restarts, run.state.at_work)}", file=sys.stderr, flush=True)
                 return end.code
             _log.warning(
                 "flow ended and is started again",
                 end=end.told,
                 pause_s=pause,
-                restarts_left=budget.left,
-                **_whereabouts(end, budget, run.state.at_work),
+                restarts_left=policy.left,
+                **_whereabouts(end, policy, run.state.at_work),
             )
             if signals.asked_within(pause):
                 return end.code
@@ -150,8 +150,10 @@ class _Signals:
 class _Run:
     """One child process, from its start to its end."""
 
-    def __init__(self, command: Sequence[str], budget: Budget, signals: _Signals, isolation: Isolation | None) -> None:
-        self._budget = budget
+    def __init__(
+        self, command: Sequence[str], policy: RestartPolicy, signals: _Signals, isolation: Isolation | None
+    ) -> None:
+        self._policy = policy
         self._signals = signals
         self._broker = False
         self._announced: int | None = None
@@ -167,26 +169,26 @@ class _Run:
             passed = [theirs.fileno(), self._recording.descriptor]
             mark = ",".join(map(str, passed))
             self._process = subprocess.Popen(command, env={**os.environ, MARK: mark}, pass_fds=passed)
-        self._link = SupervisorEnd(ours)
+        self._channel = SupervisorEnd(ours)
 
     def follow(self) -> End:
         """Wait for the end, hearing what is told and passing on signals meanwhile."""
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._signals, selectors.EVENT_READ)
-                selector.register(self._link, selectors.EVENT_READ)
+                selector.register(self._channel, selectors.EVENT_READ)
                 while self._process.poll() is None:
                     # The end of the child is a SIGCHLD.
                     for key, _ in selector.select():
                         if key.fileobj is self._signals:
                             self._pass_on(self._signals.asked())
                         elif not self._hear():
-                            selector.unregister(self._link)
+                            selector.unregister(self._channel)
             self._hear()
             self.state = self._recording.state()
-            self._budget.moved(self.state.stands)
+            self._policy.moved(self.state.stands)
         finally:
-            self._link.close()
+            self._channel.close()
             self._recording.close()
         if self._killed_for is not None:
             return end_of(-self._killed_for, broker=False)
@@ -205,21 +207,21 @@ class _Run:
 
     def _hear(self) -> bool:
         """Take what the child has told; `False` when that was the last."""
-        told, more = self._link.read()
+        told, more = self._channel.read()
         for report in told:
             self._broker = self._broker or report.broker
             self.again = self.again or report.again
             if report.exit is not None:
                 self._announced = report.exit
             if report.positions:
-                self._budget.moved(report.positions)
+                self._policy.moved(report.positions)
         return more
 
 
-def _whereabouts(end: End, budget: Budget, at_work: AtWork | None) -> dict[str, str]:
+def _whereabouts(end: End, policy: RestartPolicy, at_work: AtWork | None) -> dict[str, str]:
     """What the log says of where a run was."""
     told = {}
-    stands = _named(budget.common()) if end.counts else ""
+    stands = _named(policy.common()) if end.counts else ""
     if stands:
         told["stands_at"] = stands
     if at_work is not None and (end.crashed or end.killed):
@@ -228,8 +230,8 @@ def _whereabouts(end: End, budget: Budget, at_work: AtWork | None) -> dict[str, 
     return told
 
 
-def _spent(budget: Budget, restarts: int, at_work: AtWork | None) -> str:
-    ends, common = budget.ends(), budget.common()
+def _spent(policy: RestartPolicy, restarts: int, at_work: AtWork | None) -> str:
+    ends, common = policy.ends(), policy.common()
     stood = (
         f"All of them stood at {_named(common)}: look at the records from there on"
         if common
