@@ -23,7 +23,7 @@ from loom.streaming import (
     step,
 )
 from loom.streaming.compiler.explain.document import VERSION, PlanDocument, document_of, kind_of
-from loom.streaming.runtime.stages.table import BUILDERS
+from loom.streaming.compiler.registry import built_in_components
 from tests.streaming.compiler.generated import flows
 from tests.streaming.compiler.test_explain_any_flow import compiled
 from tests.streaming.orders import Price, Split, config, ended, flow, price, validate
@@ -224,7 +224,7 @@ def test_the_schema_is_the_one_of_this_version() -> None:
 
 
 def test_kinds_of_nodes_are_words_that_tools_can_match_on() -> None:
-    assert {kind_of(node_class) for node_class in BUILDERS} >= {
+    assert {kind_of(found.compiled) for found in built_in_components() if found.compiled is not None} >= {
         "step",
         "into_topic",
         "into_sink",

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
         CompiledSource,
         CompiledTopic,
     )
-    from loom.streaming.compiler.nodes.broadcast import CompiledBroadcast
-    from loom.streaming.compiler.nodes.collect import CompiledCollect, CompiledDrain, CompiledForEach
-    from loom.streaming.compiler.nodes.expand import CompiledExpandRoutes, CompiledExplode
-    from loom.streaming.compiler.nodes.into import CompiledIntoSink, CompiledIntoTopic
-    from loom.streaming.compiler.nodes.routing import CompiledFork, CompiledRouter
-    from loom.streaming.compiler.nodes.step import CompiledStep
     from loom.streaming.compiler.plan import CompiledPlan
+    from loom.streaming.components.boundary import CompiledIntoTopic
+    from loom.streaming.components.broadcast import CompiledBroadcast
+    from loom.streaming.components.collect import CompiledCollect, CompiledDrain, CompiledForEach
+    from loom.streaming.components.expand import CompiledExpandRoutes, CompiledExplode
+    from loom.streaming.components.route import CompiledFork, CompiledRouter
+    from loom.streaming.components.sink import CompiledIntoSink
+    from loom.streaming.components.step import CompiledStep
 
 __all__ = [
     "Code",

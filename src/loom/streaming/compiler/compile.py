@@ -12,13 +12,12 @@ from loom.core.config.keys import nearest, read_as
 from loom.streaming.compiler.catalogue import Code, CompilationError
 from loom.streaming.compiler.exactly_once import check_exactly_once
 from loom.streaming.compiler.issues import Issues
-from loom.streaming.compiler.model import CompiledErrorRoute, CompiledSource, CompiledTopic, PayloadTypes
+from loom.streaming.compiler.model import CompiledErrorRoute, CompiledSource, CompiledTopic, PayloadTypes, StorageSink
 from loom.streaming.compiler.names import ERRORS, OUTPUT, RESERVED, child_id, into_id
-from loom.streaming.compiler.nodes.into import StorageSink
 from loom.streaming.compiler.plan import CompiledPlan
+from loom.streaming.compiler.registry import component_of
 from loom.streaming.compiler.replays import warn_replays
 from loom.streaming.compiler.signatures import UNKNOWN, payloads_of, together
-from loom.streaming.compiler.table import ROWS
 from loom.streaming.compiler.topics import TopicResolver
 from loom.streaming.compiler.unrouted import warn_unrouted
 from loom.streaming.compiler.walk import ProcessCompiler, StreamType, named
@@ -54,7 +53,9 @@ def compile_flow(
     context = config if isinstance(config, ConfigContext) else ConfigContext.from_dict(config)
     issues = Issues()
     topics = TopicResolver(context, issues)
-    walk = ProcessCompiler(ROWS, context, topics, issues, taken=[child_id(flow.name, name) for name in RESERVED])
+    walk = ProcessCompiler(
+        component_of, context, topics, issues, taken=[child_id(flow.name, name) for name in RESERVED]
+    )
 
     if not flow.name.strip():
         issues.error(

@@ -27,12 +27,14 @@ __all__ = [
     "CompiledNode",
     "CompiledSource",
     "CompiledTopic",
+    "NodeForm",
     "NodePath",
     "PayloadTypes",
     "PlanModel",
     "Reads",
     "StepId",
     "StepKind",
+    "StorageSink",
     "walk_nodes",
 ]
 
@@ -139,8 +141,17 @@ class CompiledTopic(LoomFrozenStruct):
     dlq: CompiledTopic | None = None
 
 
+class NodeForm(StrEnum):
+    """How a picture shows a node."""
+
+    BOX = "box"
+    CHOICE = "choice"
+    STORE = "store"
+    END = "end"
+
+
 class CompiledNode(LoomFrozenStruct, kw_only=True):
-    """What every node of a plan has. The kinds of nodes stand in `loom.streaming.compiler.nodes`, each with its own fields."""
+    """What every node of a plan has. The kinds of nodes stand in `loom.streaming.components`, each with its own fields."""
 
     path: NodePath
     step_id: StepId
@@ -182,6 +193,31 @@ class CompiledNode(LoomFrozenStruct, kw_only=True):
         return ""
 
     @property
+    def form(self) -> NodeForm:
+        """How a picture shows the node."""
+        return NodeForm.BOX if self.continues or self.branches else NodeForm.END
+
+    @property
+    def output(self) -> CompiledTopic | None:
+        """The topic that a terminal writes to."""
+        return None
+
+    @property
+    def sink(self) -> Any:
+        """The sink of the author's own that a terminal hands messages to, else `None`."""
+        return None
+
+    @property
+    def step_kind(self) -> StepKind | None:
+        """How user code is called, where the node is a step."""
+        return None
+
+    @property
+    def given(self) -> tuple[Any, ...]:
+        """The objects that the author gave the node and that may remember something from one run to the next."""
+        return ()
+
+    @property
     def otherwise(self) -> str | None:
         """What becomes of a record that no branch takes, where that needs saying."""
         return None
@@ -206,6 +242,31 @@ class CompiledErrorRoute(LoomFrozenStruct):
 
     kinds: tuple[ErrorKind, ...]
     output: CompiledTopic
+
+
+class StorageSink(LoomFrozenStruct, eq=False):
+    """A sink of the author's own and what it is built with. Two are equal when the sinks are."""
+
+    step_id: str
+    sink: Any
+    config: Any
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            (self.step_id, self.sink) == (other.step_id, other.sink)
+            if isinstance(other, StorageSink)
+            else NotImplemented
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.step_id)
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # A sink may hold secrets, and so may the config.
+        return [("step_id", self.step_id), ("sink", type(self.sink).__qualname__)]
+
+    def __repr__(self) -> str:
+        return f"StorageSink({self.step_id!r}, {type(self.sink).__qualname__})"
 
 
 class PlanModel(LoomFrozenStruct):

@@ -1,13 +1,13 @@
 """The walk through a process: each declared node becomes a compiled one, with its path, step id, shapes and types.
 
-The table of rows says how each kind of node is compiled. What leaves a node (shape and payload types) is what the next
+The component of a node says how it is compiled. What leaves a node (shape and payload types) is what the next
 one is checked against.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
@@ -19,12 +19,16 @@ from loom.streaming.compiler.model import CompiledBranch, CompiledNode, Compiled
 from loom.streaming.compiler.names import child_id
 from loom.streaming.compiler.signatures import UNKNOWN, fits, without_tombstones
 from loom.streaming.compiler.topics import TopicResolver
+from loom.streaming.errors import LoomStreamingError
 from loom.streaming.nodes.boundary import IntoTopic
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.nodes.step import Step
 from loom.streaming.process import Process
 
-__all__ = ["Compiled", "NodeCompiler", "ProcessCompiler", "StreamType", "named", "one_by_one"]
+if TYPE_CHECKING:
+    from loom.streaming.runtime.stages.builder import BuildNode
+
+__all__ = ["Compiled", "ComponentError", "NodeComponent", "ProcessCompiler", "StreamType", "named", "one_by_one"]
 
 
 class StreamType(LoomFrozenStruct):
@@ -59,13 +63,25 @@ def one_by_one(flowing: StreamType) -> StreamType:
 Compiled: TypeAlias = tuple[CompiledNode, StreamType] | None
 
 
-class NodeCompiler(NamedTuple):
-    """How one kind of node is recognised and compiled."""
+class ComponentError(LoomStreamingError):
+    """The component of a node cannot be used."""
 
-    matches: Callable[[Any], bool]
+
+class NodeComponent(NamedTuple):
+    """The registration of a kind of node: everything that is known of it follows from here."""
+
+    #: the classes that an author writes; subclasses are recognised too
+    declares: tuple[type, ...]
+    #: checks a declaration, and makes a `compiled` of it
     compile: Callable[[ProcessCompiler, Any, NodePath, StreamType], Compiled]
+    #: the class of what it makes; `None` for a node that is always refused
+    compiled: type[CompiledNode] | None = None
+    #: makes a compiled node part of a stage
+    build: BuildNode | None = None
     #: nothing may stand behind it, even where it is not understood
     ends: bool = False
+    #: a class may stand in a process as well as an instance of it
+    takes_classes: bool = False
 
 
 class ProcessCompiler:
@@ -73,14 +89,14 @@ class ProcessCompiler:
 
     def __init__(
         self,
-        rows: Iterable[NodeCompiler],
+        component_of: Callable[[Any], NodeComponent | None],
         config: ConfigContext,
         topics: TopicResolver,
         issues: Issues,
         *,
         taken: Iterable[StepId] = (),
     ) -> None:
-        self._rows = tuple(rows)
+        self._component_of = component_of
         self.config = config
         self.topics = topics
         self.issues = issues
@@ -104,13 +120,11 @@ class ProcessCompiler:
                     remedy="end the process there, or move this node in front of the terminal",
                 )
                 break
-            row = next((row for row in self._rows if row.matches(node)), None)
-            if row is None:
-                self._unknown(node, path)
-            result = row.compile(self, node, path, flowing) if row is not None else None
+            component = self._find(node, path)
+            result = component.compile(self, node, path, flowing) if component is not None else None
             if result is None:
                 # Already reported. What leaves a node that is not understood is not known, but a terminal is the end.
-                ended = row is not None and row.ends
+                ended = component is not None and component.ends
                 shape = StreamShape.NONE if ended else StreamShape.RECORD
                 flowing = replace(flowing, shape=shape, payloads=UNKNOWN, mixed=False, behind_refused=not ended)
                 continue
@@ -177,6 +191,21 @@ class ProcessCompiler:
             )
         self._names.add(step_id)
         return step_id
+
+    def _find(self, node: Any, path: NodePath) -> NodeComponent | None:
+        try:
+            component = self._component_of(node)
+        except ComponentError as error:
+            self.issues.error(
+                Code.NODE_UNKNOWN,
+                f"{named(node)} cannot be compiled: {error}",
+                path=path,
+                remedy="fix the package that registers the node, or install another version of it",
+            )
+            return None
+        if component is None:
+            self._unknown(node, path)
+        return component
 
     def _unknown(self, node: Any, path: NodePath) -> None:
         remedy = "use a step (class, instance, @step function or X.from_config(…)), a node such as Router.by(…), or IntoTopic(…)"

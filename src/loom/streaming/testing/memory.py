@@ -16,9 +16,6 @@ from typing import Any
 import msgspec
 
 from loom.streaming.compiler.model import walk_nodes
-from loom.streaming.compiler.nodes.expand import CompiledExpandRoutes, CompiledExplode
-from loom.streaming.compiler.nodes.routing import CompiledChoice
-from loom.streaming.compiler.nodes.step import CompiledStep
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import LoomStreamingError
 
@@ -125,14 +122,7 @@ def _given(plan: CompiledPlan) -> Iterator[Any]:
 
 def _all(plan: CompiledPlan) -> Iterator[Any]:
     for node in walk_nodes(plan.nodes):
-        if isinstance(node, CompiledStep) and node.bound.target is node.bound.instance:
-            yield node.bound.instance
-        elif isinstance(node, CompiledChoice):
-            yield from (asked.written for asked in (node.selector, *node.predicates) if asked is not None)
-        elif isinstance(node, CompiledExplode):
-            yield node.exploder.written
-        elif isinstance(node, CompiledExpandRoutes):
-            yield node.expander
+        yield from node.given
     for topic in plan.topics():
         if topic.partitioning is not None:
             yield topic.partitioning.strategy

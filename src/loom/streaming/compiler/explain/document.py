@@ -21,8 +21,6 @@ from loom.streaming.compiler.model import (
     PayloadTypes,
     PlanModel,
 )
-from loom.streaming.compiler.nodes.into import CompiledIntoSink, CompiledIntoTopic
-from loom.streaming.compiler.nodes.step import CompiledStep
 from loom.streaming.errors import ErrorKind
 
 __all__ = [
@@ -209,15 +207,15 @@ def _node(node: CompiledNode) -> NodeDocument:
         node.path,
         node.step_id,
         kind_of(type(node)),
-        node.kind.value if isinstance(node, CompiledStep) else None,
+        node.step_kind.value if node.step_kind is not None else None,
         Shapes(node.in_shape.value, node.out_shape.value),
         _types(node.accepts),
         _types(node.returns),
         said_of(node),
         tuple(_branch(branch) for branch in node.branches),
         node.otherwise,
-        _topic(node.output) if isinstance(node, CompiledIntoTopic) else None,
-        type(node.storage.sink).__qualname__ if isinstance(node, CompiledIntoSink) else None,
+        _output(node.output),
+        type(node.sink).__qualname__ if node.sink is not None else None,
     )
 
 

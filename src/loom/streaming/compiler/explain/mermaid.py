@@ -11,9 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from loom.streaming.compiler.explain.document import said_of, unrouted_kinds
-from loom.streaming.compiler.model import CompiledNode, CompiledTopic, NodePath, PayloadTypes, PlanModel
-from loom.streaming.compiler.nodes.into import CompiledIntoSink, CompiledIntoTopic
-from loom.streaming.compiler.nodes.routing import CompiledChoice
+from loom.streaming.compiler.model import CompiledNode, CompiledTopic, NodeForm, NodePath, PayloadTypes, PlanModel
 from loom.streaming.errors import ErrorKind
 
 __all__ = ["as_mermaid"]
@@ -43,10 +41,12 @@ class _Form(NamedTuple):
     right: str
 
 
-_BOX = _Form("[", "]")
-_STORE = _Form("[(", ")]")
-_CHOICE = _Form("{", "}")
-_END = _Form("([", "])")
+_FORMS = {
+    NodeForm.BOX: _Form("[", "]"),
+    NodeForm.STORE: _Form("[(", ")]"),
+    NodeForm.CHOICE: _Form("{", "}"),
+    NodeForm.END: _Form("([", "])"),
+}
 
 
 class _Picture:
@@ -66,7 +66,9 @@ class _Picture:
         source = plan.source
         delivery = source.delivery.value if source.delivery is not None else "best effort"
         reads = f"{PayloadTypes(source.payloads)} from {', '.join(source.topics)}"
-        self._box(self.outside, _SOURCE, _STORE, source.name, reads, f"{delivery}, group {source.settings.group_id}")
+        self._box(
+            self.outside, _SOURCE, NodeForm.STORE, source.name, reads, f"{delivery}, group {source.settings.group_id}"
+        )
         self._draw_errors()
         leaving = self._chain(plan.nodes, [(_SOURCE, None)])
         if plan.output is not None:
@@ -82,18 +84,18 @@ class _Picture:
         unrouted = unrouted_kinds(plan)
         if unrouted:
             said = "the run stops" if plan.unrouted == "fail" else "dropped, counted and logged"
-            self._box(self.outside, _UNROUTED, _END, said)
+            self._box(self.outside, _UNROUTED, NodeForm.END, said)
             self._edge(_PROCESS, _UNROUTED, _errors(unrouted), dotted=True)
 
     def _chain(self, nodes: Iterable[CompiledNode], arriving: list[_Leaving]) -> list[_Leaving]:
         """Draw nodes one behind the other; returns where records leave the last one."""
         for node in nodes:
             box = _box_id(node.path)
-            if isinstance(node, CompiledIntoTopic):
+            if node.output is not None:
                 self._topic(self.inside, box, node.output, arriving)
                 arriving = []
                 continue
-            self._box(self.inside, box, _form(node), node.step_id, said_of(node))
+            self._box(self.inside, box, node.form, node.step_id, said_of(node))
             self._arrive(arriving, box)
             leaving = self._branches(node, box)
             arriving = (leaving or [(box, None)]) if node.continues else []
@@ -113,22 +115,23 @@ class _Picture:
 
     def _topic(self, lines: list[str], box: str, output: CompiledTopic, arriving: list[_Leaving]) -> None:
         named = f"topic {output.topic}" + (f" (as {output.name})" if output.name != output.topic else "")
-        self._box(lines, box, _STORE, output.step_id, named)
+        self._box(lines, box, NodeForm.STORE, output.step_id, named)
         self._arrive(arriving, box)
         if output.dlq is not None:
             topic = output.dlq.topic
             if topic not in self._dead_letters:
                 self._dead_letters[topic] = f"dlq_{len(self._dead_letters)}"
-                self._box(self.outside, self._dead_letters[topic], _STORE, "dead letters", f"topic {topic}")
+                self._box(self.outside, self._dead_letters[topic], NodeForm.STORE, "dead letters", f"topic {topic}")
             self._edge(box, self._dead_letters[topic], "refused records", dotted=True)
 
     def _arrive(self, arriving: list[_Leaving], box: str) -> None:
         for left, title in arriving:
             self._edge(left, box, title)
 
-    def _box(self, lines: list[str], box: str, form: _Form, *said: str) -> None:
+    def _box(self, lines: list[str], box: str, form: NodeForm, *said: str) -> None:
         label = "<br/>".join(_text(part) for part in said if part)
-        lines.append(f'{box}{form.left}"{label}"{form.right}')
+        left, right = _FORMS[form]
+        lines.append(f'{box}{left}"{label}"{right}')
 
     def _edge(self, left: str, right: str, title: str | None = None, *, dotted: bool = False) -> None:
         arrow = "-.->" if dotted else "-->"
@@ -138,14 +141,6 @@ class _Picture:
 
 def _box_id(path: NodePath) -> str:
     return "n" + "_".join(map(str, path))
-
-
-def _form(node: CompiledNode) -> _Form:
-    if isinstance(node, CompiledChoice):
-        return _CHOICE
-    if isinstance(node, CompiledIntoSink):
-        return _STORE
-    return _BOX if node.continues or node.branches else _END
 
 
 def _errors(kinds: Iterable[ErrorKind]) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from loom.streaming.compiler.model import CompiledNode, CompiledSource, CompiledTopic, PayloadTypes, PlanModel, Reads
-from loom.streaming.compiler.nodes.into import CompiledIntoTopic
 
 __all__ = ["as_text"]
 
@@ -47,7 +46,7 @@ _BEST_EFFORT = "best effort: may lose and may repeat (the client's auto-commit)"
 def _nodes(nodes: tuple[CompiledNode, ...], indent: str) -> Iterator[str]:
     for node in nodes:
         path = ".".join(map(str, node.path))
-        summary = f" -> {_topic(node.output)}" if isinstance(node, CompiledIntoTopic) else node.summary
+        summary = f" -> {_topic(node.output)}" if node.output is not None else node.summary
         yield f"{indent}[{path}] {node.step_id}{summary}"
         for branch in node.branches:
             yield f"{indent}  {branch.title}:"

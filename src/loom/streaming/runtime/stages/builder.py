@@ -1,11 +1,11 @@
 """Puts a stage together from the end of each chain to its head, since a closure holds what comes behind it.
 
-The table of builders says how each kind of node becomes closures; this file knows none of them. Runs once per stage.
+The component of a node says how it becomes closures; this file knows none of them. Runs once per stage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from loom.streaming.compiler.model import (
@@ -44,7 +44,7 @@ class StageBuilder:
 
     def __init__(
         self,
-        table: Mapping[type[CompiledNode], BuildNode],
+        builder_of: Callable[[type[CompiledNode]], BuildNode],
         plan: CompiledPlan,
         slots: OutputSlots,
         view: RecordAccessor,
@@ -53,7 +53,7 @@ class StageBuilder:
         log_drop: Callable[[ErrorEnvelope[Any]], None],
         error_log: ErrorLog,
     ) -> None:
-        self._table = table
+        self._builder_of = builder_of
         self.plan = plan
         self.view = view
         self.counts = counts
@@ -103,7 +103,7 @@ class StageBuilder:
             places.append(self._below(node, places[-1]))
         after = end
         for node, place in zip(reversed(nodes), reversed(places[:-1]), strict=True):
-            after = self._entries[node.path] = self._table[type(node)](self, node, after, place)
+            after = self._entries[node.path] = self._builder_of(type(node))(self, node, after, place)
         if after is None:
             raise ValueError("a process without nodes and without an output")
         return after

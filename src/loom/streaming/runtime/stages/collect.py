@@ -1,11 +1,10 @@
-"""`CollectBatch`, `ForEach` and `Drain` as closures. Hot path."""
+"""The batch of a `CollectBatch`, which keeps records until it is full or its time is up. Hot path."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from loom.streaming.compiler.nodes.collect import CompiledCollect, CompiledDrain, CompiledForEach
 from loom.streaming.message import MessageMeta
 from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.stages.builder import StageBuilder
@@ -13,32 +12,28 @@ from loom.streaming.runtime.stages.node_input import Ancestors, Item, NodeInput
 from loom.streaming.runtime.stages.reorder_buffer import NO_PARTITION, InFlightInput, ReorderBuffer
 from loom.streaming.runtime.stages.stage_io import EndMark
 
-__all__ = ["Collector", "build_collect", "build_drain", "build_for_each"]
-
-
-def build_collect(build: StageBuilder, node: CompiledCollect, after: NodeInput | None, above: Ancestors) -> NodeInput:
-    """Keeps records until a batch is full or its time is up."""
-    stage = build.stage
-    assert after is not None
-    assert stage.gate is not None
-    collector = Collector(build, node, after, above, stage.gate)
-    stage.room.add(collector)
-    return build.entry(collector.take, collector.take, above)
+__all__ = ["Collector"]
 
 
 class Collector:
     """The batch that is being collected at one place of a stage; a node that keeps records (`BufferingNode`)."""
 
     def __init__(
-        self, build: StageBuilder, node: CompiledCollect, after: NodeInput, above: Ancestors, gate: ReorderBuffer
+        self,
+        build: StageBuilder,
+        max_records: int,
+        timeout_ms: int,
+        after: NodeInput,
+        above: Ancestors,
+        gate: ReorderBuffer,
     ) -> None:
         self._room = build.stage.room
         self._flush = build.stage.flush
         self._gate = gate
         self._above = above
         self._batch = after.batch
-        self._most = node.max_records
-        self._patience = node.timeout_ms / 1000
+        self._most = max_records
+        self._patience = timeout_ms / 1000
         self._emits_on_stop = build.emits_on_stop()
         self._items: list[Item] = []
         self._flights: list[InFlightInput] = []
@@ -107,19 +102,3 @@ class Collector:
         let_go = self._gate.let_go
         for flight in flights:
             let_go(flight)
-
-
-def build_for_each(build: StageBuilder, node: CompiledForEach, after: NodeInput | None, above: Ancestors) -> NodeInput:
-    """Changes nothing but the shape."""
-    assert after is not None
-    return build.entry(after.record, after.tombstone, above)
-
-
-def build_drain(build: StageBuilder, node: CompiledDrain, after: NodeInput | None, above: Ancestors) -> NodeInput:
-    """Counts what ends here."""
-    drops, step_id = build.counts.drops, node.step_id
-
-    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-        drops[step_id] += 1
-
-    return build.entry(run, run, above)

@@ -7,6 +7,7 @@ from typing import Any
 
 from loom.streaming.compiler.names import SOURCE, child_id
 from loom.streaming.compiler.plan import CompiledPlan
+from loom.streaming.compiler.registry import builder_of
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.metrics import Counts
@@ -17,7 +18,6 @@ from loom.streaming.runtime.stages.failures import NOT_DECODED
 from loom.streaming.runtime.stages.node_input import NOWHERE
 from loom.streaming.runtime.stages.slots import OutputSlots
 from loom.streaming.runtime.stages.stage import Stage
-from loom.streaming.runtime.stages.table import BUILDERS
 
 __all__ = ["build_stage"]
 
@@ -32,7 +32,7 @@ def build_stage(
 ) -> Stage:
     """Resolve a plan to closures for records of one view. `error_log` is shared by the stages of a run."""
     stage = Stage(counts, slots.names, view)
-    build = StageBuilder(BUILDERS, plan, slots, view, counts, stage, log_drop, error_log or ErrorLog())
+    build = StageBuilder(builder_of, plan, slots, view, counts, stage, log_drop, error_log or ErrorLog())
     entry, inside, undecoded = build.build()
     stage.head = build_head(plan.source, view, entry, undecoded, inside)
 

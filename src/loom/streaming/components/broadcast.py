@@ -9,14 +9,16 @@ from msgspec.structs import replace
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.model import CompiledBranch, CompiledNode, NodePath, PayloadTypes
 from loom.streaming.compiler.names import branch_label, child_id, into_id
-from loom.streaming.compiler.walk import Compiled, ProcessCompiler, StreamType, one_by_one
-from loom.streaming.message import Tombstone
+from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, StreamType, one_by_one
+from loom.streaming.message import MessageMeta, Tombstone
 from loom.streaming.nodes.boundary import IntoTopic
 from loom.streaming.nodes.broadcast import Broadcast, BroadcastRoute
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.process import Process
+from loom.streaming.runtime.stages.builder import StageBuilder
+from loom.streaming.runtime.stages.node_input import Ancestors, NodeInput
 
-__all__ = ["CompiledBroadcast", "compile_broadcast"]
+__all__ = ["COMPONENTS", "CompiledBroadcast"]
 
 #: classes whose instances no branch can change
 _UNCHANGEABLE = (int, float, complex, str, bytes, bool, tuple, frozenset, type(None))
@@ -40,7 +42,7 @@ class CompiledBroadcast(CompiledNode, kw_only=True):
         return ", every branch"
 
 
-def compile_broadcast(walk: ProcessCompiler, node: Broadcast, path: NodePath, flowing: StreamType) -> Compiled:
+def _compile(walk: ProcessCompiler, node: Broadcast, path: NodePath, flowing: StreamType) -> Compiled:
     """A broadcast; the branches share the payload, so its type should be frozen."""
     walk.check_shape("Broadcast", path, flowing, (StreamShape.RECORD, StreamShape.MANY))
     _warn_shared(walk, path, flowing.payloads)
@@ -129,3 +131,28 @@ def _is_frozen(payload: Any) -> bool:
     if parameters is not None:
         return bool(parameters.frozen)
     return not isinstance(cls, type) or issubclass(cls, (*_UNCHANGEABLE, Tombstone))
+
+
+def _build(build: StageBuilder, node: CompiledBroadcast, after: NodeInput | None, above: Ancestors) -> NodeInput:
+    """Every branch takes every record, one after the other."""
+    # The branch is part of the order of results, as a child of an expansion is; errors name it by their step id.
+    cell = build.cell(node.path)
+    below = above.below(cell, told=False)
+    entries = build.branches(node.routes, None, [below] * len(node.routes))
+    records = [(number, entry.record) for number, entry in enumerate(entries)]
+    tombstones = [(number, entry.tombstone) for number, entry in enumerate(entries)]
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        for number, take in records:
+            cell.at = number
+            take(payload, origin, meta)
+
+    def pass_tombstone(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        for number, take in tombstones:
+            cell.at = number
+            take(payload, origin, meta)
+
+    return build.entry(run, pass_tombstone, above)
+
+
+COMPONENTS = (NodeComponent((Broadcast,), _compile, CompiledBroadcast, _build, ends=True),)

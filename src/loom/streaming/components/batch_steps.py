@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from loom.streaming.compiler.nodes.step import CompiledStep
 from loom.streaming.kafka.record_accessor import UnreadableHeadersError
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
 from loom.streaming.nodes.shape import StreamShape
@@ -13,6 +12,9 @@ from loom.streaming.runtime.stages.builder import StageBuilder
 from loom.streaming.runtime.stages.failures import Fail
 from loom.streaming.runtime.stages.node_input import NO_CHILD, Ancestors, Item, NodeInput
 from loom.streaming.runtime.stages.result_check import classify_result, entries_of, several
+
+if TYPE_CHECKING:
+    from loom.streaming.components.step import CompiledStep
 
 __all__ = ["build_batch", "build_batch_expand"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.model import NodePath
-from loom.streaming.compiler.walk import Compiled, ProcessCompiler, StreamType
+from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, StreamType
 from loom.streaming.nodes.scope import With, WithAsync
 
-__all__ = ["refuse_scope"]
+__all__ = ["COMPONENTS"]
 
 
-def refuse_scope(walk: ProcessCompiler, node: With | WithAsync, path: NodePath, flowing: StreamType) -> Compiled:  # noqa: ARG001 - a row's signature
+def _refuse(walk: ProcessCompiler, node: With | WithAsync, path: NodePath, flowing: StreamType) -> Compiled:
     """Scoped resources are not built yet."""
     walk.issues.error(
         Code.NOT_SUPPORTED,
@@ -19,3 +19,6 @@ def refuse_scope(walk: ProcessCompiler, node: With | WithAsync, path: NodePath, 
         remedy="write the inner nodes in this process directly, and let the steps open what they need in their constructors",
     )
     return None
+
+
+COMPONENTS = (NodeComponent((With, WithAsync), _refuse),)

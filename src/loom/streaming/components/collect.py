@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.model import CompiledNode, NodePath
 from loom.streaming.compiler.names import child_id
-from loom.streaming.compiler.walk import Compiled, ProcessCompiler, StreamType
+from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, StreamType
+from loom.streaming.message import MessageMeta
 from loom.streaming.nodes.collect import CollectBatch, Drain, ForEach
 from loom.streaming.nodes.shape import StreamShape
+from loom.streaming.runtime.stages.builder import StageBuilder
+from loom.streaming.runtime.stages.collect import Collector
+from loom.streaming.runtime.stages.node_input import Ancestors, NodeInput
 
-__all__ = [
-    "CompiledCollect",
-    "CompiledDrain",
-    "CompiledForEach",
-    "compile_collect",
-    "compile_drain",
-    "compile_for_each",
-]
+__all__ = ["COMPONENTS", "CompiledCollect", "CompiledDrain", "CompiledForEach"]
 
 _RECORDS = (StreamShape.RECORD, StreamShape.MANY)
 
@@ -52,7 +51,7 @@ class CompiledDrain(CompiledNode, kw_only=True):
         return ": dropped on purpose"
 
 
-def compile_collect(walk: ProcessCompiler, node: CollectBatch, path: NodePath, flowing: StreamType) -> Compiled:
+def _compile_collect(walk: ProcessCompiler, node: CollectBatch, path: NodePath, flowing: StreamType) -> Compiled:
     """Collecting by event time comes with windows."""
     if node.event_time:
         walk.issues.error(
@@ -75,7 +74,7 @@ def compile_collect(walk: ProcessCompiler, node: CollectBatch, path: NodePath, f
     return made, flowing.on(made, mixed=flowing.mixed)
 
 
-def compile_for_each(walk: ProcessCompiler, node: ForEach, path: NodePath, flowing: StreamType) -> Compiled:  # noqa: ARG001
+def _compile_for_each(walk: ProcessCompiler, node: ForEach, path: NodePath, flowing: StreamType) -> Compiled:
     """Named after the node in front of it, since it has nothing of its own that could fail or be counted."""
     walk.check_shape("ForEach", path, flowing, (StreamShape.MANY, StreamShape.BATCH))
     made = CompiledForEach(
@@ -89,7 +88,7 @@ def compile_for_each(walk: ProcessCompiler, node: ForEach, path: NodePath, flowi
     return made, flowing.on(made, mixed=flowing.mixed)
 
 
-def compile_drain(walk: ProcessCompiler, node: Drain, path: NodePath, flowing: StreamType) -> Compiled:
+def _compile_drain(walk: ProcessCompiler, node: Drain, path: NodePath, flowing: StreamType) -> Compiled:
     """Takes anything."""
     made = CompiledDrain(
         path=path,
@@ -100,3 +99,36 @@ def compile_drain(walk: ProcessCompiler, node: Drain, path: NodePath, flowing: S
         returns=flowing.payloads,
     )
     return made, flowing.on(made)
+
+
+def _build_collect(build: StageBuilder, node: CompiledCollect, after: NodeInput | None, above: Ancestors) -> NodeInput:
+    """Keeps records until a batch is full or its time is up."""
+    stage = build.stage
+    assert after is not None
+    assert stage.gate is not None
+    collector = Collector(build, node.max_records, node.timeout_ms, after, above, stage.gate)
+    stage.room.add(collector)
+    return build.entry(collector.take, collector.take, above)
+
+
+def _build_for_each(build: StageBuilder, node: CompiledForEach, after: NodeInput | None, above: Ancestors) -> NodeInput:
+    """Changes nothing but the shape."""
+    assert after is not None
+    return build.entry(after.record, after.tombstone, above)
+
+
+def _build_drain(build: StageBuilder, node: CompiledDrain, after: NodeInput | None, above: Ancestors) -> NodeInput:
+    """Counts what ends here."""
+    drops, step_id = build.counts.drops, node.step_id
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        drops[step_id] += 1
+
+    return build.entry(run, run, above)
+
+
+COMPONENTS = (
+    NodeComponent((CollectBatch,), _compile_collect, CompiledCollect, _build_collect),
+    NodeComponent((ForEach,), _compile_for_each, CompiledForEach, _build_for_each),
+    NodeComponent((Drain,), _compile_drain, CompiledDrain, _build_drain, ends=True),
+)

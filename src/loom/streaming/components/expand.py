@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
 from loom.core.config.shape import show
 from loom.core.expr import Expression
+from loom.core.shown import shown
 from loom.streaming.compiler.callables import never_iterable
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.model import CompiledBranch, CompiledNode, NodePath, PayloadTypes
 from loom.streaming.compiler.names import branch_label, child_id
-from loom.streaming.compiler.nodes.routing_function import RoutingFunction, read_asked
+from loom.streaming.compiler.routing_function import RoutingFunction, read_asked
 from loom.streaming.compiler.signatures import (
     UnreadableSignature,
     elements_of,
@@ -21,14 +22,22 @@ from loom.streaming.compiler.signatures import (
     together,
     without_tombstones,
 )
-from loom.streaming.compiler.walk import Compiled, ProcessCompiler, StreamType, named
-from loom.streaming.message import Tombstone
+from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, StreamType, named
+from loom.streaming.errors import ErrorKind
+from loom.streaming.message import MessageMeta, Tombstone
 from loom.streaming.nodes.expand import ExpandRoutes, Explode, PayloadExpander
 from loom.streaming.nodes.expressions import types_of
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.nodes.step import StepFunction
+from loom.streaming.runtime.stages.builder import StageBuilder
+from loom.streaming.runtime.stages.failures import NoBranchError
+from loom.streaming.runtime.stages.node_input import NO_CHILD, Ancestors, NodeInput, Receive
+from loom.streaming.runtime.stages.result_check import Unusual, classify_result, several
 
-__all__ = ["CompiledExpandRoutes", "CompiledExplode", "compile_expand_routes", "compile_explode"]
+__all__ = ["COMPONENTS", "CompiledExpandRoutes", "CompiledExplode"]
+
+#: into a branch: the classes that need no second look, where those go, and where any other goes
+Way: TypeAlias = tuple[frozenset[type], Receive, Unusual]
 
 _ONE_BY_ONE = (StreamShape.RECORD, StreamShape.MANY)
 
@@ -42,6 +51,10 @@ class CompiledExplode(CompiledNode, kw_only=True):
     @property
     def multiplies(self) -> bool:
         return True
+
+    @property
+    def given(self) -> tuple[Any, ...]:
+        return (self.exploder.written,)
 
     @property
     def summary(self) -> str:
@@ -65,6 +78,10 @@ class CompiledExpandRoutes(CompiledNode, kw_only=True):
         return True
 
     @property
+    def given(self) -> tuple[Any, ...]:
+        return (self.expander,)
+
+    @property
     def summary(self) -> str:
         return f" by type: {self.accepts} -> {self.returns}"
 
@@ -73,7 +90,7 @@ class CompiledExpandRoutes(CompiledNode, kw_only=True):
         return "routing error" if self.default is None else None
 
 
-def compile_explode(walk: ProcessCompiler, node: Explode, path: NodePath, flowing: StreamType) -> Compiled:
+def _compile_explode(walk: ProcessCompiler, node: Explode, path: NodePath, flowing: StreamType) -> Compiled:
     """An exploder is a function of the payload; what it makes is read from its annotation."""
     walk.check_shape("Explode", path, flowing, _ONE_BY_ONE)
     if isinstance(node.exploder, Expression):
@@ -158,7 +175,7 @@ def _exploding(
     return made, flowing.on(made)
 
 
-def compile_expand_routes(walk: ProcessCompiler, node: ExpandRoutes, path: NodePath, flowing: StreamType) -> Compiled:
+def _compile_expand_routes(walk: ProcessCompiler, node: ExpandRoutes, path: NodePath, flowing: StreamType) -> Compiled:
     """What the expander makes is taken at its word: the payloads under a type are of that type."""
     walk.check_shape("ExpandRoutes", path, flowing, _ONE_BY_ONE)
     accepts = _accepted(walk, node, path, flowing)
@@ -232,3 +249,94 @@ def _accepted(walk: ProcessCompiler, node: ExpandRoutes, path: NodePath, flowing
         return None
     walk.check_types(problem, path, replace(flowing, payloads=without_tombstones(flowing.payloads)), accepts)
     return accepts
+
+
+def _build_explode(build: StageBuilder, node: CompiledExplode, after: NodeInput | None, above: Ancestors) -> NodeInput:
+    """A payload becomes many; one that is no payload (`None`) is an error of its own."""
+    assert after is not None
+    cell, explode, name = build.cell(node.path), node.exploder.call, node.step_id
+    fail = build.fail(node.step_id, node.path, above)
+    parts = classify_result(
+        node.returns, after, build.fail(node.step_id, node.path, above.below(cell)), build.view, None, node.step_id
+    )
+    plain, straight, odd = parts.plain, after.record, parts.odd
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        try:
+            # Taken whole inside the boundary: an expansion that raises part-way emits nothing.
+            results = list(several(explode(payload), name))
+        except BaseException as error:
+            fail(error, payload, origin, meta)
+            return
+        for index, result in enumerate(results):
+            cell.at = index
+            if type(result) in plain:
+                straight(result, origin, meta)
+            else:
+                odd(result, payload, origin, meta)
+
+    def pass_by(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        cell.at = NO_CHILD
+        after.tombstone(payload, origin, meta)
+
+    return build.entry(run, run if node.takes_tombstones else pass_by, above)
+
+
+def _build_expand_routes(
+    build: StageBuilder, node: CompiledExpandRoutes, after: NodeInput | None, above: Ancestors
+) -> NodeInput:
+    """Payloads of several types, each to the branch of its type."""
+    cell = build.cell(node.path)
+    below = above.below(cell)
+    fail = build.fail(node.step_id, node.path, above)
+    one_of_many = build.fail(node.step_id, node.path, below)
+    unrouted = build.fail(node.step_id, node.path, below, kind=ErrorKind.ROUTING)
+    expand, name = node.expander.expand, node.step_id
+    entries = build.branches(node.branches, None, [below] * len(node.branches))
+    ways: dict[Any, Way] = {}
+    for branch, entry in zip(node.routes, entries, strict=False):
+        parts = classify_result(PayloadTypes((branch.key,)), entry, one_of_many, build.view, None, node.step_id)
+        ways[branch.key] = (parts.plain, entry.record, parts.odd)
+    default = entries[-1] if node.default is not None else None
+    otherwise: Way | None = None
+    if default is not None:
+        parts = classify_result(PayloadTypes((), known=False), default, one_of_many, build.view, None, node.step_id)
+        otherwise = (parts.plain, default.record, parts.odd)
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        try:
+            groups = [
+                (ways.get(kind, otherwise), kind, list(several(found, name))) for kind, found in expand(payload).items()
+            ]
+        except BaseException as error:
+            fail(error, payload, origin, meta)
+            return
+        index = 0
+        for way, kind, found in groups:
+            for child in found:
+                cell.at = index
+                index += 1
+                if way is None:
+                    named = kind.__qualname__ if isinstance(kind, type) else shown(kind)
+                    unrouted(NoBranchError(f"no branch for the type {named} and no default"), child, origin, meta)
+                    continue
+                plain, straight, odd = way
+                if type(child) in plain:
+                    straight(child, origin, meta)
+                else:
+                    odd(child, payload, origin, meta)
+
+    def pass_by(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        cell.at = NO_CHILD
+        if default is not None:
+            default.tombstone(payload, origin, meta)
+        else:
+            unrouted(NoBranchError("a tombstone, which no branch takes, and no default"), payload, origin, meta)
+
+    return build.entry(run, run if node.takes_tombstones else pass_by, above)
+
+
+COMPONENTS = (
+    NodeComponent((Explode,), _compile_explode, CompiledExplode, _build_explode),
+    NodeComponent((ExpandRoutes,), _compile_expand_routes, CompiledExpandRoutes, _build_expand_routes, ends=True),
+)

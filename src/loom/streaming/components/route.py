@@ -1,0 +1,393 @@
+"""Routers and forks: how a branch is chosen, and what leaves the branches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from loom.core.shown import shown
+from loom.streaming.compiler.catalogue import Code
+from loom.streaming.compiler.model import CompiledBranch, CompiledNode, NodeForm, NodePath
+from loom.streaming.compiler.names import branch_label, child_id
+from loom.streaming.compiler.routing_function import RoutingFunction, read_asked
+from loom.streaming.compiler.signatures import together, without_tombstones
+from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, StreamType, named, one_by_one
+from loom.streaming.errors import ErrorKind
+from loom.streaming.message import Message, MessageMeta
+from loom.streaming.nodes.expressions import key_as_bytes
+from loom.streaming.nodes.route import Fork, RouteBranch, Router
+from loom.streaming.nodes.shape import StreamShape
+from loom.streaming.runtime.stages.builder import StageBuilder
+from loom.streaming.runtime.stages.codegen import Inline, LoopWriter
+from loom.streaming.runtime.stages.failures import Fail, NoBranchError
+from loom.streaming.runtime.stages.node_input import NO_CHILD, Ancestors, ChildIndex, NodeInput, Receive
+
+__all__ = ["COMPONENTS", "CompiledChoice", "CompiledFork", "CompiledRouter"]
+
+_MessageClass = Callable[[Any, Any], Message[Any]]
+#: (what was asked for, payload, origin, meta): no branch takes the record
+Nowhere = Callable[[str, Any, Any, MessageMeta | None], None]
+
+_NO_PREDICATE = "no predicate holds"
+_TOMBSTONE = "a tombstone, which nothing here asks for among its types,"
+_ONE_BY_ONE = (StreamShape.RECORD, StreamShape.MANY)
+
+
+class CompiledChoice(CompiledNode, kw_only=True):
+    """One branch takes each record: the one that the selector names, or the first whose predicate holds."""
+
+    #: `None` where predicates choose
+    selector: RoutingFunction | None
+    #: one for each case; empty where a selector chooses
+    predicates: tuple[RoutingFunction, ...]
+    cases: tuple[CompiledBranch, ...]
+    default: CompiledBranch | None
+
+    @property
+    def branches(self) -> tuple[CompiledBranch, ...]:
+        return (*self.cases, self.default) if self.default is not None else self.cases
+
+    @property
+    def form(self) -> NodeForm:
+        return NodeForm.CHOICE
+
+    @property
+    def given(self) -> tuple[Any, ...]:
+        return tuple(asked.written for asked in (self.selector, *self.predicates) if asked is not None)
+
+    @property
+    def summary(self) -> str:
+        if self.selector is not None:
+            return f" by {self.selector.title}"
+        return ", the first that holds"
+
+    @property
+    def otherwise(self) -> str | None:
+        return "routing error" if self.default is None else None
+
+
+class CompiledRouter(CompiledChoice, kw_only=True):
+    """A choice in place: what leaves its branches goes on."""
+
+
+class CompiledFork(CompiledChoice, kw_only=True):
+    """A choice that ends the stream."""
+
+
+def _compile_router(walk: ProcessCompiler, node: Router, path: NodePath, flowing: StreamType) -> Compiled:
+    """A router: the branches that do not end have to agree in shape, and something behind them in type."""
+    found = _choice(walk, node, path, flowing)
+    leaving = [left for left in found.left if left.shape is not StreamShape.NONE]
+    shapes = {left.shape for left in leaving if not left.behind_refused}
+    if shapes <= {StreamShape.RECORD, StreamShape.MANY}:
+        out_shape = StreamShape.MANY if StreamShape.MANY in shapes else StreamShape.RECORD
+    elif len(shapes) == 1:
+        (out_shape,) = shapes
+    else:
+        out_shape = StreamShape.RECORD
+        walk.issues.error(
+            Code.SHAPE_MISMATCH,
+            "some branches of the Router make batches and others do not, so nothing can stand behind it",
+            path=path,
+            expected="branches of one shape",
+            found=", ".join(sorted(shape.value for shape in shapes)),
+            remedy="end the branches that collect with ForEach()",
+        )
+    if not leaving:
+        out_shape = StreamShape.NONE
+    if found.asked is None:
+        return None
+    made = CompiledRouter(
+        path=path,
+        step_id=walk.name(flowing.parent, node.name or "router", path),
+        in_shape=flowing.shape,
+        out_shape=out_shape,
+        accepts=flowing.payloads,
+        returns=together(left.payloads for left in leaving),
+        selector=found.asked[0] if node.selector is not None else None,
+        predicates=found.asked if node.selector is None else (),
+        cases=found.cases,
+        default=found.default,
+    )
+    # Tombstones go everywhere, and a branch that lets nothing else through adds no type.
+    kinds = {frozenset(without_tombstones(left.payloads).types) for left in leaving} - {frozenset()}
+    mixed = made.returns.known and (len(kinds) > 1 or any(left.mixed for left in leaving))
+    left = flowing.on(made, mixed=mixed)
+    return made, replace(left, behind_refused=any(branch.behind_refused for branch in leaving))
+
+
+def _compile_fork(walk: ProcessCompiler, node: Fork, path: NodePath, flowing: StreamType) -> Compiled:
+    """A fork: every branch has to end."""
+    found = _choice(walk, node, path, flowing)
+    every = (*found.cases, *([found.default] if found.default is not None else []))
+    for branch, left in zip(every, found.left, strict=True):
+        walk.must_end("a Fork", branch.label, branch.path, left)
+    if found.asked is None:
+        return None
+    made = CompiledFork(
+        path=path,
+        step_id=walk.name(flowing.parent, node.name or "fork", path),
+        in_shape=flowing.shape,
+        out_shape=StreamShape.NONE,
+        accepts=flowing.payloads,
+        returns=flowing.payloads,
+        selector=found.asked[0] if node.selector is not None else None,
+        predicates=found.asked if node.selector is None else (),
+        cases=found.cases,
+        default=found.default,
+    )
+    return made, flowing.on(made)
+
+
+class _Found:
+    """The parts of a choice, compiled; `left` tells what leaves each branch, the default last."""
+
+    def __init__(self) -> None:
+        self.asked: tuple[RoutingFunction, ...] | None = None
+        self.cases: tuple[CompiledBranch, ...] = ()
+        self.default: CompiledBranch | None = None
+        self.left: list[StreamType] = []
+
+
+def _choice(walk: ProcessCompiler, node: Router | Fork, path: NodePath, flowing: StreamType) -> _Found:
+    found = _Found()
+    what = type(node).__name__
+    walk.check_shape(what, path, flowing, _ONE_BY_ONE)
+    questions = [node.selector] if node.selector is not None else [branch.key for branch in node.branches]
+    kind = "selector" if node.selector is not None else "predicate"
+    asked = [read_asked(walk, kind, question, path, flowing) for question in questions]
+    if None not in asked:
+        found.asked = tuple(one for one in asked if one is not None)
+    inside = one_by_one(flowing)
+    if node.name is not None:
+        inside = replace(inside, parent=child_id(flowing.parent, node.name))
+    labels: dict[str, str] = {"default": "the default"} if node.default is not None else {}
+    by_key = node.selector is not None
+    cases = []
+    for index, branch in enumerate(node.branches):
+        label, title = _label(branch, by_key=by_key), _title(branch, by_key=by_key)
+        if label in labels:
+            walk.issues.error(
+                Code.NAME_TWICE,
+                f"the branches {labels[label]} and {title} have the same label {label!r}",
+                path=(*path, index),
+                remedy="step ids are made of the labels; "
+                + (
+                    f"rename {title} or the other key"
+                    if by_key
+                    else f"give one of them a name: {_route_class(what)}(…, name=…)"
+                ),
+            )
+            label = f"{label}-{index}"  # said once, not again for each node inside
+        labels[label] = title
+        key = branch.key
+        if by_key and found.asked is not None and found.asked[0].is_key:
+            key = key_as_bytes(key)
+        made, left = walk.branch(key if by_key else None, label, title, branch.process, (*path, index), inside)
+        cases.append(made)
+        found.left.append(left)
+    found.cases = tuple(cases)
+    if node.default is not None:
+        where = (*path, len(node.branches))
+        found.default, left = walk.branch(None, "default", "otherwise", node.default, where, inside)
+        found.left.append(left)
+    return found
+
+
+def _label(branch: RouteBranch, *, by_key: bool) -> str:
+    if branch.label is not None:
+        return branch_label(branch.label)
+    return branch_label(branch.key if by_key else named(branch.key))
+
+
+def _title(branch: RouteBranch, *, by_key: bool) -> str:
+    return repr(branch.key) if by_key else branch.label or named(branch.key)
+
+
+def _route_class(what: str) -> str:
+    return "ForkRoute" if what == "Fork" else "Route"
+
+
+def _build(build: StageBuilder, node: CompiledChoice, after: NodeInput | None, above: Ancestors) -> NodeInput:
+    """One branch takes each record; of a router's, what leaves a branch goes on to `after`."""
+    # Behind a fork is nothing.
+    end = after if node.continues else None
+    places = build.places(node, above)
+    entries = build.branches(node.branches, end, places[:-1])
+    cases, default = entries[: len(node.cases)], entries[-1] if node.default is not None else None
+    fail = build.fail(node.step_id, node.path, above, kind=ErrorKind.ROUTING)
+    nowhere = _nowhere(fail)
+
+    def choose(takes: list[Receive], otherwise: Receive | None, *, of_tombstones: bool) -> Receive:
+        if node.selector is not None:
+            by_key = dict(zip((branch.key for branch in node.cases), takes, strict=True))
+            return _by_selector(node.selector, by_key, otherwise, nowhere, fail, build.message)
+        # Of a tombstone, a question about the payload cannot be asked.
+        asked = [(p, t) for p, t in zip(node.predicates, takes, strict=True) if p.takes_tombstones or not of_tombstones]
+        return _by_predicates(asked, otherwise, nowhere, fail, build.message)
+
+    otherwise = default.record if default is not None else None
+    record = choose([entry.record for entry in cases], otherwise, of_tombstones=False)
+    otherwise = default.tombstone if default is not None else None
+    if any(asked.takes_tombstones for asked in (node.selector, *node.predicates) if asked is not None):
+        tombstone = choose([entry.tombstone for entry in cases], otherwise, of_tombstones=True)
+    elif otherwise is not None:
+        tombstone = otherwise
+    else:
+
+        def tombstone(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+            nowhere(_TOMBSTONE, payload, origin, meta)
+
+    inner = places[-1].cells[len(above.cells) :]
+    if inner:
+        record, tombstone = _resetting(inner, record), _resetting(inner, tombstone)
+    else:
+        build.inline(node.path, _inline(build, node, nowhere, fail))
+    return build.entry(record, tombstone, above)
+
+
+def _resetting(cells: Sequence[ChildIndex], take: Receive) -> Receive:
+    """A record on one branch is no child of the expansions on the others."""
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        for cell in cells:
+            cell.at = NO_CHILD
+        take(payload, origin, meta)
+
+    return run
+
+
+def _by_selector(
+    asked: RoutingFunction,
+    takes: dict[Any, Receive],
+    otherwise: Receive | None,
+    nowhere: Nowhere,
+    fail: Fail,
+    message: _MessageClass,
+) -> Receive:
+    select = asked.call
+
+    def by_payload(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        try:
+            key = select(payload)
+            take = takes.get(key, otherwise)
+        except BaseException as error:
+            fail(error, payload, origin, meta)
+            return
+        if take is None:
+            nowhere(f"no branch for {shown(key)}", payload, origin, meta)
+        else:
+            take(payload, origin, meta)
+
+    def by_message(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        try:
+            key = select(message(payload, origin) if meta is None else Message(payload, meta))
+            take = takes.get(key, otherwise)
+        except BaseException as error:
+            fail(error, payload, origin, meta)
+            return
+        if take is None:
+            nowhere(f"no branch for {shown(key)}", payload, origin, meta)
+        else:
+            take(payload, origin, meta)
+
+    return by_message if asked.of == "message" else by_payload
+
+
+def _by_predicates(
+    asked: Sequence[tuple[RoutingFunction, Receive]],
+    otherwise: Receive | None,
+    nowhere: Nowhere,
+    fail: Fail,
+    message: _MessageClass,
+) -> Receive:
+    questions = [(predicate.call, predicate.of == "message", take) for predicate, take in asked]
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        found = otherwise
+        try:
+            for holds, of_message, take in questions:
+                if of_message:
+                    whole = message(payload, origin) if meta is None else Message(payload, meta)
+                    if holds(whole):
+                        found = take
+                        break
+                elif holds(payload):
+                    found = take
+                    break
+        except BaseException as error:
+            fail(error, payload, origin, meta)
+            return
+        if found is None:
+            nowhere(_NO_PREDICATE, payload, origin, meta)
+        else:
+            found(payload, origin, meta)
+
+    return run
+
+
+def _nowhere(fail: Fail) -> Nowhere:
+    def run(what: str, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        fail(NoBranchError(f"{what} and no default"), payload, origin, meta)
+
+    return run
+
+
+def _inline(build: StageBuilder, node: CompiledChoice, nowhere: Nowhere, fail: Fail) -> Inline:
+    """The same choice as code: the question, then a block for each branch; what leaves a router's goes on behind them."""
+
+    def write(code: LoopWriter) -> None:
+        arriving, chosen, out = code.payload, code.variable(), code.variable()
+        default = len(node.cases) if node.default is not None else None
+        if any(asked.of == "message" for asked in (node.selector, *node.predicates) if asked is not None):
+            message = code.message(build.message)
+
+        def question(asked: RoutingFunction) -> str:
+            argument = message if asked.of == "message" else arriving
+            return f"{code.name('ask', asked.call)}({argument})"
+
+        if node.selector is not None:
+            numbers = code.name("numbers", {branch.key: number for number, branch in enumerate(node.cases)})
+            what = f"'no branch for ' + {code.name('shown', shown)}({chosen}k)"
+            lines = [f"{chosen}k = {question(node.selector)}", f"{chosen} = {numbers}.get({chosen}k, {default})"]
+        else:
+            what = repr(_NO_PREDICATE)
+            asked = "".join(f"{number} if {question(p)} else " for number, p in enumerate(node.predicates))
+            lines = [f"{chosen} = {asked}{default}"]
+        code.line(
+            "try:",
+            *(f"    {line}" for line in lines),
+            "except BaseException as error:",
+            f"    {code.name('fail', fail)}(error, {arriving}, origin, None)",
+            "    continue",
+        )
+        if default is None:
+            code.line(
+                f"if {chosen} is None:",
+                f"    {code.name('nowhere', nowhere)}({what}, {arriving}, origin, None)",
+                "    continue",
+            )
+        falls_through, classes = False, []
+        for number, branch in enumerate(node.branches):
+            last = number == len(node.branches) - 1
+            head = "else:" if last and number else f"{'if' if number == 0 else 'elif'} {chosen} == {number}:"
+            with code.block(head if len(node.branches) > 1 else "if True:"):
+                build.inline_branch(code, branch)
+                if not code.ended:
+                    code.line(f"{out} = {code.payload}")
+                    classes.append(code.classes)
+                    falls_through = True
+                code.ended = False
+        code.payload = out
+        code.classes = frozenset().union(*classes) if all(classes) else frozenset()
+        code.ended = not falls_through
+
+    return write
+
+
+COMPONENTS = (
+    NodeComponent((Router,), _compile_router, CompiledRouter, _build),
+    NodeComponent((Fork,), _compile_fork, CompiledFork, _build, ends=True),
+)

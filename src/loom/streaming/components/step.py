@@ -1,0 +1,295 @@
+"""Steps of user code: bound, their signatures read, checked against what arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from loom.streaming.compiler.bindings import bind_step
+from loom.streaming.compiler.catalogue import Code
+from loom.streaming.compiler.model import BoundStep, CompiledNode, NodePath, StepKind
+from loom.streaming.compiler.signatures import UnreadableSignature, kind_of, read_signature
+from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, StreamType
+from loom.streaming.components.batch_steps import build_batch, build_batch_expand
+from loom.streaming.message import Message, MessageMeta
+from loom.streaming.nodes.shape import StreamShape
+from loom.streaming.nodes.step import Step, StepFunction
+from loom.streaming.runtime.stages.builder import StageBuilder
+from loom.streaming.runtime.stages.codegen import Inline, LoopWriter
+from loom.streaming.runtime.stages.failures import Fail
+from loom.streaming.runtime.stages.node_input import NO_CHILD, Ancestors, NodeInput, Receive
+from loom.streaming.runtime.stages.result_check import ResultParts, classify_result, several
+
+__all__ = ["COMPONENTS", "CompiledStep"]
+
+_MessageClass = Callable[[Any, Any], Message[Any]]
+
+_ONE_BY_ONE = (StreamShape.RECORD, StreamShape.MANY)
+_TAKES: dict[StepKind, tuple[StreamShape, ...]] = {
+    StepKind.FUNCTION: _ONE_BY_ONE,
+    StepKind.RECORD: _ONE_BY_ONE,
+    StepKind.EXPAND: _ONE_BY_ONE,
+    StepKind.BATCH: (StreamShape.RECORD, StreamShape.MANY, StreamShape.BATCH),
+    StepKind.BATCH_EXPAND: (StreamShape.BATCH,),
+}
+
+_BASES: dict[StepKind, str] = {
+    StepKind.RECORD: "RecordStep",
+    StepKind.EXPAND: "ExpandStep",
+    StepKind.BATCH: "BatchStep",
+    StepKind.BATCH_EXPAND: "BatchExpandStep",
+}
+
+
+class CompiledStep(CompiledNode, kw_only=True):
+    """One step of user code."""
+
+    name: str
+    kind: StepKind
+    bound: BoundStep
+    #: `None` was declared as a result: it drops the record
+    may_drop: bool
+    takes_tombstones: bool
+
+    @property
+    def multiplies(self) -> bool:
+        return self.kind in (StepKind.EXPAND, StepKind.BATCH_EXPAND)
+
+    @property
+    def gathers(self) -> bool:
+        return self.kind is StepKind.BATCH and self.in_shape is not StreamShape.BATCH
+
+    @property
+    def step_kind(self) -> StepKind:
+        return self.kind
+
+    @property
+    def given(self) -> tuple[Any, ...]:
+        # What a binding made belongs to its plan.
+        return (self.bound.instance,) if self.bound.target is self.bound.instance else ()
+
+    @property
+    def summary(self) -> str:
+        drops = " | None" if self.may_drop and self.returns.types else ""
+        return f" ({self.kind.value}): {self.accepts} -> {self.returns}{drops}"
+
+
+def _compile(walk: ProcessCompiler, node: Any, path: NodePath, flowing: StreamType) -> Compiled:
+    """A step class, an instance, a `@step` function or a binding."""
+    issues = walk.issues
+    bound = bind_step(node, walk.config, issues, path)
+    if bound is None:
+        return None
+    if isinstance(node, StepFunction):
+        name, kind, callee, owner = node.step_name(), StepKind.FUNCTION, bound.instance, None
+    else:
+        step: Step[Any, Any] = bound.instance
+        found_kind = kind_of(step)
+        if found_kind is None or type(step).execute is _inherited(type(step)):  # type: ignore[attr-defined]
+            issues.error(
+                Code.STEP_SIGNATURE,
+                f"{type(step).__qualname__} defines no execute()",
+                path=path,
+                remedy=f"let {type(step).__qualname__} inherit from RecordStep, ExpandStep or BatchStep and define "
+                "execute(self, message)",
+            )
+            return None
+        name, kind, callee, owner = step.step_name(), found_kind, step.execute, type(step)  # type: ignore[attr-defined]
+    try:
+        signature = read_signature(callee, kind, owner)
+    except UnreadableSignature as unreadable:
+        issues.error(Code.STEP_SIGNATURE, f"{name}: {unreadable}", path=path, remedy=unreadable.remedy)
+        return None
+    if signature.is_async:
+        issues.error(
+            Code.STEP_ASYNC,
+            f"{name} is an async step",
+            path=path,
+            remedy=f"make {name} a plain function; async steps belong in WithAsync, which is not supported yet",
+        )
+    for dependency in signature.dependencies:
+        issues.error(
+            Code.STEP_DEPENDENCY,
+            f"{name} asks for {dependency!r}, which nothing provides",
+            path=path,
+            remedy=f"give {dependency!r} to the constructor, or a default; dependencies come from With(…), which "
+            "is not supported yet",
+        )
+    if signature.untyped:
+        what = "-> …" if owner is None else f"-> … on execute(), or the types of the class, {_BASES[kind]}[…, …]"
+        issues.warn(
+            Code.STEP_UNTYPED,
+            f"{name} does not say what it returns, so nothing checks that the nodes behind it take it",
+            path=path,
+            remedy=f"annotate its result: {what}",
+        )
+    walk.check_shape(name, path, flowing, _TAKES[kind])
+    walk.check_types(name, path, flowing, signature.accepts)
+    out_shape = _leaves(kind, flowing.shape)
+    made = CompiledStep(
+        path=path,
+        step_id=walk.name(flowing.parent, name, path),
+        name=name,
+        kind=kind,
+        bound=bound,
+        in_shape=flowing.shape,
+        out_shape=out_shape,
+        accepts=signature.accepts,
+        returns=signature.returns,
+        may_drop=signature.may_drop,
+        takes_tombstones=signature.takes_tombstones,
+    )
+    left = flowing.on(made)
+    # Of a batch step the shape depends on what arrives.
+    return made, replace(left, behind_refused=flowing.behind_refused and kind is StepKind.BATCH)
+
+
+def _inherited(step_class: type) -> Any:
+    """The `execute` of our own base class, which only says that it is missing."""
+    bases = (base for base in step_class.__mro__ if base.__module__ == Step.__module__)
+    return next((vars(base)["execute"] for base in bases if "execute" in vars(base)), None)
+
+
+def _leaves(kind: StepKind, arrived: StreamShape) -> StreamShape:
+    """What leaves a step: a batch stays one, an expansion makes many of each, and any other takes them one by one."""
+    if kind is StepKind.EXPAND:
+        return StreamShape.MANY
+    if kind is StepKind.BATCH_EXPAND:
+        return StreamShape.BATCH
+    return arrived if kind is StepKind.BATCH and arrived is StreamShape.BATCH else StreamShape.RECORD
+
+
+def _build(build: StageBuilder, step: CompiledStep, after: NodeInput | None, above: Ancestors) -> NodeInput:
+    """A step of any kind."""
+    if after is None:
+        raise ValueError(f"nothing stands behind {step.step_id}")
+    return _BUILDERS[step.kind](build, step, after, above)
+
+
+def _build_single(build: StageBuilder, step: CompiledStep, after: NodeInput, above: Ancestors) -> NodeInput:
+    """A `@step` function, which is handed the payload, or a `RecordStep`, which is handed a message."""
+    fail = build.fail(step.step_id, step.path, above)
+    drops = build.counts.drops if step.may_drop else None
+    parts = classify_result(step.returns, after, fail, build.view, drops, step.step_id, step.name)
+    if step.kind is StepKind.RECORD:
+        call = step.bound.instance.execute
+        run = _record_closure(call, parts, fail, after.record, build.message)
+        build.inline(step.path, _inline(call, parts, fail, build.message))
+    else:
+        call = step.bound.instance
+        run = _function_closure(call, parts, fail, after.record)
+        build.inline(step.path, _inline(call, parts, fail, None))
+    return build.entry(run, run if step.takes_tombstones else after.tombstone, above)
+
+
+def _function_closure(call: Callable[[Any], Any], parts: ResultParts, fail: Fail, straight: Receive) -> Receive:
+    plain, odd = parts
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        try:
+            result = call(payload)
+        except BaseException as error:
+            fail(error, payload, origin, meta)
+            return
+        if type(result) in plain:
+            straight(result, origin, meta)
+        else:
+            odd(result, payload, origin, meta)
+
+    return run
+
+
+def _record_closure(
+    call: Callable[[Any], Any], parts: ResultParts, fail: Fail, straight: Receive, lazy_message: _MessageClass
+) -> Receive:
+    plain, odd = parts
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        message = lazy_message(payload, origin) if meta is None else Message(payload, meta)
+        try:
+            result = call(message)
+        except BaseException as error:
+            fail(error, payload, origin, meta)
+            return
+        if type(result) in plain:
+            straight(result, origin, meta)
+        else:
+            odd(result, payload, origin, meta)
+
+    return run
+
+
+def _inline(call: Callable[[Any], Any], parts: ResultParts, fail: Fail, lazy_message: _MessageClass | None) -> Inline:
+    """The same as code for the loop."""
+
+    def write(code: LoopWriter) -> None:
+        given, result = code.payload, code.variable()
+        argument = given if lazy_message is None else code.message(lazy_message)
+        if len(parts.plain) == 1:
+            (only,) = parts.plain
+            is_odd = f"is not {code.name('plain', only)}"
+        else:
+            is_odd = f"not in {code.name('plain', parts.plain)}"
+        if code.classes and code.classes <= parts.plain:
+            # A step that only looks gives back what it was given, whose class is known.
+            is_odd = f"{result} is not {given} and type({result}) {is_odd}"
+        else:
+            is_odd = f"type({result}) {is_odd}"
+        code.line(
+            "try:",
+            f"    {result} = {code.name('call', call)}({argument})",
+            "except BaseException as error:",
+            f"    {code.name('fail', fail)}(error, {given}, origin, None)",
+            "    continue",
+            f"if {is_odd}:",
+            f"    {code.name('odd', parts.odd)}({result}, {given}, origin, None)",
+            "    continue",
+        )
+        code.payload, code.classes = result, parts.plain
+
+    return write
+
+
+def _build_expand(build: StageBuilder, step: CompiledStep, after: NodeInput, above: Ancestors) -> NodeInput:
+    """An `ExpandStep`: its results go on one by one."""
+    execute, straight, lazy_message = step.bound.instance.execute, after.record, build.message
+    name = step.name
+    cell = build.cell(step.path)
+    fail = build.fail(step.step_id, step.path, above)
+    drops = build.counts.drops if step.may_drop else None
+    one_of_many = build.fail(step.step_id, step.path, above.below(cell))
+    plain, odd = classify_result(step.returns, after, one_of_many, build.view, drops, step.step_id, step.name)
+
+    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        message = lazy_message(payload, origin) if meta is None else Message(payload, meta)
+        try:
+            # Taken whole inside the boundary: an expansion that raises part-way emits nothing.
+            results = list(several(execute(message), name))
+        except BaseException as error:
+            fail(error, payload, origin, meta)
+            return
+        for index, result in enumerate(results):
+            cell.at = index
+            if type(result) in plain:
+                straight(result, origin, meta)
+            else:
+                odd(result, payload, origin, meta)
+
+    def pass_by(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        cell.at = NO_CHILD
+        after.tombstone(payload, origin, meta)
+
+    return build.entry(run, run if step.takes_tombstones else pass_by, above)
+
+
+_BUILDERS: dict[StepKind, Callable[[StageBuilder, CompiledStep, NodeInput, Ancestors], NodeInput]] = {
+    StepKind.FUNCTION: _build_single,
+    StepKind.RECORD: _build_single,
+    StepKind.EXPAND: _build_expand,
+    StepKind.BATCH: build_batch,
+    StepKind.BATCH_EXPAND: build_batch_expand,
+}
+
+COMPONENTS = (NodeComponent((Step, StepFunction), _compile, CompiledStep, _build, takes_classes=True),)
