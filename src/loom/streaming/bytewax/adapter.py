@@ -23,7 +23,7 @@ from loom.streaming.compiler.names import engine_id
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorKind
 from loom.streaming.kafka.client_records import CLIENT_RECORDS
-from loom.streaming.kafka.settings import Delivery
+from loom.streaming.kafka.delivery import Delivery, mode_of
 from loom.streaming.runtime.assembly import Assembly, BuiltDataflow, Transport
 from loom.streaming.runtime.commit import CommitTracker
 from loom.streaming.runtime.output_table import output_table_of
@@ -109,7 +109,7 @@ def lower(
             raise TypeError(f"commit_tracker must have confirm(positions), which {commit_tracker!r} has not")
         if inspect.iscoroutinefunction(commit_tracker.confirm):
             raise TypeError("commit_tracker.confirm is async, and nobody would await it; make it a plain method")
-        if plan.source.delivery is Delivery.EXACTLY_ONCE:
+        if plan.source.mode.transaction:
             raise ValueError("a commit_tracker cannot be kept with delivery: exactly_once")
     state = RunState(observability_runtime or ObservabilityRuntime.noop())
     outputs = output_table_of(plan, sink=sink, terminal_sinks=terminal_sinks, error_sinks=error_sinks, audits=audits)
@@ -168,6 +168,6 @@ def _transport(assembly: Assembly, source: Any, tracker: CommitTracker | None) -
 
 def _without_transactions(plan: CompiledPlan) -> CompiledPlan:
     """Ends of the caller's own cannot take part in a transaction: such a build keeps at-least-once instead."""
-    if plan.source.delivery is not Delivery.EXACTLY_ONCE:
+    if not plan.source.mode.transaction:
         return plan
-    return replace(plan, source=replace(plan.source, delivery=Delivery.AT_LEAST_ONCE))
+    return replace(plan, source=replace(plan.source, mode=mode_of(Delivery.AT_LEAST_ONCE)))

@@ -22,7 +22,7 @@ from loom.streaming.compiler.topics import TopicResolver
 from loom.streaming.compiler.unrouted import warn_unrouted
 from loom.streaming.compiler.walk import ProcessCompiler, StreamType, named
 from loom.streaming.flow import StreamFlow
-from loom.streaming.kafka.settings import Delivery, broker_list
+from loom.streaming.kafka.settings import broker_list
 from loom.streaming.nodes.boundary import FromMultiTypeTopic, FromTopic, IntoTopic
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.process import Process
@@ -103,7 +103,7 @@ def compile_flow(
         replayed = [*([output] if output else []), *walk.terminals.values()]
         warn_replays(source, replayed, beside, context, issues)
         warn_unrouted((kind for route in routes for kind in route.kinds), flow.unrouted, issues)
-        if source.delivery is Delivery.EXACTLY_ONCE:
+        if source.mode.transaction:
             outputs = [target for output in written for target in (output, output.dlq) if target is not None]
             check_exactly_once(source, outputs, walk.storage, issues)
     for section in (*_KNOWN_SECTIONS, *_sections_of_sinks(walk.storage.values())):

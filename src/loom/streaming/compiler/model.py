@@ -16,7 +16,8 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.catalogue import Issue
 from loom.streaming.errors import ErrorKind
 from loom.streaming.flow import Unrouted
-from loom.streaming.kafka.settings import ConsumerSettings, Delivery, ProducerSettings, WireFormat
+from loom.streaming.kafka.delivery import Delivery, DeliveryMode
+from loom.streaming.kafka.settings import ConsumerSettings, ProducerSettings, WireFormat
 from loom.streaming.nodes.boundary import PartitionPolicy
 from loom.streaming.nodes.shape import StreamShape
 
@@ -104,7 +105,7 @@ class Reads(StrEnum):
 
 
 class CompiledSource(LoomFrozenStruct):
-    """Where records come from. `delivery` is `None` under the client's auto-commit, which promises nothing."""
+    """Where records come from."""
 
     name: str
     #: what is decoded: one type, or those that a label chooses from
@@ -113,11 +114,16 @@ class CompiledSource(LoomFrozenStruct):
     shape: StreamShape
     topics: tuple[str, ...]
     settings: ConsumerSettings
-    delivery: Delivery | None
+    mode: DeliveryMode
     #: the format the consumer was set to; on its default it reads JSON and recognises an envelope
     wire_format: WireFormat
     recognise_envelope: bool
     where: str = "source"
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """The delivery that holds; `None` under the client's auto-commit, which promises nothing."""
+        return self.mode.delivery
 
     @property
     def payload(self) -> Any:

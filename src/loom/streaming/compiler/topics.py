@@ -88,7 +88,7 @@ class TopicResolver:
             node.shape,
             settings.topics or (node.name,),
             settings,
-            settings.effective_delivery,
+            settings.mode,
             wire_format,
             recognise_envelope=settings.format is None,
         )
@@ -280,10 +280,10 @@ class TopicResolver:
             return None
         # The setting is on by default, so only one that somebody wrote contradicts.
         written = "enable_auto_commit" in (kafka.consumer_entry(name) or {})
-        if settings.delivery is not None and written and settings.enable_auto_commit:
+        if written and settings.enable_auto_commit and not settings.mode.commits_by_client:
             self._issues.error(
                 Code.DELIVERY_CONFLICT,
-                f"the consumer of {name!r} is set to delivery: {settings.delivery.value} and to "
+                f"the consumer of {name!r} is set to delivery: {settings.mode.label} and to "
                 "enable_auto_commit: true, which contradict each other",
                 where="config",
                 remedy="remove enable_auto_commit; the delivery rules",

@@ -19,6 +19,7 @@ from loom.core.config.keys import render
 from loom.core.redaction import MASK, is_secret_key
 from loom.streaming.errors import LoomStreamingError
 from loom.streaming.kafka.callback import load_callback
+from loom.streaming.kafka.delivery import Delivery, DeliveryMode, mode_of
 from loom.streaming.kafka.overlay import as_mapping, overlaid
 from loom.streaming.kafka.reserved_properties import CONSUMER_EXTRA, PRODUCER_EXTRA, refused_keys
 
@@ -55,14 +56,6 @@ START_TIMEOUT_MS = 60_000
 
 class KafkaSettingsError(LoomStreamingError):
     """A Kafka setting that contradicts another, or redefines what a guarantee rests on."""
-
-
-class Delivery(StrEnum):
-    """What is promised for each record; see the delivery page of the docs."""
-
-    AT_MOST_ONCE = "at_most_once"
-    AT_LEAST_ONCE = "at_least_once"
-    EXACTLY_ONCE = "exactly_once"
 
 
 class WireFormat(StrEnum):
@@ -189,14 +182,17 @@ class ConsumerSettings(_Discreet):
     @property
     def auto_commit(self) -> bool:
         """Whether the client commits by itself: only when no delivery was named, and it was left on."""
-        return self.delivery is None and self.enable_auto_commit
+        return self.mode.commits_by_client
 
     @property
     def effective_delivery(self) -> Delivery | None:
         """The delivery that holds; `None` is the client's auto-commit, which promises nothing."""
-        if self.delivery is not None:
-            return self.delivery
-        return None if self.enable_auto_commit else Delivery.AT_LEAST_ONCE
+        return self.mode.delivery
+
+    @property
+    def mode(self) -> DeliveryMode:
+        """The delivery mode that holds, whether it was named or follows from `enable_auto_commit`."""
+        return mode_of(self.delivery, auto_commit=self.enable_auto_commit)
 
     def to_confluent_config(self) -> ClientConfig:
         """The client's properties. The client never resets an offset by itself: the source does, and says so."""

@@ -16,7 +16,6 @@ from loom.streaming.errors import ErrorEnvelope
 from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.record_accessor import RecordAccessor
-from loom.streaming.kafka.settings import Delivery
 from loom.streaming.runtime.exactly_once import ExactlyOnce
 from loom.streaming.runtime.output_table import OutputTable
 from loom.streaming.runtime.preflight import Preflight
@@ -64,7 +63,7 @@ class Assembly:
         self.metadata = RunMetadata(plan.name, self.source_partitions)
         self._counts = state.metrics.part()
         self.exactly_once: ExactlyOnce | None = None
-        if plan.source.delivery is Delivery.EXACTLY_ONCE:
+        if plan.source.mode.transaction:
             self.exactly_once = ExactlyOnce(plan, self.preflight, state.stop, self.metadata, state.clusters)
             state.logs_gone.append(self.exactly_once.renewed)
 

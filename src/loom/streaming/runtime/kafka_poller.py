@@ -12,7 +12,6 @@ from typing import Any
 from loom.streaming.compiler.model import CompiledSource
 from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.kafka.consumer import ConsumerClient
-from loom.streaming.kafka.settings import Delivery
 from loom.streaming.runtime.keep_alive import KeepAlive
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.stages.buffering import BufferingNodes
@@ -47,8 +46,8 @@ class KafkaPoller:
         self._room = room
         self._busy = delivery.last_busy
         self._wait = min(source.settings.poll_timeout_ms / 1000, _LONGEST_WAIT)
-        self._at_most_once = source.delivery is Delivery.AT_MOST_ONCE
-        self._by_client = source.delivery is None
+        self._commits_before_work = source.mode.commits_before_work
+        self._commits_by_client = source.mode.commits_by_client
         self._keep_alive = KeepAlive(keep_alive_s)
         self._idle = False
         self._delivery = delivery
@@ -65,12 +64,12 @@ class KafkaPoller:
         positions = self._records.moved()
         if still := self._keep_alive.still(positions, self._records.positions):
             positions = {**positions, **still}
-        if positions and self._at_most_once:
+        if positions and self._commits_before_work:
             # Before anything is done with them: what is handed on now is never read again.
             self._records.group.commit_now(positions)
             failpoint(Failpoint.CLAIMED)
             self._standing.look()
-        elif positions and self._by_client:
+        elif positions and self._commits_by_client:
             self._records.group.store(positions)
             if still:
                 # The client commits by itself what has moved, and nothing else.

@@ -25,7 +25,7 @@ from loom.streaming.compiler.unrouted import routed_to_sinks
 from loom.streaming.errors import ErrorKind
 from loom.streaming.flow import StreamFlow
 from loom.streaming.kafka.probe import client_refusals
-from loom.streaming.kafka.settings import Delivery, KafkaSettings
+from loom.streaming.kafka.settings import KafkaSettings
 from loom.streaming.runtime.isolation import check_poison_route
 from loom.streaming.runtime.recovery_directory import check_recovery
 from loom.streaming.runtime.registry import SinkRegistry
@@ -132,7 +132,7 @@ def _check_plan(
     found.of(lambda: bound.check(plan))
     if section is not None:
         found.of(lambda: check_poison_route(plan, taken, section.supervision, config_file))
-    if plan.source.delivery is Delivery.EXACTLY_ONCE and section is not None and runtime is not None:
+    if plan.source.mode.transaction and section is not None and runtime is not None:
         foreign = bool(taken) or bool(section.sinks)
         found.of(lambda: check_exactly_once_run(plan, epoch_ms=runtime.epoch_ms, foreign_sinks=foreign))
 
@@ -140,7 +140,7 @@ def _check_plan(
 def _client_problems(plan: CompiledPlan, config: ConfigContext, *, files: bool) -> Iterator[ConfigProblem]:
     """What the Kafka client says against the settings of everything that is read and written."""
     kafka = config.section_or_default("kafka", KafkaSettings, KafkaSettings())
-    transactional = plan.source.delivery is Delivery.EXACTLY_ONCE
+    transactional = plan.source.mode.transaction
     asked: list[tuple[str, str, Any]] = [("consumer", plan.source.name, plan.source.settings)]
     asked += [("producer", output.name, output.settings) for output in plan.topics()]
     told: set[ConfigProblem] = set()

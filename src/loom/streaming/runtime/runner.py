@@ -324,7 +324,6 @@ class StreamingRunner:
 
     @staticmethod
     def _start_log(plan: CompiledPlan) -> None:
-        delivery = plan.source.delivery.value if plan.source.delivery else "best effort: may lose and may repeat"
-        _log.info("flow starts", flow=plan.name, topics=list(plan.source.topics), delivery=delivery)
+        _log.info("flow starts", flow=plan.name, topics=list(plan.source.topics), delivery=plan.source.mode.summary)
         for warning in plan.warnings:
             _log.warning("flow warning", code=warning.code.value, where=warning.where, message=warning.message)

@@ -11,7 +11,6 @@ from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.kafka.client_records import CLIENT_RECORDS
 from loom.streaming.kafka.consumer import ConsumerClient
 from loom.streaming.kafka.offset_metadata import RunMetadata
-from loom.streaming.kafka.settings import Delivery
 from loom.streaming.kafka.start_offsets import StartPositions
 from loom.streaming.kafka.topic_monitor import Change, TopicChange
 from loom.streaming.record import TopicPartition
@@ -56,7 +55,6 @@ class SourceWorker:
         inbox: deque[TopicChange],
     ) -> None:
         self.delivery = delivery
-        self._guarantee = source.delivery
         self._changes = changes
         self._inbox = inbox
         self._records = ConsumerClient(source.settings, changes.suspect, metadata, delivery.clusters)
@@ -78,20 +76,21 @@ class SourceWorker:
         self.left_by_all = False
         self._wall_clock = WallClock()
         self._room = stage.room
+        mode = source.mode
         confirming: Committer
         if tracker is not None:
             confirming = TrackerCommitter(self.partitions, delivery.frozen, tracker)
-        elif source.delivery is Delivery.AT_LEAST_ONCE:
+        elif mode.commits_behind_mark:
             confirming = GroupCommitter(self.partitions, delivery.frozen, self._records.group, keep_alive_s)
-        elif source.delivery is None:
+        elif mode.commits_by_client:
             confirming = AutoCommitter(self._records.group)
         else:
             confirming = CommittedElsewhere()
         # Under exactly-once the start positions are committed in a transaction before any part is built.
-        self._owns_group = tracker is None and source.delivery is not Delivery.EXACTLY_ONCE
-        self._may_lose = tracker is None and source.delivery in (None, Delivery.AT_MOST_ONCE)
+        self._owns_group = tracker is None and not mode.transaction
+        self._may_lose = tracker is None and mode.may_lose
         # Where the group's position is not ours to keep, what is frozen is the best that is known of it.
-        commits = self._owns_group and source.delivery is not None
+        commits = self._owns_group and not mode.commits_by_client
         held = (lambda: self._records.group.at) if commits else (lambda: delivery.frozen)
         supervisor = delivery.supervisor
         told = (supervisor.moved, supervisor.reads) if supervisor is not None else (None, None)

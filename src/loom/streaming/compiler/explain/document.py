@@ -169,7 +169,7 @@ def document_of(plan: PlanModel) -> PlanDocument:
     return PlanDocument(
         VERSION,
         plan.name,
-        plan.source.delivery.value if plan.source.delivery is not None else None,
+        plan.source.mode.delivery,
         _source(plan.source),
         _nodes(plan.nodes),
         _output(plan.output),

@@ -64,10 +64,14 @@ class _Picture:
         """Draw the whole plan."""
         plan = self._plan
         source = plan.source
-        delivery = source.delivery.value if source.delivery is not None else "best effort"
         reads = f"{PayloadTypes(source.payloads)} from {', '.join(source.topics)}"
         self._box(
-            self.outside, _SOURCE, NodeForm.STORE, source.name, reads, f"{delivery}, group {source.settings.group_id}"
+            self.outside,
+            _SOURCE,
+            NodeForm.STORE,
+            source.name,
+            reads,
+            f"{source.mode.label}, group {source.settings.group_id}",
         )
         self._draw_errors()
         leaving = self._chain(plan.nodes, [(_SOURCE, None)])

@@ -9,6 +9,8 @@ from loom.streaming.compiler.model import CompiledNode, CompiledSource, Compiled
 
 __all__ = ["as_text"]
 
+_BY_CLIENT = " (the client's auto-commit)"
+
 
 def as_text(plan: PlanModel) -> str:
     """The plan, a line for each node."""
@@ -21,7 +23,7 @@ def _lines(plan: PlanModel) -> Iterator[str]:
     reads = f"{' | '.join(source.topics)} as {_reads(source)} ({source.wire_format.value}"
     reads += ", or envelope)" if source.recognise_envelope else ")"
     yield f"  source  {source.name}: {reads}, group {source.settings.group_id}"
-    yield f"          delivery: {source.delivery.value if source.delivery else _BEST_EFFORT}"
+    yield f"          delivery: {source.mode.summary}{_BY_CLIENT if source.mode.commits_by_client else ''}"
     yield "  process"
     yield from _nodes(plan.nodes, "    ")
     if plan.output is not None:
@@ -38,9 +40,6 @@ def _reads(source: CompiledSource) -> str:
     if source.reads is Reads.DEAD_LETTERS:
         return "dead letters" + (f" of {payloads}" if source.payload is not Any else "")
     return payloads
-
-
-_BEST_EFFORT = "best effort: may lose and may repeat (the client's auto-commit)"
 
 
 def _nodes(nodes: tuple[CompiledNode, ...], indent: str) -> Iterator[str]:

@@ -21,7 +21,6 @@ from loom.streaming.compiler.names import SOURCE, child_id
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
 from loom.streaming.kafka.record_accessor import RecordAccessor
-from loom.streaming.kafka.settings import Delivery
 from loom.streaming.message import Message
 from loom.streaming.metrics import Counts
 from loom.streaming.runtime.error_log import ErrorLog
@@ -181,7 +180,7 @@ class StageBuilder:
 
     def emits_on_stop(self) -> bool:
         """Whether records that wait leave at a stop: where positions have been confirmed already."""
-        return self.plan.source.delivery in (Delivery.AT_MOST_ONCE, None)
+        return self.plan.source.mode.emits_kept_on_stop
 
     def inline(self, path: NodePath, code: Inline) -> None:
         """Let the loop run a node by itself."""
@@ -253,7 +252,7 @@ class StageBuilder:
         only the order within an output matters, and that is in danger where records reach it on ways that wait
         differently.
         """
-        if self.plan.source.delivery is Delivery.EXACTLY_ONCE:
+        if self.plan.source.mode.transaction:
             return None
         return frozenset(slot for slot, ways in self._ways.items() if len(ways) > 1)
 
