@@ -6,12 +6,12 @@ A package offers a class as an entry point of the group `loom.streaming.sinks`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from loom.cli.exit_codes import FlowNotFoundError
 from loom.cli.load_flow import load_module
 from loom.core.config import ConfigContext
+from loom.core.entry_points import EntryPointError, Offer, offers
 
 __all__ = ["ENTRY_POINTS", "register_sinks"]
 
@@ -26,8 +26,8 @@ def register_sinks(register: Callable[[Any], None], names: Iterable[str], config
     """
     if config.has("streaming.sinks"):
         offered: dict[str, str] = {}
-        for point in entry_points(group=ENTRY_POINTS):
-            found, who = _installed(point), _offer(point)
+        for offer in offers(ENTRY_POINTS):
+            found, who = _loaded(offer), str(offer)
             _register(register, found, who)
             other = offered.setdefault(found.sink_type, who)
             if other != who:
@@ -45,18 +45,11 @@ def _register(register: Callable[[Any], None], found: Any, who: str) -> None:
         raise FlowNotFoundError(f"{who}: {error}") from None
 
 
-def _installed(point: EntryPoint) -> Any:
+def _loaded(offer: Offer) -> Any:
     try:
-        return point.load()
-    except Exception as error:
-        raise FlowNotFoundError(
-            f"{_offer(point)} cannot be loaded: {type(error).__name__}: {error}; mend or uninstall the package"
-        ) from error
-
-
-def _offer(point: EntryPoint) -> str:
-    package = f" of the package {point.dist.name}" if point.dist is not None else ""
-    return f"the entry point {point.name} = {point.value}{package} ({ENTRY_POINTS})"
+        return offer.load()
+    except EntryPointError as error:
+        raise FlowNotFoundError(str(error)) from error
 
 
 def _named(name: str) -> Any:

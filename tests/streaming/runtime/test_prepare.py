@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from loom.cli.commands.check import check_flow
 from loom.cli.exit_codes import Exit, exit_for
-from loom.cli.plans import check_flow
 from loom.core.config import ConfigContext, ConfigError
 from loom.core.errors import LoomError
 from loom.core.model import LoomFrozenStruct

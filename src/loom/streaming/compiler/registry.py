@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, Final
 
 from loom.core.config import ConfigBinding
+from loom.core.entry_points import EntryPointError, offer_of
 from loom.core.expr import Expression
 from loom.streaming.compiler.walk import ComponentError, NodeComponent
 from loom.streaming.nodes.sink import IntoSink
@@ -86,33 +86,20 @@ def _components_in(module: str) -> tuple[NodeComponent, ...]:
 
 
 def _installed(declared: type) -> NodeComponent | None:
-    points = entry_points(group=ENTRY_POINTS)
     for base in declared.__mro__:
-        registered = [point for point in points if point.name == f"{base.__module__}.{base.__qualname__}"]
-        if len({_offer(point) for point in registered}) > 1:
-            raise ComponentError(
-                f"{' and '.join(map(_offer, registered))} both register it; uninstall one of the packages"
-            )
-        if registered:
-            return _kept(_load(registered[0], base))
+        try:
+            offer = offer_of(ENTRY_POINTS, f"{base.__module__}.{base.__qualname__}")
+            found: object = offer.load() if offer is not None else None
+        except EntryPointError as error:
+            raise ComponentError(str(error)) from error
+        if offer is None:
+            continue
+        if not isinstance(found, NodeComponent):
+            raise ComponentError(f"{offer} is a {type(found).__qualname__}, not a NodeComponent")
+        if base not in found.declares:
+            raise ComponentError(f"{offer} does not declare {base.__qualname__}")
+        return _kept(found)
     return None
-
-
-def _load(point: EntryPoint, declared: type) -> NodeComponent:
-    try:
-        found: object = point.load()
-    except Exception as error:
-        raise ComponentError(f"{_offer(point)} cannot be loaded: {type(error).__name__}: {error}") from error
-    if not isinstance(found, NodeComponent):
-        raise ComponentError(f"{_offer(point)} is a {type(found).__qualname__}, not a NodeComponent")
-    if declared not in found.declares:
-        raise ComponentError(f"{_offer(point)} does not declare {declared.__qualname__}")
-    return found
-
-
-def _offer(point: EntryPoint) -> str:
-    package = f" of the package {point.dist.name}" if point.dist is not None else ""
-    return f"the entry point {point.name} = {point.value}{package} ({ENTRY_POINTS})"
 
 
 def _kept(component: NodeComponent) -> NodeComponent:

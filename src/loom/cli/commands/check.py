@@ -1,16 +1,29 @@
-"""What `loom check` and `loom graph` do: compile a flow, and tell of it. Needs no broker and opens nothing."""
+"""`loom check`: compile a flow and explain the plan. Needs no broker and opens nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
+import typer
+
 from loom.cli.beside import flows_beside
+from loom.cli.load_flow import load_flow
+from loom.cli.options import Config, Debug, Sinks, Target, end_guarded
 from loom.cli.sinks import register_sinks
 from loom.core.config import ConfigContext
 from loom.streaming.flow import StreamFlow
 
-__all__ = ["check_flow"]
+__all__ = ["check_flow", "command"]
+
+
+def command(flow: Target, config: Config, debug: Debug = False, sink: Sinks = None) -> None:
+    """Compile a flow, explain the plan and name the sinks of the config. Needs no broker and opens nothing."""
+
+    def work() -> None:
+        typer.echo(check_flow(load_flow(flow), ConfigContext.from_yaml(config), sink or []))
+
+    end_guarded(work, debug)
 
 
 def check_flow(flow: StreamFlow[Any, Any], config: ConfigContext, sink_names: Iterable[str]) -> str:

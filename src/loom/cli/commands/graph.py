@@ -1,0 +1,46 @@
+"""`loom graph`: draw the plan of a flow."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loom.cli.load_flow import load_flow
+from loom.cli.options import Config, Debug, Target, end_guarded
+from loom.core.config import ConfigContext
+from loom.streaming.compiler.compile import compile_flow
+
+__all__ = ["command"]
+
+
+class _GraphFormat(Enum):
+    MERMAID = "mermaid"
+    JSON = "json"
+    TEXT = "text"
+
+
+def command(
+    flow: Target,
+    config: Config,
+    debug: Debug = False,
+    format: Annotated[
+        _GraphFormat, typer.Option("--format", "-f", help="a Mermaid flowchart, JSON for programs, or text")
+    ] = _GraphFormat.MERMAID,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="write to this file, not to standard output")
+    ] = None,
+) -> None:
+    """Draw the plan of a flow. Needs no broker; the sinks that the config names are no part of the plan."""
+
+    def work() -> None:
+        plan = compile_flow(load_flow(flow), config=ConfigContext.from_yaml(config))
+        text = plan.explain(format.value)
+        if output is None:
+            typer.echo(text)
+        else:
+            output.write_text(text + "\n", encoding="utf-8")
+
+    end_guarded(work, debug)

@@ -1,0 +1,28 @@
+"""`loom run`: run a flow until it is stopped or its input ends."""
+
+from __future__ import annotations
+
+from loom.cli.load_flow import load_flow
+from loom.cli.options import Config, Debug, Sinks, Target, end
+from loom.cli.program import run_program
+from loom.core.config import ConfigContext
+
+__all__ = ["command"]
+
+
+def command(flow: Target, config: Config, debug: Debug = False, sink: Sinks = None) -> None:
+    """Run a flow until it is stopped (SIGTERM or SIGINT) or its input ends.
+
+    Exit codes: 0 done, 1 the run failed, 2 usage, 3 config, 4 the flow does not compile, 5 broker, topic, position or
+    directory, 6 a stop that took too long, 7 a transaction was aborted (start again), 8 another instance took over, 9 the
+    flow stood still with records to read.
+
+    With streaming.supervision.restarts in the config the flow runs in a child process, which is started again when it
+    fails.
+    """
+
+    end(
+        run_program(
+            lambda: load_flow(flow), lambda: ConfigContext.from_yaml(config), sink_names=sink or [], debug=debug
+        )
+    )

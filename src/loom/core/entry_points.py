@@ -1,0 +1,53 @@
+"""What installed packages offer under the groups of entry points that Loom reads: nodes, sinks, commands."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from loom.core.errors import LoomError
+from loom.core.model import LoomFrozenStruct
+
+__all__ = ["EntryPointError", "Offer", "offer_of", "offers"]
+
+
+class EntryPointError(LoomError):
+    """An entry point that cannot be used; the message names it and its package."""
+
+
+class Offer(LoomFrozenStruct):
+    """An entry point. `str()` of it names the package too."""
+
+    point: EntryPoint
+
+    @property
+    def name(self) -> str:
+        """The name under which the package offers something."""
+        return self.point.name
+
+    def load(self) -> Any:
+        """What is offered. Raises `EntryPointError` where it cannot be imported."""
+        try:
+            return self.point.load()
+        except Exception as error:
+            raise EntryPointError(
+                f"{self} cannot be loaded: {type(error).__name__}: {error}; fix or uninstall the package"
+            ) from error
+
+    def __str__(self) -> str:
+        point = self.point
+        package = f" of the package {point.dist.name}" if point.dist is not None else ""
+        return f"the entry point {point.name} = {point.value}{package} ({point.group})"
+
+
+def offers(group: str) -> list[Offer]:
+    """Everything that installed packages offer in a group. Reads the metadata of each; loads none of them."""
+    return [Offer(point) for point in entry_points(group=group)]
+
+
+def offer_of(group: str, name: str) -> Offer | None:
+    """What is offered in a group under a name. Raises `EntryPointError` where two packages offer different things."""
+    found = {str(offer): offer for offer in offers(group) if offer.name == name}
+    if len(found) > 1:
+        raise EntryPointError(f"{' and '.join(found)} have one name; uninstall one of the packages")
+    return next(iter(found.values()), None)

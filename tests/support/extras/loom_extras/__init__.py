@@ -1,0 +1,1 @@
+"""Things for Loom that are no part of it."""
