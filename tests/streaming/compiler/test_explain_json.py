@@ -52,6 +52,7 @@ ERRORS = {
     "payloads": None,
     "partitioning": None,
     "dlq": None,
+    "producer": 0,
 }
 
 
@@ -117,10 +118,23 @@ def test_a_flow_is_told_whole() -> None:
             "payloads": ["PricedOrder"],
             "partitioning": "entity_stable",
             "dlq": "checked",
+            "producer": 0,
         },
         "errors": [{"kinds": ["task"], "output": ERRORS}],
         "unrouted": {"kinds": ["wire", "routing", "business"], "then": "fail"},
+        "producers": [
+            {"number": 0, "brokers": ["localhost:9092"], "topics": ["orders.dead", "orders.errors", "priced-v2"]}
+        ],
     }
+
+
+def test_outputs_whose_clients_differ_have_producers_of_their_own() -> None:
+    other = {"brokers": ["far:9092"], "extra": {"sasl.oauthbearer.client.secret": "s3cr3t"}}
+    declared = flow(price, output=IntoTopic("orders.priced"), errors={"task": IntoTopic("orders.errors")})
+    found = document(declared, config(producers={"orders.errors": other}))
+    assert (found["output"]["producer"], found["errors"][0]["output"]["producer"]) == (0, 1)
+    assert [producer["topics"] for producer in found["producers"]] == [["orders.priced"], ["orders.errors"]]
+    assert found["producers"][1]["brokers"] == ["far:9092"]
 
 
 def test_branches_stand_inside_their_nodes() -> None:
@@ -179,6 +193,7 @@ def test_the_schema_is_the_one_of_this_version() -> None:
             "errors",
             "unrouted",
             "warnings",
+            "producers",
         ],
         "SourceDocument": [
             "name",
@@ -216,7 +231,9 @@ def test_the_schema_is_the_one_of_this_version() -> None:
             "payloads",
             "partitioning",
             "dlq",
+            "producer",
         ],
+        "ProducerDocument": ["number", "brokers", "topics"],
         "ErrorRouteDocument": ["kinds", "output"],
         "UnroutedDocument": ["kinds", "then"],
         "WarningDocument": ["code", "where", "path", "message", "expected", "found", "remedy"],

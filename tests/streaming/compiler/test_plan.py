@@ -116,6 +116,24 @@ def test_a_plan_lists_everything_that_it_may_write_to() -> None:
     assert [topic.topic for topic in plan(flow(price)).topics()] == ["orders.priced", "orders.errors"]
 
 
+def test_outputs_share_a_producer_where_their_clients_are_the_same() -> None:
+    settings = config(
+        producers={
+            "orders.priced": {"topic": "priced-v2", "format": "msgpack", "headers": "full"},
+            "orders.dead": {"extra": {"linger.ms": 50}},
+            "orders.errors": {"brokers": "far:9092"},
+        }
+    )
+    made = plan(flow(price, output=IntoTopic("orders.priced", dlq="orders.dead")), settings)
+    same = plan(flow(price, output=IntoTopic("orders.priced", dlq="orders.dead")), config())
+    priced, errors, dead = (topic.producer for topic in made.topics())
+    assert len({priced.index, errors.index, dead.index}) == len(made.producers) == 3
+    assert all(made.producers[producer.index] is producer for producer in (priced, errors, dead))
+    assert made.source.cluster == priced.cluster == dead.cluster != errors.cluster
+    assert [cluster.properties.brokers for cluster in made.clusters] == [("localhost:9092",), ("far:9092",)]
+    assert (len(same.producers), len(same.clusters)) == (1, 1)
+
+
 def test_a_plan_says_what_is_read() -> None:
     source = plan(flow(price)).source
     assert (source.name, source.topics, source.payload) == ("orders.raw", ("orders.raw",), Order)

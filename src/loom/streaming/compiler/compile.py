@@ -101,7 +101,7 @@ def compile_flow(
     if source is not None:
         _check_loops(source, written, issues)
         replayed = [*([output] if output else []), *walk.terminals.values()]
-        warn_replays(source, replayed, beside, context, issues)
+        warn_replays(source, replayed, beside, topics.kafka, issues)
         warn_unrouted((kind for route in routes for kind in route.kinds), flow.unrouted, issues)
         if source.mode.transaction:
             outputs = [target for output in written for target in (output, output.dlq) if target is not None]

@@ -8,7 +8,7 @@ from loom.streaming.compiler.catalogue import Code, CompilationError
 from loom.streaming.compiler.issues import Issues
 from loom.streaming.compiler.model import CompiledSource, CompiledTopic, NodePath
 from loom.streaming.compiler.plan import CompiledPlan
-from loom.streaming.kafka.settings import TRANSACTION_TIMEOUT_MS, KafkaSecuritySettings, broker_list, client_key
+from loom.streaming.kafka.settings import TRANSACTION_TIMEOUT_MS
 
 __all__ = ["check_exactly_once", "check_exactly_once_run", "transaction_timeout_ms"]
 
@@ -32,8 +32,7 @@ def check_exactly_once(
         )
     first: CompiledTopic | None = None
     for output in outputs:
-        settings = output.settings
-        if _cluster(settings.brokers, settings.security) != _cluster(source.settings.brokers, source.settings.security):
+        if output.producer.cluster != source.cluster:
             issues.error(
                 Code.DELIVERY_UNKEPT,
                 f"exactly_once cannot be kept: {output.name!r} is written to another cluster, or as somebody else, than the "
@@ -45,7 +44,7 @@ def check_exactly_once(
             )
             continue
         first = first or output
-        if client_key(settings.to_confluent_config()) != client_key(first.settings.to_confluent_config()):
+        if output.producer != first.producer:
             issues.error(
                 Code.DELIVERY_UNKEPT,
                 f"exactly_once cannot be kept: the producers of {first.name!r} and {output.name!r} differ, and a "
@@ -83,8 +82,4 @@ def check_exactly_once_run(plan: CompiledPlan, *, epoch_ms: int, foreign_sinks: 
 
 def transaction_timeout_ms(plan: CompiledPlan) -> int:
     """After how long the broker aborts a transaction of this plan."""
-    return int(plan.topics()[0].settings.extra.get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS))
-
-
-def _cluster(brokers: tuple[str, ...] | str, security: KafkaSecuritySettings | None) -> tuple[object, ...]:
-    return frozenset(broker_list(brokers)), security or KafkaSecuritySettings()
+    return int(plan.producers[0].properties.get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS))

@@ -16,6 +16,7 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.catalogue import Issue
 from loom.streaming.errors import ErrorKind
 from loom.streaming.flow import Unrouted
+from loom.streaming.kafka.client_properties import ClientProperties
 from loom.streaming.kafka.delivery import Delivery, DeliveryMode
 from loom.streaming.kafka.settings import ConsumerSettings, ProducerSettings, WireFormat
 from loom.streaming.nodes.boundary import PartitionPolicy
@@ -24,8 +25,10 @@ from loom.streaming.nodes.shape import StreamShape
 __all__ = [
     "BoundStep",
     "CompiledBranch",
+    "CompiledCluster",
     "CompiledErrorRoute",
     "CompiledNode",
+    "CompiledProducer",
     "CompiledSource",
     "CompiledTopic",
     "NodeForm",
@@ -104,6 +107,24 @@ class Reads(StrEnum):
     DEAD_LETTERS = "dead letters"  #: it is a dead letter, and becomes an `ErrorEnvelope`
 
 
+class CompiledCluster(LoomFrozenStruct):
+    """Brokers that clients of the plan talk to as one user."""
+
+    #: its number in the plan
+    index: int
+    #: what any client of it is made with
+    properties: ClientProperties
+
+
+class CompiledProducer(LoomFrozenStruct):
+    """A producer client, shared by all outputs whose client properties are equal."""
+
+    #: its number in the plan
+    index: int
+    cluster: CompiledCluster
+    properties: ClientProperties
+
+
 class CompiledSource(LoomFrozenStruct):
     """Where records come from."""
 
@@ -115,6 +136,7 @@ class CompiledSource(LoomFrozenStruct):
     topics: tuple[str, ...]
     settings: ConsumerSettings
     mode: DeliveryMode
+    cluster: CompiledCluster
     #: the format the consumer was set to; on its default it reads JSON and recognises an envelope
     wire_format: WireFormat
     recognise_envelope: bool
@@ -141,6 +163,7 @@ class CompiledTopic(LoomFrozenStruct):
     step_id: StepId
     payloads: PayloadTypes
     settings: ProducerSettings
+    producer: CompiledProducer
     #: how messages get their key, where the author says
     partitioning: PartitionPolicy | None = None
     #: where a record goes that the broker refuses for good
@@ -296,6 +319,18 @@ class PlanModel(LoomFrozenStruct):
         outputs = [*([self.output] if self.output else []), *self.terminal_sinks.values()]
         outputs += [route.output for route in self.error_routes]
         return (*outputs, *(output.dlq for output in outputs if output.dlq is not None))
+
+    @property
+    def producers(self) -> tuple[CompiledProducer, ...]:
+        """The producers behind everything that the plan may write to."""
+        found = {output.producer.index: output.producer for output in self.topics()}
+        return tuple(found[index] for index in sorted(found))
+
+    @property
+    def clusters(self) -> tuple[CompiledCluster, ...]:
+        """The clusters that the plan reads from and writes to."""
+        found = {cluster.index: cluster for cluster in (self.source.cluster, *(p.cluster for p in self.producers))}
+        return tuple(found[index] for index in sorted(found))
 
 
 def walk_nodes(nodes: tuple[CompiledNode, ...]) -> Iterator[CompiledNode]:

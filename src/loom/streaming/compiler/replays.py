@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from loom.core.config import ConfigContext, ConfigError
+from loom.core.config import ConfigError
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.issues import Issues
 from loom.streaming.compiler.model import CompiledSource, CompiledTopic, Reads
@@ -19,11 +19,11 @@ def warn_replays(
     source: CompiledSource,
     outputs: Iterable[CompiledTopic],
     beside: Iterable[StreamFlow[Any, Any]],
-    config: ConfigContext,
+    kafka: KafkaSettings | None,
     issues: Issues,
 ) -> None:
     """Warn where a flow that reads dead letters may be handed them again: seen in the flows `beside` it, or not bounded."""
-    if source.reads is not Reads.DEAD_LETTERS:
+    if source.reads is not Reads.DEAD_LETTERS or kafka is None:
         return
     limit = source.settings.replay_limit
     bound = (
@@ -31,7 +31,7 @@ def warn_replays(
         if limit is None
         else f"until it has failed more than {limit} times (replay_limit)"
     )
-    others = [(other.name, *_ends(other, config)) for other in beside]
+    others = [(other.name, *_ends(other, kafka)) for other in beside]
     for output in outputs:
         names = [name for name, reads, fails in others if output.topic in reads and fails & set(source.topics)]
         if names:
@@ -53,10 +53,9 @@ def warn_replays(
             )
 
 
-def _ends(flow: StreamFlow[Any, Any], config: ConfigContext) -> tuple[set[str], set[str]]:
+def _ends(flow: StreamFlow[Any, Any], kafka: KafkaSettings) -> tuple[set[str], set[str]]:
     """The topics that a flow reads, and those of its error routes, under this config; none where it does not fit."""
     try:
-        kafka = config.section_or_default("kafka", KafkaSettings, KafkaSettings())
         reads = set(kafka.consumer_for(flow.source.name).topics or (flow.source.name,))
         routes = [route.output.name for route in flow.error_routes]
         return reads, {kafka.producer_for(name).topic or name for name in routes}

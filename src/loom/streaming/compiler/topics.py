@@ -13,6 +13,7 @@ from loom.core.config.keys import nearest, render
 from loom.core.config.shape import show
 from loom.core.importable import NotImportableError
 from loom.streaming.compiler.catalogue import Code
+from loom.streaming.compiler.clients import ClientTable
 from loom.streaming.compiler.issues import Issues
 from loom.streaming.compiler.model import CompiledSource, CompiledTopic, NodePath, PayloadTypes, Reads, StepId
 from loom.streaming.compiler.names import child_id, why_no_topic
@@ -55,8 +56,9 @@ class TopicResolver:
     def __init__(self, config: ConfigContext, issues: Issues) -> None:
         self._config = config
         self._issues = issues
-        #: `None` where the section is unusable, which is said once
-        self._kafka = self._settings()
+        #: the section `kafka`; `None` where it is unusable, which is said once
+        self.kafka = self._settings()
+        self._clients = ClientTable()
         #: logical names that were looked up
         self._asked: dict[Role, set[str]] = {"consumer": set(), "producer": set()}
         #: logical names that fall back to the common producer's topic
@@ -89,6 +91,7 @@ class TopicResolver:
             settings.topics or (node.name,),
             settings,
             settings.mode,
+            self._clients.cluster(settings),
             wire_format,
             recognise_envelope=settings.format is None,
         )
@@ -201,7 +204,8 @@ class TopicResolver:
         if node.dlq is not None and dlq_settings is not None:
             dlq_topic, dlq_id = dlq_settings.topic or node.dlq, child_id(step_id, "dlq")
             self._check_topic_name(dlq_topic, where, path, of_config=dlq_settings.topic is not None)
-            dlq = CompiledTopic(node.dlq, dlq_topic, path, where, dlq_id, flowing, dlq_settings)
+            dlq_producer = self._clients.producer(dlq_settings)
+            dlq = CompiledTopic(node.dlq, dlq_topic, path, where, dlq_id, flowing, dlq_settings, dlq_producer)
         if node.partitioning is not None:
             check_policy(node, where, path, self._issues)
         if where != "errors":
@@ -212,7 +216,10 @@ class TopicResolver:
                     self._label(member, where, path)
         topic = settings.topic or node.name
         self._check_topic_name(topic, where, path, of_config=settings.topic is not None)
-        return CompiledTopic(node.name, topic, path, where, step_id, flowing, settings, node.partitioning, dlq)
+        producer = self._clients.producer(settings)
+        return CompiledTopic(
+            node.name, topic, path, where, step_id, flowing, settings, producer, node.partitioning, dlq
+        )
 
     def _check_topic_name(self, name: str, where: str, path: NodePath, *, of_config: bool) -> None:
         code = Code.CONFIG_INVALID if of_config else Code.NAME_INVALID
@@ -242,7 +249,7 @@ class TopicResolver:
 
     def finish(self) -> None:
         """Check what only the whole flow shows."""
-        if self._kafka is None:
+        if self.kafka is None:
             return
         if len(self._fallbacks) > 1:
             self._issues.error(
@@ -250,10 +257,10 @@ class TopicResolver:
                 "several outputs would all write to the topic of the common producer: "
                 + ", ".join(sorted(self._fallbacks)),
                 where="config",
-                found=f"kafka.producer.topic: {(self._kafka.producer or {})['topic']}",
+                found=f"kafka.producer.topic: {(self.kafka.producer or {})['topic']}",
                 remedy="remove kafka.producer.topic, or name a topic for each in kafka.producers",
             )
-        named: dict[Role, Any] = {"consumer": self._kafka.consumers, "producer": self._kafka.producers}
+        named: dict[Role, Any] = {"consumer": self.kafka.consumers, "producer": self.kafka.producers}
         for role, entries in named.items():
             for name in entries.keys() - self._asked[role]:
                 close = nearest(name, self._asked[role])
@@ -272,7 +279,7 @@ class TopicResolver:
             return None
 
     def _consumer(self, name: str) -> ConsumerSettings | None:
-        kafka = self._kafka
+        kafka = self.kafka
         if kafka is None:
             return None
         settings = self._looked_up("consumer", name, kafka.consumer_for, "source", ())
@@ -291,7 +298,7 @@ class TopicResolver:
         return settings
 
     def _producer(self, name: str, where: str, path: NodePath) -> ProducerSettings | None:
-        kafka = self._kafka
+        kafka = self.kafka
         if kafka is None:
             return None
         if "topic" not in kafka.producers.get(name, {}) and (kafka.producer or {}).get("topic"):

@@ -211,11 +211,10 @@ class GroupOffsets:
 
         Raises `CommitError`, and `BrokerUnavailableError` when no coordinator has answered within `start_timeout_ms`.
         """
-        config = self._settings.to_confluent_config()
         patience = Patience(
             "the answer of the group's coordinator to a commit",
             self._settings.start_timeout_ms / 1000,
-            lambda: self._faults.explain() or reason_at(config),
+            lambda: self._faults.explain() or reason_at(self._settings.to_confluent_config()),
         )
         left = dict(positions)
 

@@ -5,7 +5,6 @@ Read by the compiler (which needs delivery and formats) and by the clients (whic
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
@@ -36,7 +35,6 @@ __all__ = [
     "ProducerSettings",
     "WireFormat",
     "broker_list",
-    "client_key",
 ]
 
 ClientConfig: TypeAlias = dict[str, Any]
@@ -368,8 +366,3 @@ def _check_addresses(brokers: tuple[str, ...] | str) -> None:
 def _check_extra(extra: Mapping[str, Any], refused: Mapping[str, str | None]) -> None:
     for key, remedy in refused_keys(extra, refused).items():
         raise FieldError("extra", f"may not set {key!r}: {remedy}")
-
-
-def client_key(config: Mapping[str, Any]) -> str:
-    """What tells two client configurations apart. Holds secrets: for comparing only, never shown."""
-    return json.dumps(config, sort_keys=True, default=str)

@@ -19,7 +19,6 @@ from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.kafka.limits import MESSAGE_MAX_BYTES, producer_properties
 from loom.streaming.kafka.offset_metadata import Committed, OffsetMetadata, RunMetadata, escaped
 from loom.streaming.kafka.outage import Clusters
-from loom.streaming.kafka.settings import client_key
 from loom.streaming.kafka.transaction_group import TransactionGroup
 from loom.streaming.kafka.transactions import Transactions
 from loom.streaming.record import TopicPartition
@@ -149,10 +148,10 @@ class ExactlyOnce:
 
     def _fenced(self, transactional_id: str) -> Transactions:
         """The writer of an id, with every earlier holder of it shut out."""
-        config = self._plan.topics()[0].settings.to_confluent_config()
-        limits = self._preflight.look().max_message_bytes.get(client_key(config), {})
+        producer = self._plan.producers[0]
+        limits = self._preflight.look().max_message_bytes.get(producer.index, {})
         transactions = Transactions(
-            producer_properties(config, limits),
+            producer_properties(producer.properties, limits),
             transactional_id,
             metadata=self._metadata.text,
             waiting=self._waiting,

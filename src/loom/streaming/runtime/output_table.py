@@ -14,7 +14,7 @@ from loom.streaming.compiler.model import CompiledTopic, NodePath
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorKind
 from loom.streaming.kafka.dead_letter import dead_letter_writer
-from loom.streaming.kafka.settings import WireFormat, client_key
+from loom.streaming.kafka.settings import WireFormat
 from loom.streaming.runtime.stages.failures import ErrorTarget
 from loom.streaming.runtime.stages.slots import OutputSlots
 
@@ -81,7 +81,7 @@ def output_table_of(
     def topic_slot(output: CompiledTopic, *, is_errors: bool) -> int:
         # One slot however many nodes write to a topic, so that it is counted and named once.
         dlq = output.dlq.topic if output.dlq is not None else None
-        key = (output.topic, client_key(output.settings.to_confluent_config()), dlq, is_errors)
+        key = (output.topic, output.producer.index, dlq, is_errors)
         if key not in topic_slots:
             topic_slots[key] = len(table)
             table.append(TopicOutput(output, is_errors))

@@ -11,13 +11,12 @@ from typing import Any
 
 from loom.core.logger import get_logger
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.compiler.model import CompiledTopic
+from loom.streaming.compiler.model import CompiledCluster, CompiledTopic
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.kafka.group_look import KEEP_ALIVE, GroupLook, check_no_members, look_at_group
 from loom.streaming.kafka.limits import TimestampLimits
 from loom.streaming.kafka.outage import Clusters
-from loom.streaming.kafka.settings import client_key
 from loom.streaming.kafka.topics import look_at_topics
 from loom.streaming.nodes.boundary import PartitionGuarantee
 from loom.streaming.runtime.output_table import OutputTable
@@ -28,8 +27,6 @@ _log = get_logger(__name__)
 
 #: room for what a dead letter says of its failure
 _DEAD_LETTER_BYTES = 2048
-#: what decides which cluster a client talks to, and as whom
-_CONNECTION = ("bootstrap.servers", "security.", "sasl.", "ssl.", "enable.sasl.", "oauth_cb")
 
 
 class BrokerSnapshot(LoomFrozenStruct):
@@ -37,14 +34,14 @@ class BrokerSnapshot(LoomFrozenStruct):
 
     #: partition numbers of the source's topics; empty where the source is the caller's own
     source_partitions: Mapping[str, tuple[int, ...]]
-    #: the largest record of each topic, in bytes, by the client configuration that writes to it
-    max_message_bytes: Mapping[str, Mapping[str, int]]
-    #: the partition counts of topics whose keys are promised to stay where they are, by client configuration alike
-    partition_counts: Mapping[str, Mapping[str, int]]
-    #: the timestamps that each topic takes, by client configuration alike
-    timestamp_limits: Mapping[str, Mapping[str, TimestampLimits]]
-    #: the topics that take no record without a key, by client configuration alike
-    compacted: Mapping[str, frozenset[str]]
+    #: the largest record of each topic, in bytes, by the number of the producer that writes to it
+    max_message_bytes: Mapping[int, Mapping[str, int]]
+    #: the partition counts of topics whose keys are promised to stay where they are, by producer alike
+    partition_counts: Mapping[int, Mapping[str, int]]
+    #: the timestamps that each topic takes, by producer alike
+    timestamp_limits: Mapping[int, Mapping[str, TimestampLimits]]
+    #: the topics that take no record without a key, by producer alike
+    compacted: Mapping[int, frozenset[str]]
 
 
 class Preflight:
@@ -86,32 +83,33 @@ class Preflight:
             if self._group is None:
                 self._group = GroupLook((), KEEP_ALIVE)
                 if self._owns_group:
-                    config = settings.to_confluent_config()
+                    config = self._plan.source.cluster.properties
                     self._group = look_at_group(config, settings.group_id, self._waiting, self._clusters.of(config))
         check_no_members(self._group, settings.group_id)
         return self._group
 
     def _look(self) -> BrokerSnapshot:
         failpoint(Failpoint.STARTING)
-        clusters: dict[str, _Cluster] = {}
+        clusters: dict[int, _Cluster] = {}
 
-        def cluster(config: dict[str, Any]) -> _Cluster:
-            connection = {key: value for key, value in config.items() if key.startswith(_CONNECTION)}
-            return clusters.setdefault(client_key(connection), _Cluster(config))
+        def asked(cluster: CompiledCluster) -> _Cluster:
+            return clusters.setdefault(cluster.index, _Cluster(cluster.properties))
 
         source = self._plan.source
-        reading = cluster(source.settings.to_confluent_config()) if self._reads_kafka else None
+        reading = asked(source.cluster) if self._reads_kafka else None
         if reading is not None:
             for topic in source.topics:
                 reading.needed[topic] = f"the source {source.name!r}"
                 reading.limits_of.append(topic)
-        written: list[tuple[str, _Cluster, str]] = []
+        written: list[tuple[int, _Cluster, str]] = []
         for outlet in self._outlets.topics().values():
             what = "errors" if outlet.is_errors else f"output of {outlet.output.step_id}"
             for output, role in ((outlet.output, what), (outlet.output.dlq, f"dead letters of {outlet.output.name!r}")):
                 if output is not None:
-                    target = self._write(output, role, cluster)
-                    written.append((client_key(output.settings.to_confluent_config()), target, output.topic))
+                    target = asked(output.producer.cluster)
+                    target.needed.setdefault(output.topic, role)
+                    target.limits_of.append(output.topic)
+                    written.append((output.producer.index, target, output.topic))
         looks = {
             id(c): look_at_topics(
                 c.config,
@@ -126,8 +124,8 @@ class Preflight:
         if reading is not None:
             found = looks[id(reading)].partitions
             partitions = {topic: found[topic] for topic in source.topics}
-        limits: dict[str, dict[str, int]] = {}
-        times: dict[str, dict[str, TimestampLimits]] = {}
+        limits: dict[int, dict[str, int]] = {}
+        times: dict[int, dict[str, TimestampLimits]] = {}
         for key, target, topic in written:
             look = looks[id(target)]
             if topic in look.max_message_bytes:
@@ -139,14 +137,14 @@ class Preflight:
         }
         if reading is not None:
             self._compare_limits(looks[id(reading)].max_message_bytes, limits)
-        counts: dict[str, dict[str, int]] = {}
+        counts: dict[int, dict[str, int]] = {}
         stable = {output.topic for output in self._plan.topics() if _keeps_keys_in_place(output)}
         for key, target, topic in written:
             if topic in stable:
                 counts.setdefault(key, {})[topic] = len(looks[id(target)].partitions[topic])
         return BrokerSnapshot(partitions, limits, counts, times, compacted)
 
-    def _compare_limits(self, found: Mapping[str, int], limits: Mapping[str, Mapping[str, int]]) -> None:
+    def _compare_limits(self, found: Mapping[str, int], limits: Mapping[int, Mapping[str, int]]) -> None:
         """Warn of a topic of dead letters that has no room for the largest source record and what is said of it."""
         sources = {topic: found[topic] for topic in self._plan.source.topics if topic in found}
         if not sources:
@@ -154,7 +152,7 @@ class Preflight:
         source, largest = max(sources.items(), key=lambda item: item[1])
         low = {}
         for output in self._outlets.dead_letters():
-            limit = limits.get(client_key(output.settings.to_confluent_config()), {}).get(output.topic)
+            limit = limits.get(output.producer.index, {}).get(output.topic)
             if limit is not None and limit < largest + _DEAD_LETTER_BYTES:
                 low[output.topic] = limit
         if low:
@@ -167,13 +165,6 @@ class Preflight:
                 f"max.message.bytes of these topics to {largest + _DEAD_LETTER_BYTES} or more",
             )
 
-    @staticmethod
-    def _write(output: CompiledTopic, role: str, cluster: Any) -> _Cluster:
-        target: _Cluster = cluster(output.settings.to_confluent_config())
-        target.needed.setdefault(output.topic, role)
-        target.limits_of.append(output.topic)
-        return target
-
 
 def _keeps_keys_in_place(output: CompiledTopic) -> bool:
     policy = output.partitioning
@@ -183,7 +174,7 @@ def _keeps_keys_in_place(output: CompiledTopic) -> bool:
 class _Cluster:
     """What is asked of one cluster."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
         self.needed: dict[str, str] = {}
         self.limits_of: list[str] = []

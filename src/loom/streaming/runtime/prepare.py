@@ -24,7 +24,7 @@ from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.compiler.unrouted import routed_to_sinks
 from loom.streaming.errors import ErrorKind
 from loom.streaming.flow import StreamFlow
-from loom.streaming.kafka.probe import client_refusals
+from loom.streaming.kafka.probe import ClientRefusal, client_refusals
 from loom.streaming.kafka.settings import KafkaSettings
 from loom.streaming.runtime.isolation import check_poison_route
 from loom.streaming.runtime.recovery_directory import check_recovery
@@ -139,14 +139,22 @@ def _check_plan(
 
 def _client_problems(plan: CompiledPlan, config: ConfigContext, *, files: bool) -> Iterator[ConfigProblem]:
     """What the Kafka client says against the settings of everything that is read and written."""
+    source = plan.source
+    asked = [("consumer", source.name, list(client_refusals(source.settings, files=files)))]
+    by_producer: dict[int, list[ClientRefusal]] = {}
+    for output in plan.topics():
+        number = output.producer.index
+        if number not in by_producer:
+            found = client_refusals(output.settings, transactional=source.mode.transaction, files=files)
+            by_producer[number] = list(found)
+        asked.append(("producer", output.name, by_producer[number]))
+    if not any(refusals for _, _, refusals in asked):
+        return
     kafka = config.section_or_default("kafka", KafkaSettings, KafkaSettings())
-    transactional = plan.source.mode.transaction
-    asked: list[tuple[str, str, Any]] = [("consumer", plan.source.name, plan.source.settings)]
-    asked += [("producer", output.name, output.settings) for output in plan.topics()]
     told: set[ConfigProblem] = set()
-    for role, name, settings in asked:
+    for role, name, refusals in asked:
         named = (kafka.consumers if role == "consumer" else kafka.producers).get(name, {})
-        for refusal in client_refusals(settings, transactional=transactional and role == "producer", files=files):
+        for refusal in refusals:
             place = ("kafka", f"{role}s", name) if _holds(named, refusal.key) else ("kafka", role)
             problem = ConfigProblem(config.file, render((*place, *refusal.key)), refusal.message, remedy=refusal.remedy)
             if problem not in told:

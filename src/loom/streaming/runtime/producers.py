@@ -1,4 +1,4 @@
-"""The producers behind a plan's topics: one per cluster and set of client properties, opened when the sink part is built.
+"""The producers of a plan, opened when the sink part is built.
 
 A record that a broker refuses for good is written to its output's dead letters here, and counted.
 """
@@ -17,7 +17,7 @@ from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.producer import TopicWriter
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.kafka.record_headers import key_bytes
-from loom.streaming.kafka.settings import WireFormat, client_key
+from loom.streaming.kafka.settings import WireFormat
 from loom.streaming.kafka.transactions import Transactions
 from loom.streaming.kafka.undelivered import Refusal
 from loom.streaming.metrics import Counts
@@ -68,7 +68,7 @@ class NoProducers:
 
 
 class ProducerPool:
-    """One `TopicWriter` per distinct client configuration; nearly always one."""
+    """One `TopicWriter` per producer of the plan that is written to; nearly always one."""
 
     def __init__(
         self,
@@ -92,17 +92,17 @@ class ProducerPool:
         self._view = view
         self._counts = counts
         self._dlq: dict[str, tuple[CompiledTopic, TopicWriter]] = {}
-        self._writers: dict[str, TopicWriter] = {}
+        #: by the producer's number in the plan
+        self._writers: dict[int, TopicWriter] = {}
         topics = outlets.topics()
         tracked = {outlet.output.topic for outlet in topics.values() if outlet.output.dlq is not None}
         self._dead_letters = _dead_letters(outlets)
 
         def writer_for(output: CompiledTopic) -> TopicWriter:
-            config = output.settings.to_confluent_config()
-            key = client_key(config)
+            producer, key = output.producer, output.producer.index
             if key not in self._writers:
                 self._writers[key] = TopicWriter(
-                    config,
+                    producer.properties,
                     max_message_bytes=seen.max_message_bytes.get(key, {}),
                     tracked_topics=tracked,
                     refused=self._refused,

@@ -16,6 +16,7 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.model import (
     CompiledBranch,
     CompiledNode,
+    CompiledProducer,
     CompiledSource,
     CompiledTopic,
     PayloadTypes,
@@ -30,6 +31,7 @@ __all__ = [
     "NodeDocument",
     "OutputDocument",
     "PlanDocument",
+    "ProducerDocument",
     "Shapes",
     "SourceDocument",
     "UnroutedDocument",
@@ -75,6 +77,17 @@ class OutputDocument(LoomFrozenStruct):
     partitioning: str | None
     #: where records go that the broker refuses for good
     dlq: OutputDocument | None
+    #: the number of the producer that writes it; outputs of one number share a client
+    producer: int
+
+
+class ProducerDocument(LoomFrozenStruct):
+    """A producer client of the process."""
+
+    number: int
+    brokers: tuple[str, ...]
+    #: the physical topics that it writes to, in order
+    topics: tuple[str, ...]
 
 
 class Shapes(LoomFrozenStruct):
@@ -157,6 +170,7 @@ class PlanDocument(LoomFrozenStruct):
     errors: tuple[ErrorRouteDocument, ...]
     unrouted: UnroutedDocument
     warnings: tuple[WarningDocument, ...]
+    producers: tuple[ProducerDocument, ...]
 
 
 def as_json(plan: PlanModel) -> str:
@@ -182,6 +196,7 @@ def document_of(plan: PlanModel) -> PlanDocument:
             WarningDocument(w.code.value, w.where, w.path, w.message, w.expected, w.found, w.remedy)
             for w in plan.warnings
         ),
+        tuple(_producer(producer, plan.topics()) for producer in plan.producers),
     )
 
 
@@ -238,7 +253,13 @@ def _topic(output: CompiledTopic) -> OutputDocument:
         _types(output.payloads),
         output.partitioning.guarantee.value if output.partitioning is not None else None,
         _output(output.dlq),
+        output.producer.index,
     )
+
+
+def _producer(producer: CompiledProducer, written: Sequence[CompiledTopic]) -> ProducerDocument:
+    topics = {output.topic for output in written if output.producer == producer}
+    return ProducerDocument(producer.index, producer.properties.brokers, tuple(sorted(topics)))
 
 
 def _types(payloads: PayloadTypes) -> _Types:
