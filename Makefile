@@ -1,4 +1,4 @@
-# What one does with a checkout. Every target makes its environment, .venv, first; `make` alone lists them.
+# What you do with a checkout. Every target makes its environment, .venv, first; `make` alone lists them.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench test-kafka crash oracle coverage lock clean always
+.PHONY: help demo test check format reference bench test-kafka crash oracle coverage lock clean always
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,9 +27,12 @@ check: $(READY) ## lint, format, types, layers and imports
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_private_imports.py
 
-format: $(READY) ## write what `make check` would ask for, where a tool can
+format: $(READY) ## fix what `make check` reports, where a tool can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+reference: $(READY) ## write docs/reference.md from docstrings and structs
+	$(BIN)/python scripts/make_reference.py
 
 bench: $(READY) ## the benchmarks
 	$(BIN)/python -m bench $(ARGS)
@@ -46,7 +49,7 @@ oracle: $(READY) ## thousands of generated flows against an interpreter (tens of
 coverage: $(READY) ## `make test` with a report of the lines it did not reach
 	$(PYTEST) -m "not kafka and not crash" --cov --cov-report=term-missing $(ARGS)
 
-lock: ## resolve requirements/dev.txt anew (needs python3.11 and python3.12)
+lock: ## resolve requirements/dev.txt again (needs python3.11 and python3.12)
 	scripts/lock.sh
 
 clean: ## remove the environment and what was generated, but the broker's jars (.cache)

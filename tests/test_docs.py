@@ -137,7 +137,7 @@ def test_blocks_that_do_not_run_are_few_and_say_why() -> None:
 
 def test_every_language_of_a_block_is_one_that_is_looked_at() -> None:
     languages = {match[1] for page in PAGES for match in _BLOCK.finditer(page.read_text())}
-    assert languages <= {"python", "yaml", "sh", "toml"}
+    assert languages <= {"python", "yaml", "sh", "toml", "mermaid", "pycon", "pyi"}
     fences = sum(line.startswith("```") for page in PAGES for line in page.read_text().splitlines())
     assert fences == 2 * sum(len(_BLOCK.findall(page.read_text())) for page in PAGES)
 
@@ -158,6 +158,36 @@ def test_every_yaml_block_is_a_config(path: Path, tmp_path: Path) -> None:
 def test_every_link_leads_somewhere(path: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text())
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL), re.MULTILINE
+    )
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=_ids)
+def test_every_link_to_a_heading_leads_to_one(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", path.read_text())
+    wrong = [
+        f"{file}#{anchor}" for file, anchor in links if anchor not in _anchors(path.parent / file if file else path)
+    ]
+    assert wrong == []
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, queue = set(), [ROOT / "README.md"]
+    while queue:
+        page = queue.pop()
+        if page in reached or page.suffix != ".md":
+            continue
+        reached.add(page)
+        links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+        queue += [(page.parent / link).resolve() for link in links if (page.parent / link).is_file()]
+    decisions = {page for page in PAGES if page.parent.name == "decisions"}
+    assert [page for page in PAGES if page not in reached | decisions] == []
 
 
 def test_the_two_commands_of_the_readme_are_targets_of_the_makefile() -> None:

@@ -126,7 +126,7 @@ class Supervised(FlowProcess):
         """Wait until the flow has started so many times."""
 
         def started() -> bool | None:
-            return True if self.output().count("flow starts") >= count else None
+            return True if self.output().count("flow_started") >= count else None
 
         self._await(started, f"the flow has not started {count} times", timeout)
 

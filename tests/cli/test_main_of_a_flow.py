@@ -94,4 +94,4 @@ def test_a_flow_is_started_again_as_the_config_says(failing: Loom, broker: Embed
     failing.config(lambda config: config["streaming"].update(supervision={"restarts": 1}), bootstrap=broker.bootstrap)
     told = as_program(failing)
     assert told.code == Exit.FAILED
-    assert "the flow ended 2 times without moving on" in told.messages[-1]
+    assert "the flow ended 2 times without advancing" in told.messages[-1]

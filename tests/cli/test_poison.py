@@ -93,7 +93,7 @@ def test_by_default_the_flow_stays_down_and_the_record_is_named(served: Embedded
     run = supervised("fail", flow="flow", restarts=5)
     assert run.wait(FOUND_WITHIN) == 128 + signal.SIGABRT, run.output()
     last = run.output().splitlines()[-1]
-    assert "the record numbers[0]@1 ends the process whenever it is worked on" in last
+    assert "the record numbers[0]@1 kills the process whenever it is processed" in last
     assert "on_poison: dead_letter" in last
     assert positions(served.bootstrap, "numbers")[0] == 1
 
@@ -102,7 +102,7 @@ def test_an_exit_in_a_step_is_no_end_in_order(served: EmbeddedBroker, supervised
     write(served, "", "quit")
     run = supervised("fail", flow="flow", restarts=1)
     assert run.wait(60) == Exit.FAILED, run.output()
-    assert "2 times without moving on (exit code 0, not by the runner, exit code 0, not by the runner)" in run.output()
+    assert "2 times without advancing (exit code 0, not by the runner, exit code 0, not by the runner)" in run.output()
 
 
 @pytest.mark.timeout(200)

@@ -55,7 +55,7 @@ def test_a_run_that_crashed_goes_on_where_it_stood(served: EmbeddedBroker, super
     stop(flow)
     assert set(written(served)) == set(range(5))
     assert "killed by SIGABRT" in flow.output()
-    assert flow.output().count("flow starts") == 2
+    assert flow.output().count("flow_started") == 2
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_run_that_does_not_move_on_stays_down_in_the_end_and_names_where_it_st
     assert flow.wait(60) == code, flow.output()
     last = [line for line in flow.output().splitlines() if line.startswith("loom: the flow ended")]
     assert len(last) == 1, flow.output()
-    assert f"2 times without moving on ({told}, {told})" in last[0]
+    assert f"2 times without advancing ({told}, {told})" in last[0]
     assert "numbers[0]@2" in last[0]
     assert "streaming.supervision.restarts is 1" in last[0]
     assert positions(served.bootstrap, "numbers")[0] == 2
@@ -112,7 +112,7 @@ def test_a_mistake_is_told_once(served: EmbeddedBroker, tmp_path: Path, mistake:
     with flow:
         flow.start()
         assert flow.wait(30) == code, flow.output()
-    assert "started again" not in flow.output()
+    assert "flow_restarting" not in flow.output()
     assert flow.output().count("loom: ") == 1
 
 
@@ -125,7 +125,7 @@ def test_sigterm_is_passed_on_and_the_flow_ends_in_order(served: EmbeddedBroker,
     stop(flow)
     assert time.monotonic() - began < 5
     assert gone_within(1, child)
-    assert "started again" not in flow.output()
+    assert "flow_restarting" not in flow.output()
 
 
 def test_signals_that_reach_both_processes_are_one(served: EmbeddedBroker, supervised: Start) -> None:
@@ -146,7 +146,7 @@ def test_a_second_sigterm_forces_the_end(served: EmbeddedBroker, supervised: Sta
     flow.await_line("^hanging")
     child = flow.child
     flow.sigterm()
-    flow.await_line("passed on")
+    flow.await_line("signal_forwarded")
     assert flow.alive
     flow.sigterm()
     assert flow.wait(10) == 128 + signal.SIGTERM, flow.output()
@@ -158,7 +158,7 @@ def test_a_stop_during_a_pause_ends_at_once_with_what_the_last_run_ended_with(
 ) -> None:
     write(served, "raise")
     flow = supervised(restarts=9)
-    flow.await_line(r"started again.*pause_s=4")
+    flow.await_line(r"flow_restarting.*pause_s=4")
     flow.sigterm()
     began = time.monotonic()
     assert flow.wait(10) == Exit.FAILED, flow.output()
@@ -220,7 +220,7 @@ def test_a_run_that_stands_still_is_started_again_and_counts(served: EmbeddedBro
     flow.await_confirmed(served.bootstrap, 1)
     write(served, "hang", start=1)
     assert flow.wait(60) == Exit.STALLED, flow.output()
-    assert "2 times without moving on (exit code 9, exit code 9)" in flow.output()
+    assert "2 times without advancing (exit code 9, exit code 9)" in flow.output()
     assert "numbers[0] at 1 (lag 1)" in flow.output()
     assert "in perhaps" in flow.output()
 
@@ -231,7 +231,7 @@ def test_a_stop_while_the_broker_is_away_at_the_start_is_quick(
     served: EmbeddedBroker, supervised: Start, number: int, restarts: int
 ) -> None:
     flow = supervised(restarts=restarts, bootstrap="127.0.0.1:1")
-    flow.await_line("looks at its brokers")
+    flow.await_line("broker_check_started")
     os.kill(flow.pid, number)
     began = time.monotonic()
     assert flow.wait(10) == Exit.DONE, flow.output()

@@ -69,7 +69,7 @@ def test_a_stop_while_records_wait_leaves_them_to_the_next_run_which_repeats_not
     with run.flow, run.producing(count, rate=4_000) as producer:
         while producer.is_alive():
             run.flow.start()
-            run.flow.await_line("flow starts")
+            run.flow.await_line("flow_started")
             producer.join(1.2)
             run.stop(within=5)
         run.flow.start()

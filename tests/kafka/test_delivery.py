@@ -38,7 +38,7 @@ def test_sigterm_under_load_ends_within_five_seconds_and_the_next_run_repeats_no
     with run.flow, run.producing(count, rate=5_000) as producer:
         while producer.is_alive():
             run.flow.start()
-            run.flow.await_line("flow starts")
+            run.flow.await_line("flow_started")
             producer.join(2.5)
             assert run.stop(within=5) < 5
         run.flow.start()
@@ -61,7 +61,7 @@ def test_a_successor_takes_over_under_load_without_a_duplicate_and_its_predecess
             stack.enter_context(flow)
         instances[0].start()
         for flow, successor in pairwise(instances):
-            flow.await_line("flow starts")
+            flow.await_line("flow_started")
             producer.join(1.0)
             assert flow.alive, flow.tail()
             assert producer.is_alive(), "this take-over would not be under load"

@@ -101,7 +101,7 @@ def test_a_group_that_is_deleted_by_hand_under_a_running_exactly_once_flow_ends_
         until(lambda: bool(raised))
     (error,) = raised
     assert isinstance(error, SecondInstanceError)
-    assert "somebody deleted the position" in str(error)
+    assert "someone deleted the offset" in str(error)
     assert one_way.written() == [0, 1, 2]
     assert one_way.position() is None
 

@@ -1,4 +1,4 @@
-"""Topics that are deleted, made anew or given more partitions while a flow reads them, on Apache Kafka."""
+"""Topics that are deleted, recreated or given more partitions while a flow reads them, on Apache Kafka."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_exactly_once_reads_on_when_a_topic_is_deleted_of_which_records_are_kept
     assert one_way.written() == list(range(12))
 
 
-def test_under_exactly_once_a_topic_that_is_made_anew_is_begun_anew_and_its_positions_are_confirmed(
+def test_under_exactly_once_a_topic_that_is_recreated_is_begun_anew_and_its_positions_are_confirmed(
     one_way: OneWay,
 ) -> None:
     one_way.write(5)
@@ -103,7 +103,7 @@ def test_partitions_added_end_the_run_in_order_and_the_next_one_reads_them(
 
 @pytest.mark.parametrize("policy", ["fail", "earliest"])
 @pytest.mark.parametrize("length", [2, 9], ids=["shorter", "longer"])
-def test_a_topic_that_is_made_anew_is_not_read_on_from_the_middle(
+def test_a_topic_that_is_recreated_is_not_read_on_from_the_middle(
     one_way: OneWay, said: Said, policy: str, length: int
 ) -> None:
     one_way.write(5)
@@ -122,10 +122,10 @@ def test_a_topic_that_is_made_anew_is_not_read_on_from_the_middle(
         assert isinstance(error, OffsetOutOfRangeError)
     else:
         assert raised == []
-        assert "made anew" in said()
+        assert "recreated" in said()
 
 
-def test_at_start_a_topic_that_was_made_anew_and_is_shorter_is_told(one_way: OneWay) -> None:
+def test_at_start_a_topic_that_was_recreated_and_is_shorter_is_told(one_way: OneWay) -> None:
     one_way.write(5)
     run_all(one_way.flow(), one_way.config(), 5)
     one_way.make_anew()
@@ -133,7 +133,7 @@ def test_at_start_a_topic_that_was_made_anew_and_is_shorter_is_told(one_way: One
     reader = ConsumerClient(ConsumerSettings((one_way.bootstrap,), one_way.group))
     reader.group.commit_now({TopicPartition(one_way.source, 0): 5})
     reader.close()
-    with pytest.raises(OffsetOutOfRangeError, match="made anew"):
+    with pytest.raises(OffsetOutOfRangeError, match="recreated"):
         one_way.runner().run()
 
 

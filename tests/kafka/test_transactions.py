@@ -137,7 +137,7 @@ def test_a_broker_that_is_away_for_longer_than_a_transaction_may_last_gives_it_u
     proxied.proxy.cut()
     try:
         writer.write_all([(0, b"2", None, 0, None, None)], lanes)
-        with pytest.raises(TransactionAbortedError, match=r"was not delivered.*start the flow again"):
+        with pytest.raises(TransactionAbortedError, match=r"was not delivered.*restart the flow"):
             writer.flush()
     finally:
         proxied.proxy.mend()
@@ -204,7 +204,7 @@ def test_whichever_call_meets_a_broken_transaction_first_asks_for_a_new_start_an
         "write": lambda: writer.write_all([(0, b"2", None, 0, None, None)], lanes),
         "commit": lambda: writer.commit({}, reader.group_metadata()),
     }
-    with pytest.raises(TransactionAbortedError, match=r"size.*start the flow again"):
+    with pytest.raises(TransactionAbortedError, match=r"size.*restart the flow"):
         calls[call]()
     assert transactions_.state is State.ENDED
     writer.close()

@@ -150,7 +150,7 @@ def test_a_transaction_that_outlasted_the_brokers_patience_is_aborted_and_asks_f
     config["kafka"]["producer"]["extra"] |= {"transaction.timeout.ms": 1_000}
     # Long enough that the first records open the transaction in which the slow one stands.
     config["streaming"]["runtime"]["epoch_interval_ms"] = 250
-    with pytest.raises(TransactionAbortedError, match="start the flow again"):
+    with pytest.raises(TransactionAbortedError, match="restart the flow"):
         run_until(StreamingRunner.from_dict(one_way.flow(slow), config), lambda _: False, timeout=40)
     patience.set()
     done = one_way.written()

@@ -146,7 +146,7 @@ class NumbersRun:
         One that is not run by the runner does not say that it starts; then the caller must know that it is up.
         """
         if says_start:
-            self.flow.await_line("flow starts")
+            self.flow.await_line("flow_started")
         asked = time.monotonic()
         self.flow.sigterm()
         code = self.flow.wait(within)

@@ -66,7 +66,7 @@ def _named(name: str) -> Hook:
         hook: Hook = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as problem:
         raise ImportError(f"{VARIABLE}={name!r} names no callable (write module:function): {problem}") from problem
-    get_logger(__name__).warning("fault points are handed to a hook; this is for tests", hook=name)
+    get_logger(__name__).warning("failpoints_enabled", hook=name)
     return hook
 
 

@@ -1,4 +1,4 @@
-"""Renders the results into docs/delivery.md, between two marks: `python -m tests.kafka.crash.table`."""
+"""Renders the results into docs/crash-matrix.md, between two marks: `python -m tests.kafka.crash.table`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import median
 from tests.kafka.crash.faults import FAULTS, Delivery
 from tests.kafka.crash.results import ROOT, Result, load
 
-DOCUMENT = ROOT / "docs" / "delivery.md"
+DOCUMENT = ROOT / "docs" / "crash-matrix.md"
 BEGIN, END = "<!-- crash matrix: begin -->", "<!-- crash matrix: end -->"
 
 _WORDS = {Delivery.AUTO_COMMIT: "auto-commit"}

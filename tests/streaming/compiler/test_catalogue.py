@@ -320,7 +320,7 @@ def test_codes_are_readable_and_stable() -> None:
 def test_an_issue_prints_its_place_and_how_to_mend_it() -> None:
     issue = Issue(Code.TYPE_MISMATCH, Severity.ERROR, "process", (1, 0), "no", "Order", "Line", "change it")
     assert str(issue) == (
-        "error type-mismatch at process[1, 0]: no\n    expected: Order\n    found:    Line\n    mend:     change it"
+        "error type-mismatch at process[1, 0]: no\n    expected: Order\n    found:    Line\n    help:     change it"
     )
     assert str(Issue(Code.NO_END, Severity.WARNING, "output", (), "no end")) == "warning no-end at output: no end"
 

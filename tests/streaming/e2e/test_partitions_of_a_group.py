@@ -92,7 +92,7 @@ def test_a_position_that_was_lost_is_no_new_partition(bootstrap: str, delivery: 
     write(bootstrap, *range(8))
     confirm(bootstrap, {0: 2, 1: 2, 3: 2}, partitions=4)
     with pytest.raises(
-        OffsetOutOfRangeError, match=r"no position in numbers\[2\] any more.*0 to 2.*on_out_of_range"
+        OffsetOutOfRangeError, match=r"no longer has an offset in numbers\[2\].*0 to 2.*on_out_of_range"
     ) as e:
         StreamingRunner.from_dict(FLOW, config(bootstrap, delivery=delivery, auto_offset_reset="latest")).run()
     assert exit_for(e.value) is Exit.ENVIRONMENT

@@ -76,14 +76,14 @@ def test_the_end_of_a_run_tells_its_totals_and_why_it_is_over(bootstrap: str, li
         {"task": 1, "wire": 1},
         0,
     )
-    (stopped,) = named(lines, "flow stopped")
+    (stopped,) = named(lines, "flow_stopped")
     assert (stopped["reason"], stopped["log_level"]) == ("shutdown() was called", "info")
 
 
 def test_a_failed_run_is_told_as_one(bootstrap: str, lines: list[Any]) -> None:
     with pytest.raises(UnroutedRecordError):
         run_until(runner(bootstrap, None, errors=None), all_done(5))
-    (stopped,) = named(lines, "flow stopped")
+    (stopped,) = named(lines, "flow_stopped")
     assert (stopped["reason"], stopped["log_level"]) == ("the run failed", "error")
     assert "UnroutedRecordError" in stopped["error"]
     assert len(named(lines, "flow_totals")) == 1

@@ -94,7 +94,7 @@ def test_a_position_that_the_log_does_not_hold_is_an_error_and_never_a_jump(
     config = config_for(bootstrap, consumer={"delivery": delivery})
     with pytest.raises(OffsetOutOfRangeError) as refused:
         StreamingRunner.from_dict(FLOW, config).run()
-    for told in ("'readers'", f"offset {offset}", "numbers[0]", "0 to 2", "Reset the group's position"):
+    for told in ("'readers'", f"offset {offset}", "numbers[0]", "0 to 2", "Reset the group to an offset that exists"):
         assert told in str(refused.value)
     assert positions(bootstrap, "numbers")[0] == offset
     assert written(bootstrap) == []
@@ -114,8 +114,8 @@ def test_a_position_that_the_log_does_not_hold_is_left_for_one_that_the_config_n
     assert positions(bootstrap, "numbers")[0] == 2
     assert written(bootstrap) == ([0, 4] if policy == "earliest" else [])
     told = capsys.readouterr().err
-    assert told.count("position out of range") == 1
-    assert f"position=7 log_begins=0 log_ends=2 goes_on_at={goes_on}" in told
+    assert told.count("] offset_reset ") == 1
+    assert f"offset=7 log_begins=0 log_ends=2 continues_at={goes_on}" in told
 
 
 def test_every_missing_topic_is_named_at_once_before_anything_is_read(broker: EmbeddedBroker) -> None:

@@ -128,9 +128,9 @@ def test_who_is_not_let_in_need_not_wait() -> None:
 
 def test_a_missing_right_is_told_as_one() -> None:
     forbidden = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
-    failure: KafkaTransportError = ClusterFaults(SASL).failure("positions could not be committed", forbidden)
+    failure: KafkaTransportError = ClusterFaults(SASL).failure("offsets could not be committed", forbidden)
     assert isinstance(failure, AuthorizationFailedError)
-    assert "positions could not be committed" in str(failure)
+    assert "offsets could not be committed" in str(failure)
 
 
 def test_tokens_without_a_source_are_missed() -> None:

@@ -293,7 +293,7 @@ def test_a_position_out_of_range_while_running_ends_the_run(client: FakeClient, 
     reads = started(client)
     client.log = [(7, 20)]
     client.coming = [Record(4, code)]
-    with pytest.raises(OffsetOutOfRangeError, match=r"'readers' stands at offset 4 of numbers\[0\].*7 to 20"):
+    with pytest.raises(OffsetOutOfRangeError, match=r"'readers' is at offset 4 of numbers\[0\].*7 to 20"):
         reads.read(10, 0)
 
 
@@ -331,7 +331,7 @@ def test_where_it_goes_on_is_what_the_config_says_and_what_that_skips_is_told(
 
 
 @pytest.mark.parametrize("met", ["by the watch alone", "by the client first"])
-def test_a_topic_made_anew_is_begun_once(client: FakeClient, met: str) -> None:
+def test_a_topic_recreated_is_begun_once(client: FakeClient, met: str) -> None:
     reads = started(client, on_out_of_range="earliest")
     client.log = [(0, 2)]
     if met == "by the client first":
@@ -364,7 +364,7 @@ def test_a_group_that_stands_where_we_left_it_may_be_committed_to(client: FakeCl
 def test_a_second_instance_is_noticed(client: FakeClient, moved_to: int) -> None:
     reads = started(client)
     client.group = [moved_to]
-    with pytest.raises(SecondInstanceError, match="somebody else moved the group"):
+    with pytest.raises(SecondInstanceError, match="someone else changed the offsets of the group"):
         reads.group.check()
 
 

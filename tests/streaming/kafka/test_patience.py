@@ -96,7 +96,7 @@ class Cluster:
             "__consumer_offsets is missing.*offsets.topic.replication.factor.*2 brokers",
         ),
         (Cluster(2, __transaction_state=[1, -1, -1], __consumer_offsets=[1]), "2 of the 3 partitions of __transaction"),
-        (Cluster(2, __transaction_state=[1], __consumer_offsets=[1]), "only just moved, or still ends"),
+        (Cluster(2, __transaction_state=[1], __consumer_offsets=[1]), "just moved, or is still ending"),
     ],
 )
 def test_the_reason_is_what_the_cluster_shows(cluster: Cluster, told: str) -> None:

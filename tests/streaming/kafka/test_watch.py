@@ -78,23 +78,23 @@ def test_metadata_that_lacks_a_topic_for_a_moment_is_no_deletion(watched: Watche
 
 
 @pytest.mark.parametrize("between", [0, 1, 3])
-def test_a_topic_made_anew_is_told_by_its_id_whether_or_not_its_absence_was_seen(
+def test_a_topic_recreated_is_told_by_its_id_whether_or_not_its_absence_was_seen(
     watched: Watched, between: int
 ) -> None:
     watched.see(state("x"))
     for _ in range(between):
         watched.see({})
-    assert watched.see(state("y")) == [Change.MADE_ANEW]
+    assert watched.see(state("y")) == [Change.RECREATED]
     assert watched.see(state("y")) == []
 
 
-def test_a_topic_made_anew_is_told_though_a_look_between_did_not_learn_its_id(watched: Watched) -> None:
-    assert [watched.see(found) for found in (state("x"), state(None), state("y"))] == [[], [], [Change.MADE_ANEW]]
+def test_a_topic_recreated_is_told_though_a_look_between_did_not_learn_its_id(watched: Watched) -> None:
+    assert [watched.see(found) for found in (state("x"), state(None), state("y"))] == [[], [], [Change.RECREATED]]
 
 
-def test_a_topic_that_was_told_to_be_deleted_and_is_there_again_was_made_anew_whatever_its_id(watched: Watched) -> None:
+def test_a_topic_that_was_told_to_be_deleted_and_is_there_again_was_recreated_whatever_its_id(watched: Watched) -> None:
     seen = [watched.see(found) for found in (state("x"), {}, {}, state(None), state("y"))]
-    assert seen == [[], [], [Change.DELETED], [Change.MADE_ANEW], []]
+    assert seen == [[], [], [Change.DELETED], [Change.RECREATED], []]
 
 
 def test_a_broker_that_tells_no_ids_makes_no_topic_anew(watched: Watched) -> None:

@@ -49,7 +49,7 @@ class Clocks:
 def test_a_clock_set_back_by_more_than_an_epoch_is_noticed_and_the_error_says_by_how_much(shifted: float) -> None:
     clocks = Clocks()
     clocks.passes(10)
-    with pytest.raises(ClockSetBackError, match=rf"set back by {-shifted:.1f} s.*epochs of 1 s.*start the flow again"):
+    with pytest.raises(ClockSetBackError, match=rf"set back by {-shifted:.1f} s.*epochs of 1 s.*Restart the flow"):
         clocks.passes(0.02, shifted=shifted)
 
 

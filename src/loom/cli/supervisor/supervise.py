@@ -67,7 +67,7 @@ def supervise(command: Sequence[str], settings: SupervisionSettings) -> int:
                 print(f"loom: {_spent(policy, settings.restarts, run.state.at_work)}", file=sys.stderr, flush=True)
                 return end.code
             _log.warning(
-                "flow ended and is started again",
+                "flow_restarting",
                 end=end.told,
                 pause_s=pause,
                 restarts_left=policy.left,
@@ -81,12 +81,12 @@ def _goes_on(found: Finding, settings: SupervisionSettings, suspicion: Suspicion
     """Name the record that kills the process; tells whether there is anything left to try."""
     record, told = found.record, found.told
     if record is None or found.refused:
-        _log.error("poison_record", record=str(record), ends=told, then="also when it went to the error route")
+        _log.error("poison_record", record=str(record), ends=told, then="it also does when it goes to the error route")
         return True
     if settings.on_poison == "fail":
         print(
-            f"loom: the record {record} ends the process whenever it is worked on ({told}), also with nothing else in it: "
-            "the flow stays down. Mend the step, or set streaming.supervision.on_poison: dead_letter, which sends such a "
+            f"loom: the record {record} kills the process whenever it is processed ({told}), even alone: "
+            "the flow stays down. Fix the step, or set streaming.supervision.on_poison: dead_letter, which sends such a "
             "record to the error route",
             file=sys.stderr,
             flush=True,
@@ -203,7 +203,7 @@ class _Run:
             else:
                 self._asked = True
                 self._process.send_signal(number)
-            _log.info("signal passed on to the flow", signal=signal.Signals(number).name)
+            _log.info("signal_forwarded", signal=signal.Signals(number).name)
 
     def _hear(self) -> bool:
         """Take what the child has told; `False` when that was the last."""
@@ -233,14 +233,14 @@ def _whereabouts(end: End, policy: RestartPolicy, at_work: AtWork | None) -> dic
 def _spent(policy: RestartPolicy, restarts: int, at_work: AtWork | None) -> str:
     ends, common = policy.ends(), policy.common()
     stood = (
-        f"All of them stood at {_named(common)}: look at the records from there on"
+        f"All of them were at {_named(common)}: check the records from there on"
         if common
-        else ("None of them got as far as reading")
+        else ("None of them began to read")
     )
     if at_work is not None:
         stood += f". The last one was working on {at_work}" + (", with nothing else in it" if at_work.alone else "")
     return (
-        f"the flow ended {len(ends)} times without moving on ({', '.join(ends)}), and streaming.supervision.restarts is "
+        f"the flow ended {len(ends)} times without advancing ({', '.join(ends)}), and streaming.supervision.restarts is "
         f"{restarts}: it stays down. {stood}"
     )
 

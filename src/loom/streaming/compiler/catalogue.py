@@ -52,7 +52,7 @@ class Code(StrEnum):
 
 
 class Issue(LoomFrozenStruct):
-    """One problem: where it is, what was expected, what was found, and how to mend it.
+    """One problem: where it is, what was expected, what was found, and how to fix it.
 
     `where` names the place in words (`process`, `source`, `output`, `errors`, `config`); `path` is the node's
     address, empty for what stands outside the process.
@@ -75,7 +75,7 @@ class Issue(LoomFrozenStruct):
         if self.found is not None:
             lines.append(f"    found:    {self.found}")
         if self.remedy is not None:
-            lines.append(f"    mend:     {self.remedy}")
+            lines.append(f"    help:     {self.remedy}")
         return "\n".join(lines)
 
 

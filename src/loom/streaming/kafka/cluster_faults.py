@@ -172,6 +172,6 @@ class ClusterFaults:
 def denied(error: KafkaError, what: str) -> AuthorizationFailedError:
     """The error for what an ACL forbids."""
     return AuthorizationFailedError(
-        f"{what}: {error.str().rstrip('.')}. The user of this client lacks a right (ACL); docs/operations.md lists those "
-        "that a flow needs"
+        f"{what}: {error.str().rstrip('.')}. The user of this client lacks a permission (ACL); docs/operations.md lists "
+        "those that a flow needs"
     )

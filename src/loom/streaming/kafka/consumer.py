@@ -126,7 +126,7 @@ class ConsumerClient:
             self._consumer.incremental_unassign([ClientPartition(*partition) for partition in moved])
             self._consumer.incremental_assign([ClientPartition(*p, offset) for p, offset in moved.items()])
             self._positions.update(moved)
-            _log.info("start_positions_moved", partitions=len(moved), first=str(min(moved)))
+            _log.info("start_offsets_moved", partitions=len(moved), first=str(min(moved)))
         now = replace(found, offsets={**found.offsets, **moved}, committed={**found.committed, **committed})
         self.group.found(now)
         return now
@@ -200,7 +200,7 @@ class ConsumerClient:
                 self._in_another_log.discard(partition)
                 self._assign(partition, position)
             else:
-                self._assign(partition, go_on_at(self._settings, partition, position, logs[partition], made_anew=True))
+                self._assign(partition, go_on_at(self._settings, partition, position, logs[partition], recreated=True))
         self._client_partitions = [ClientPartition(*partition) for partition in self._positions]
 
     def serve(self, wait_s: float) -> None:

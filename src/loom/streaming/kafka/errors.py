@@ -42,7 +42,7 @@ class TopicMissingError(KafkaTransportError):
 
 
 class TopicsChangedError(KafkaTransportError):
-    """A topic of the source was deleted, made anew or given more partitions; the run ended in order, to be started again."""
+    """A topic of the source was deleted, recreated or given more partitions; the run ended in order, to be started again."""
 
 
 class OffsetOutOfRangeError(KafkaTransportError):

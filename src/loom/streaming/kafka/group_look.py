@@ -86,7 +86,7 @@ def check_no_members(look: GroupLook, group_id: str) -> None:
     if look.members:
         raise SecondInstanceError(
             f"other consumers are subscribed with the group {group_id!r}: {', '.join(look.members)}. A flow reads by a fixed "
-            "assignment and shares its group with nobody: stop them, or give the flow a group_id of its own. A consumer "
+            "assignment and does not share its group: stop them, or give the flow a group_id of its own. A consumer "
             "that was killed stays a member until its session times out (45 s by default). Nothing was read or written"
         )
 

@@ -28,11 +28,11 @@ _log = get_logger(__name__)
 
 #: seconds that a look at the group may take; it holds up the worker
 _LOOK = 1.0
-#: seconds for which nothing is committed to a group that has lost a position: its topic may have been made anew, which
+#: seconds for which nothing is committed to a group that has lost a position: its topic may have been recreated, which
 #: the look at the topics will tell
 _SURE = 5.0
 
-#: what a broker says of a topic that is deleted, or was made anew
+#: what a broker says of a topic that is deleted, or was recreated
 TOPIC_GONE = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -279,11 +279,11 @@ class GroupOffsets:
     def _commit_error(self, error: KafkaError) -> KafkaTransportError:
         if error.code() in _HAS_MEMBERS:
             return SecondInstanceError(
-                f"the broker refuses the positions of the group {self._settings.group_id!r}, since other consumers are "
-                f"subscribed with it: {error.str()}. A flow reads by a fixed assignment and shares its group with nobody: "
-                "stop those consumers, or give the flow a group_id of its own. What it has not confirmed is read again"
+                f"the broker refuses the commits of the group {self._settings.group_id!r}, because other consumers are "
+                f"subscribed with it: {error.str()}. A flow reads by a fixed assignment and does not share its group: "
+                "stop those consumers, or give the flow a group_id of its own. What is not committed is read again"
             )
-        what = "positions could not be committed"
+        what = "offsets could not be committed"
         return denied(error, what) if is_denied(error) else CommitError(f"{what}: {error.str()}")
 
 
@@ -300,14 +300,14 @@ def _check_unmoved(
     """
     if metadata is not None and (other := metadata.of_another_run(partition.topic, had.metadata)) is not None:
         raise SecondInstanceError(
-            f"another run has taken over the group {settings.group_id!r}: its position in {partition} was committed by the "
+            f"another run has taken over the group {settings.group_id!r}: its offset in {partition} was committed by the "
             f"flow {other.flow!r}, run {other.run}, and this is the flow {metadata.flow!r}, run {metadata.run}. "
             "Two instances of one flow share a group, or two flows do: stop one of them, or give each flow a group_id of "
-            "its own. This one ends; what it has not confirmed is read again"
+            "its own. This one ends; what it has not committed is read again"
         )
     if had.offset not in expected:
         raise SecondInstanceError(
-            f"somebody else moved the group {settings.group_id!r} in {partition}: it is at {had.offset}, and this run "
-            f"left it at {expected[0]}. The group was reset by hand, or two instances of one flow share it: stop one of "
-            "them. This one ends; what it has not confirmed is read again"
+            f"someone else changed the offsets of the group {settings.group_id!r}: {partition} is at {had.offset}, and this "
+            f"run left it at {expected[0]}. The group was reset by hand, or two instances of one flow share it: stop one "
+            "of them. This one ends; what it has not committed is read again"
         )

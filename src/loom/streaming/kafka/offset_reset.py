@@ -28,31 +28,31 @@ class LogRange(LoomFrozenStruct):
 
 
 def go_on_at(
-    settings: ConsumerSettings, partition: TopicPartition, position: int, log: LogRange, *, made_anew: bool = False
+    settings: ConsumerSettings, partition: TopicPartition, position: int, log: LogRange, *, recreated: bool = False
 ) -> int:
     """Where to go on instead of `position`, by `on_out_of_range`; what that skips is logged.
 
-    `made_anew` says that the log is another one than that in which the position was. Raises `OffsetOutOfRangeError`
+    `recreated` says that the log is another one than that in which the position was. Raises `OffsetOutOfRangeError`
     under `fail`.
     """
-    what = "the topic was made anew" if made_anew else "records are gone, or the topic was made anew"
+    what = "the topic was recreated" if recreated else "records are gone, or the topic was recreated"
     if settings.on_out_of_range == "fail":
         raise OffsetOutOfRangeError(
-            f"the group {settings.group_id!r} stands at offset {position} of {partition}, but the log holds {log.low} to "
-            f"{log.high}: {what}. Reset the group's position to one that is there, use another group_id, or choose with "
+            f"the group {settings.group_id!r} is at offset {position} of {partition}, but the log holds {log.low} to "
+            f"{log.high}: {what}. Reset the group to an offset that exists, use another group_id, or set "
             "on_out_of_range: earliest or latest"
         )
     offset = log.low if settings.on_out_of_range == "earliest" else log.high
     # Behind the end, or in another log, the position says nothing of what was read: all of this log is unread.
-    unread_from = log.low if made_anew or position > log.high else max(position, log.low)
-    deleted = max(log.low - position, 0) if not made_anew else 0
+    unread_from = log.low if recreated or position > log.high else max(position, log.low)
+    deleted = max(log.low - position, 0) if not recreated else 0
     _log.error(
-        "position out of range: going on elsewhere",
+        "offset_reset",
         partition=str(partition),
-        position=position,
+        offset=position,
         log_begins=log.low,
         log_ends=log.high,
-        goes_on_at=offset,
+        continues_at=offset,
         records_deleted_unread=deleted,
         records_skipped=offset - unread_from,
         why=what,
@@ -67,21 +67,21 @@ def go_on_after_expiry(settings: ConsumerSettings, partition: TopicPartition, lo
     Raises `OffsetOutOfRangeError` under `fail`.
     """
     what = (
-        f"the group {settings.group_id!r} has no position in {partition} any more, though it had one: it expired on the "
-        "broker (offsets.retention.minutes), or was deleted"
+        f"the group {settings.group_id!r} no longer has an offset in {partition}: it expired on the broker "
+        "(offsets.retention.minutes), or was deleted"
     )
     if settings.on_out_of_range == "fail":
         raise OffsetOutOfRangeError(
-            f"{what}. What was read of it is not known; its log holds {log.low} to {log.high}. Reset the group's position "
-            "there, use another group_id, or choose with on_out_of_range: earliest or latest"
+            f"{what}. How far it was read is unknown; its log holds {log.low} to {log.high}. Set the group's offset, use "
+            "another group_id, or set on_out_of_range: earliest or latest"
         )
     offset = log.low if settings.on_out_of_range == "earliest" else log.high
     _log.error(
-        "position_expired",
+        "offset_expired",
         partition=str(partition),
         log_begins=log.low,
         log_ends=log.high,
-        goes_on_at=offset,
+        continues_at=offset,
         records_skipped=offset - log.low,
         why=what,
         by=f"on_out_of_range: {settings.on_out_of_range}",

@@ -98,16 +98,16 @@ def likely_reason(client: _Client) -> str:
     for name in (_TRANSACTIONS, _GROUPS):
         if name not in topics or not topics[name].partitions:
             return (
-                f"the topic {name} is missing. A broker makes it when it is first needed, with as many copies as "
+                f"the topic {name} is missing. A broker creates it when it is first needed, with as many replicas as "
                 f"{_COPIES[name]} says (3 by default), and cannot with fewer brokers; {_counted(brokers)} known here. "
-                "Start more brokers, or set it lower on them"
+                "Start more brokers, or lower that setting on them"
             )
         if away := _without_leader(topics[name].partitions):
             return (
-                f"{away} of the {len(topics[name].partitions)} partitions of {name} have no leader: brokers that hold "
-                f"them are away; {_counted(brokers)} known here"
+                f"{away} of the {len(topics[name].partitions)} partitions of {name} have no leader: the brokers that "
+                f"hold them are unreachable; {_counted(brokers)} known here"
             )
-    return "the coordinator has only just moved, or still ends the transaction of a predecessor"
+    return "the coordinator has just moved, or is still ending the transaction of a predecessor"
 
 
 def _without_leader(partitions: Mapping[int, Any]) -> int:

@@ -206,7 +206,7 @@ class TopicWriter:
             if not self._failed:
                 return resent
             failed, self._failed = self._failed, []
-            _log.warning("produce_batch_refused", records=len(failed), what="they are sent again one at a time")
+            _log.warning("produce_batch_refused", records=len(failed), note="they are resent one at a time")
             for record in failed:
                 self._resend(record)
             resent += len(failed)

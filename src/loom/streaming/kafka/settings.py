@@ -142,7 +142,7 @@ class ConsumerSettings(_Discreet):
 
     `poll_timeout_ms` bounds one idle wait (never more than 20 ms are waited). `batch_size` is the largest number of
     records handed to a stage at once. `extra` holds further client properties. `on_out_of_range` decides about a position
-    that the log does not hold, `on_topic_change` about a topic that is deleted, made anew or given more partitions while
+    that the log does not hold, `on_topic_change` about a topic that is deleted, recreated or given more partitions while
     the flow runs, for which a look is taken every `topic_check_interval_ms`. `start_timeout_ms` is how long a start waits for
     brokers and coordinators that do not do what they are asked to, and a transaction for its end.
     `replay_limit` is for a source of dead letters: how often a record may have failed and still be written to a topic.

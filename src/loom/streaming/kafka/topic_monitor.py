@@ -1,6 +1,6 @@
-"""A look at the source's topics now and then, on a thread of its own: deleted, made anew, given more partitions.
+"""A look at the source's topics now and then, on a thread of its own: deleted, recreated, given more partitions.
 
-The client says none of this by itself: a reader of a deleted topic idles, and one whose topic was made anew reads on in the
+The client says none of this by itself: a reader of a deleted topic idles, and one whose topic was recreated reads on in the
 middle of it. Opened and closed by the source; the worker's thread is never held up.
 """
 
@@ -29,11 +29,11 @@ _SURE = 1.0
 
 
 class Change(Enum):
-    """What may become of a topic."""
+    """What can happen to a topic of the source; the value is the event in the log."""
 
-    DELETED = "deleted"
-    MADE_ANEW = "made anew"
-    PARTITIONS_ADDED = "given more partitions"
+    DELETED = "topic_deleted"
+    RECREATED = "topic_recreated"
+    PARTITIONS_ADDED = "topic_partitions_added"
 
 
 class TopicChange(LoomFrozenStruct):
@@ -45,7 +45,7 @@ class TopicChange(LoomFrozenStruct):
 
 
 class TopicState(LoomFrozenStruct):
-    """How a topic was seen. Its id changes when it is made anew; an old broker tells none."""
+    """How a topic was seen. Its id changes when it is recreated; an old broker tells none."""
 
     id: str | None
     partitions: int
@@ -117,8 +117,8 @@ class TopicMonitor:
             if was_gone or (known.id is not None and found.id is not None and known.id != found.id):
                 yield TopicChange(
                     topic,
-                    Change.MADE_ANEW,
-                    f"the topic {topic!r} was deleted and made anew: its positions belong to a log that is gone",
+                    Change.RECREATED,
+                    f"the topic {topic!r} was deleted and recreated: its offsets belong to a log that is gone",
                 )
             elif found.partitions > known.partitions:
                 yield TopicChange(

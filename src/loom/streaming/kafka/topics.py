@@ -79,8 +79,8 @@ def look_at_topics(
             told = "; ".join(f"{topic!r} ({needed[topic]})" for topic in missing)
             raise TopicMissingError(
                 f"topics that do not exist on {config['bootstrap.servers']}: {told}. Create them, or correct their "
-                "names in the flow or under kafka.producers / kafka.consumer.topics. A topic that this client's user has no "
-                "right to describe looks the same: then grant it (ACLs)"
+                "names in the flow or under kafka.producers / kafka.consumer.topics. A topic that this client's user may "
+                "not describe looks the same: then grant the permission (ACL)"
             )
         # The broker tells nobody when a topic appears; a metadata request is the only way to see it.
         waiting("topics that are not there yet")

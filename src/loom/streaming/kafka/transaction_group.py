@@ -106,9 +106,9 @@ class TransactionGroup:
             before, now = self._topics.get(partition.topic), seen.get(partition.topic)
             if now is not None and (before is None or before.id is None or now.id == before.id):
                 raise SecondInstanceError(
-                    f"somebody deleted the position of the group {self._settings.group_id!r} in {partition} while this run "
-                    "was using it. This one ends, and nothing of its epoch is visible: set the position where the flow "
-                    "shall begin, and start it again"
+                    f"someone deleted the offset of the group {self._settings.group_id!r} in {partition} while this run was "
+                    "using it. This one ends, and nothing of its epoch is visible: set the offset at which the flow "
+                    "should start, and restart it"
                 )
             self._dead.add(partition)
             self._gone(partition.topic, f"the group has lost its position in {partition}")

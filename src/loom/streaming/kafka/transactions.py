@@ -197,10 +197,10 @@ class Transactions:
             # A broker that ends a transaction by its time-out takes the id away as a successor would.
             return TransactionAbortedError(
                 f"the transaction of {self._id!r} was open for longer than transaction.timeout.ms ({self._longest_s:g} s), "
-                "so that the broker aborted it. Nothing of this epoch is visible and its positions stand where they "
-                "stood: start the flow again, with a longer time-out where single records take so long"
+                "so the broker aborted it. Nothing of this epoch is visible and no offset has moved: restart the flow, with a "
+                "longer timeout if single records take that long"
             )
-        return TransactionFailedError(f"the transactional producer {self._id!r} failed for good: {error.str()}")
+        return TransactionFailedError(f"the transactional producer {self._id!r} failed permanently: {error.str()}")
 
     def _cause_of(self, error: KafkaError) -> KafkaError:
         """The error behind one that only says that there was one before it."""
@@ -251,8 +251,8 @@ class Transactions:
         if self._outlasted() and self._taken_over():
             return self._fenced()
         return TransactionAbortedError(
-            f"the transaction of {self._id!r} was aborted: {reason}. Nothing of this epoch is visible and its positions "
-            "stand where they stood: start the flow again"
+            f"the transaction of {self._id!r} was aborted: {reason}. Nothing of this epoch is visible and no "
+            "offset has moved: restart the flow"
         )
 
     def _fenced(self) -> FencedError:

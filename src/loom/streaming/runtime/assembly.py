@@ -135,7 +135,7 @@ class BuiltDataflow:
 
 def _log_drop(envelope: ErrorEnvelope[Any]) -> None:
     _log.warning(
-        "record dropped: its kind of error has no route",
+        "record_dropped",
         kind=envelope.kind.value,
         step=envelope.step_id,
         reason=envelope.reason,

@@ -156,7 +156,7 @@ class AutoCommitter:
             self._group.serve(_ANSWER_SLICE)
         self._take_answers()
         if self._group.commit_outstanding and time.monotonic() > self._give_up_at:
-            _log.warning("the broker does not answer the last commit; what it would confirm is read again")
+            _log.warning("last_commit_unanswered", note="records whose offsets it would have committed are read again")
             return True
         return not self._group.commit_outstanding
 
@@ -165,7 +165,7 @@ class AutoCommitter:
             self._group.commit_answers()
         except (AuthorizationFailedError, CommitError) as error:
             # Nothing was promised, so the run goes on.
-            _log.warning("the client could not commit", error=str(error))
+            _log.warning("commit_failed", reason=str(error))
 
 
 class WatchedCommitter:

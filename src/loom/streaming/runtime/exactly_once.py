@@ -128,7 +128,7 @@ class ExactlyOnce:
             if not left:
                 # Asked once more behind each fencing: what was still written until then may have named others.
                 return
-            _log.info("fencing earlier writers", transactional_ids=left)
+            _log.info("writers_fenced", transactional_ids=left)
             for transactional_id in left:
                 self._fenced(transactional_id).abort()
             fenced.update(left)
@@ -175,7 +175,7 @@ class ExactlyOnce:
 
 
 def _nobody(topic: str, why: str) -> None:
-    _log.info("looking at no topic: the source has not begun", topic=topic, why=why)
+    _log.info("topic_check_skipped", topic=topic, why=why)
 
 
 def _id(group_id: str, flow: str, index: int) -> str:

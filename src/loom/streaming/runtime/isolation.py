@@ -147,7 +147,7 @@ class IsolatingReader:
                 batch.refused, self._refusal = self._refusal, None
 
     def forget(self, topic: str) -> None:
-        """The topic was deleted or made anew: what was read of it is not what is suspected."""
+        """The topic was deleted or recreated: what was read of it is not what is suspected."""
         if self._held is not None and self._place(self._held[0][0]).topic == topic:
             self._held = None
         for kept in (self._until, self._handed_on):

@@ -29,7 +29,8 @@ def report_losses(handed_on: Positions, durable: Positions, began: Positions, co
         lost = sum(end - start for start, end in missing.values())
         counts.lost += lost
         _log.error(
-            "records lost: they were confirmed before the work on them was done, and the run failed",
+            "records_lost",
             at_most=lost,
+            note="committed before they were processed, and not known to be written",
             offsets={str(partition): f"{start} to {end - 1}" for partition, (start, end) in sorted(missing.items())},
         )

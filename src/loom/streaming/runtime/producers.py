@@ -157,7 +157,7 @@ class ProducerPool:
             for writer in self._all:
                 resent = writer.flush()
                 if resent:
-                    _log.warning("records resent one at a time; they may stand behind later ones", count=resent)
+                    _log.warning("records_resent", count=resent, note="sent one at a time, so they may be out of order")
             pending = sum(self._counts.refused.values()) != before
 
     def close(self) -> None:
@@ -173,12 +173,12 @@ class ProducerPool:
             place = self._view.place(record.origin)
             if record.topic in self._dead_letters:
                 raise DeliveryFailedError(
-                    f"{record.topic} refuses the dead letter of {place}: {refusal.reason}. Let the topic take it (its "
-                    "max.message.bytes, say), or let message.max.bytes under the producer's extra leave it to the broker"
+                    f"{record.topic} refuses the dead letter of {place}: {refusal.reason}. Raise the topic's "
+                    "max.message.bytes, or set message.max.bytes under the producer's extra so that the broker decides"
                 )
             raise DeliveryFailedError(
-                f"{record.topic} refuses the record made of {place}: {refusal.reason}. Give that IntoTopic a dlq=… to "
-                "keep such records aside"
+                f"{record.topic} refuses the record made of {place}: {refusal.reason}. Give that IntoTopic a dlq=… for "
+                "such records"
             )
         output, writer = self._dlq[record.topic]
         # The stage has counted it as an output when it left; it is none.

@@ -52,10 +52,10 @@ def reporting(flow: str, delivery: RunState, interval_ms: int) -> Iterator[None]
             totals["lag"] = sum(delivery.lag.values())
         _log.info("flow_totals", flow=flow, **totals)
         if failure is None:
-            _log.info("flow stopped", flow=flow, reason=delivery.stop.reason or "the input is over")
+            _log.info("flow_stopped", flow=flow, reason=delivery.stop.reason or "the input is over")
         else:
             reason = delivery.stop.reason if delivery.stop.stalled is failure else "the run failed"
-            _log.error("flow stopped", flow=flow, reason=reason, error=f"{type(failure).__name__}: {_text(failure)}")
+            _log.error("flow_stopped", flow=flow, reason=reason, error=f"{type(failure).__name__}: {_text(failure)}")
 
 
 def _report(flow: str, delivery: RunState, interval_s: float, over: threading.Event) -> None:

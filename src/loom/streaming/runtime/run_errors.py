@@ -72,7 +72,7 @@ class StalledError(FlowFailedError):
 
 
 class ClockSetBackError(FlowFailedError):
-    """The wall clock was set back by more than an epoch, so that the engine would end none; start the flow again."""
+    """The wall clock was set back by more than an epoch, so the engine would end none. Restart the flow."""
 
 
 class ProcessKilledError(LoomStreamingError):

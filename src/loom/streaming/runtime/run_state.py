@@ -96,7 +96,7 @@ class RunState:
         try:
             found.close()
         except Exception as error:  # noqa: BLE001 - a close() that raises would abort the interpreter (engine)
-            _log.warning("closing failed", what=found.what, error=str(error))
+            _log.warning("close_failed", what=found.what, error=str(error))
         self._observability.emit(LifecycleEvent(Scope.TRANSPORT, found.what, EventKind.END))
 
 

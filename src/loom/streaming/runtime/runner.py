@@ -197,7 +197,7 @@ class StreamingRunner:
             try:
                 self._take_hold(prepared)
                 with stopping_on_signals(prepared.built.delivery.stop):
-                    _log.info("flow looks at its brokers", flow=name)
+                    _log.info("broker_check_started", flow=name)
                     prepared.built.look_before()
                     observability.start_scrape_server()
                     self._start_log(prepared.plan)
@@ -207,7 +207,7 @@ class StreamingRunner:
                     ):
                         self._run_engine(prepared)
             except StartGivenUp as given_up:
-                _log.info("flow stopped before it started", flow=name, waiting_for=str(given_up))
+                _log.info("flow_stopped_before_start", flow=name, waiting_for=str(given_up))
             finally:
                 prepared.built.delivery.stop.held = False
                 prepared.finish()
@@ -250,7 +250,7 @@ class StreamingRunner:
             stop.forced_by_signal = False
             prepared.built.delivery.supervisor = self.supervisor
         elif prepared.supervision.restarts:
-            _log.warning("streaming.supervision.restarts is not acted on here: only `loom run` starts a flow again")
+            _log.warning("restarts_ignored", note="only `loom run` restarts a flow (streaming.supervision.restarts)")
 
     def _prepare(
         self, error_sinks: Mapping[ErrorKind, ErrorSink] | None, runtime: BytewaxRuntimeConfig | None
@@ -324,6 +324,6 @@ class StreamingRunner:
 
     @staticmethod
     def _start_log(plan: CompiledPlan) -> None:
-        _log.info("flow starts", flow=plan.name, topics=list(plan.source.topics), delivery=plan.source.mode.summary)
+        _log.info("flow_started", flow=plan.name, topics=list(plan.source.topics), delivery=plan.source.mode.summary)
         for warning in plan.warnings:
-            _log.warning("flow warning", code=warning.code.value, where=warning.where, message=warning.message)
+            _log.warning("flow_warning", code=warning.code.value, where=warning.where, message=warning.message)

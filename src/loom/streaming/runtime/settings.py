@@ -75,7 +75,7 @@ class SupervisionSettings(LoomFrozenStruct):
 
     `restarts` is how often in a row `loom run` starts a flow again that does not move on; 0 means that it runs without a
     supervisor. `stall_timeout_ms` is how long a position may stand still with records behind it; `None` means for ever.
-    `on_poison` is what becomes of a record that kills the process whenever it is worked on: the flow stays down, or the
+    `on_poison` is what becomes of a record that kills the process whenever it is processed: the flow stays down, or the
     record goes to the route of `TASK` errors.
     """
 

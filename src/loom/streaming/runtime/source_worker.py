@@ -65,7 +65,7 @@ class SourceWorker:
         self.resumed: dict[TopicPartition, int] = {}
         #: those whose positions are confirmed
         self.partitions: list[TopicPartition] = []
-        #: those of topics that were deleted, or made anew
+        #: those of topics that were deleted, or recreated
         self._left: list[TopicPartition] = []
         #: those that are read of a new log, and what must reach the sink before their positions may be confirmed
         self._anew: dict[TopicPartition, GoneLogs] = {}
@@ -197,7 +197,7 @@ class SourceWorker:
         return found
 
     def _take(self, change: TopicChange) -> GoneLogs:
-        """A topic was deleted, or made anew: no position in its old log may be confirmed any more."""
+        """A topic was deleted, or recreated: no position in its old log may be confirmed any more."""
         gone = [partition for partition in self.partitions if partition.topic == change.topic]
         for partition in gone:
             self.partitions.remove(partition)

@@ -88,7 +88,7 @@ class StopSignal:
         if self.overdue is not None:
             self.overdue(found)
         else:
-            _log.critical("the run does not come back, and this process is not ours to end", because=str(found))
+            _log.critical("stop_overdue", reason=str(found))
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until somebody asks for the stop; `False` when the time is over first."""
@@ -102,7 +102,7 @@ class StopSignal:
         if self._deadline is not None and self._clock() > self._deadline:
             raise ForcedShutdownError(
                 f"the stop was not done within {self.limit_s} s; still waiting for {waiting_for}. What is not "
-                "confirmed will be read again"
+                "committed is read again after a restart"
             )
         if self.requested and (now := self._clock()) - self._said_at >= _SAY:
             self._said_at = now

@@ -73,20 +73,20 @@ class TopicChanges:
 
     def suspect(self, topic: str, why: str) -> None:
         """A client was told something odd of a topic: look now rather than at the next turn."""
-        _log.info("looking at the topics", topic=topic, why=why)
+        _log.info("topic_check_requested", topic=topic, why=why)
         watch = self._watch
         if watch is not None:
             watch.look_now()
 
     def take(self, change: TopicChange) -> None:
         """A change was seen. Called on the watch's thread."""
-        _log.warning("a topic of the source has changed", topic=change.topic, what=change.what.value, means=change.text)
+        _log.warning(change.what.value, topic=change.topic, note=change.text)
         with self._lock:
             if change.what is not Change.PARTITIONS_ADDED:
                 for inbox in self._inboxes:
                     inbox.append(change)
             if self.stops and self._ending is None:
                 self._ending = TopicsChangedError(
-                    f"{change.text}. The run has ended in order (on_topic_change: stop): start it again"
+                    f"{change.text}. The run has ended in order (on_topic_change: stop): restart the flow"
                 )
                 self._stop.request(change.text)

@@ -54,7 +54,7 @@ class WallClock:
         if back > max(epoch_s, _LET_BE):
             raise ClockSetBackError(
                 f"the wall clock was set back by {back:.1f} s. The engine counts its epochs of {epoch_s:g} s by it and would "
-                "end none for so long. What is not confirmed will be read again: start the flow again"
+                "end none for that long. Restart the flow; what is not committed is read again"
             )
         if now - self._since > epoch_s:
             self._since, self._ahead = now, ahead

@@ -100,10 +100,10 @@ class Watchdog:
             try:
                 stalled = self.check(time.monotonic())
             except Exception as error:  # noqa: BLE001 - a fault of the watchdog is none of the flow
-                _log.exception("watching failed; going on", error=str(error))
+                _log.exception("watchdog_failed", error=str(error))
                 continue
             if stalled is not None and not over.is_set() and not self._delivery.stop.requested:
-                _log.error("flow stands still", reason=str(stalled))
+                _log.error("flow_stalled", reason=str(stalled))
                 self._delivery.stop.request_stalled(stalled, _GRACE)
                 return
 
@@ -130,7 +130,7 @@ class Watchdog:
             return None
         if self._away:
             self._away = False
-            _log.info("the broker answers again; everybody has the whole time to go on")
+            _log.info("stall_check_resumed")
             self._begin_anew(now)
             return None
         return self._judge(standings, overdue, lags, now)
@@ -154,7 +154,7 @@ class Watchdog:
         """Nobody can move on then."""
         if not self._away:
             self._away = True
-            _log.warning("positions stand still because of the broker, not of the flow", fault=str(fault))
+            _log.warning("stall_check_paused", reason=str(fault))
         self._begin_anew(now)
 
     def _begin_anew(self, now: float) -> None:
@@ -192,8 +192,8 @@ class Watchdog:
         at = [place for thread in guilty if (place := _place_of(thread))]
         where = f". The worker is at {'; '.join(at)}" if at else ""
         return StalledError(
-            f"the flow has stood still for {self._timeout:g} s with records to read: {', '.join(named)}{more}{where}. What "
-            "is not confirmed will be read again"
+            f"the flow is stalled: no offset has advanced for {self._timeout:g} s with records to read: {', '.join(named)}"
+            f"{more}{where}. What is not committed is read again after a restart"
         )
 
 

@@ -1,6 +1,6 @@
 """What the objects of a flow remember: kept before a test runs, and put back by `reset`.
 
-A step that is named as a class is made anew by each compilation. One that is given as an instance outlives them, with what
+A step that is named as a class is recreated by each compilation. One that is given as an instance outlives them, with what
 it has seen. Its state is put back in place, so that a test may go on looking at the very object that it gave.
 """
 

@@ -72,7 +72,7 @@ class Driven:
         return self.stage.run(SourceBatch(self.stage, items, moved, at, end))
 
     def lose(self, *partitions: TopicPartition) -> StageResults:
-        """Their topic was deleted, or made anew."""
+        """Their topic was deleted, or recreated."""
         return self.stage.run(SourceBatch(self.stage, (), {}, 0.0, gone=GoneLogs(partitions)))
 
 

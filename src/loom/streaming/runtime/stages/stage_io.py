@@ -30,7 +30,7 @@ class EndMark(Enum):
 
 
 class GoneLogs:
-    """Partitions whose log is gone, since their topic was deleted or made anew. Travels with a batch, from source to sink.
+    """Partitions whose log is gone, since their topic was deleted or recreated. Travels with a batch, from source to sink.
 
     Positions that come before it belong to the old log, those that come with it or later to the new one, if there is one.
     """
