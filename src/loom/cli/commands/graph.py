@@ -20,6 +20,7 @@ class _GraphFormat(Enum):
     MERMAID = "mermaid"
     JSON = "json"
     TEXT = "text"
+    CODE = "code"
 
 
 def command(
@@ -27,7 +28,8 @@ def command(
     config: Config,
     debug: Debug = False,
     format: Annotated[
-        _GraphFormat, typer.Option("--format", "-f", help="a Mermaid flowchart, JSON for programs, or text")
+        _GraphFormat,
+        typer.Option("--format", "-f", help="a Mermaid flowchart, JSON for programs, text, or the Python that runs"),
     ] = _GraphFormat.MERMAID,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="write to this file, not to standard output")

@@ -13,10 +13,13 @@ __all__ = ["CompiledPlan"]
 class CompiledPlan(PlanModel):
     """A whole flow, checked and resolved. Equal plans do the same."""
 
-    def explain(self, format: Literal["text", "mermaid", "json"] = "text") -> str:
-        """The plan for a person (`text`), as a flowchart (`mermaid`) or for a program (`json`); without any secret.
+    def explain(self, format: Literal["text", "mermaid", "json", "code"] = "text") -> str:
+        """The plan for a person (`text`), as a flowchart (`mermaid`), for a program (`json`) or as the Python that runs (`code`).
 
-        The JSON document is described in `loom.streaming.compiler.explain.document`. Raises `ValueError` for another
-        format, naming these.
+        None holds a secret. The JSON document is described in `loom.streaming.compiler.explain.document`. `code` loads
+        the Kafka client, since it shows how that client's records are read; it connects to nothing.
+
+        Raises:
+            ValueError: for another format, naming these.
         """
         return explain(self, format)

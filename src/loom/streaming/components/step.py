@@ -17,14 +17,12 @@ from loom.streaming.message import Message, MessageMeta
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.nodes.step import Step, StepFunction
 from loom.streaming.runtime.stages.builder import StageBuilder
-from loom.streaming.runtime.stages.codegen import Inline, LoopWriter
-from loom.streaming.runtime.stages.failures import Fail
-from loom.streaming.runtime.stages.node_input import NO_CHILD, Ancestors, NodeInput, Receive
-from loom.streaming.runtime.stages.result_check import ResultParts, classify_result, several
+from loom.streaming.runtime.stages.codegen import CodeWriter
+from loom.streaming.runtime.stages.node_input import NO_CHILD, Ancestors, NodeInput
+from loom.streaming.runtime.stages.result_check import classify_result, several
 
 __all__ = ["COMPONENTS", "CompiledStep"]
 
-_MessageClass = Callable[[Any, Any], Message[Any]]
 
 _ONE_BY_ONE = (StreamShape.RECORD, StreamShape.MANY)
 _TAKES: dict[StepKind, tuple[StreamShape, ...]] = {
@@ -173,83 +171,35 @@ def _build_single(build: StageBuilder, step: CompiledStep, after: NodeInput, abo
     fail = build.fail(step.step_id, step.path, above)
     drops = build.counts.drops if step.may_drop else None
     parts = classify_result(step.returns, after, fail, build.view, drops, step.step_id, step.name)
-    if step.kind is StepKind.RECORD:
-        call = step.bound.instance.execute
-        run = _record_closure(call, parts, fail, after.record, build.message)
-        build.inline(step.path, _inline(call, parts, fail, build.message))
-    else:
-        call = step.bound.instance
-        run = _function_closure(call, parts, fail, after.record)
-        build.inline(step.path, _inline(call, parts, fail, None))
-    return build.entry(run, run if step.takes_tombstones else after.tombstone, above)
+    whole = step.kind is StepKind.RECORD
+    call = step.bound.instance.execute if whole else step.bound.instance
 
-
-def _function_closure(call: Callable[[Any], Any], parts: ResultParts, fail: Fail, straight: Receive) -> Receive:
-    plain, odd = parts
-
-    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-        try:
-            result = call(payload)
-        except BaseException as error:
-            fail(error, payload, origin, meta)
-            return
-        if type(result) in plain:
-            straight(result, origin, meta)
-        else:
-            odd(result, payload, origin, meta)
-
-    return run
-
-
-def _record_closure(
-    call: Callable[[Any], Any], parts: ResultParts, fail: Fail, straight: Receive, lazy_message: _MessageClass
-) -> Receive:
-    plain, odd = parts
-
-    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-        message = lazy_message(payload, origin) if meta is None else Message(payload, meta)
-        try:
-            result = call(message)
-        except BaseException as error:
-            fail(error, payload, origin, meta)
-            return
-        if type(result) in plain:
-            straight(result, origin, meta)
-        else:
-            odd(result, payload, origin, meta)
-
-    return run
-
-
-def _inline(call: Callable[[Any], Any], parts: ResultParts, fail: Fail, lazy_message: _MessageClass | None) -> Inline:
-    """The same as code for the loop."""
-
-    def write(code: LoopWriter) -> None:
+    def emit(code: CodeWriter) -> None:
         given, result = code.payload, code.variable()
-        argument = given if lazy_message is None else code.message(lazy_message)
-        if len(parts.plain) == 1:
-            (only,) = parts.plain
-            is_odd = f"is not {code.name('plain', only)}"
-        else:
-            is_odd = f"not in {code.name('plain', parts.plain)}"
-        if code.classes and code.classes <= parts.plain:
-            # A step that only looks gives back what it was given, whose class is known.
-            is_odd = f"{result} is not {given} and type({result}) {is_odd}"
-        else:
-            is_odd = f"type({result}) {is_odd}"
+        argument = code.message(build.message) if whole else given
+        code.attempt(fail, f"{result} = {code.name('call', call)}({argument})")
         code.line(
-            "try:",
-            f"    {result} = {code.name('call', call)}({argument})",
-            "except BaseException as error:",
-            f"    {code.name('fail', fail)}(error, {given}, origin, None)",
-            "    continue",
-            f"if {is_odd}:",
-            f"    {code.name('odd', parts.odd)}({result}, {given}, origin, None)",
-            "    continue",
+            f"if {_is_unusual(code, result, parts.plain)}:",
+            f"    {code.name('odd', parts.odd)}({result}, {given}, origin, {code.meta})",
+            f"    {code.done}",
         )
         code.payload, code.classes = result, parts.plain
 
-    return write
+    run = build.emitted(step.path, emit, after)
+    return build.entry(run, run if step.takes_tombstones else after.tombstone, above)
+
+
+def _is_unusual(code: CodeWriter, result: str, plain: frozenset[type]) -> str:
+    """Whether a result of the payload here needs a second look."""
+    if len(plain) == 1:
+        (only,) = plain
+        unusual = f"type({result}) is not {code.name('plain', only)}"
+    else:
+        unusual = f"type({result}) not in {code.name('plain', plain)}"
+    if code.classes and code.classes <= plain:
+        # A step that only looks gives back what it was given, whose class is known.
+        return f"{result} is not {code.payload} and {unusual}"
+    return unusual
 
 
 def _build_expand(build: StageBuilder, step: CompiledStep, after: NodeInput, above: Ancestors) -> NodeInput:

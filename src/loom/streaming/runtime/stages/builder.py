@@ -24,7 +24,7 @@ from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.message import Message
 from loom.streaming.metrics import Counts
 from loom.streaming.runtime.error_log import ErrorLog
-from loom.streaming.runtime.stages.codegen import Inline, LoopWriter
+from loom.streaming.runtime.stages.codegen import CodeWriter, Emit, build_function
 from loom.streaming.runtime.stages.failures import Fail, Failures
 from loom.streaming.runtime.stages.keyed import keyed
 from loom.streaming.runtime.stages.lazy_message import message_class
@@ -65,11 +65,14 @@ class StageBuilder:
         )
         self._cells: dict[NodePath, ChildIndex] = {}
         self._entries: dict[NodePath, NodeInput] = {}
-        self._inlines: dict[NodePath, Inline] = {}
+        #: how nodes, and outputs behind them, are written into the loop
+        self._emitters: dict[NodePath, Emit] = {}
+        #: the same nodes as functions
+        self.functions: dict[NodePath, Receive] = {}
         #: by slot, the ways on which records reach it
         self._ways: dict[int, set[tuple[NodePath, ...]]] = {}
 
-    def build(self) -> tuple[NodeInput, Inline, Fail]:
+    def build(self) -> tuple[NodeInput, Emit, Fail]:
         """Build every node. Returns the way in, the same as code for the loop, and the way out of what does not decode."""
         plan, stage = self.plan, self.stage
         nodes = list(walk_nodes(plan.nodes))
@@ -93,7 +96,7 @@ class StageBuilder:
         stage.room.reverse()
         if stage.gate is not None:
             stage.gate.hold(self._held_back())
-        return entry, lambda code: self.inline_chain(code, plan.nodes, end, ()), undecoded
+        return entry, lambda code: self.write_chain(code, plan.nodes, end, ()), undecoded
 
     def chain(self, nodes: tuple[CompiledNode, ...], end: NodeInput | None, above: Ancestors) -> NodeInput:
         """Nodes one behind the other; `end` is what stands behind the last one, unless that ends the stream."""
@@ -129,24 +132,24 @@ class StageBuilder:
         """A topic, or the sink that has taken its place."""
         slot = self._slots.outputs[path]
         emit = self._emitter(slot, above)
-        inline, noted = None, Noted()
+        emitter, noted = None, Noted()
         if slot in self._slots.hosted:
             entry = build_hosted(slot, self.view, emit, self._of_source(above), above)
         else:
             fail = self.fail(output.step_id, output.path, above, kind=ErrorKind.TASK)
             if self._slots.audits:
                 fail = noted.on(fail)
-            entry, inline = self._slots.into_topic(output, slot, self.view, emit, fail, above)
+            entry, emitter = self._slots.into_topic(output, slot, self.view, emit, fail, above)
         entry = self._audited(entry, above, noted)
         if output.partitioning is not None:
             fail = self.fail(output.step_id, output.path, above, kind=ErrorKind.ROUTING)
-            entry, inline = keyed(output.partitioning, entry, self.message, self.view, fail, above), None
+            entry, emitter = keyed(output.partitioning, entry, self.message, self.view, fail, above), None
         source = self.plan.source
         if source.reads is Reads.DEAD_LETTERS and source.settings.replay_limit is not None:
             fail = self.fail(output.step_id, output.path, above, kind=ErrorKind.TASK)
             return limited(entry, source.settings.replay_limit, self.view, fail, above)
-        if inline is not None and not self._slots.audits:
-            self._inlines[path] = inline
+        if emitter is not None and not self._slots.audits:
+            self._emitters[path] = emitter
         return entry
 
     def hosted(self, path: NodePath, above: Ancestors) -> NodeInput:
@@ -182,33 +185,40 @@ class StageBuilder:
         """Whether records that wait leave at a stop: where positions have been confirmed already."""
         return self.plan.source.mode.emits_kept_on_stop
 
-    def inline(self, path: NodePath, code: Inline) -> None:
-        """Let the loop run a node by itself."""
-        self._inlines[path] = code
+    def emitted(self, path: NodePath, emit: Emit, after: NodeInput | None) -> Receive:
+        """A node that its emitter writes: into the loop, and as a function of its own, which is returned."""
+        self._emitters[path] = emit
+        function = self.functions[path] = build_function(emit, after.record if after is not None else None)
+        return function
 
-    def inline_branch(self, code: LoopWriter, branch: CompiledBranch) -> None:
-        """Write a branch that goes on behind its node, or ends in a terminal."""
-        self.inline_chain(code, branch.nodes, None, ())
+    def write_branch(self, code: CodeWriter, branch: CompiledBranch) -> None:
+        """Write the way into a branch: its nodes where they are fused, else a call that ends the work here."""
+        if code.fuses:
+            self.write_chain(code, branch.nodes, None, ())
+        else:
+            entry = self._entries[branch.nodes[0].path]
+            code.leave(entry.tombstone if code.tombstones else entry.record)
 
-    def inline_chain(
-        self, code: LoopWriter, nodes: tuple[CompiledNode, ...], end: NodeInput | None, path: NodePath
+    def write_chain(
+        self, code: CodeWriter, nodes: tuple[CompiledNode, ...], end: NodeInput | None, path: NodePath
     ) -> None:
         """Write nodes into the loop, up to the first that it cannot run; `path` is that of an output behind them.
 
         Without an `end` the code falls through, with the payload in `code.payload`.
         """
         for node in nodes:
-            inline = self._inlines.get(node.path)
-            if inline is None or (node.branches and code.deep):
+            emit = self._emitters.get(node.path)
+            if emit is None or (node.branches and code.deep):
                 code.leave(self._entries[node.path].record)
                 return
-            inline(code)
+            code.comment(node.step_id)
+            emit(code)
             if code.ended:
                 return
         if end is not None:
-            output = self._inlines.get(path)
-            if output is not None:
-                output(code)
+            emit = self._emitters.get(path)
+            if emit is not None:
+                emit(code)
             else:
                 code.leave(end.record)
 

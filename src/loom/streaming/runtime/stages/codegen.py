@@ -1,42 +1,56 @@
-"""The fused loop: decode, then every node that can be written out as code, in one function. Hot path.
+"""Code that is written for each plan: the fused loop, and one function for each node. Hot path.
 
-A call of a Python closure per node and record costs as much as a small step itself (`bench/README.md`), so the loop is
-written out for each plan and compiled once when the stage is built. A node that is not written out, and whatever is not the
-usual case (an odd result, a header, an error), leaves the loop for the closures, which say what it means; the loop only
-ever does the same faster.
+A call of a Python function per node and record costs as much as a small step itself (`bench/README.md`), so the loop decodes a
+record and runs every node that can be written into it. A node says once, by its *emitter*, what it does: the loop is made of
+the emitters one behind the other, and of each emitter alone the function that a record takes that is not the usual case
+(an unusual result, a record that a step gave other metadata, a tombstone) and so has left the loop.
 """
 
 from __future__ import annotations
 
 import linecache
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from itertools import count
+from textwrap import dedent
 from typing import Any, TypeAlias
 
 from loom.core.model import LoomFrozenStruct, LoomStruct
 from loom.streaming.kafka.record_accessor import RecordAccessor
+from loom.streaming.message import Message
+from loom.streaming.runtime.stages.failures import Fail
 from loom.streaming.runtime.stages.node_input import Receive
 
-__all__ = ["Inline", "LoopWriter", "build_loop"]
+__all__ = ["CodeWriter", "Emit", "Generated", "LoopWriter", "build_function", "build_loop", "generated"]
 
 _numbers = count(1)
-#: Python reads no more than a hundred levels of indentation; what is nested deeper stays with the closures.
+#: how the names of the files begin that generated code seems to stand in
+_FILE = "<fused stage"
+#: Python reads no more than a hundred levels of indentation; what is nested deeper stays outside the loop.
 _DEEPEST = 60
 
 
-class LoopWriter:
-    """A loop body that is being written. The record is `origin`; its metadata is still untouched."""
+class CodeWriter:
+    """The body of a function that is being written. The record is `origin`, its payload stands in the variable `payload`."""
 
-    def __init__(self) -> None:
+    #: the metadata of the record here: an expression, `None` where it is the origin's own
+    meta: str
+    #: the statement that ends the work on the record
+    done: str
+    #: whether the nodes behind this one are written here too; otherwise they are called
+    fuses: bool
+    #: whether what arrives is a tombstone
+    tombstones = False
+
+    def __init__(self, payload: str, indent: int) -> None:
         self._lines: list[str] = []
-        self._indent = 2
+        self._indent = indent
         self._names: dict[str, Any] = {}
-        #: by callable, the variable that holds what it says of the batch
-        self._of_batch: dict[Callable[[Sequence[Any]], Any], str] = {}
         self._variables = count()
         #: the variable that holds the payload here
-        self.payload = ""
+        self.payload = payload
         #: the classes that this payload may be an instance of, exactly; empty where nothing is known
         self.classes: frozenset[type] = frozenset()
         #: a message that was made of a payload, by its variable and that of the payload
@@ -50,16 +64,10 @@ class LoopWriter:
         return self._indent >= _DEEPEST
 
     def name(self, prefix: str, value: Any) -> str:
-        """A name in the code for something that the loop uses."""
+        """A name in the code for something that it uses."""
         name = f"{prefix}_{len(self._names)}"
         self._names[name] = value
         return name
-
-    def once(self, prefix: str, ask: Callable[[Sequence[Any]], Any]) -> str:
-        """A variable that holds what a callable says of the whole batch; it is asked once, before the loop."""
-        if ask not in self._of_batch:
-            self._of_batch[ask] = f"{prefix}_of_batch_{len(self._of_batch)}"
-        return self._of_batch[ask]
 
     def variable(self) -> str:
         """A variable of its own."""
@@ -68,6 +76,10 @@ class LoopWriter:
     def line(self, *lines: str) -> None:
         """Write lines at the place at hand."""
         self._lines += [f"{'    ' * self._indent}{line}" for line in lines]
+
+    def comment(self, text: str) -> None:
+        """Write a comment of one line."""
+        self.line(f"# {' '.join(text.split())}")
 
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
@@ -81,6 +93,16 @@ class LoopWriter:
             self._indent -= 1
             self.payload, self.classes, self._message = arriving
 
+    def attempt(self, fail: Fail, *lines: str) -> None:
+        """Write lines of which whatever they raise makes the record an error, which ends the work on it."""
+        self.line(
+            "try:",
+            *(f"    {line}" for line in lines),
+            "except BaseException as error:",
+            f"    {self.name('fail', fail)}(error, {self.payload}, origin, {self.meta})",
+            f"    {self.done}",
+        )
+
     def part(self, view: RecordAccessor, part: str) -> str:
         """An expression for a part of the record: what the view offers, else a call of its callable."""
         return view.expressions.get(part) or f"{self.name(part, getattr(view, part))}(origin)"
@@ -93,39 +115,86 @@ class LoopWriter:
         line = f"{self.name('message', make)}({self.payload}, origin)"
         if self._message is not None:
             line = f"{self._message[0]} if {self.payload} is {self._message[1]} else {line}"
+        if self.meta != "None":
+            line = f"{line} if {self.meta} is None else {self.name('Message', Message)}({self.payload}, {self.meta})"
         self.line(f"{made} = {line}")
         self._message = (made, self.payload)
         return made
 
     def leave(self, take: Receive) -> None:
-        """Hand the record to a closure, and go on with the next one."""
-        self.line(f"{self.name('take', take)}({self.payload}, origin, None)", "continue")
+        """Hand the record to a function, which ends the work on it here."""
+        self.line(f"{self.name('take', take)}({self.payload}, origin, {self.meta})", self.done)
         self.ended = True
 
-    def compiled(self) -> Callable[[Sequence[Any]], None]:
-        """The function that runs the loop over one batch of records.
-
-        It is compiled inside a function whose parameters are its names, since a closure's are looked up fastest.
-        """
-        asked = [f"    {name} = {self.name('ask', ask)}(origins)" for ask, name in self._of_batch.items()]
-        body = ["def run(origins):", *asked, "    for origin in origins:", *self._lines]
+    def _compiled(self, head: str, before: Sequence[str] = ()) -> Any:
+        """The function, made inside one whose parameters are its names, since a closure's are looked up fastest."""
+        body = [head, *before, *self._lines]
         indented = "".join(f"    {line}\n" for line in body)
         source = f"def make({', '.join(self._names)}):\n{indented}    return run\n"
-        file = f"<fused stage {next(_numbers)}>"
-        # Tracebacks through the loop show its lines.
-        linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
         scope: dict[str, Any] = {}
-        exec(compile(source, file, "exec"), scope)
-        made: Callable[[Sequence[Any]], None] = scope["make"](**self._names)
+        # Each function gets code of its own: the interpreter adapts it to what it is called with.
+        exec(compile(source, _file_of(source), "exec"), scope)
+        return scope["make"](**self._names)
+
+
+class LoopWriter(CodeWriter):
+    """The loop over one batch of records. The metadata of its records is still untouched."""
+
+    meta, done, fuses = "None", "continue", True
+
+    def __init__(self) -> None:
+        super().__init__("", indent=2)
+        #: by callable, the variable that holds what it says of the batch
+        self._of_batch: dict[Callable[[Sequence[Any]], Any], str] = {}
+        self.payload = self.variable()
+
+    def once(self, prefix: str, ask: Callable[[Sequence[Any]], Any]) -> str:
+        """A variable that holds what a callable says of the whole batch; it is asked once, before the loop."""
+        if ask not in self._of_batch:
+            self._of_batch[ask] = f"{prefix}_of_batch_{len(self._of_batch)}"
+        return self._of_batch[ask]
+
+    def compiled(self) -> Callable[[Sequence[Any]], None]:
+        """The function that runs the loop over one batch of records."""
+        asked = [f"    {name} = {self.name('ask', ask)}(origins)" for ask, name in self._of_batch.items()]
+        made: Callable[[Sequence[Any]], None] = self._compiled(
+            "def run(origins):", [*asked, "    for origin in origins:"]
+        )
         return made
 
 
-#: writes a node into the loop: takes the payload from `code.payload`, leaves what it makes there, or ends
-Inline: TypeAlias = Callable[[LoopWriter], None]
+class FunctionWriter(CodeWriter):
+    """One node as a function of its own, which calls what is behind it."""
+
+    meta, done, fuses = "meta", "return", False
+
+    def __init__(self, *, tombstones: bool) -> None:
+        super().__init__("payload", indent=1)
+        self.tombstones = tombstones
+
+    def compiled(self) -> Receive:
+        """The function that takes a record."""
+        made: Receive = self._compiled("def run(payload, origin, meta):")
+        return made
+
+
+#: Writes a node: takes the payload from `code.payload`, and leaves what it makes of it there, or ends.
+Emit: TypeAlias = Callable[[CodeWriter], None]
+
+
+def build_function(emit: Emit, after: Receive | None, *, tombstones: bool = False) -> Receive:
+    """A node as a function, of records or of `tombstones`. `after` is called with what leaves the node."""
+    code = FunctionWriter(tombstones=tombstones)
+    emit(code)
+    if not code.ended:
+        if after is None:
+            raise ValueError("something leaves a node that nothing stands behind")
+        code.leave(after)
+    return code.compiled()
 
 
 def build_loop(
-    inside: Inline,
+    inside: Emit,
     view: RecordAccessor,
     decode: Callable[[bytes], Any],
     payload: Any,
@@ -136,7 +205,6 @@ def build_loop(
     code = LoopWriter()
     take_none = code.name("without_value", without_value)
     decoder, refuse = code.name("decode", decode), code.name("undecoded", undecoded)
-    code.payload = code.variable()
     if isinstance(payload, type) and issubclass(payload, (LoomStruct, LoomFrozenStruct)):
         code.classes = frozenset({payload})
     code.line(
@@ -152,3 +220,32 @@ def build_loop(
     )
     inside(code)
     return code.compiled()
+
+
+class Generated(LoomFrozenStruct):
+    """A function that was written here: its text, and what the names in it stand for."""
+
+    source: str
+    names: dict[str, Any]
+
+
+def generated(function: Callable[..., Any] | None) -> Generated | None:
+    """The text of a function that was written here; `None` for any other."""
+    code = getattr(function, "__code__", None)
+    if code is None or not code.co_filename.startswith(_FILE):
+        return None
+    cells = getattr(function, "__closure__", None) or ()
+    lines = linecache.getlines(code.co_filename)[1:-1]  # without the function around it, which only gives it its names
+    names = dict(zip(code.co_freevars, [cell.cell_contents for cell in cells], strict=True))
+    written = re.findall(r"\b\w+_\d+\b", "".join(lines))
+    return Generated(
+        dedent("".join(lines)).rstrip(), {name: names[name] for name in dict.fromkeys(written) if name in names}
+    )
+
+
+@cache
+def _file_of(source: str) -> str:
+    """The name of the file that a source would be; tracebacks through it show its lines."""
+    file = f"{_FILE} {next(_numbers)}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    return file

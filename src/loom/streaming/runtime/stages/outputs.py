@@ -19,7 +19,7 @@ from loom.streaming.kafka.record_headers import envelope_of, label_function, rew
 from loom.streaming.kafka.settings import HeaderPolicy, WireFormat
 from loom.streaming.kafka.writable import check_ids, writable_headers, writable_key, writable_time
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
-from loom.streaming.runtime.stages.codegen import Inline, LoopWriter
+from loom.streaming.runtime.stages.codegen import CodeWriter, LoopWriter
 from loom.streaming.runtime.stages.failures import Fail
 from loom.streaming.runtime.stages.node_input import Ancestors, NodeInput, Receive, node_input
 from loom.streaming.runtime.stages.stage_io import Result
@@ -31,7 +31,7 @@ Emit = Callable[[Result], None]
 
 def build_topic(
     output: CompiledTopic, slot: int, view: RecordAccessor, emit: Emit, fail: Fail, above: Ancestors
-) -> tuple[NodeInput, Inline | None]:
+) -> tuple[NodeInput, Callable[[CodeWriter], None] | None]:
     """Into a topic, and the same as code for the loop where a record leaves as plainly as it came.
 
     A value that does not encode is an error of this place.
@@ -43,7 +43,7 @@ def build_topic(
 
 def _build_bare(
     output: CompiledTopic, slot: int, view: RecordAccessor, emit: Emit, fail: Fail, above: Ancestors
-) -> tuple[NodeInput, Inline | None]:
+) -> tuple[NodeInput, Callable[[CodeWriter], None] | None]:
     encode = encode_payload(output.settings.format)
     key_of, headers_of, time_of = view.key, view.headers, view.timestamp
     headers_for = _header_function(output, view)
@@ -86,7 +86,8 @@ def _build_bare(
         except SystemError:
             return bool(view.lose(origin))
 
-    def inline(code: LoopWriter) -> None:
+    def inline(code: CodeWriter) -> None:
+        assert isinstance(code, LoopWriter)
         payload, take = code.payload, code.name("take", run)
         said = code.part(view, "headers")
         if view.set_headers is not None:
