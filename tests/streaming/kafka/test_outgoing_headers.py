@@ -85,11 +85,11 @@ def test_the_type_is_written_where_the_class_names_it() -> None:
 
 
 def test_the_type_is_written_where_an_output_may_hold_several() -> None:
-    label = label_function(HeaderPolicy.AUTO, WireFormat.JSON, several_types=True)
+    label = label_function(HeaderPolicy.AUTO, "application/json", several_types=True)
     assert label(Order)["x-message-type"] == b"tests.streaming.orders.Order"
     assert label(Order)["x-message-version"] == b"1"
     assert label(Invoice)["x-message-type"] == b"shop.invoice"
-    alone = label_function(HeaderPolicy.AUTO, WireFormat.JSON, several_types=False)
+    alone = label_function(HeaderPolicy.AUTO, "application/json", several_types=False)
     assert alone(Order)["x-message-type"] is None
 
 

@@ -21,10 +21,10 @@ from bytewax.inputs import (
 
 from loom.core.errors import ENDS_RUN
 from loom.streaming.compiler.model import CompiledSource
-from loom.streaming.kafka.formats import encode_payload, envelope_encoder
+from loom.streaming.formats.format import FramedFormat
+from loom.streaming.formats.registry import find_format
 from loom.streaming.kafka.record_accessor import RecordAccessor
-from loom.streaming.kafka.record_headers import envelope_of, key_bytes
-from loom.streaming.kafka.settings import WireFormat
+from loom.streaming.kafka.record_headers import key_bytes
 from loom.streaming.message import TOMBSTONE, Message
 from loom.streaming.record import KafkaRecord, TopicPartition, TopicPartitionOffset
 from loom.streaming.runtime.commit import CommitTracker, TrackerCommitter
@@ -60,13 +60,14 @@ def wrap_source(
 
 def override_view(source: CompiledSource) -> RecordAccessor:
     """Looks at records and messages alike; a message is encoded only for a dead letter, in the source's format."""
-    if source.wire_format is WireFormat.ENVELOPE:
-        seal = envelope_encoder()
+    written = find_format(source.wire_format)
+    if isinstance(written, FramedFormat):
+        frame = written.framer()
 
         def encode(message: Message[Any]) -> bytes:
-            return seal(envelope_of(message.payload, message.meta))
+            return frame(message.payload, message.meta)
     else:
-        write = encode_payload(source.wire_format)
+        write = written.encoder()
 
         def encode(message: Message[Any]) -> bytes:
             return write(message.payload)

@@ -18,7 +18,7 @@ from loom.streaming.errors import ErrorKind
 from loom.streaming.flow import Unrouted
 from loom.streaming.kafka.client_properties import ClientProperties
 from loom.streaming.kafka.delivery import Delivery, DeliveryMode
-from loom.streaming.kafka.settings import ConsumerSettings, ProducerSettings, WireFormat
+from loom.streaming.kafka.settings import ConsumerSettings, ProducerSettings
 from loom.streaming.nodes.boundary import PartitionPolicy
 from loom.streaming.nodes.shape import StreamShape
 
@@ -138,7 +138,7 @@ class CompiledSource(LoomFrozenStruct):
     mode: DeliveryMode
     cluster: CompiledCluster
     #: the format the consumer was set to; on its default it reads JSON and recognises an envelope
-    wire_format: WireFormat
+    wire_format: str
     recognise_envelope: bool
     where: str = "source"
 

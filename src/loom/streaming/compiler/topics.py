@@ -5,32 +5,27 @@ A missing or invalid entry, an option that is not built yet, and topics that wou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 from loom.core.config import ConfigContext, ConfigError
 from loom.core.config.keys import nearest, render
-from loom.core.config.shape import show
-from loom.core.importable import NotImportableError
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.clients import ClientTable
 from loom.streaming.compiler.issues import Issues
 from loom.streaming.compiler.model import CompiledSource, CompiledTopic, NodePath, PayloadTypes, Reads, StepId
 from loom.streaming.compiler.names import child_id, why_no_topic
 from loom.streaming.compiler.partitioning import check_policy
-from loom.streaming.compiler.payloads import PayloadProblem, why_not_read, why_not_written
+from loom.streaming.compiler.payload_checks import check_output, check_source, check_source_labels
 from loom.streaming.compiler.signatures import fits, is_type, payloads_of, without_tombstones
 from loom.streaming.errors import ErrorEnvelope
-from loom.streaming.kafka.record_headers import is_labelled
+from loom.streaming.formats.registry import WireFormat
 from loom.streaming.kafka.settings import (
     ConsumerSettings,
-    HeaderPolicy,
     KafkaSettings,
     KafkaSettingsError,
     ProducerSettings,
-    WireFormat,
 )
-from loom.streaming.message import loom_message_type, loom_message_version
 from loom.streaming.nodes.boundary import (
     FromMultiTypeTopic,
     FromTopic,
@@ -77,12 +72,9 @@ class TopicResolver:
             self._check_topic_name(topic, "source", (), of_config=bool(settings.topics))
         wire_format = settings.format or WireFormat.JSON
         payloads, reads = _read(node)
-        for payload in payloads:
-            if payload is not Any:
-                self._check_payload("source", (), payload, wire_format, why_not_read)
+        check_source(self._issues, payloads, wire_format)
         if reads is Reads.LABELLED:
-            # What is no type has been reported, and has no label.
-            self._check_labels(payload for payload in payloads if hasattr(payload, "__qualname__"))
+            check_source_labels(self._issues, payloads)
         return CompiledSource(
             node.name,
             payloads,
@@ -95,42 +87,6 @@ class TopicResolver:
             wire_format,
             recognise_envelope=settings.format is None,
         )
-
-    def _check_labels(self, payloads: Iterable[Any]) -> None:
-        """Types that share a label and its version cannot be told apart."""
-        by_label: dict[tuple[str, int], Any] = {}
-        for payload in payloads:
-            name = self._label(payload, "source", ())
-            if name is None:
-                continue
-            label = name, loom_message_version(payload)
-            if label in by_label:
-                self._issues.error(
-                    Code.NAME_TWICE,
-                    f"two payload types of the source have the message type {name!r} in version {label[1]}",
-                    where="source",
-                    found=PayloadTypes((by_label[label], payload)),
-                    remedy="give one of them another __loom_message_type__, or another __loom_message_version__",
-                )
-            by_label[label] = payload
-
-    def _label(self, payload: Any, where: str, path: NodePath) -> str | None:
-        """The message type of a payload type; one that has none is reported."""
-        try:
-            return loom_message_type(payload)
-        except NotImportableError as error:
-            name = PayloadTypes((payload,))
-            self._issues.error(
-                Code.PAYLOAD_INVALID,
-                f"{error}, so it has no message type",
-                where=where,
-                path=path,
-                expected="a class of a module that can be imported, or one that names its type",
-                found=name,
-                remedy=f'write __loom_message_type__ = "…" in {name}, move it to a module of its own, or start the flow with '
-                "loom run MODULE:FLOW",
-            )
-            return None
 
     def output(
         self,
@@ -209,11 +165,7 @@ class TopicResolver:
         if node.partitioning is not None:
             check_policy(node, where, path, self._issues)
         if where != "errors":
-            members = without_tombstones(flowing).types
-            for member in members:
-                self._check_payload(where, path, member, settings.format, why_not_written)
-                if _writes_label(settings, member, several=len(members) > 1 or not flowing.known):
-                    self._label(member, where, path)
+            check_output(self._issues, without_tombstones(flowing), settings, where, path)
         topic = settings.topic or node.name
         self._check_topic_name(topic, where, path, of_config=settings.topic is not None)
         producer = self._clients.producer(settings)
@@ -325,38 +277,6 @@ class TopicResolver:
             )
         return None
 
-    def _check_payload(
-        self,
-        where: str,
-        path: NodePath,
-        payload: Any,
-        wire_format: WireFormat,
-        why_not: Callable[[Any, WireFormat], PayloadProblem | None],
-    ) -> None:
-        found = str(PayloadTypes((payload,)))
-        if (wire_format is WireFormat.BYTES) != (payload is bytes):
-            self._issues.error(
-                Code.PAYLOAD_INVALID,
-                f"the format {wire_format.value} does not go with this payload",
-                where=where,
-                path=path,
-                expected="bytes" if wire_format is WireFormat.BYTES else "a LoomStruct or LoomFrozenStruct type",
-                found=found,
-                remedy="set format: bytes for a bytes payload, and another format for any other",
-            )
-            return
-        problem = why_not(payload, wire_format) if payload is not bytes else None
-        if problem is not None:
-            self._issues.error(
-                Code.PAYLOAD_INVALID,
-                problem.message,
-                where=where,
-                path=path,
-                expected="a LoomStruct or LoomFrozenStruct type, with fields that records can hold",
-                found=show(payload) if not isinstance(payload, str) else repr(payload),
-                remedy=problem.remedy,
-            )
-
     def _later(self, where: str, path: NodePath, what: str, remedy: str) -> None:
         self._issues.error(Code.NOT_SUPPORTED, f"{what} is not supported yet", where=where, path=path, remedy=remedy)
 
@@ -369,15 +289,6 @@ def _read(node: FromTopic[Any] | FromMultiTypeTopic[Any]) -> tuple[tuple[Any, ..
         originals = [original for payload in payloads for original in get_args(payload) or (Any,)]
         return tuple(dict.fromkeys(originals)), Reads.DEAD_LETTERS
     return payloads, Reads.LABELLED if several else Reads.PAYLOAD
-
-
-def _writes_label(settings: ProducerSettings, payload: Any, *, several: bool) -> bool:
-    """Whether the name of the payload's type is written, in the envelope or in a header."""
-    if not isinstance(get_origin(payload) or payload, type):
-        return False
-    if settings.format is WireFormat.ENVELOPE:
-        return True
-    return settings.headers is not HeaderPolicy.NONE and is_labelled(payload, settings.headers, several_types=several)
 
 
 def _key(role: Role, name: str) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from loom.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from loom.streaming.formats.envelope_format import MessageDescriptor, MessageEnvelope, MessageMetadata
+    from loom.streaming.formats.registry import WireFormat
     from loom.streaming.headers import Headers
     from loom.streaming.kafka.clients import KafkaConsumer, KafkaProducer
     from loom.streaming.kafka.codec import DecodeError, DecodeOk, MsgspecCodec
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
         TransactionAbortedError,
         TransactionFailedError,
     )
-    from loom.streaming.kafka.formats import MessageDescriptor, MessageEnvelope, MessageMetadata
     from loom.streaming.kafka.settings import (
         ConsumerSettings,
         Delivery,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
         KafkaSettings,
         KafkaSettingsError,
         ProducerSettings,
-        WireFormat,
     )
     from loom.streaming.record import KafkaRecord, TopicPartition
 

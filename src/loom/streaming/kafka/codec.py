@@ -13,27 +13,15 @@ from loom.core.errors import ENDS_RUN
 from loom.core.model import LoomFrozenStruct
 from loom.core.shown import reason_of
 from loom.streaming.errors import ErrorEnvelope
+from loom.streaming.formats.format import Format, Frame, FramedFormat
+from loom.streaming.formats.registry import Reading, as_wire_format, reading_of
 from loom.streaming.headers import Headers
-from loom.streaming.kafka.finite import finite_encoder
-from loom.streaming.kafka.formats import (
-    decode_payload,
-    encode_payload,
-    envelope_decoder,
-    envelope_encoder,
-    looks_like_envelope,
-)
 from loom.streaming.kafka.read_back import dead_letter_reader
 from loom.streaming.kafka.record_accessor import RECORDS
-from loom.streaming.kafka.record_headers import (
-    envelope_of,
-    label_function,
-    meta_from_envelope,
-    rewritten,
-    wanted_from_meta,
-)
-from loom.streaming.kafka.settings import HeaderPolicy, WireFormat
+from loom.streaming.kafka.record_headers import label_function, rewritten, wanted_from_meta
+from loom.streaming.kafka.settings import HeaderPolicy
 from loom.streaming.kafka.writable import check_ids, writable_headers, writable_key, writable_time
-from loom.streaming.message import TOMBSTONE, Message
+from loom.streaming.message import TOMBSTONE, Message, MessageMeta
 from loom.streaming.record import KafkaRecord
 
 __all__ = ["DecodeError", "DecodeOk", "Decoded", "MsgspecCodec"]
@@ -76,29 +64,21 @@ class MsgspecCodec(Generic[P]):
     def __init__(
         self,
         payload: type[P],
-        wire_format: WireFormat | None = None,
+        wire_format: str | None = None,
         *,
         headers: HeaderPolicy = HeaderPolicy.AUTO,
     ) -> None:
         if wire_format is not None:
-            wire_format = choice(WireFormat, wire_format, "MsgspecCodec(wire_format=…)")
+            wire_format = as_wire_format(wire_format, "MsgspecCodec(wire_format=…)")
         headers = choice(HeaderPolicy, headers, "MsgspecCodec(headers=…)")
-        chosen = wire_format or WireFormat.JSON
-        self._format = chosen
+        reading = reading_of(wire_format)
         self._policy = headers
-        self._label = label_function(headers, chosen, several_types=False)
+        self._label = label_function(headers, reading.format.content_type, several_types=False)
         #: a dead letter is told by its headers, or is a whole envelope
         self._letter: Callable[[KafkaRecord], Any] | None = None
         if (get_origin(payload) or payload) is ErrorEnvelope:
             self._letter = dead_letter_reader(get_args(payload) or (Any,), wire_format)
-        self._open = envelope_decoder(payload) if wire_format in (None, WireFormat.ENVELOPE) else None
-        self._bare: Callable[[bytes], Any] | None = None
-        if chosen is not WireFormat.ENVELOPE:
-            self._bare = decode_payload(chosen, payload)
-            write = encode_payload(chosen)
-            self._write = finite_encoder(write) if chosen is WireFormat.JSON else write
-        else:
-            self._seal = envelope_encoder()
+        self._read, self._write = _reader(reading, payload), _writer(reading.format)
 
     def decode(self, record: KafkaRecord) -> Decoded:
         """A record as a message; bytes that do not decode are returned as data, nothing is raised."""
@@ -109,12 +89,7 @@ class MsgspecCodec(Generic[P]):
             if self._letter is not None:
                 return DecodeOk(Message(self._letter(record), meta))
             assert record.value is not None
-            if self._bare is not None and not (self._open is not None and looks_like_envelope(record.value)):
-                return DecodeOk(Message(self._bare(record.value), meta))
-            if self._open is None:
-                raise ValueError("an envelope, where a bare payload was expected")
-            envelope = self._open(record.value)
-            return DecodeOk(Message(envelope.payload, meta_from_envelope(meta, envelope.meta)))
+            return DecodeOk(self._read(record.value, meta))
         except ENDS_RUN:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever the bytes hold, it is the record's fault
@@ -124,13 +99,7 @@ class MsgspecCodec(Generic[P]):
         """A message as the record that a flow would write to `topic`. Raises what the format cannot hold."""
         payload, meta = message.payload, message.meta
         key, time, headers = writable_key(meta.key), writable_time(meta.produced_at_ms), self._headers(message)
-        if payload is TOMBSTONE:
-            value = None
-        elif self._format is WireFormat.ENVELOPE:
-            check_ids(meta)
-            value = self._seal(envelope_of(payload, meta))
-        else:
-            value = self._write(payload)
+        value = None if payload is TOMBSTONE else self._write(payload, meta)
         return KafkaRecord(topic, key, value, headers, timestamp_ms=time)
 
     def _headers(self, message: Message[Any]) -> Headers:
@@ -141,3 +110,41 @@ class MsgspecCodec(Generic[P]):
             label = dict.fromkeys(label)
         wanted = {**wanted_from_meta(message.meta, full=self._policy is HeaderPolicy.FULL), **label}
         return Headers(writable_headers(rewritten(Headers.of(message.meta.headers).pairs, wanted)) or ())
+
+
+def _reader(reading: Reading, payload: Any) -> Callable[[bytes, MessageMeta], Message[Any]]:
+    """(value, metadata of the record) -> message; raises on bytes that do not fit."""
+    decode = reading.format.decoder(payload)
+    framed = reading.framed or reading.beside
+    if framed is None:
+        return lambda value, meta: Message(decode(value), meta)
+    unframe = framed.unframer(payload)
+
+    def read(value: bytes, meta: MessageMeta) -> Message[Any]:
+        if reading.framed is None and not framed.recognises(value):
+            return Message(decode(value), meta)
+        found = unframe(value)
+        return Message(found.payload, found.over(meta))
+
+    return read
+
+
+def _writer(written: Format) -> Frame:
+    """(payload, metadata) -> bytes, whatever the format; raises what it cannot hold."""
+    if isinstance(written, FramedFormat):
+        frame = written.framer()
+
+        def write_framed(payload: Any, meta: MessageMeta) -> bytes:
+            check_ids(meta)
+            return frame(payload, meta)
+
+        return write_framed
+    encode, numbers = written.encoder(), written.finite_numbers(())
+
+    def write(payload: Any, _: MessageMeta) -> bytes:
+        value = encode(payload)
+        if numbers is not None and type(payload) not in numbers.harmless:
+            numbers.check(payload, value)
+        return value
+
+    return write

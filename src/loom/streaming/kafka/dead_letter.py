@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import msgspec
-
-from loom.core.errors import ENDS_RUN
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
+from loom.streaming.formats.format import WholeErrors
+from loom.streaming.formats.registry import find_format
+from loom.streaming.formats.sealed import CUT, cut
 from loom.streaming.headers import HeaderPairs, Headers
 from loom.streaming.kafka.limits import record_size
 from loom.streaming.kafka.record_headers import ERROR_COUNT, ERROR_HEADER_PREFIX, key_bytes, whole_number
-from loom.streaming.kafka.sealed import seal
-from loom.streaming.kafka.settings import WireFormat
 from loom.streaming.record import KafkaRecord, TopicPartitionOffset
 
 __all__ = ["DeadLetterWriter", "HeaderWriter", "dead_letter_writer", "error_headers", "header_writer", "shortened"]
@@ -25,15 +23,14 @@ __all__ = ["DeadLetterWriter", "HeaderWriter", "dead_letter_writer", "error_head
 DeadLetterWriter: TypeAlias = Callable[[ErrorEnvelope[Any], str], KafkaRecord]
 
 _REASON = ERROR_HEADER_PREFIX + "reason"
-#: stands at the end of a reason that was cut
-_CUT = "…"
 #: Reasons may quote a payload; a header of megabytes would make the dead letter itself too large.
 _LONGEST_REASON = 2000
 
 
-def dead_letter_writer(wire_format: WireFormat) -> DeadLetterWriter:
-    """How an error topic of this format is written: original bytes, or with `envelope` the whole `ErrorEnvelope`."""
-    encode = _sealed if wire_format is WireFormat.ENVELOPE else None
+def dead_letter_writer(wire_format: str) -> DeadLetterWriter:
+    """How an error topic of this format is written: original bytes, or where it has one of its own, the whole `ErrorEnvelope`."""
+    whole = find_format(wire_format).whole_errors
+    encode = whole.seal if whole is not None else None
 
     def write(envelope: ErrorEnvelope[Any], flow: str) -> KafkaRecord:
         source = envelope.source or KafkaRecord("", None, None)
@@ -113,19 +110,16 @@ def header_writer(flow: str, kind: ErrorKind, step_id: str | None, path: tuple[i
 
 
 def shortened(
-    value: bytes | None, headers: HeaderPairs, written: WireFormat, most: int
+    value: bytes | None, headers: HeaderPairs, whole: WholeErrors | None, most: int
 ) -> tuple[bytes | None, HeaderPairs] | None:
     """Value and headers of a dead letter in at most so many bytes, or `None` where that cannot be.
 
     The reason is cut; from a whole `ErrorEnvelope` goes the decoded message too, whose bytes stand in its source.
     """
-    if written is not WireFormat.ENVELOPE or value is None:
+    if whole is None or value is None:
         return _with_cut_reason(value, headers, most)
-    fields = msgspec.msgpack.decode(value)
-    reason = fields["reason"]
-    for shorter in ({"reason": _cut(reason, 200)}, {"original_message": None}, {"reason": _CUT}):
-        fields |= shorter
-        found = _with_cut_reason(msgspec.msgpack.encode(fields), headers, most)
+    for shorter in whole.shortened(value):
+        found = _with_cut_reason(shorter, headers, most)
         if found is not None:
             return found
     return None
@@ -135,29 +129,11 @@ def _with_cut_reason(value: bytes | None, headers: HeaderPairs, most: int) -> tu
     excess = record_size(value, None, headers) - most
     reason = dict(headers).get(_REASON) or b""
     left = len(reason) - excess
-    if excess > 0 and left < len(_CUT.encode()):
+    if excess > 0 and left < len(CUT.encode()):
         return None
-    cut = reason if excess <= 0 else _cut(reason.decode("utf-8", "ignore"), left).encode()
-    return value, tuple((name, cut if name == _REASON else content) for name, content in headers)
-
-
-def _cut(text: str, most: int) -> str:
-    """A text in at most so many bytes."""
-    encoded = text.encode("utf-8", "replace")
-    if len(encoded) <= most:
-        return text
-    return encoded[: most - len(_CUT.encode())].decode("utf-8", "ignore") + _CUT
+    left_of_it = reason if excess <= 0 else cut(reason.decode("utf-8", "ignore"), left).encode()
+    return value, tuple((name, left_of_it if name == _REASON else content) for name, content in headers)
 
 
 def _pair(name: str, value: str) -> tuple[str, bytes]:
     return ERROR_HEADER_PREFIX + name, value.encode("utf-8", "replace")
-
-
-def _sealed(envelope: ErrorEnvelope[Any]) -> bytes:
-    try:
-        return seal(envelope)
-    except ENDS_RUN:
-        raise
-    except BaseException:  # noqa: BLE001 - a message that cannot be encoded is often the very reason of the error
-        reason = envelope.reason.encode("utf-8", "replace").decode()
-        return seal(msgspec.structs.replace(envelope, reason=reason, original_message=None))

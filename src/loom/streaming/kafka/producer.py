@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from loom.core.logger import get_logger
 from loom.streaming.failpoints import Failpoint, failpoint
+from loom.streaming.formats.format import WholeErrors
 from loom.streaming.headers import Headers
 from loom.streaming.kafka.client_config import is_denied, kafka_error, make_client
 from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
@@ -29,7 +30,6 @@ from loom.streaming.kafka.limits import (
 )
 from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.partitioner import partition_of
-from loom.streaming.kafka.settings import WireFormat
 from loom.streaming.kafka.transactions import State, Transactions
 from loom.streaming.kafka.undelivered import (
     NEIGHBOUR_REFUSED,
@@ -73,7 +73,8 @@ class TopicWriter:
 
     `refused` is called with each record that will never be accepted; it may write a dead letter with `write`, or raise.
     Records of a refused produce batch to a topic of `tracked_topics` are sent again one at a time, so that only the guilty
-    one is refused; they may stand behind later ones. `dead_letters` are topics of dead letters, which are shortened to fit.
+    one is refused; they may stand behind later ones. `dead_letters` are topics of dead letters, which are
+    shortened to fit, and how each writes whole `ErrorEnvelope`s.
     `place` names what a record was made of. Records over `max_message_bytes` are refused before they are sent, unless the
     config sets the client's own `message.max.bytes`: then the broker decides, which sees them compressed.
     """
@@ -90,7 +91,7 @@ class TopicWriter:
         partition_counts: Mapping[str, int] | None = None,
         timestamp_limits: Mapping[str, TimestampLimits] | None = None,
         compacted: Iterable[str] = (),
-        dead_letters: Mapping[str, WireFormat] | None = None,
+        dead_letters: Mapping[str, WholeErrors | None] | None = None,
         place: Callable[[Any], object] = lambda _: "the caller",
         clusters: Clusters | None = None,
     ) -> None:
@@ -257,10 +258,10 @@ class TopicWriter:
 
     def _shortened(self, record: OutgoingRecord, limit: int) -> OutgoingRecord | None:
         """A dead letter that is too large only for what it says of the failure, with less of that; else `None`."""
-        written = self._dead_letters.get(record.topic)
-        if written is None:
+        if record.topic not in self._dead_letters:
             return None
-        found = shortened(record.value, record.headers or (), written, limit - record_size(None, record.key, None))
+        whole = self._dead_letters[record.topic]
+        found = shortened(record.value, record.headers or (), whole, limit - record_size(None, record.key, None))
         if found is None:
             return None
         return OutgoingRecord(record.topic, found[0], record.key, record.timestamp_ms, found[1], record.origin)

@@ -13,11 +13,9 @@ import msgspec
 from loom.core.errors import ENDS_RUN
 from loom.core.importable import qualified_name
 from loom.streaming.errors import ErrorEnvelope, ErrorKind, ErrorMessage, ErrorMessageMeta
+from loom.streaming.formats.registry import Reading, reading_of
 from loom.streaming.headers import Headers
-from loom.streaming.kafka.formats import decode_payload, envelope_decoder, looks_like_envelope
 from loom.streaming.kafka.record_headers import ERROR_HEADER_PREFIX, MESSAGE_TYPE, whole_number
-from loom.streaming.kafka.sealed import is_sealed, open_sealed
-from loom.streaming.kafka.settings import WireFormat
 from loom.streaming.message import loom_message_type
 from loom.streaming.record import KafkaRecord
 
@@ -28,22 +26,22 @@ class NoDeadLetterError(Exception):
     """A record does not say what went wrong with it, so it is no dead letter."""
 
 
-def dead_letter_reader(
-    payloads: Sequence[Any], wire_format: WireFormat | None
-) -> Callable[[KafkaRecord], ErrorEnvelope[Any]]:
+def dead_letter_reader(payloads: Sequence[Any], wire_format: str | None) -> Callable[[KafkaRecord], ErrorEnvelope[Any]]:
     """What reads one dead letter; the original message is decoded as one of `payloads` where it decodes.
 
     Of several it is the one that the letter names, else the first as which it decodes. `wire_format` is what the original
     record was written in; `None` is a consumer's default, JSON that recognises envelopes. The callable raises
     `NoDeadLetterError` for a record that is none, and whatever decoding a whole `ErrorEnvelope` raises.
     """
-    original = _first_that_decodes({_label(p): _original_decoder(p, wire_format) for p in payloads})
-    unsealed = _first_that_decodes({_type_name(p): msgspec.msgpack.Decoder(p).decode for p in payloads})
+    reading = reading_of(wire_format)
+    original = _first_that_decodes({_label(p): _original_decoder(p, reading) for p in payloads})
+    whole = reading.format.whole_errors or (reading.beside.whole_errors if reading.beside is not None else None)
+    unsealed = _first_that_decodes({_type_name(p): whole.payload_decoder(p) for p in payloads}) if whole else original
 
     def read(record: KafkaRecord) -> ErrorEnvelope[Any]:
         value = record.value
-        if value is not None and is_sealed(value) and wire_format in (None, WireFormat.ENVELOPE):
-            return open_sealed(value, unsealed)
+        if whole is not None and value is not None and whole.recognises(value):
+            return whole.open(value, unsealed)
         return _from_headers(record, original)
 
     return read
@@ -122,11 +120,9 @@ def _from_headers(record: KafkaRecord, original: Callable[[bytes, str | None], A
     )
 
 
-def _original_decoder(payload: Any, wire_format: WireFormat | None) -> Callable[[bytes], Any]:
-    opened = envelope_decoder(payload)
-    if wire_format is WireFormat.ENVELOPE:
-        return lambda value: opened(value).payload
-    bare = decode_payload(wire_format or WireFormat.JSON, payload)
-    if wire_format is not None:
-        return bare
-    return lambda value: opened(value).payload if looks_like_envelope(value) else bare(value)
+def _original_decoder(payload: Any, reading: Reading) -> Callable[[bytes], Any]:
+    decode, framed = reading.format.decoder(payload), reading.beside
+    if framed is None:
+        return decode
+    opened, recognises = framed.decoder(payload), framed.recognises
+    return lambda value: opened(value) if recognises(value) else decode(value)

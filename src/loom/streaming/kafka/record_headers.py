@@ -7,13 +7,11 @@ already says it stays where it is; unknown ones pass through in their order.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 from loom.core.tracing import parse_traceparent
 from loom.streaming.headers import HeaderPairs, Headers
-from loom.streaming.kafka.formats import CONTENT_TYPES, MessageDescriptor, MessageEnvelope, MessageMetadata
-from loom.streaming.kafka.settings import HeaderPolicy, WireFormat
+from loom.streaming.kafka.settings import HeaderPolicy
 from loom.streaming.kafka.writable import writable_id
 from loom.streaming.message import MessageMeta, loom_message_type, loom_message_version
 
@@ -25,11 +23,9 @@ __all__ = [
     "MESSAGE_VERSION",
     "LabelOf",
     "WantedHeaders",
-    "envelope_of",
     "is_labelled",
     "key_bytes",
     "label_function",
-    "meta_from_envelope",
     "meta_from_headers",
     "rewritten",
     "wanted_from_meta",
@@ -92,58 +88,13 @@ def meta_from_headers(
     )
 
 
-def meta_from_envelope(record: MessageMeta, envelope: MessageMetadata) -> MessageMeta:
-    """The metadata of a record whose value is an envelope: what the envelope says wins over the record's headers."""
-    descriptor = envelope.descriptor
-    return MessageMeta(
-        record.message_id,
-        envelope.correlation_id or record.correlation_id,
-        envelope.trace_id or record.trace_id,
-        envelope.parent_trace_id or record.parent_trace_id,
-        envelope.causation_id or record.causation_id,
-        record.produced_at_ms if envelope.produced_at_ms is None else envelope.produced_at_ms,
-        descriptor.message_type or record.message_type,
-        record.message_version if descriptor.message_version is None else descriptor.message_version,
-        record.topic,
-        record.partition,
-        record.offset,
-        record.key,
-        Headers((*Headers.of(record.headers).pairs, *Headers.of(envelope.headers).pairs))
-        if envelope.headers
-        else record.headers,
-    )
-
-
-def envelope_of(payload: Any, meta: MessageMeta) -> MessageEnvelope[Any]:
-    """A payload and its metadata as an envelope, labelled with the payload's own type."""
-    payload_type: Any = type(payload)
-    return MessageEnvelope(
-        MessageMetadata(
-            _descriptor(payload_type),
-            meta.message_id,
-            meta.correlation_id,
-            meta.trace_id,
-            meta.parent_trace_id,
-            meta.causation_id,
-            meta.produced_at_ms,
-        ),
-        payload,
-    )
-
-
-@lru_cache(maxsize=256)
-def _descriptor(payload_type: type) -> MessageDescriptor:
-    content_type = CONTENT_TYPES[WireFormat.ENVELOPE]
-    return MessageDescriptor(loom_message_type(payload_type), loom_message_version(payload_type), content_type)
-
-
 def is_labelled(payload_type: Any, policy: HeaderPolicy, *, several_types: bool) -> bool:
     """Whether a policy that writes headers at all names the type of such a payload in one."""
     named = getattr(payload_type, "__loom_message_type__", None) is not None
     return policy is HeaderPolicy.FULL or named or several_types
 
 
-def label_function(policy: HeaderPolicy, wire_format: WireFormat, *, several_types: bool) -> LabelOf:
+def label_function(policy: HeaderPolicy, content_type: str, *, several_types: bool) -> LabelOf:
     """The headers that label a payload of a given type under a policy; worked out once per type.
 
     `auto` labels a payload whose class names its type, and any where the output may hold several types. Where it does
@@ -165,7 +116,7 @@ def label_function(policy: HeaderPolicy, wire_format: WireFormat, *, several_typ
             }
         else:
             wanted = {MESSAGE_TYPE: None, MESSAGE_VERSION: None}
-        wanted[CONTENT_TYPE] = CONTENT_TYPES[wire_format].encode() if policy is HeaderPolicy.FULL else None
+        wanted[CONTENT_TYPE] = content_type.encode() if policy is HeaderPolicy.FULL else None
         return wanted
 
     return label

@@ -17,6 +17,7 @@ from loom.core.config.field_error import MOST_MS, FieldError, require_number, re
 from loom.core.config.keys import render
 from loom.core.redaction import MASK, is_secret_key
 from loom.streaming.errors import LoomStreamingError
+from loom.streaming.formats.registry import UnknownFormatError, WireFormat, as_wire_format, format_names
 from loom.streaming.kafka.callback import load_callback
 from loom.streaming.kafka.delivery import Delivery, DeliveryMode, mode_of
 from loom.streaming.kafka.overlay import as_mapping, overlaid
@@ -33,7 +34,6 @@ __all__ = [
     "KafkaSettings",
     "KafkaSettingsError",
     "ProducerSettings",
-    "WireFormat",
     "broker_list",
 ]
 
@@ -54,15 +54,6 @@ START_TIMEOUT_MS = 60_000
 
 class KafkaSettingsError(LoomStreamingError):
     """A Kafka setting that contradicts another, or redefines what a guarantee rests on."""
-
-
-class WireFormat(StrEnum):
-    """How a payload stands in a record's value."""
-
-    JSON = "json"  #: the bare payload as JSON
-    MSGPACK = "msgpack"  #: the bare payload as MessagePack
-    ENVELOPE = "envelope"  #: one MessagePack map `{meta, payload}`
-    BYTES = "bytes"  #: the value as it is
 
 
 class HeaderPolicy(StrEnum):
@@ -158,7 +149,7 @@ class ConsumerSettings(_Discreet):
     extra: dict[str, Any] = {}
     delivery: Delivery | None = None
     batch_size: Annotated[int, msgspec.Meta(ge=1, le=_MOST_RECORDS)] = 2000
-    format: WireFormat | None = None
+    format: str | None = None
     on_out_of_range: Literal["fail", "earliest", "latest"] = "fail"
     on_topic_change: Literal["warn", "stop"] = "warn"
     topic_check_interval_ms: Milliseconds = 60_000
@@ -168,6 +159,7 @@ class ConsumerSettings(_Discreet):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_addresses(self.brokers)
+        _set_format(self)
         require_number("replay_limit", self.replay_limit, 0, MOST_MS)
         require_text("group_id", self.group_id)
         require_text("topics", *self.topics)
@@ -216,13 +208,14 @@ class ProducerSettings(_Discreet):
     topic: str | None = None
     security: KafkaSecuritySettings | None = None
     extra: dict[str, Any] = {}
-    format: WireFormat = WireFormat.JSON
+    format: str = WireFormat.JSON
     headers: HeaderPolicy = HeaderPolicy.AUTO
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_addresses(self.brokers)
         require_text("topic", self.topic)
+        _set_format(self)
         _check_extra(self.extra, PRODUCER_EXTRA)
 
     def to_confluent_config(self) -> ClientConfig:
@@ -361,6 +354,29 @@ def _check_addresses(brokers: tuple[str, ...] | str) -> None:
         require_text("brokers", written)
         if not all(address.strip() for address in written.split(",")):
             raise FieldError("brokers", "holds an empty address", "write host:port, with one comma between two of them")
+
+
+class _UnknownFormatField(FieldError):
+    """A format that no package offers. In a config it is told without the value, which may be a secret in the wrong place."""
+
+    def __init__(self, said: str) -> None:
+        allowed = ", ".join(f"`{name}`" for name in format_names())
+        super().__init__("format", "not one of the allowed values", f"one of {allowed}")
+        self._said = said
+
+    def __str__(self) -> str:
+        return self._said
+
+
+def _set_format(settings: ConsumerSettings | ProducerSettings) -> None:
+    """Make a format of Loom the member of `WireFormat` that its name is. Raises `FieldError` for a name that none has."""
+    if settings.format is None:
+        return
+    try:
+        found = as_wire_format(settings.format, f"{type(settings).__name__}(format=…)")
+    except UnknownFormatError as error:
+        raise _UnknownFormatField(str(error)) from None
+    msgspec.structs.force_setattr(settings, "format", found)
 
 
 def _check_extra(extra: Mapping[str, Any], refused: Mapping[str, str | None]) -> None:

@@ -13,8 +13,8 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.model import CompiledTopic, NodePath
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorKind
+from loom.streaming.formats.registry import find_format
 from loom.streaming.kafka.dead_letter import dead_letter_writer
-from loom.streaming.kafka.settings import WireFormat
 from loom.streaming.runtime.stages.failures import ErrorTarget
 from loom.streaming.runtime.stages.slots import OutputSlots
 
@@ -145,6 +145,6 @@ def _error_targets(
             targets[kind] = ErrorTarget(
                 topic_slot(output, is_errors=True),
                 dead_letter_writer(written),
-                original=written is not WireFormat.ENVELOPE,
+                original=find_format(written).whole_errors is None,
             )
     return targets

@@ -11,13 +11,14 @@ from typing import Any, Protocol
 from loom.core.logger import get_logger
 from loom.streaming.compiler.model import CompiledTopic
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
+from loom.streaming.formats.format import WholeErrors
+from loom.streaming.formats.registry import find_format
 from loom.streaming.kafka.dead_letter import error_headers
 from loom.streaming.kafka.errors import DeliveryFailedError
 from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.producer import TopicWriter
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.kafka.record_headers import key_bytes
-from loom.streaming.kafka.settings import WireFormat
 from loom.streaming.kafka.transactions import Transactions
 from loom.streaming.kafka.undelivered import Refusal
 from loom.streaming.metrics import Counts
@@ -201,15 +202,15 @@ class ProducerPool:
         writer.write(dlq, source.value, key_bytes(source.key), None, headers, record.origin)
 
 
-def _dead_letters(outlets: OutputTable) -> dict[str, WireFormat]:
-    """The topics of dead letters, and whether their values are whole envelopes."""
+def _dead_letters(outlets: OutputTable) -> dict[str, WholeErrors | None]:
+    """The topics of dead letters, and how whole `ErrorEnvelope`s are written to them."""
     written = {
-        outlet.output.topic: outlet.output.settings.format for outlet in outlets.topics().values() if outlet.is_errors
+        outlet.output.topic: find_format(outlet.output.settings.format).whole_errors
+        for outlet in outlets.topics().values()
+        if outlet.is_errors
     }
     # A refused record's dead letter is the record itself, whatever the format of its topic.
-    return written | {
-        o.output.dlq.topic: WireFormat.JSON for o in outlets.topics().values() if o.output.dlq is not None
-    }
+    return written | {o.output.dlq.topic: None for o in outlets.topics().values() if o.output.dlq is not None}
 
 
 _NO_LANE: Any = None

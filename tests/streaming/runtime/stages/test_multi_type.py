@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 
 from loom.core.model import LoomFrozenStruct
@@ -20,9 +21,8 @@ from loom.streaming import (
     Tombstone,
     step,
 )
+from loom.streaming.formats.envelope_format import EnvelopeFormat
 from loom.streaming.kafka import KafkaRecord
-from loom.streaming.kafka.formats import envelope_encoder
-from loom.streaming.kafka.record_headers import envelope_of
 from loom.streaming.message import loom_message_type
 from tests.support.running import Ran, config_for, in_memory, into_topics
 
@@ -67,10 +67,9 @@ def test_each_record_is_what_its_header_names() -> None:
 
 
 def test_each_record_is_what_its_envelope_names() -> None:
-    sealed = envelope_encoder()
+    sealed = EnvelopeFormat().framer()
     items = [
-        labelled(None, sealed(envelope_of(payload, MessageMeta("m"))), at)
-        for at, payload in enumerate([Placed(1), Cancelled(2)])
+        labelled(None, sealed(payload, MessageMeta("m")), at) for at, payload in enumerate([Placed(1), Cancelled(2)])
     ]
     assert run(*items).payloads() == [Placed(1), Cancelled(2)]
     assert run(*items, format="envelope").payloads() == [Placed(1), Cancelled(2)]
@@ -106,7 +105,7 @@ def test_an_envelope_without_a_label_or_with_an_unknown_one_is_a_wire_error() ->
     class Strange(LoomFrozenStruct):
         id: int
 
-    ran = run(labelled(None, envelope_encoder()(envelope_of(Strange(1), MessageMeta("m")))))
+    ran = run(labelled(None, EnvelopeFormat().framer()(Strange(1), MessageMeta("m"))))
     assert len(ran.errors[ErrorKind.WIRE]) == 1
 
 
@@ -166,7 +165,7 @@ def test_a_source_of_several_types_needs_two(payloads: Any) -> None:
 
 def test_an_envelope_whose_descriptor_holds_objects_is_told_apart_too() -> None:
     descriptor = {"message_type": CANCELLED, "content_type": {"media_type": "x"}, "schema_ref": {"name": "cancelled"}}
-    value = envelope_encoder()({"meta": {"descriptor": descriptor}, "payload": {"id": 4}})  # type: ignore[arg-type]
+    value = msgspec.msgpack.encode({"meta": {"descriptor": descriptor}, "payload": {"id": 4}})
     assert run(labelled(None, value)).payloads() == [Cancelled(4)]
 
 
@@ -209,8 +208,8 @@ def test_two_versions_of_one_type_are_told_apart_by_the_header_of_the_version() 
 
 
 def test_two_versions_of_one_type_are_told_apart_by_their_envelopes() -> None:
-    sealed = envelope_encoder()
-    items = [labelled(None, sealed(envelope_of(order, MessageMeta("m")))) for order in (OrderV2(1, "PT"), OrderV1(2))]
+    sealed = EnvelopeFormat().framer()
+    items = [labelled(None, sealed(order, MessageMeta("m"))) for order in (OrderV2(1, "PT"), OrderV1(2))]
     assert versions(*items).payloads() == [OrderV2(1, "PT"), OrderV1(2)]
     assert versions(*items, format="envelope").payloads() == [OrderV2(1, "PT"), OrderV1(2)]
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import ErrorKind, FromTopic, IntoTopic, Message, MessageMeta, Process, StreamFlow, step
+from loom.streaming.formats.finite import FiniteNumbers, NotFiniteError
 from loom.streaming.kafka import MsgspecCodec, WireFormat
-from loom.streaming.kafka.finite import FiniteNumbers, NotFiniteError
 from loom.streaming.testing import StreamingTestRunner
 from tests.streaming.runtime.stages.doubling import Number
 from tests.support.running import config_for, into_topics, numbers

@@ -20,7 +20,7 @@ def as_text(plan: PlanModel) -> str:
 def _lines(plan: PlanModel) -> Iterator[str]:
     source = plan.source
     yield f"flow {plan.name}"
-    reads = f"{' | '.join(source.topics)} as {_reads(source)} ({source.wire_format.value}"
+    reads = f"{' | '.join(source.topics)} as {_reads(source)} ({source.wire_format}"
     reads += ", or envelope)" if source.recognise_envelope else ")"
     yield f"  source  {source.name}: {reads}, group {source.settings.group_id}"
     yield f"          delivery: {source.mode.summary}{_BY_CLIENT if source.mode.commits_by_client else ''}"
@@ -59,5 +59,5 @@ def _nodes(nodes: tuple[CompiledNode, ...], indent: str) -> Iterator[str]:
 
 def _topic(output: CompiledTopic) -> str:
     named = f"topic {output.topic}" + (f" (as {output.name})" if output.name != output.topic else "")
-    text = f"{named}, {output.settings.format.value}, headers {output.settings.headers.value}"
+    text = f"{named}, {output.settings.format}, headers {output.settings.headers.value}"
     return text + (f", refused records -> {output.dlq.topic}" if output.dlq else "")

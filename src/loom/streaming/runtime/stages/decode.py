@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from loom.streaming.compiler.model import CompiledSource, Reads
-from loom.streaming.kafka.formats import decode_payload, envelope_decoder, looks_like_envelope
+from loom.streaming.formats.format import FramedFormat
+from loom.streaming.formats.registry import reading_of
 from loom.streaming.kafka.record_accessor import RecordAccessor
-from loom.streaming.kafka.record_headers import meta_from_envelope
-from loom.streaming.kafka.settings import WireFormat
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
 from loom.streaming.runtime.stages.codegen import Emit, build_loop
 from loom.streaming.runtime.stages.failures import NOT_DECODED, Fail
@@ -32,15 +31,16 @@ def build_head(source: CompiledSource, view: RecordAccessor, entry: NodeInput, f
         return _decoding(view, entry, fail, labelled_decoder(source, view))
     if source.reads is Reads.DEAD_LETTERS:
         return _decoding(view, entry, fail, dead_letter_decoder(source, view), tombstones=False)
-    if source.wire_format is WireFormat.ENVELOPE:
-        return _decoding(view, entry, fail, _opening(source, view))
+    reading = reading_of(source.settings.format)
+    if reading.framed is not None:
+        return _decoding(view, entry, fail, _unframing(reading.framed, source, view))
     return build_loop(
         inside,
         view,
-        decode_payload(source.wire_format, source.payload),
+        reading.format.decoder(source.payload),
         source.payload,
         _without_value(entry),
-        _second_look(source, view, entry, fail),
+        _second_look(reading.beside, source, view, entry, fail),
     )
 
 
@@ -66,13 +66,13 @@ def _decoding(
     return run
 
 
-def _opening(source: CompiledSource, view: RecordAccessor) -> DecodeRecord:
-    """Every record is an envelope."""
-    opened = envelope_decoder(source.payload)
+def _unframing(framed: FramedFormat, source: CompiledSource, view: RecordAccessor) -> DecodeRecord:
+    """Every value holds metadata too."""
+    unframe = framed.unframer(source.payload)
 
     def decode(origin: Any, value: bytes) -> tuple[Any, MessageMeta | None]:
-        envelope = opened(value)
-        return envelope.payload, meta_from_envelope(view.meta(origin), envelope.meta)
+        found = unframe(value)
+        return found.payload, found.over(view.meta(origin))
 
     return decode
 
@@ -92,21 +92,23 @@ def _without_value(entry: NodeInput) -> Callable[[Any], None]:
 
 
 def _second_look(
-    source: CompiledSource, view: RecordAccessor, entry: NodeInput, fail: Fail
+    beside: FramedFormat | None, source: CompiledSource, view: RecordAccessor, entry: NodeInput, fail: Fail
 ) -> Callable[[BaseException, bytes, Any], None]:
-    """What becomes of a value that did not decode: on a consumer's default format it may be an envelope."""
-    opened = envelope_decoder(source.payload) if source.recognise_envelope else None
+    """What becomes of a value that did not decode: it may be of the format that is recognised beside the source's."""
+    if beside is None:
+        return lambda error, value, origin: fail(error, NOT_DECODED, origin, None)
+    unframe, recognises = beside.unframer(source.payload), beside.recognises
 
     def look(error: BaseException, value: bytes, origin: Any) -> None:
-        if opened is not None and looks_like_envelope(value):
-            try:
-                envelope = opened(value)
-                meta = meta_from_envelope(view.meta(origin), envelope.meta)
-            except BaseException as inner:
-                fail(inner, NOT_DECODED, origin, None)
-                return
-            entry.record(envelope.payload, origin, meta)
+        if not recognises(value):
+            fail(error, NOT_DECODED, origin, None)
             return
-        fail(error, NOT_DECODED, origin, None)
+        try:
+            found = unframe(value)
+            meta = found.over(view.meta(origin))
+        except BaseException as inner:
+            fail(inner, NOT_DECODED, origin, None)
+            return
+        entry.record(found.payload, origin, meta)
 
     return look

@@ -11,12 +11,13 @@ from typing import Any
 
 from loom.core.errors import ENDS_RUN
 from loom.streaming.compiler.model import CompiledTopic
+from loom.streaming.formats.finite import NULL
+from loom.streaming.formats.format import Format, FramedFormat
+from loom.streaming.formats.registry import find_format
 from loom.streaming.headers import Headers
-from loom.streaming.kafka.finite import NULL, FiniteNumbers
-from loom.streaming.kafka.formats import encode_payload, envelope_encoder
 from loom.streaming.kafka.record_accessor import RecordAccessor, UnreadableHeadersError
-from loom.streaming.kafka.record_headers import envelope_of, label_function, rewritten, wanted_from_meta
-from loom.streaming.kafka.settings import HeaderPolicy, WireFormat
+from loom.streaming.kafka.record_headers import label_function, rewritten, wanted_from_meta
+from loom.streaming.kafka.settings import HeaderPolicy
 from loom.streaming.kafka.writable import check_ids, writable_headers, writable_key, writable_time
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
 from loom.streaming.runtime.stages.codegen import CodeWriter, LoopWriter
@@ -36,21 +37,26 @@ def build_topic(
 
     A value that does not encode is an error of this place.
     """
-    if output.settings.format is WireFormat.ENVELOPE:
-        return _build_envelope(output, slot, view, emit, fail, above), None
-    return _build_bare(output, slot, view, emit, fail, above)
+    written = find_format(output.settings.format)
+    if isinstance(written, FramedFormat):
+        return _build_framed(written, output, slot, view, emit, fail, above), None
+    return _build_bare(written, output, slot, view, emit, fail, above)
 
 
 def _build_bare(
-    output: CompiledTopic, slot: int, view: RecordAccessor, emit: Emit, fail: Fail, above: Ancestors
+    written: Format,
+    output: CompiledTopic,
+    slot: int,
+    view: RecordAccessor,
+    emit: Emit,
+    fail: Fail,
+    above: Ancestors,
 ) -> tuple[NodeInput, Callable[[CodeWriter], None] | None]:
-    encode = encode_payload(output.settings.format)
+    encode = written.encoder()
     key_of, headers_of, time_of = view.key, view.headers, view.timestamp
-    headers_for = _header_function(output, view)
+    headers_for = _header_function(output, written, view)
     quiet = _says_nothing_by_itself(output)
-    numbers = None
-    if output.settings.format is WireFormat.JSON:
-        numbers = FiniteNumbers(output.payloads.types if output.payloads.known else ())
+    numbers = written.finite_numbers(output.payloads.types if output.payloads.known else ())
     harmless, check = (numbers.harmless, numbers.check) if numbers is not None else (set(), None)
 
     def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
@@ -192,21 +198,27 @@ def build_audit(
     return node_input(both(output.record), both(output.tombstone), above)
 
 
-def _build_envelope(
-    output: CompiledTopic, slot: int, view: RecordAccessor, emit: Emit, fail: Fail, above: Ancestors
+def _build_framed(
+    written: FramedFormat,
+    output: CompiledTopic,
+    slot: int,
+    view: RecordAccessor,
+    emit: Emit,
+    fail: Fail,
+    above: Ancestors,
 ) -> NodeInput:
-    encode = envelope_encoder()
-    headers_for = _header_function(output, view)
+    frame = written.framer()
+    headers_for = _header_function(output, written, view)
     time_of = view.timestamp
 
     def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         try:
             known = view.meta(origin) if meta is None else meta
-            # What is written first is checked first: an envelope of wrong metadata encodes, and nobody could read it.
+            # Ids are checked first: a frame with wrong metadata is encoded all the same, and no consumer could read it.
             if meta is not None:
                 check_ids(meta)
             told = _touched(known, origin, time_of, headers_for(payload, origin, meta))
-            record = (slot, encode(envelope_of(payload, known)), *told, origin)
+            record = (slot, frame(payload, known), *told, origin)
         except BaseException as error:
             fail(error, payload, origin, meta)
             return
@@ -253,14 +265,15 @@ def _several(output: CompiledTopic) -> bool:
     return not output.payloads.known or sum(t is not type(TOMBSTONE) for t in output.payloads.types) > 1
 
 
-def _header_function(output: CompiledTopic, view: RecordAccessor) -> Callable[[Any, Any, MessageMeta | None], Any]:
+def _header_function(
+    output: CompiledTopic, written: Format, view: RecordAccessor
+) -> Callable[[Any, Any, MessageMeta | None], Any]:
     """(payload, origin, meta) -> the pairs to write, or `None`."""
-    settings = output.settings
-    policy = settings.headers
+    policy = output.settings.headers
     if policy is HeaderPolicy.NONE:
         return lambda payload, origin, meta: None
     full = policy is HeaderPolicy.FULL
-    label_of = label_function(policy, settings.format, several_types=_several(output))
+    label_of = label_function(policy, written.content_type, several_types=_several(output))
     pairs_of, meta_of = view.pairs, view.meta
 
     def headers_for(payload: Any, origin: Any, meta: MessageMeta | None) -> Any:

@@ -4,18 +4,18 @@ where several have the same. Hot path of such sources."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from loom.streaming.compiler.model import CompiledSource
+from loom.streaming.formats.registry import reading_of
 from loom.streaming.headers import HeaderPairs
-from loom.streaming.kafka.formats import decode_payload, envelope_decoder, looks_like_envelope, peek_label
 from loom.streaming.kafka.record_accessor import RecordAccessor
-from loom.streaming.kafka.record_headers import MESSAGE_TYPE, MESSAGE_VERSION, meta_from_envelope, whole_number
-from loom.streaming.kafka.settings import WireFormat
+from loom.streaming.kafka.record_headers import MESSAGE_TYPE, MESSAGE_VERSION, whole_number
 from loom.streaming.message import MessageMeta, loom_message_type, loom_message_version
 
 __all__ = ["DecodeRecord", "UnlabelledError", "labelled_decoder"]
+
+T = TypeVar("T")
 
 #: (origin, value) -> payload and metadata (`None`: the origin's); raises for what does not decode
 DecodeRecord: TypeAlias = Callable[[Any, bytes], tuple[Any, MessageMeta | None]]
@@ -33,14 +33,15 @@ def labelled_decoder(source: CompiledSource, view: RecordAccessor) -> DecodeReco
     types = {label: next(iter(versions.values())) for label, versions in by_label.items() if len(versions) == 1}
     several = {label: versions for label, versions in by_label.items() if len(versions) > 1}
     known = ", ".join(sorted(label.decode() for label in by_label))
-    sealed = source.wire_format is WireFormat.ENVELOPE
-    bare_as = None if sealed else partial(decode_payload, source.wire_format)
-    bare = {label: bare_as(t) for label, t in types.items()} if bare_as is not None else {}
-    opened = {label: envelope_decoder(t) for label, t in types.items()}
-    bare_version = _by_version(several, bare_as) if bare_as is not None else {}
-    opened_version = _by_version(several, envelope_decoder)
+    reading = reading_of(source.settings.format)
+    framed = reading.framed or reading.beside
+    always_framed = reading.framed is not None
+    bare_as = reading.format.decoder
+    bare = {label: bare_as(t) for label, t in types.items()}
+    opened = {label: framed.unframer(t) for label, t in types.items()} if framed is not None else {}
+    bare_version = _by_version(several, bare_as)
+    opened_version = _by_version(several, framed.unframer) if framed is not None else {}
     pairs_of, meta_of = view.pairs, view.meta
-    may_be_sealed = sealed or source.recognise_envelope
 
     def refuse(label: bytes | None, version: int | None) -> UnlabelledError:
         if label is None:
@@ -59,15 +60,15 @@ def labelled_decoder(source: CompiledSource, view: RecordAccessor) -> DecodeReco
         )
 
     def decode(origin: Any, value: bytes) -> tuple[Any, MessageMeta | None]:
-        if may_be_sealed and (sealed or looks_like_envelope(value)):
-            label, version = peek_label(value)
+        if framed is not None and (always_framed or framed.recognises(value)):
+            label, version = framed.label(value)
             open_as = opened.get(label) if label is not None else None
             if open_as is None:
                 open_as = opened_version.get((label, version))
             if open_as is None:
                 raise refuse(label, version)
-            envelope = open_as(value)
-            return envelope.payload, meta_from_envelope(meta_of(origin), envelope.meta)
+            found = open_as(value)
+            return found.payload, found.over(meta_of(origin))
         label = None
         for name, content in pairs_of(origin):
             if name == MESSAGE_TYPE:
@@ -84,8 +85,8 @@ def labelled_decoder(source: CompiledSource, view: RecordAccessor) -> DecodeReco
 
 
 def _by_version(
-    several: Mapping[bytes, Mapping[int, Any]], decoder: Callable[[Any], Callable[[bytes], Any]]
-) -> dict[tuple[bytes | None, int | None], Callable[[bytes], Any]]:
+    several: Mapping[bytes, Mapping[int, Any]], decoder: Callable[[Any], Callable[[bytes], T]]
+) -> dict[tuple[bytes | None, int | None], Callable[[bytes], T]]:
     """The decoders of labels that several types have, by label and version."""
     return {
         (label, version): decoder(payload)

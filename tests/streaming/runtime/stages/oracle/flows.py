@@ -34,9 +34,8 @@ from loom.streaming import (
     payload,
     step,
 )
+from loom.streaming.formats.envelope_format import EnvelopeFormat
 from loom.streaming.kafka import KafkaRecord
-from loom.streaming.kafka.formats import envelope_encoder
-from loom.streaming.kafka.record_headers import envelope_of
 from tests.streaming.runtime.stages.oracle.shapes import (
     DRAIN,
     SINKS,
@@ -323,7 +322,7 @@ def flow_of(chain: Chain) -> StreamFlow[Any, Any]:
     return StreamFlow("flow", FromTopic("numbers", Number), process_of(chain), output, IntoTopic("errors"))
 
 
-_sealed = envelope_encoder()
+_sealed = EnvelopeFormat().framer()
 
 
 def records_of(given: list[Input]) -> list[Any]:
@@ -339,7 +338,7 @@ def records_of(given: list[Input]) -> list[Any]:
         if one.form == "broken":
             value = b'{"n":"many"}' if one.value is None else b"{"
         elif one.form == "envelope" and value is not None:
-            value = _sealed(envelope_of(number, meta))
+            value = _sealed(number, meta)
         elif one.form == "message":
             found.append(Message(number, meta).with_key(one.key))
             continue

@@ -19,7 +19,7 @@ from loom.core.config.shape import bare
 from loom.core.model import LoomFrozenStruct
 from loom.core.shown import shown
 
-__all__ = ["NULL", "FiniteNumbers", "NotFiniteError", "finite_encoder"]
+__all__ = ["NULL", "FiniteNumbers", "NotFiniteError"]
 
 #: what the encoder makes of such a number; without it in the JSON there is none
 NULL = b"null"
@@ -133,20 +133,6 @@ class FiniteNumbers:
             names = named if named or floats.none else _names(cls)
             found[cls] = lambda value: fit([getattr(value, name, None) for name in names])
         return found[cls]
-
-
-def finite_encoder(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    """A JSON encoder that raises `NotFiniteError` instead of writing `null`."""
-    numbers = FiniteNumbers()
-    harmless, check = numbers.harmless, numbers.check
-
-    def write(payload: Any) -> bytes:
-        value = encode(payload)
-        if type(payload) not in harmless:
-            check(payload, value)
-        return value
-
-    return write
 
 
 def _floats_of(hint: Any) -> _Floats:

@@ -1,4 +1,4 @@
-"""Whether a payload type can stand in a record, and what to write where it cannot: asked for the source and every output."""
+"""Whether msgspec reads and writes a payload type, and what to write where it does not. Compile time only."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from msgspec import inspect as known
 
 from loom.core.config.shape import bare, is_union, show
 from loom.core.model import LoomFrozenStruct, LoomStruct
-from loom.streaming.compiler.unreadable import find_unreadable
-from loom.streaming.kafka.settings import WireFormat
+from loom.streaming.formats.unreadable import find_unreadable
 
-__all__ = ["PayloadProblem", "why_not_read", "why_not_written"]
+__all__ = ["PayloadProblem", "keys_not_text", "unreadable_payload", "unwritable_payload"]
 
 #: a subclass of one of these is written as its base is
 _PLAIN = (int, float, str, bytes, dict, list, tuple, set, frozenset)
@@ -39,14 +38,15 @@ _DECODE_IN_A_STEP = "read payload=bytes with `format: bytes` at the consumer, an
 
 
 class PayloadProblem(LoomFrozenStruct):
-    """Why a payload type cannot be read or written, and what to write instead."""
+    """Why a format cannot hold a payload type, and how to fix it."""
 
     message: str
     remedy: str
+    expected: str = "a LoomStruct or LoomFrozenStruct type, with fields that records can hold"
 
 
-def why_not_read(payload: Any, wire_format: WireFormat) -> PayloadProblem | None:
-    """Why a source cannot read this payload type, or `None`."""
+def unreadable_payload(payload: Any) -> PayloadProblem | None:
+    """Why msgspec cannot read this payload type, or `None`."""
     origin = get_origin(payload) or payload
     if not (isinstance(origin, type) and issubclass(origin, (LoomStruct, LoomFrozenStruct))):
         return PayloadProblem("a source's payload is a struct, so that its fields are checked", _instead(payload))
@@ -54,7 +54,7 @@ def why_not_read(payload: Any, wire_format: WireFormat) -> PayloadProblem | None
         msgspec.json.Decoder(payload)
     except (TypeError, NameError) as error:
         return PayloadProblem(f"this type cannot be read: {error}", find_unreadable(payload, error))
-    problem = why_not_written(payload, wire_format)
+    problem = unwritable_payload(payload)
     if problem is not None:
         return problem
     for place, cls in _strangers(known.type_info(payload)):
@@ -64,8 +64,8 @@ def why_not_read(payload: Any, wire_format: WireFormat) -> PayloadProblem | None
     return None
 
 
-def why_not_written(payload: Any, wire_format: WireFormat) -> PayloadProblem | None:
-    """Why an output cannot write this payload type, or `None`; what cannot be told beforehand is left to the run."""
+def unwritable_payload(payload: Any) -> PayloadProblem | None:
+    """Why msgspec cannot write this payload type, or `None`; what cannot be told beforehand is left to the run."""
     try:
         found = known.type_info(payload)
     except (TypeError, NameError):
@@ -75,14 +75,22 @@ def why_not_written(payload: Any, wire_format: WireFormat) -> PayloadProblem | N
         if cls is not object and not inspect.isabstract(cls) and not issubclass(cls, _PLAIN):
             message = f"this type cannot be written: no format of ours holds a {cls.__qualname__}"
             return PayloadProblem(message, _another(place or (cls if cls is payload else ""), cls))
-    if wire_format is WireFormat.JSON:
-        for place, node in _nodes(found, "", set()):
-            if isinstance(node, known.DictType) and _is_no_key(node.key_type):
-                named = f" of the field {place}" if place else ""
-                return PayloadProblem(
-                    f"this type cannot be written: the keys{named} are no texts, and JSON has no others",
-                    f"give the mapping{named} keys of text, or make it a list of structs; format: msgpack takes any key",
-                )
+    return None
+
+
+def keys_not_text(payload: Any) -> PayloadProblem | None:
+    """Why a format whose keys are all text cannot hold this payload type, or `None`."""
+    try:
+        found = known.type_info(payload)
+    except (TypeError, NameError):
+        return None
+    for place, node in _nodes(found, "", set()):
+        if isinstance(node, known.DictType) and _is_no_key(node.key_type):
+            named = f" of the field {place}" if place else ""
+            return PayloadProblem(
+                f"this type cannot be written: the keys{named} are no texts, and JSON has no others",
+                f"give the mapping{named} keys of text, or make it a list of structs; format: msgpack takes any key",
+            )
     return None
 
 

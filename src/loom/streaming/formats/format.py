@@ -1,0 +1,158 @@
+"""The interface of a wire format. A format hands out plain callables, which the stages call per record.
+
+Subclass `Format` where a value holds the payload alone, `FramedFormat` where it holds metadata too.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, Protocol, TypeAlias
+
+from loom.core.config.shape import bare
+from loom.streaming.errors import ErrorEnvelope
+from loom.streaming.formats.finite import FiniteNumbers
+from loom.streaming.formats.payloads import PayloadProblem, unreadable_payload, unwritable_payload
+from loom.streaming.message import MessageMeta
+
+__all__ = [
+    "Decode",
+    "Encode",
+    "Format",
+    "Frame",
+    "Framed",
+    "FramedFormat",
+    "Label",
+    "PayloadProblem",
+    "Unframe",
+    "WholeErrors",
+]
+
+#: bytes -> payload; raises on bytes that do not fit
+Decode: TypeAlias = Callable[[bytes], Any]
+#: payload -> bytes; raises on what the format cannot hold
+Encode: TypeAlias = Callable[[Any], bytes]
+#: (payload, metadata) -> bytes
+Frame: TypeAlias = Callable[[Any, MessageMeta], bytes]
+#: the message type and version that a value names
+Label: TypeAlias = tuple[bytes | None, int | None]
+
+
+class Framed(Protocol):
+    """What a framed value holds."""
+
+    @property
+    def payload(self) -> Any:
+        """The decoded payload."""
+
+    def over(self, record: MessageMeta) -> MessageMeta:
+        """The metadata of the record with what the value says laid over it."""
+
+
+#: bytes -> payload and metadata; raises on bytes that do not fit
+Unframe: TypeAlias = Callable[[bytes], Framed]
+
+
+class WholeErrors(Protocol):
+    """How a format writes a whole `ErrorEnvelope` in the place of the original bytes of a dead letter."""
+
+    def seal(self, envelope: ErrorEnvelope[Any]) -> bytes:
+        """The envelope as bytes. Never raises because of what its message holds: the message is left out then."""
+
+    def recognises(self, value: bytes) -> bool:
+        """Whether a value may be such an envelope."""
+
+    def open(self, value: bytes, open_payload: Callable[[bytes, str | None], Any]) -> ErrorEnvelope[Any]:
+        """The envelope in these bytes; `open_payload` makes the payload of its bytes and the name of its type."""
+
+    def payload_decoder(self, payload: Any) -> Decode:
+        """Decodes the payload of the message inside such an envelope."""
+
+    def shortened(self, value: bytes) -> Iterator[bytes]:
+        """Ever shorter versions of an envelope that is too large for its topic."""
+
+
+class Format(ABC):
+    """One wire format: a payload to the value of a record, and back.
+
+    An instance is shared and holds no state; its callables are made once for each source and output.
+
+    >>> import json
+    >>> class Lines(Format):
+    ...     name = "lines"
+    ...     content_type = "text/plain"
+    ...     def decoder(self, payload):
+    ...         return lambda value: value.decode().split(",")
+    ...     def encoder(self):
+    ...         return lambda payload: ",".join(payload).encode()
+    >>> Lines().decoder(list)(b"a,b")
+    ['a', 'b']
+    """
+
+    #: the name in a config
+    name: ClassVar[str]
+    #: the value of the header `content-type`
+    content_type: ClassVar[str]
+    #: how whole `ErrorEnvelope`s are written; `None`: a dead letter holds the original bytes
+    whole_errors: ClassVar[WholeErrors | None] = None
+
+    @abstractmethod
+    def decoder(self, payload: Any) -> Decode:
+        """What decodes values to payloads of this type."""
+
+    @abstractmethod
+    def encoder(self) -> Encode:
+        """What encodes payloads."""
+
+    def why_not_read(self, payload: Any) -> PayloadProblem | None:
+        """Why a source cannot read payloads of this type, or `None`."""
+        return self._not_bytes(payload) or unreadable_payload(payload) or self.why_not_written(payload)
+
+    def why_not_written(self, payload: Any) -> PayloadProblem | None:
+        """Why an output cannot write payloads of this type, or `None`; the rest shows when a record is written."""
+        return self._not_bytes(payload) or unwritable_payload(payload)
+
+    def finite_numbers(self, payloads: Iterable[Any]) -> FiniteNumbers | None:
+        """What finds numbers that the format does not have in payloads of these types; `None` where it has all."""
+        return None
+
+    def _not_bytes(self, payload: Any) -> PayloadProblem | None:
+        if bare(payload) is not bytes:
+            return None
+        return PayloadProblem(
+            f"the format {self.name} does not go with this payload",
+            "set format: bytes for a bytes payload, and another format for any other",
+        )
+
+
+class FramedFormat(Format):
+    """A format whose values hold metadata beside the payload, so that a record can be read without its headers."""
+
+    @abstractmethod
+    def unframer(self, payload: Any) -> Unframe:
+        """What opens values that hold a payload of this type."""
+
+    @abstractmethod
+    def framer(self) -> Frame:
+        """What makes a value of a payload and the metadata of its message."""
+
+    @abstractmethod
+    def label(self, value: bytes) -> Label:
+        """The message type and version that a value names, without decoding its payload. Raises on other bytes."""
+
+    @abstractmethod
+    def recognises(self, value: bytes) -> bool:
+        """Whether a value may be of this format. Called for values of sources without a `format`, so it has to be quick."""
+
+    def decoder(self, payload: Any) -> Decode:
+        """What decodes values to bare payloads of this type."""
+        unframe = self.unframer(payload)
+        return lambda value: unframe(value).payload
+
+    def encoder(self) -> Encode:
+        """What encodes payloads that have no metadata."""
+        frame = self.framer()
+        return lambda payload: frame(payload, _NO_META)
+
+
+_NO_META = MessageMeta("")
