@@ -80,8 +80,8 @@ def test_the_demo_ends_by_itself_with_numbers_that_add_up(tmp_path: Path) -> Non
     assert demo.returncode == 0, demo.stdout + demo.stderr
     cells = dict(re.findall(r"│ ([a-z. ]+?)(?: \([^)]*\))? +│ +([\d,]+) │", demo.stdout))
     numbers = {name: int(value.replace(",", "")) for name, value in cells.items()}
-    ended = ("written", "dropped by intent", "wire error", "routing error", "task error", "business error")
+    ended = ("written", "dropped on purpose", "wire error", "routing error", "task error", "business error")
     assert numbers["read"] == 6000 == sum(numbers[name] for name in ended)
-    assert min(numbers[name] for name in ("written", "dropped by intent", "wire error", "business error")) > 0
+    assert min(numbers[name] for name in ("written", "dropped on purpose", "wire error", "business error")) > 0
     assert numbers["together"] == sum(count for name, count in numbers.items() if name.startswith("flights."))
     assert "Traceback" not in demo.stderr

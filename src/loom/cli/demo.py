@@ -187,7 +187,7 @@ def _ledger(counts: FlowCounts, sent: int) -> Table:
     table.add_column("records", justify="right", footer=f"{counts.accounted:,}")
     table.add_row("written", f"{counts.written:,}")
     dropped = ", ".join(f"{step}: {count:,}" for step, count in counts.drops.items())
-    table.add_row(f"dropped by intent ({dropped})" if dropped else "dropped by intent", f"{counts.dropped:,}")
+    table.add_row(f"dropped on purpose ({dropped})" if dropped else "dropped on purpose", f"{counts.dropped:,}")
     for kind in ErrorKind:
         table.add_row(f"{kind.value} error", f"{counts.failed.get(kind, 0):,}")
     table.caption = f"{sent:,} were sent, {counts.read:,} read"
@@ -196,7 +196,7 @@ def _ledger(counts: FlowCounts, sent: int) -> Table:
 
 def _results(counts: FlowCounts) -> Table:
     table = Table(title="what was written", show_footer=True)
-    table.add_column("topic", footer="together")
+    table.add_column("topic", footer="total")
     table.add_column("records", justify="right", footer=f"{sum(counts.outputs.values()):,}")
     for topic in (*OUTPUTS, *ERRORS):
         table.add_row(topic, f"{counts.outputs.get(topic, 0):,}")

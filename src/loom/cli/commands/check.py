@@ -18,7 +18,7 @@ __all__ = ["check_flow", "command"]
 
 
 def command(flow: Target, config: Config, debug: Debug = False, sink: Sinks = None) -> None:
-    """Compile a flow, explain the plan and name the sinks of the config. Needs no broker and opens nothing."""
+    """Compile a flow and print its plan and the sinks of the config. Needs no broker."""
 
     def work() -> None:
         typer.echo(check_flow(load_flow(flow), ConfigContext.from_yaml(config), sink or []))
@@ -27,7 +27,7 @@ def command(flow: Target, config: Config, debug: Debug = False, sink: Sinks = No
 
 
 def check_flow(flow: StreamFlow[Any, Any], config: ConfigContext, sink_names: Iterable[str]) -> str:
-    """The plan of a flow and the sinks of its config as text, after all the refusals that a run would begin with."""
+    """The plan of a flow and the sinks of its config as text, after every check that a run starts with."""
     from loom.streaming.runtime.prepare import prepare
     from loom.streaming.runtime.registry import SinkRegistry
 

@@ -32,10 +32,10 @@ def command(
         typer.Option("--format", "-f", help="a Mermaid flowchart, JSON for programs, text, or the Python that runs"),
     ] = _GraphFormat.MERMAID,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="write to this file, not to standard output")
+        Path | None, typer.Option("--output", "-o", help="write to this file instead of standard output")
     ] = None,
 ) -> None:
-    """Draw the plan of a flow. Needs no broker; the sinks that the config names are no part of the plan."""
+    """Draw the plan of a flow. Needs no broker; sinks that the config names are not part of the plan."""
 
     def work() -> None:
         plan = compile_flow(load_flow(flow), config=ConfigContext.from_yaml(config))

@@ -13,12 +13,11 @@ __all__ = ["command"]
 def command(flow: Target, config: Config, debug: Debug = False, sink: Sinks = None) -> None:
     """Run a flow until it is stopped (SIGTERM or SIGINT) or its input ends.
 
-    Exit codes: 0 done, 1 the run failed, 2 usage, 3 config, 4 the flow does not compile, 5 broker, topic, position or
-    directory, 6 a stop that took too long, 7 a transaction was aborted (start again), 8 another instance took over, 9 the
-    flow stood still with records to read.
+    Exit codes: 0 done, 1 the run failed, 2 usage, 3 config, 4 the flow does not compile, 5 broker, topic, offset or
+    directory, 6 a stop that took too long, 7 restart needed (a transaction was aborted, say), 8 another instance took over,
+    9 the flow was stalled with records to read.
 
-    With streaming.supervision.restarts in the config the flow runs in a child process, which is started again when it
-    fails.
+    With streaming.supervision.restarts in the config, the flow runs in a child process and is restarted when it fails.
     """
 
     end(
