@@ -83,5 +83,5 @@ def test_the_demo_ends_by_itself_with_numbers_that_add_up(tmp_path: Path) -> Non
     ended = ("written", "dropped on purpose", "wire error", "routing error", "task error", "business error")
     assert numbers["read"] == 6000 == sum(numbers[name] for name in ended)
     assert min(numbers[name] for name in ("written", "dropped on purpose", "wire error", "business error")) > 0
-    assert numbers["together"] == sum(count for name, count in numbers.items() if name.startswith("flights."))
+    assert numbers["total"] == sum(count for name, count in numbers.items() if name.startswith("flights."))
     assert "Traceback" not in demo.stderr
