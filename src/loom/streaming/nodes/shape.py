@@ -8,11 +8,7 @@ __all__ = ["StreamShape"]
 
 
 class StreamShape(StrEnum):
-    """What one node passes to the next.
-
-    >>> IntoTopic("orders.collected", shape="batch").shape
-    <StreamShape.BATCH: 'batch'>
-    """
+    """What one node hands to the next."""
 
     RECORD = "record"  #: one message per input record
     MANY = "many"  #: any number of messages per input record
