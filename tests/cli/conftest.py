@@ -1,6 +1,5 @@
 """The command line as its users have it: a process of its own, in a folder with a module of flows and a config.
 
-Nearly all of them are forked from one process that has done the imports (`ForkServer`).
 Every config holds a password that nothing may ever print; `Loom` looks for it in all that a command writes.
 """
 
@@ -9,7 +8,8 @@ from __future__ import annotations
 import copy
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.die_with_parent import die_with_parent
 from tests.support.flow_process import SOURCES
-from tests.support.fork_server import ForkedProcess, ForkServer
 from tests.support.running import NOBODY, QUICK
 
 SECRET = "hunter2-is-nobodys-business"
@@ -134,9 +134,8 @@ class Told:
 class Loom:
     """Runs commands in one folder."""
 
-    def __init__(self, directory: Path, server: ForkServer) -> None:
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.server = server
         (directory / "flows.py").write_text(FLOWS)
 
     def config(self, change: Callable[[dict[str, Any]], object] | None = None, *, bootstrap: str = NOBODY) -> Path:
@@ -165,15 +164,23 @@ class Loom:
         file.write_text(text)
         return file
 
-    def start(self, *arguments: str | Path) -> ForkedProcess:
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         """Start a command."""
-        return self.server.start(["loom.cli.main", *map(str, arguments)], cwd=self.directory, env=self.environment())
+        return subprocess.Popen(
+            die_with_parent([sys.executable, "-m", "loom.cli.main", *map(str, arguments)]),
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment(),
+        )
 
     def __call__(self, *arguments: str | Path, timeout: float = 40.0) -> Told:
         """Run a command to its end."""
         return self.end(self.start(*arguments), timeout)
 
-    def end(self, process: ForkedProcess, timeout: float = 40.0) -> Told:
+    def end(self, process: subprocess.Popen[str], timeout: float = 40.0) -> Told:
         """Wait for a command to end."""
         try:
             out, err = process.communicate(timeout=timeout)
@@ -182,7 +189,7 @@ class Loom:
             out, err = process.communicate()
             raise TimeoutError(f"it has not ended after {timeout} s:\n{out}\n{err}") from None
         assert SECRET not in out + err, "a secret was printed"
-        return Told(process.wait(), out, err)
+        return Told(process.returncode, out, err)
 
     @staticmethod
     def environment() -> Mapping[str, str]:
@@ -190,14 +197,7 @@ class Loom:
         return {**os.environ, "PYTHONPATH": str(SOURCES), "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
 
 
-@pytest.fixture(scope="session")
-def fork_server() -> Iterator[ForkServer]:
-    """What the processes of these tests are forked from."""
-    with ForkServer() as server:
-        yield server
-
-
 @pytest.fixture
-def loom(tmp_path: Path, fork_server: ForkServer) -> Loom:
+def loom(tmp_path: Path) -> Loom:
     """The command, in a folder of its own."""
-    return Loom(tmp_path, fork_server)
+    return Loom(tmp_path)

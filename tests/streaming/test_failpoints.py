@@ -59,6 +59,7 @@ def test_a_run_comes_to_its_points_in_order(broker: EmbeddedBroker, passed: list
         Failpoint.POLLED,
         Failpoint.BEFORE_PRODUCE,
         Failpoint.PRODUCED,
+        Failpoint.MARKED,
         Failpoint.BEFORE_FLUSH,
         Failpoint.DURABLE,
         Failpoint.CONFIRMING,

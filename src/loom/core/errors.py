@@ -25,7 +25,12 @@ ENDS_RUN: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class LoomError(Exception):
-    """Base of every error raised by Loom itself. All of them cross process boundaries, whatever their constructors take."""
+    """Base of every error raised by Loom itself. All of them can be pickled, whatever arguments their constructors take.
+
+    >>> import pickle
+    >>> pickle.loads(pickle.dumps(LoomError("no such topic")))
+    LoomError('no such topic')
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.args), vars(self)
@@ -37,24 +42,58 @@ def _restored(kind: type[LoomError], args: tuple[Any, ...]) -> LoomError:
 
 
 class NotSupportedYetError(LoomError):
-    """A declared name or option whose feature is not built yet; it is refused rather than ignored."""
+    """A declared name or option whose feature is not built yet. It is refused, never ignored.
+
+    >>> raise NotSupportedYetError("observability.otel: not supported yet")
+    Traceback (most recent call last):
+    loom.core.errors.NotSupportedYetError: observability.otel: not supported yet
+    """
 
 
 class DomainError(LoomError):
-    """A record that breaks a rule of the domain. Raised by a step, it makes a `BUSINESS` error of that record."""
+    """A record that breaks a rule of the domain. Raised by a step, it makes the record a `BUSINESS` error.
+
+    Derive your own from it; any constructor will do.
+
+    >>> class OutOfStock(DomainError):
+    ...     def __init__(self, sku: str) -> None:
+    ...         super().__init__(f"{sku} is out of stock")
+    >>> str(OutOfStock("a1"))
+    'a1 is out of stock'
+    """
 
 
 class NotFound(DomainError):
-    """Something the record refers to does not exist."""
+    """Something that the record refers to does not exist.
+
+    >>> raise NotFound("no customer 7")
+    Traceback (most recent call last):
+    loom.core.errors.NotFound: no customer 7
+    """
 
 
 class Forbidden(DomainError):
-    """The record asks for something that is not allowed."""
+    """The record asks for something that is not allowed.
+
+    >>> raise Forbidden("customer 7 may not order on account")
+    Traceback (most recent call last):
+    loom.core.errors.Forbidden: customer 7 may not order on account
+    """
 
 
 class Conflict(DomainError):
-    """The record contradicts what is already known."""
+    """The record contradicts what is already known.
+
+    >>> raise Conflict("order 7 is already cancelled")
+    Traceback (most recent call last):
+    loom.core.errors.Conflict: order 7 is already cancelled
+    """
 
 
 class RuleViolation(DomainError):
-    """The record breaks a business rule."""
+    """The record breaks a business rule.
+
+    >>> raise RuleViolation("quantity must be at least 1")
+    Traceback (most recent call last):
+    loom.core.errors.RuleViolation: quantity must be at least 1
+    """

@@ -19,11 +19,20 @@ P = TypeVar("P")
 
 
 class LoomStreamingError(LoomError):
-    """Base of the errors of `loom.streaming`."""
+    """Base of the errors of `loom.streaming`.
+
+    >>> from loom.streaming.kafka import BrokerUnavailableError
+    >>> issubclass(BrokerUnavailableError, LoomStreamingError)
+    True
+    """
 
 
 class ErrorKind(StrEnum):
-    """Why a record could not go its way."""
+    """Why a record could not be processed. A flow routes errors by their kind.
+
+    >>> ErrorKind("task")
+    <ErrorKind.TASK: 'task'>
+    """
 
     WIRE = "wire"  #: its bytes do not decode
     ROUTING = "routing"  #: no branch takes it, or choosing one failed
@@ -32,7 +41,19 @@ class ErrorKind(StrEnum):
 
 
 class ErrorMessageMeta(LoomFrozenStruct):
-    """Where the failed message came from. A key that a step set as text is told as UTF-8."""
+    """Where the failed message came from.
+
+    >>> ErrorMessageMeta("orders.raw:0:7", key=b"k", topic="orders.raw", partition=0, offset=7).offset
+    7
+
+    Args:
+        message_id: `topic:partition:offset` for a record read from Kafka.
+        key: the record key; one that a step set as text is encoded as UTF-8.
+        headers: the headers of the message.
+        topic: where the source record was read.
+        partition: as `topic`.
+        offset: as `topic`.
+    """
 
     message_id: str
     key: bytes | None = None
@@ -43,20 +64,40 @@ class ErrorMessageMeta(LoomFrozenStruct):
 
 
 class ErrorMessage(LoomFrozenStruct, Generic[P]):
-    """The message that the failing step was given."""
+    """The message that the failing step received.
+
+    >>> ErrorMessage(Order(7), ErrorMessageMeta("orders.raw:0:7")).payload.id
+    7
+
+    Args:
+        payload: its payload.
+        meta: where it came from.
+    """
 
     payload: P
     meta: ErrorMessageMeta
 
 
 class ErrorEnvelope(LoomFrozenStruct, Generic[P]):
-    """One record's failure, whole enough to be understood, repaired and replayed.
+    """One failed record, with everything needed to understand, repair and replay it.
 
-    `original_message` is what the failing step was given (`None` for `WIRE`: nothing could be decoded);
-    `source` is the record as it was read. `error_type` is the exception's `module.qualname`, and `at` the `file:line` of
-    the author's code that raised it; `path` is the failing node's address in the flow; `index` tells which child of the
-    record failed, one number for each expansion above the node, joined by dots. Source position, `step_id` and `index`
-    together are the same whenever the record is processed again.
+    `source` position, `step_id` and `index` together are the same whenever the record is processed again.
+
+    >>> envelope = ErrorEnvelope(ErrorKind.TASK, "no price", step_id="orders.price", error_type="builtins.KeyError")
+    >>> envelope.kind, envelope.original_message
+    (<ErrorKind.TASK: 'task'>, None)
+
+    Args:
+        kind: why it failed.
+        reason: the text of the exception.
+        payload_type: the name of the payload type.
+        original_message: what the failing step received; `None` for `WIRE`, where nothing could be decoded.
+        step_id: the failing step.
+        path: the address of the failing node in the plan.
+        error_type: the `module.qualname` of the exception.
+        source: the record as it was read.
+        index: which child of the record failed: one number for each expansion above the node, joined by dots.
+        at: the `file:line` in the author's code that raised.
     """
 
     kind: ErrorKind

@@ -32,11 +32,12 @@ class Failpoint(StrEnum):
     BEFORE_PRODUCE = "before-produce"  #: a batch's results are about to be handed to a producer
     IN_TRANSACTION = "in-transaction"  #: exactly-once: the transaction is open
     PRODUCED = "produced"  #: a batch's results are in the producer's queue
-    BEFORE_FLUSH = "before-flush"  #: the sink ends an epoch
+    MARKED = "marked"  #: a source is about to hand on the mark that ends an epoch
+    BEFORE_FLUSH = "before-flush"  #: the sink part ends an epoch
     FLUSHED = "flushed"  #: exactly-once: everything is at the broker, and nothing committed
     POSITIONS_SENT = "positions-sent"  #: exactly-once: the positions are in the transaction, which is not committed
-    DURABLE = "durable"  #: the epoch's results are durable (its transaction committed); `snapshot()` has not returned
-    CONFIRMING = "confirming"  #: the barrier is behind the epoch; its positions are about to be confirmed
+    DURABLE = "durable"  #: the epoch's results are durable (its transaction committed); the mark is not answered
+    CONFIRMING = "confirming"  #: an epoch has been answered; what is committable is about to be committed
     STOPPING = "stopping"  #: a stop was asked for; the end mark goes out
     FINISHING = "finishing"  #: the last positions are about to be confirmed
     CLOSING = "closing"  #: the engine has returned; what it left open is about to be closed

@@ -25,6 +25,14 @@ class ErrorRoute(Declaration):
     """Where errors of one or several kinds go.
 
     >>> route = ErrorRoute([ErrorKind.WIRE, ErrorKind.TASK], IntoTopic("orders.errors"))
+
+    Args:
+        kinds: one kind or several; their text (`"wire"`) is accepted too.
+        output: the topic.
+
+    Raises:
+        ValueError: for no kind, or for a text that is none.
+        TypeError: for an output that is no `IntoTopic`.
     """
 
     kinds: ErrorKind | Iterable[ErrorKind]
@@ -56,9 +64,30 @@ class _FlowOptions(Declaration, kw_only=True):
 class StreamFlow(_FlowOptions, Generic[In, Out]):
     """A typed stream: read from `source`, pass `process`, write to `output`.
 
-    `errors` is one topic for every kind, one `ErrorRoute`, several, or a mapping from kind to topic; a kind named twice
-    is a `ValueError`. `unrouted` says what an error of a kind without a route does: `"fail"` stops the run and names
-    kind, step and record; `"drop"` counts and logs the record.
+    Declaring a flow opens nothing. `compile_flow` checks it, `StreamingRunner` and `loom run` run it.
+
+    >>> priced = StreamFlow(
+    ...     name="orders",
+    ...     source=FromTopic("orders.raw", payload=Order),
+    ...     process=Process(Price),
+    ...     output=IntoTopic("orders.priced", payload=PricedOrder),
+    ...     errors=IntoTopic("orders.errors"),
+    ... )
+    >>> [kind.value for route in priced.error_routes for kind in route.kinds]
+    ['wire', 'routing', 'task', 'business']
+
+    Args:
+        name: the name of the flow, in step ids, transactional ids and beside committed offsets.
+        source: where records come from.
+        process: the nodes that each record passes.
+        output: where results go; `None` if the process ends itself.
+        errors: one topic for all kinds, one `ErrorRoute`, several, or a mapping from kind to topic.
+        unrouted: what happens to an error whose kind has no route: `"fail"` ends the run and names kind, step and record;
+            `"drop"` counts and logs the record.
+
+    Raises:
+        ValueError: if a kind is routed twice, or `unrouted` is another text.
+        TypeError: for error routes of another type.
     """
 
     name: str

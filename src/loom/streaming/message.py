@@ -23,7 +23,9 @@ Q = TypeVar("Q")
 
 @final
 class Tombstone:
-    """The payload of a record without a value; there is one instance, `Tombstone()`.
+    """The payload of a record without a value. There is one instance, `Tombstone()`.
+
+    A tombstone bypasses steps whose input type does not name `Tombstone`, and is written as a null value.
 
     >>> Tombstone() is Tombstone()
     True
@@ -50,9 +52,24 @@ TOMBSTONE: Final = Tombstone()
 class MessageMeta(LoomFrozenStruct):
     """What is known of a message besides its payload.
 
-    `message_id` is `topic:partition:offset` for a record read from Kafka. `produced_at_ms` is the
-    record's timestamp in milliseconds since the epoch. `headers` keeps every pair of the record
-    (see `Headers.pairs`).
+    >>> meta = MessageMeta("orders.raw:0:7", topic="orders.raw", partition=0, offset=7, key=b"k")
+    >>> meta.offset, meta.produced_at_ms
+    (7, None)
+
+    Args:
+        message_id: `topic:partition:offset` for a record read from Kafka.
+        correlation_id: from the header `x-correlation-id`.
+        trace_id: from `x-trace-id` or `traceparent`.
+        parent_trace_id: from `x-parent-trace-id`.
+        causation_id: from `x-causation-id`.
+        produced_at_ms: the timestamp of the record, in milliseconds since 1970; `None` if it has none.
+        message_type: from `x-message-type`.
+        message_version: from `x-message-version`.
+        topic: where the record was read; a step cannot change it.
+        partition: as `topic`.
+        offset: as `topic`.
+        key: the record key. Text that a step sets is written as UTF-8.
+        headers: by name, the last of a name wins; `Headers.of(headers).pairs` has every pair.
     """
 
     message_id: str
@@ -71,11 +88,15 @@ class MessageMeta(LoomFrozenStruct):
 
 
 class Message(LoomFrozenStruct, Generic[P_co]):
-    """A payload and its metadata; immutable, changed by making another.
+    """A payload and its metadata. Immutable: the methods return another message.
 
     >>> m = Message(1, MessageMeta("a:0:7", key=b"k"))
     >>> m.with_payload(2).with_key(b"other").meta.key
     b'other'
+
+    Args:
+        payload: the decoded value.
+        meta: everything else.
     """
 
     payload: P_co
@@ -103,10 +124,24 @@ class Message(LoomFrozenStruct, Generic[P_co]):
 
 
 def loom_message_type(payload_type: type) -> str:
-    """The name a payload type has on the wire: `__loom_message_type__`, else `module.qualname`.
+    """The name of a payload type on the wire: its `__loom_message_type__`, or else `module.qualname`.
 
     A class of the program that was started (`python orders.py`, `python -m orders`) has the name by which it can be
-    imported. Raises `NotImportableError` where there is none.
+    imported.
+
+    >>> class OrderPlaced:
+    ...     __loom_message_type__ = "order-placed"
+    >>> loom_message_type(OrderPlaced)
+    'order-placed'
+
+    Args:
+        payload_type: a class.
+
+    Returns:
+        The text of the header `x-message-type`.
+
+    Raises:
+        NotImportableError: if the class cannot be imported by any name.
     """
     named = cast(Any, getattr(payload_type, "__loom_message_type__", None))
     return str(named) if named is not None else importable_name(payload_type)

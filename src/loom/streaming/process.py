@@ -13,8 +13,15 @@ __all__ = ["Process"]
 class Process(Typed[In, Out]):
     """The nodes that a record passes, in order.
 
-    A node is a step (class, instance, `@step` function or config binding), a routing node or a terminal.
-    An empty process is a `ValueError`: a flow that only copies still names its output.
+    >>> process = Process(Price, Router.by(payload.id, {1: Process(Audit)}, default=Process(Drain())))
+    >>> len(process), process.nodes[0].__name__
+    (2, 'Price')
+
+    Args:
+        nodes: steps (class, instance, `@step` function or config binding), routing nodes and terminals; at least one.
+
+    Raises:
+        ValueError: without a node. A flow that only copies needs a step that returns its input.
     """
 
     __slots__ = ("nodes",)

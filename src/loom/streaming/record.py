@@ -17,7 +17,15 @@ NO_TIMESTAMP = -1
 
 
 class TopicPartition(NamedTuple):
-    """One partition of one topic; the key under which positions are kept."""
+    """One partition of one topic; the key under which offsets are kept.
+
+    >>> str(TopicPartition("orders.raw", 3))
+    'orders.raw[3]'
+
+    Args:
+        topic: its name.
+        partition: its number, from 0.
+    """
 
     topic: str
     partition: int
@@ -29,8 +37,18 @@ class TopicPartition(NamedTuple):
 class KafkaRecord(LoomFrozenStruct):
     """One Kafka record, as bytes.
 
-    `value` is `None` for a tombstone. `partition`, `offset` and `timestamp_ms` (milliseconds since
-    the epoch) are `None` where the record has not been read from a broker.
+    >>> record = KafkaRecord("orders.raw", key=b"7", value=b'{"id": 7}', headers={"source": b"web"})
+    >>> record.offset is None
+    True
+
+    Args:
+        topic: the physical topic.
+        key: the key, if it has one.
+        value: the value; `None` for a tombstone.
+        headers: by name.
+        partition: where it was read; `None` for a record that was not.
+        offset: as `partition`.
+        timestamp_ms: milliseconds since 1970; `None` if it has none.
     """
 
     topic: str

@@ -106,12 +106,13 @@ _NAMED = (
     _At(Failpoint.BEFORE_PRODUCE, "before produce", hits=BATCHES),
     _At(Failpoint.IN_TRANSACTION, "inside the transaction", TRANSACTIONS, BATCHES),
     _At(Failpoint.PRODUCED, "after produce", hits=BATCHES),
+    _At(Failpoint.MARKED, "before the mark of an epoch", hits=EPOCHS),
     _At(Failpoint.BEFORE_FLUSH, "before flush", hits=EPOCHS),
     _At(Failpoint.FLUSHED, "between flush and commit", TRANSACTIONS, EPOCHS),
     # The first is that of the start, which brings the positions that the group did not have.
     _At(Failpoint.POSITIONS_SENT, "between positions and commit of the transaction", TRANSACTIONS, EPOCHS),
-    _At(Failpoint.DURABLE, "between durable and the end of snapshot()", hits=EPOCHS),
-    _At(Failpoint.CONFIRMING, "between flush and commit, behind the barrier", CONFIRMS_ITSELF, EPOCHS),
+    _At(Failpoint.DURABLE, "between durable and the answer to the mark", hits=EPOCHS),
+    _At(Failpoint.CONFIRMING, "between the answer to the mark and the commit", CONFIRMS_ITSELF, EPOCHS),
 )
 _STOPPING = (
     _At(Failpoint.STOPPING, "during shutdown: the stop is seen"),

@@ -82,18 +82,44 @@ class Fed:
     """A feed and everything around it."""
 
     def __init__(
-        self, reader: FakeReader, *nodes: Any, confirming: FakeConfirming | None = None, has_epochs: bool = True
+        self, reader: FakeReader, *nodes: Any, confirming: FakeConfirming | None = None, snapshots: bool | None = None
     ) -> None:
         self.reader, self.confirming = reader, confirming
         self.stage: Any = FakeStage(*nodes)
         self.delivery = RunState(ObservabilityRuntime.noop())
-        self.feed = SourceLoop(reader, self.stage, self.delivery, confirming, batch_size=10, has_epochs=has_epochs)
+        #: offsets are committable at the engine's snapshots, which its part is told of or not
+        self.delivery.epochs.by_snapshots = snapshots is not None
+        self.now = 100.0
+        self.feed = SourceLoop(
+            reader,
+            self.stage,
+            self.delivery,
+            confirming,
+            batch_size=10,
+            snapshots=snapshots is not False,
+            size=len,
+            clock=lambda: self.now,
+        )
 
     def next(self) -> SourceBatch | None:
         """The one batch, if there is one."""
         found = self.feed.next_batch()
         assert len(found) <= 1
         return found[0] if found else None
+
+    def takes(self, *batches: SourceBatch | None) -> None:
+        """What a sink part does with batches."""
+        for batch in batches:
+            assert batch is not None
+            in_flight = batch.in_flight
+            assert in_flight is not None
+            in_flight.taken += 1
+            in_flight.taken_records += len(batch.origins)
+            in_flight.taken_bytes += batch.bytes
+            in_flight.taken_thread = -1
+            if batch.mark is not None:
+                in_flight.settled = in_flight.taken
+                self.delivery.epochs.answer(batch.mark)
 
     def ends(self) -> bool:
         try:
@@ -188,22 +214,22 @@ def ending(fed: Fed) -> Fed:
     return fed
 
 
-def test_without_anything_to_confirm_it_ends_as_soon_as_the_stage_has() -> None:
-    fed = ending(Fed(FakeReader()))
+def test_with_snapshots_and_nothing_to_confirm_it_ends_as_soon_as_the_stage_has() -> None:
+    fed = ending(Fed(FakeReader(), snapshots=True))
     assert not fed.ends()
     fed.stage.ended = True
     assert fed.ends()
 
 
-def test_without_epochs_it_ends_as_soon_as_the_stage_has() -> None:
-    fed = ending(Fed(FakeReader(), confirming=FakeConfirming(), has_epochs=False))
+def test_a_part_that_is_told_of_no_snapshot_ends_as_soon_as_the_stage_has() -> None:
+    fed = ending(Fed(FakeReader(), confirming=FakeConfirming(), snapshots=False))
     fed.stage.ended = True
     assert fed.ends()
 
 
 def test_while_something_is_kept_ticks_go_on_and_it_does_not_end() -> None:
     node = FakeNode(kept=1)
-    fed = ending(Fed(FakeReader(), node))
+    fed = ending(Fed(FakeReader(), node, snapshots=True))
     for _ in range(3):
         tick = fed.next()
         assert tick is not None
@@ -214,7 +240,7 @@ def test_while_something_is_kept_ticks_go_on_and_it_does_not_end() -> None:
 
 def test_with_positions_it_ends_only_behind_one_more_snapshot_and_its_barrier() -> None:
     confirming = FakeConfirming()
-    fed = ending(Fed(FakeReader(), confirming=confirming))
+    fed = ending(Fed(FakeReader(), confirming=confirming, snapshots=True))
     fed.stage.ended = True
     for _ in range(5):
         assert not fed.ends()
@@ -226,7 +252,7 @@ def test_with_positions_it_ends_only_behind_one_more_snapshot_and_its_barrier() 
 
 def test_a_snapshot_that_came_before_the_stage_was_empty_does_not_count() -> None:
     confirming = FakeConfirming()
-    fed = ending(Fed(FakeReader(), confirming=confirming))
+    fed = ending(Fed(FakeReader(), confirming=confirming, snapshots=True))
     fed.feed.snapshot()
     assert not fed.ends()  # the mark is still on its way
     assert confirming.log == ["confirm"]
@@ -239,7 +265,7 @@ def test_a_snapshot_that_came_before_the_stage_was_empty_does_not_count() -> Non
 
 def test_it_waits_for_the_answer_to_the_last_commit() -> None:
     confirming = FakeConfirming(False, False, True)
-    fed = ending(Fed(FakeReader(), confirming=confirming))
+    fed = ending(Fed(FakeReader(), confirming=confirming, snapshots=True))
     fed.stage.ended = True
     assert not fed.ends()
     fed.feed.snapshot()
@@ -248,7 +274,7 @@ def test_it_waits_for_the_answer_to_the_last_commit() -> None:
 
 def test_behind_each_epoch_what_is_frozen_is_confirmed_once() -> None:
     confirming = FakeConfirming()
-    fed = Fed(FakeReader(), confirming=confirming)
+    fed = Fed(FakeReader(), confirming=confirming, snapshots=True)
     fed.next()
     assert confirming.log == []
     fed.feed.snapshot()
@@ -258,6 +284,7 @@ def test_behind_each_epoch_what_is_frozen_is_confirmed_once() -> None:
     assert confirming.log == ["confirm"]
 
 
+@pytest.mark.parametrize("snapshots", [None, True])
 @pytest.mark.parametrize(
     ("phase", "told"),
     [
@@ -266,15 +293,17 @@ def test_behind_each_epoch_what_is_frozen_is_confirmed_once() -> None:
         ("commit", "the broker's answer to the last commit"),
     ],
 )
-def test_a_stop_that_takes_too_long_says_what_it_was_waiting_for(phase: str, told: str) -> None:
-    fed = Fed(FakeReader(), FakeNode(kept=1), confirming=FakeConfirming(False))
+def test_a_stop_that_takes_too_long_says_what_it_was_waiting_for(phase: str, told: str, snapshots: bool | None) -> None:
+    fed = Fed(FakeReader(), FakeNode(kept=1), confirming=FakeConfirming(False), snapshots=snapshots)
     fed.delivery.stop.limit_s = 0
     ending(fed)
     if phase != "kept":
         fed.stage.ended = True
-        fed.next()
-    if phase == "commit":
-        fed.feed.snapshot()
+        batch = fed.next()
+        if phase == "commit" and batch is not None:
+            fed.takes(batch)
+        elif phase == "commit":
+            fed.feed.snapshot()
     with pytest.raises(ForcedShutdownError, match=told):
         fed.next()
 
@@ -310,3 +339,133 @@ def test_only_the_first_request_to_stop_counts() -> None:
     assert stop.requested
     assert stop.wait(0)
     assert stop.reason == "first"
+
+
+def test_an_epoch_ends_with_a_mark_when_its_time_is_over_and_something_was_handed_on() -> None:
+    fed = Fed(FakeReader((["a"], {PLACE: 1}, False)))
+    fed.takes(fed.next())
+    fed.now += 0.9
+    assert fed.next() is None
+    fed.now += 0.2
+    mark = fed.next()
+    assert mark is not None
+    assert (mark.origins, mark.positions, mark.mark is not None) == ((), {}, True)
+    assert fed.next() is None  # one is enough, whether it was answered or not
+    fed.now += 5
+    assert fed.next() is None
+    fed.takes(mark)
+    fed.now += 5
+    assert fed.next() is None
+
+
+def test_a_flow_that_is_idle_makes_no_marks() -> None:
+    fed = Fed(FakeReader())
+    for _ in range(5):
+        fed.now += 10
+        assert fed.next() is None
+
+
+def test_what_comes_while_a_mark_is_on_its_way_gets_one_of_its_own() -> None:
+    fed = Fed(FakeReader((["a"], {}, False), ((), {}, False), (["b"], {}, False)))
+    first = fed.next()
+    fed.now += 2
+    mark = fed.next()
+    fed.next()
+    second = fed.next()
+    fed.takes(first, mark)
+    fed.now += 2
+    again = fed.next()
+    assert second is not None
+    assert again is not None
+    assert again.mark is not None
+    fed.takes(second, again)
+    fed.now += 2
+    assert fed.next() is None
+
+
+def test_a_mark_that_is_asked_for_comes_at_once() -> None:
+    fed = Fed(FakeReader((["a"], {}, False)))
+    fed.next()
+    fed.delivery.epochs.ask()
+    mark = fed.next()
+    assert mark is not None
+    assert mark.mark is not None
+
+
+def test_one_mark_ends_the_epoch_of_all_workers_and_what_had_not_arrived_gets_another() -> None:
+    one, other = Fed(FakeReader((["a"], {}, False))), Fed(FakeReader((["b"], {}, False)))
+    other.feed._epochs = other.delivery.epochs = one.delivery.epochs
+    first, second = one.next(), other.next()
+    one.now = other.now = one.now + 2
+    mark = one.next()
+    assert mark is not None
+    assert mark.mark is not None
+    assert other.next() is None  # the process has just ended an epoch
+    one.takes(first, mark)
+    one.now = other.now = one.now + 2
+    assert one.next() is None
+    later = other.next()
+    assert later is not None
+    assert later.mark is not None
+    other.takes(second, later)
+
+
+def test_behind_an_answered_mark_and_once_per_epoch_offsets_are_committed() -> None:
+    confirming = FakeConfirming()
+    fed = Fed(FakeReader((["a"], {PLACE: 1}, False)), confirming=confirming)
+    fed.takes(fed.next())
+    fed.delivery.epochs.ask()
+    mark = fed.next()
+    assert confirming.log == []
+    fed.takes(mark)
+    fed.next()
+    fed.next()
+    assert confirming.log == ["confirm"]
+    fed.now += 1.1  # a commit that failed for a moment is tried again
+    fed.next()
+    fed.next()
+    assert confirming.log == ["confirm", "confirm"]
+
+
+def test_it_ends_behind_a_last_mark_and_the_answer_to_the_last_commit() -> None:
+    confirming = FakeConfirming(False, True)
+    fed = ending(Fed(FakeReader(), confirming=confirming))
+    assert not fed.ends()
+    fed.stage.ended = True
+    mark = fed.next()
+    assert mark is not None
+    assert mark.mark is not None
+    assert not fed.ends()
+    assert confirming.log == []
+    fed.takes(mark)
+    assert [fed.ends() for _ in range(2)] == [False, True]
+    assert confirming.log[-2:] == ["finish", "finish"]
+
+
+def test_a_sink_part_of_another_thread_that_falls_behind_stops_the_reading_and_no_marks() -> None:
+    batches = [([n] * 10, {PLACE: 10 * n}, False) for n in range(1, 20)]
+    fed = Fed(FakeReader(*batches))
+    sent = [fed.next()]
+    while (batch := fed.next()) is not None:
+        sent.append(batch)
+    assert len(sent) == 8
+    fed.now += 2
+    mark = fed.next()
+    assert mark is not None
+    assert mark.mark is not None
+    assert fed.next() is None
+    fed.takes(sent[0])
+    more = fed.next()
+    assert more is not None
+    assert more.origins
+    assert fed.next() is None
+
+
+def test_bytes_on_their_way_to_another_thread_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loom.streaming.runtime.source_loop._MOST_BYTES", 3)
+    fed = Fed(FakeReader(*[(["ab"], {}, False)] * 20))
+    fed.takes(fed.next())
+    sent = [batch for batch in (fed.next() for _ in range(10)) if batch is not None]
+    assert len(sent) == 3
+    fed.takes(*sent)
+    assert fed.next() is not None

@@ -1,18 +1,31 @@
-"""A wall clock that is set back ends a run that counts on it, and freezes none; every other clock of ours is monotonic."""
+"""A wall clock that jumps: runs go on, but for one that counts on the engine's snapshots, which ends and is not frozen."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from bytewax.connectors.files import FileSink
 from bytewax.inputs import DynamicSource, FixedPartitionedSource, StatefulSourcePartition, StatelessSourcePartition
 
 from loom.core.errors import LoomError
 from loom.core.observability import ObservabilityRuntime
-from loom.streaming import Drain, FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, compile_flow, step
+from loom.streaming import (
+    Drain,
+    ErrorKind,
+    FromTopic,
+    IntoTopic,
+    Process,
+    StreamFlow,
+    StreamingRunner,
+    compile_flow,
+    step,
+)
 from loom.streaming.bytewax import ClockSetBackError
 from loom.streaming.bytewax.override_source import wrap_source
 from loom.streaming.kafka import EmbeddedBroker
@@ -22,7 +35,7 @@ from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.standing import Standing
 from loom.streaming.runtime.wall_clock import WallClock, watching_clock
 from tests.support.one_way import Number
-from tests.support.running import config_for, produce, run_until
+from tests.support.running import config_for, positions, produce, run_until
 
 EPOCH = 1.0
 
@@ -126,21 +139,52 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Moved:
     return Moved(monkeypatch)
 
 
-def test_a_run_whose_clock_is_set_back_ends_and_asks_for_a_new_start(clock: Moved) -> None:
-    flow = StreamFlow("clock", FromTopic("numbers", Number), Process(kept), output=IntoTopic("out", payload=Number))
+@pytest.fixture
+def broker() -> Iterator[EmbeddedBroker]:
     with EmbeddedBroker() as broker:
         broker.create_topic("numbers")
         broker.create_topic("out")
-        produce(broker.bootstrap, "numbers", *(b'{"n":%d}' % n for n in range(5)))
-        runner = StreamingRunner.from_dict(flow, config_for(broker.bootstrap))
+        yield broker
 
-        def set_back(counts: FlowCounts) -> bool:
-            if counts.durable >= 5:
-                clock.ahead = -60.0
-            return False
 
-        with pytest.raises(ClockSetBackError, match=r"was set back by 60\.0 s"):
-            run_until(runner, set_back)
+FLOW = StreamFlow("clock", FromTopic("numbers", Number), Process(kept), output=IntoTopic("out", payload=Number))
+
+
+@pytest.mark.parametrize("jump_s", [-60.0, 3_600.0])
+def test_a_run_goes_on_to_end_epochs_and_to_commit_whichever_way_the_clock_jumps(
+    broker: EmbeddedBroker, clock: Moved, jump_s: float
+) -> None:
+    bootstrap = broker.bootstrap
+    produce(bootstrap, "numbers", *(b'{"n":%d}' % n for n in range(5)))
+    runner = StreamingRunner.from_dict(FLOW, config_for(bootstrap, consumer={"delivery": "at_least_once"}))
+    committed: list[int] = []
+
+    def jump(counts: FlowCounts) -> bool:
+        if counts.durable >= 5 and not clock.ahead:
+            clock.ahead = jump_s
+            produce(bootstrap, "numbers", *(b'{"n":%d}' % n for n in range(5, 10)))
+        if counts.durable >= 10:
+            committed[:] = [sum(positions(bootstrap, "numbers").values())]
+        # Before any stop is asked for, so that the offsets were committed by an epoch that ended by itself.
+        return committed == [10]
+
+    assert run_until(runner, jump).durable == 10
+
+
+def test_a_run_that_goes_by_the_engines_snapshots_ends_when_its_clock_is_set_back_and_asks_for_a_new_start(
+    broker: EmbeddedBroker, clock: Moved, tmp_path: Path
+) -> None:
+    produce(broker.bootstrap, "numbers", *(b'{"n":%d}' % n for n in range(5)))
+    recovery = {"db_dir": str(tmp_path / "store")}
+    runner = StreamingRunner.from_dict(FLOW, config_for(broker.bootstrap, runtime={"recovery": recovery}))
+
+    def set_back(counts: FlowCounts) -> bool:
+        if counts.durable >= 5:
+            clock.ahead = -60.0
+        return False
+
+    with pytest.raises(ClockSetBackError, match=r"was set back by 60\.0 s"):
+        run_until(runner, set_back, error_sinks={ErrorKind.TASK: FileSink(tmp_path / "errors")})
 
 
 @pytest.mark.parametrize("held_up", ["by its client", "by a step"])
@@ -149,17 +193,62 @@ def test_a_worker_that_does_not_notice_is_waited_for_only_while_a_step_may_be_at
 ) -> None:
     monkeypatch.setattr(wall_clock, "_LOOK", 0.01)
     monkeypatch.setattr(wall_clock, "_SHORT_GRACE", 0.02)
-    delivery = RunState(ObservabilityRuntime.noop())
-    standing = Standing([], dict, None)
+    delivery = watched()
+    delivery.epochs.by_snapshots = True
+    (standing,) = delivery.standings
     standing.waits = held_up == "by its client"
-    delivery.standings.append(standing)
-    ended = threading.Event()
-    found: list[LoomError] = []
-    delivery.stop.held = True
-    delivery.stop.overdue = lambda error: (found.append(error), ended.set())  # type: ignore[func-returns-value]
+    found = ends_of(delivery)
     with watching_clock(delivery):
         clock.ahead = -60.0
-        assert ended.wait(5 if standing.waits else 0.5) is standing.waits
+        assert found.wait(5 if standing.waits else 0.5) is standing.waits
         delivery.stop.request("a test")
-        assert ended.wait(5), "a stop is not heard"
-    assert [type(error) for error in found] == [ClockSetBackError]
+        assert found.wait(5), "a stop is not heard"
+    assert [type(error) for error in found.errors] == [ClockSetBackError]
+
+
+@pytest.mark.parametrize("left", ["a stop", "an open epoch"])
+def test_a_worker_that_hangs_in_its_client_behind_a_jump_ends_the_process_if_something_is_left_to_do(
+    clock: Moved, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    monkeypatch.setattr(wall_clock, "_LOOK", 0.01)
+    monkeypatch.setattr(wall_clock, "_SHORT_GRACE", 0.05)
+    delivery = watched()
+    (standing,) = delivery.standings
+    standing.waits = True
+    found = ends_of(delivery)
+    with watching_clock(delivery):
+        clock.ahead = -60.0
+        # Idle, and everything is durable: the next record wakes it.
+        assert not found.wait(0.3)
+        if left == "a stop":
+            delivery.stop.request("a test")
+        else:
+            standing.is_unsettled = lambda: True
+        assert found.wait(5)
+    assert [type(error) for error in found.errors] == [ClockSetBackError]
+
+
+def watched() -> RunState:
+    """A run with one worker."""
+    delivery = RunState(ObservabilityRuntime.noop())
+    delivery.standings.append(Standing([], dict, None))
+    delivery.stop.held = True
+    return delivery
+
+
+class Ends(threading.Event):
+    """Set when the process is to be ended, with what for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[LoomError] = []
+
+    def note(self, error: LoomError) -> None:
+        self.errors.append(error)
+        self.set()
+
+
+def ends_of(delivery: RunState) -> Ends:
+    ends = Ends()
+    delivery.stop.overdue = ends.note
+    return ends

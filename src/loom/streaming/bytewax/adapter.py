@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
+from bytewax.outputs import FixedPartitionedSink
 from msgspec.structs import replace
 
 from loom.core.async_bridge import AsyncBridge
@@ -30,7 +32,10 @@ from loom.streaming.runtime.output_table import output_table_of
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.stages.stage_io import SourceBatch, StageResults
 
-__all__ = ["build_dataflow", "build_dataflow_with_shutdown", "lower"]
+__all__ = ["LONGEST_EPOCH", "build_dataflow", "build_dataflow_with_shutdown", "lower"]
+
+#: Where nothing needs the engine's snapshots. Its barrier waits for idle workers, which halves the rate of a busy one.
+LONGEST_EPOCH = timedelta(hours=1)
 
 
 def build_dataflow(
@@ -98,11 +103,13 @@ def lower(
     commit_tracker: CommitTracker | None = None,
     audits: Mapping[str, Any] | None = None,
     transport: Transport | None = None,
+    resumable: bool = True,
 ) -> BuiltDataflow:
     """Lower a plan to three operators.
 
     `audits` are sinks, by name, that get a copy of every output message. `transport` replaces both ends of Kafka, for
-    benchmarks and the test kit.
+    benchmarks and the test kit. `resumable`: a later run may begin with the states that its sinks had at a snapshot; whoever
+    runs the dataflow himself may give it a recovery store.
     """
     if commit_tracker is not None:
         if not isinstance(commit_tracker, CommitTracker):
@@ -117,6 +124,8 @@ def lower(
         outputs = transport.outlets(outputs)
     if source is not None or outputs.has_sinks:
         plan = _without_transactions(plan)
+    # What was committed since a sink's last state would be lost with it: it truncates its file to where it was then, say.
+    state.epochs.by_snapshots = resumable and any(isinstance(sink, FixedPartitionedSink) for sink in outputs.sinks())
     reads_kafka = source is None
     owns_group = reads_kafka and transport is None and commit_tracker is None
     assembly = Assembly(plan, outputs, state, reads_kafka=reads_kafka, owns_group=owns_group)

@@ -10,7 +10,7 @@ from bytewax.run import cli_main
 
 from loom.core.async_bridge import AsyncBridge
 from loom.core.observability import ObservabilityRuntime
-from loom.streaming.bytewax.adapter import lower
+from loom.streaming.bytewax.adapter import LONGEST_EPOCH, lower
 from loom.streaming.bytewax.recovery import open_recovery
 from loom.streaming.bytewax.sink_overrides import is_sink
 from loom.streaming.compiler.plan import CompiledPlan
@@ -32,6 +32,7 @@ class _BytewaxEngine:
         error_sinks: Mapping[ErrorKind, Any],
         audits: Mapping[str, Any],
         bridge: AsyncBridge,
+        resumable: bool,
     ) -> BuiltDataflow:
         return lower(
             plan,
@@ -40,14 +41,16 @@ class _BytewaxEngine:
             error_sinks=error_sinks,
             audits=audits,
             bridge=bridge,
+            resumable=resumable,
         )
 
     def run(self, dataflow: Any, runtime: BytewaxRuntimeConfig) -> None:
+        recovery = open_recovery(runtime.recovery) if runtime.recovery is not None else None
         cli_main(  # type: ignore[no-untyped-call]
             dataflow,
             workers_per_process=runtime.workers_per_process,
-            epoch_interval=timedelta(milliseconds=runtime.epoch_ms),
-            recovery_config=open_recovery(runtime.recovery) if runtime.recovery is not None else None,
+            epoch_interval=timedelta(milliseconds=runtime.epoch_ms) if recovery is not None else LONGEST_EPOCH,
+            recovery_config=recovery,
         )
 
     def is_sink(self, sink: object) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
 from typing import Any
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.run import cli_main
 
 from loom.core.model import LoomFrozenStruct
+from loom.streaming.bytewax.adapter import LONGEST_EPOCH
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.assembly import BuiltDataflow, MakeStage
@@ -26,7 +26,6 @@ from loom.streaming.runtime.stages.stage_io import Positions, SourceBatch
 
 __all__ = ["Advance", "ManualClock", "MemorySource", "run_in_memory"]
 
-_EPOCH = timedelta(milliseconds=20)
 _PART = "memory"
 
 
@@ -152,7 +151,7 @@ class _ScriptReader:
 def run_in_memory(flow: str, built: BuiltDataflow) -> None:
     """Run a dataflow whose input ends, in this thread. Raises what a runner would: the user's exception is the cause."""
     try:
-        cli_main(built.dataflow, epoch_interval=_EPOCH)  # type: ignore[no-untyped-call]
+        cli_main(built.dataflow, epoch_interval=LONGEST_EPOCH)  # type: ignore[no-untyped-call]
     except BaseException as surfaced:  # noqa: BLE001 - the engine's panics are no Exception
         raise_fault(flow, built.delivery.fault or surfaced.__cause__ or surfaced)
     finally:

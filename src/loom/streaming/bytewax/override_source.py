@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy, deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -154,6 +156,8 @@ class _WrappedPart(StatefulSourcePartition[SourceBatch, Any]):
     ) -> None:
         self._inner = inner
         self._reader = _OverrideReader(inner, tracks=tracker is not None, keeps=stage.gate is not None)
+        if stage.gate is not None:
+            self._reader.states = _States(inner.snapshot, stage.gate.oldest_unfinished)
         self._leader = _Leader(delivery, self._reader) if leads else None
         confirming: Committer | None = None
         if tracker is not None:
@@ -170,7 +174,8 @@ class _WrappedPart(StatefulSourcePartition[SourceBatch, Any]):
 
     def snapshot(self) -> Any:
         self._feed.snapshot()
-        return self._inner.snapshot()
+        states = self._reader.states
+        return states.resumable() if states is not None else self._inner.snapshot()
 
     def close(self) -> None:
         self._delivery.closed(self)
@@ -179,7 +184,7 @@ class _WrappedPart(StatefulSourcePartition[SourceBatch, Any]):
 class _WrappedStateless(StatelessSourcePartition[SourceBatch]):
     def __init__(self, inner: StatelessSourcePartition[Any], delivery: RunState, stage: Stage, batch_size: int) -> None:
         self._reader = _OverrideReader(inner, tracks=False, keeps=stage.gate is not None)
-        self._feed = SourceLoop(self._reader, stage, delivery, None, batch_size=batch_size, has_epochs=False)
+        self._feed = SourceLoop(self._reader, stage, delivery, None, batch_size=batch_size, snapshots=False)
         self._delivery = delivery
         self._leader = _Leader(delivery, self._reader)
         delivery.opened(self, "source", inner.close)
@@ -204,7 +209,8 @@ class _Leader:
 
     def next_batch(self, feed: SourceLoop) -> list[SourceBatch]:
         began = time.monotonic()
-        self._clock.check(self._delivery.epoch_s)
+        if self._delivery.epochs.by_snapshots:
+            self._clock.check(self._delivery.engine_epoch_s)
         batches = feed.next_batch()
         if not batches and self._reader.next_awake() is None:
             rested(began)
@@ -235,6 +241,8 @@ class _OverrideReader:
         self._keeps = keeps
         self._over = False
         self._fault: BaseException | None = None
+        #: what to resume with, where records are kept beyond their batch and the inner part has a state
+        self.states: _States | None = None
         #: the positions that have been handed on so far, when somebody is to confirm them
         self.seen: set[TopicPartition] = set()
 
@@ -246,6 +254,8 @@ class _OverrideReader:
     def read(self, most: int) -> tuple[Sequence[Any], Positions, bool]:
         if self._fault is not None:
             raise self._fault
+        if self.states is not None:
+            self.states.before_read()
         items: list[Any] = []
         while len(items) < most and self._due():
             try:
@@ -265,6 +275,8 @@ class _OverrideReader:
                 if not isinstance(item, KafkaRecord | Message):
                     raise TypeError(f"a source yields KafkaRecords or Messages, not {type(item).__qualname__}")
             items += batch
+        if self.states is not None:
+            self.states.handed_on += len(items)
         return _distinct(items, always=self._keeps), self._positions(items) if self._tracks else {}, self._over
 
     def _due(self) -> bool:
@@ -281,10 +293,39 @@ class _OverrideReader:
         return positions
 
 
+class _States:
+    """The states of an inner part that records still in the stage may have to be read again with.
+
+    A snapshot that held a later state would lose the records that a node of the flow keeps.
+    """
+
+    def __init__(self, snapshot: Callable[[], Any], oldest_unfinished: Callable[[], int]) -> None:
+        self._snapshot = snapshot
+        self._oldest_unfinished = oldest_unfinished
+        #: how many records have been handed on
+        self.handed_on = 0
+        #: the state before each batch that has not left the stage as a whole, with the number of its first record
+        self._before: deque[tuple[int, Any]] = deque()
+
+    def before_read(self) -> None:
+        """A batch is about to be read."""
+        self._forget_finished()
+        if not self._before or self._before[-1][0] <= self.handed_on:
+            self._before.append((self.handed_on + 1, deepcopy(self._snapshot())))
+
+    def resumable(self) -> Any:
+        """The state from before the oldest record that has not left the stage."""
+        self._forget_finished()
+        return self._before[0][1] if self._before and self._before[0][0] <= self.handed_on else self._snapshot()
+
+    def _forget_finished(self) -> None:
+        oldest = self._oldest_unfinished()
+        while self._before and (self._before[1][0] if len(self._before) > 1 else self.handed_on + 1) <= oldest:
+            self._before.popleft()
+
+
 def _distinct(items: list[Any], *, always: bool) -> list[Any]:
     """Every record is an object of its own, as it is when a broker hands it over; tests like to repeat one."""
     if not always and len({id(item) for item in items}) == len(items):
         return items
-    from copy import copy
-
     return [copy(item) for item in items]

@@ -59,7 +59,7 @@ class _Slot(StatefulSinkPartition[StageResults, Any]):
         self._part.write(values)
 
     def snapshot(self) -> Any:
-        return self._part.flush()
+        return self._part.snapshot()
 
     def close(self) -> None:
         self._part.close()

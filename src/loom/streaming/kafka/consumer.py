@@ -98,10 +98,19 @@ class ConsumerClient:
         partitions: Iterable[TopicPartition],
         fallback: Mapping[TopicPartition, int],
         siblings: Iterable[TopicPartition] = (),
+        *,
+        fallback_first: bool = False,
     ) -> StartPositions:
         """Where to begin with these partitions; see `resolve_start`."""
         return resolve_start(
-            self._consumer, self._settings, partitions, fallback, self.serve, self._faults, siblings=siblings
+            self._consumer,
+            self._settings,
+            partitions,
+            fallback,
+            self.serve,
+            self._faults,
+            siblings=siblings,
+            fallback_first=fallback_first,
         )
 
     def start(
@@ -109,9 +118,11 @@ class ConsumerClient:
         partitions: Iterable[TopicPartition],
         fallback: Mapping[TopicPartition, int],
         siblings: Iterable[TopicPartition] = (),
+        *,
+        fallback_first: bool = False,
     ) -> StartPositions:
         """Resolve where to begin with these partitions and begin there; may be called again with others."""
-        found = self.resolve(partitions, fallback, siblings)
+        found = self.resolve(partitions, fallback, siblings, fallback_first=fallback_first)
         self._consumer.incremental_assign([ClientPartition(*p, offset) for p, offset in found.offsets.items()])
         self._client_partitions += [ClientPartition(*partition) for partition in found.offsets]
         self._positions.update(found.offsets)

@@ -131,6 +131,10 @@ class RecordAccessor(LoomFrozenStruct, kw_only=True):
         """The record's bytes, as they were read or as they would have been."""
         return self.value(origin) if self.encoded is None else self.encoded(origin)
 
+    def size(self, origins: Sequence[Any]) -> int:
+        """The bytes of the values of some records."""
+        return sum(map(len, filter(None, map(self.value, origins))))
+
     def record(self, origin: Any) -> KafkaRecord:
         """The record as it was read. Raises `UnreadableHeadersError`."""
         return self._record(origin, self.pairs(origin))

@@ -59,14 +59,15 @@ def resolve_start(
     faults: ClusterFaults,
     *,
     siblings: Iterable[TopicPartition] = (),
+    fallback_first: bool = False,
 ) -> StartPositions:
     """Where to begin with these partitions.
 
-    The group's position comes first, then `fallback` (a recovery snapshot's). Of a partition that has neither, the
-    partition count beside the positions of its topic tells what it is; `siblings` are further partitions whose positions
-    may name it. A number that is not below the count is a new partition: it begins where its log begins. One below it has
-    lost its position: `on_out_of_range` decides. Without a count the group is new in this topic: `auto_offset_reset`, as
-    a real offset.
+    The group's position comes first, then `fallback` (a recovery snapshot's); the other way around with `fallback_first`.
+    Of a partition that has neither, the partition count beside the positions of its topic tells what it is; `siblings` are
+    further partitions whose positions may name it. A number that is not below the count is a new partition: it begins where
+    its log begins. One below it has lost its position: `on_out_of_range` decides. Without a count the group is new in this
+    topic: `auto_offset_reset`, as a real offset.
 
     Raises `OffsetOutOfRangeError` for a position that the log does not hold, or that has expired, unless
     `on_out_of_range` says where to go.
@@ -78,12 +79,14 @@ def resolve_start(
     offsets, unknown = {}, []
     for partition in wanted:
         log = logs[partition]
-        if partition in committed:
+        if partition not in committed:
+            unknown.append(partition)
+        if partition in fallback and (fallback_first or partition not in committed):
+            offset = fallback[partition]
+        elif partition in committed:
             offset = committed[partition].offset
         else:
-            unknown.append(partition)
-            count = counts.get(partition.topic)
-            offset = fallback[partition] if partition in fallback else _first_offset(settings, partition, log, count)
+            offset = _first_offset(settings, partition, log, counts.get(partition.topic))
         offsets[partition] = offset if log.holds(offset) else go_on_at(settings, partition, offset, log)
     return StartPositions(offsets, tuple(unknown), committed)
 

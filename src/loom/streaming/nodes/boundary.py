@@ -65,7 +65,14 @@ class FromMultiTypeTopic(Declaration, Generic[P]):
 
 
 class PartitionGuarantee(StrEnum):
-    """What a key policy promises about where the records of one key stand."""
+    """What a key policy promises about the partition of records with one key.
+
+    `NONE` writes a message without a key if the policy names none, `BEST_EFFORT` keeps the key that it came with, and
+    `ENTITY_STABLE` makes it a `ROUTING` error.
+
+    >>> PartitionGuarantee("entity_stable")
+    <PartitionGuarantee.ENTITY_STABLE: 'entity_stable'>
+    """
 
     NONE = "none"
     BEST_EFFORT = "best_effort"
@@ -74,19 +81,44 @@ class PartitionGuarantee(StrEnum):
 
 @runtime_checkable
 class PartitionStrategy(Protocol[P_contra]):
-    """Chooses the key, and so the partition, of an outgoing message."""
+    """Chooses the key, and so the partition, of an outgoing message. Any object with this method is one.
+
+    >>> class ByCountry:
+    ...     def partition_key(self, message: Message[Order]) -> str:
+    ...         return message.payload.country
+    >>> isinstance(ByCountry(), PartitionStrategy)
+    True
+    """
 
     def partition_key(self, message: Message[P_contra]) -> bytes | str | None:
-        """The record key to write; `None` where the message has none of its own."""
+        """The record key to write.
+
+        Args:
+            message: the outgoing message.
+
+        Returns:
+            The key; text is written as UTF-8. `None` if the message has none, which `PartitionPolicy.guarantee` decides about.
+
+        Raises:
+            Exception: whatever it raises is a `ROUTING` error of that record.
+        """
 
 
 class PartitionPolicy(Declaration):
     """How outgoing messages get their key.
 
-    A message that has a key keeps it unless `allow_repartition`; else `strategy` (a `PartitionStrategy`) names it.
-    Where it names none, `ENTITY_STABLE` makes a `ROUTING` error of the record, `BEST_EFFORT` writes it under the key
-    that it came with, and `NONE` without one. `ENTITY_STABLE` also holds on to the partition count that the topic has
-    at the start, so that a key stays where it is while the flow runs.
+    A message that has a key keeps it unless `allow_repartition`. `ENTITY_STABLE` also keeps the partition count that the
+    topic has at the start, so that a key stays in its partition while the flow runs.
+
+    >>> class ByCountry:
+    ...     def partition_key(self, message):
+    ...         return message.payload.country
+    >>> keyed = IntoTopic("orders.priced", partitioning=PartitionPolicy(ByCountry(), "entity_stable"))
+
+    Args:
+        strategy: a `PartitionStrategy`.
+        guarantee: what happens if the strategy names no key.
+        allow_repartition: whether the strategy replaces a key that a message already has.
     """
 
     strategy: Any

@@ -14,9 +14,15 @@ __all__ = ["Broadcast", "BroadcastRoute"]
 
 
 class BroadcastRoute(LoomFrozenStruct, Typed[In, Out]):
-    """One branch: a process, and the topic it ends in unless the process ends itself.
+    """One branch of a `Broadcast`.
 
-    `name` labels the branch in step ids; without one the label is made of the topic that it ends in.
+    >>> BroadcastRoute(Process(Price), IntoTopic("orders.priced"), name="priced").name
+    'priced'
+
+    Args:
+        process: the nodes of the branch.
+        output: the topic that the branch ends in; `None` if its process ends itself.
+        name: its label in step ids; by default that of the topic that it ends in.
     """
 
     process: Process
@@ -28,13 +34,21 @@ class BroadcastRoute(LoomFrozenStruct, Typed[In, Out]):
 class Broadcast(Typed[In, Out]):
     """Every branch takes every record, one branch after the other, and the stream ends there.
 
-    The branches are handed the same payload object, so its type should be frozen. An error in one branch is that branch's
-    own: the others go on.
+    The branches receive the same payload object, so its type should be frozen. An error in one branch does not affect the
+    others.
 
     >>> both = Broadcast(
     ...     BroadcastRoute(Process(Price), IntoTopic("orders.priced")),
     ...     BroadcastRoute(Process(Audit, IntoTopic("orders.audit"))),
     ... )
+
+    Args:
+        routes: the branches, at least one.
+        name: keeps two broadcasts in one process apart.
+
+    Raises:
+        ValueError: without a route.
+        TypeError: for a route that is no `BroadcastRoute`.
     """
 
     routes: tuple[BroadcastRoute, ...]

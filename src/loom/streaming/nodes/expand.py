@@ -20,11 +20,14 @@ P_contra = TypeVar("P_contra", contravariant=True)
 class Explode(LoomFrozenStruct, Typed[In, Out]):
     """Each payload becomes any number of payloads, in order; the next node takes them one by one.
 
-    `exploder` is a function of the payload, or an expression that names a field of it. One that raises part-way emits
-    nothing: the record is one `TASK` error.
+    An exploder that raises part-way emits nothing: the record is one `TASK` error.
 
     >>> lines = Explode(lambda order: order.lines)
     >>> same = Explode(payload.lines)
+
+    Args:
+        exploder: a function of the payload that returns an iterable, or an expression that names a field of it.
+        name: keeps two of these in one process apart.
     """
 
     exploder: Callable[[Any], Iterable[Any]] | Expression
@@ -33,22 +36,49 @@ class Explode(LoomFrozenStruct, Typed[In, Out]):
 
 @runtime_checkable
 class PayloadExpander(Protocol[P_contra]):
-    """Makes payloads of several types out of one."""
+    """Makes payloads of several types out of one. Any object with this method is one.
+
+    >>> class Split:
+    ...     def expand(self, order: Order) -> dict[type, list]:
+    ...         return {Line: list(order.lines), Refund: [Refund(order.id)]}
+    >>> isinstance(Split(), PayloadExpander)
+    True
+    """
 
     def expand(self, payload: P_contra) -> dict[type, list[Any]]:
-        """The payloads by their type. What it raises makes one `TASK` error of the record, and nothing is emitted."""
+        """Expand one payload.
+
+        Args:
+            payload: the payload of the record.
+
+        Returns:
+            The new payloads by their type, in order.
+
+        Raises:
+            Exception: whatever it raises is one `TASK` error of the record, and nothing is emitted.
+        """
 
 
 class ExpandRoutes(LoomFrozenStruct, Typed[In, Out], kw_only=True):
     """A terminal node: an expander makes payloads of several types, and each type has a branch of its own.
 
-    A type without a branch goes to `default`; without one, each such payload is a `ROUTING` error. Branches end in a
-    terminal, as those of a `Fork` do.
+    A type without a branch goes to `default`; without a default, each such payload is a `ROUTING` error. Branches end in a
+    terminal, like those of a `Fork`.
 
     >>> parts = ExpandRoutes(expander=SplitOrder(), routes={
     ...     Line: Process(IntoTopic("orders.lines")),
     ...     Refund: Process(IntoTopic("orders.refunds")),
     ... })
+
+    Args:
+        expander: a `PayloadExpander`.
+        routes: the branch for each payload type, at least one.
+        default: the branch for payloads of other types.
+        name: keeps two of these in one process apart.
+
+    Raises:
+        TypeError: if `routes` is no mapping.
+        ValueError: if it is empty.
     """
 
     expander: PayloadExpander[Any]

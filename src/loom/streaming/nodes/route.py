@@ -22,24 +22,59 @@ P_contra = TypeVar("P_contra", contravariant=True)
 
 @runtime_checkable
 class Selector(Protocol[P_contra]):
-    """Hand-written routing: names the branch that takes a message."""
+    """Hand-written routing: names the branch that takes a message. Any object with this method is one.
+
+    >>> class ByCountry:
+    ...     def select(self, message: Message[Order]) -> str:
+    ...         return message.payload.country
+    >>> routed = Router.by(ByCountry(), {"ES": Process(PriceInEuro)}, default=Process(Price))
+    """
 
     def select(self, message: Message[P_contra]) -> Hashable:
-        """The key of the branch. A key that no branch has goes to the default, else it is a `ROUTING` error."""
+        """The key of the branch for one message.
+
+        Args:
+            message: the message to route.
+
+        Returns:
+            A key. If no branch has it the message goes to the default, or else is a `ROUTING` error.
+
+        Raises:
+            Exception: whatever it raises is a `ROUTING` error of that record.
+        """
 
 
 @runtime_checkable
 class Predicate(Protocol[P_contra]):
-    """Hand-written routing: says whether a branch takes a message."""
+    """Hand-written routing: says whether a branch takes a message. Any object with this method is one.
+
+    >>> class IsVip:
+    ...     def matches(self, message: Message[Order]) -> bool:
+    ...         return message.meta.key == b"vip"
+    >>> routed = Router.when([Route(IsVip(), Process(PriceInEuro))], default=Process(Price))
+    """
 
     def matches(self, message: Message[P_contra]) -> bool:
-        """Whether the branch takes the message. What it raises is a `ROUTING` error of that record."""
+        """Whether the branch takes the message.
+
+        Args:
+            message: the message to route.
+
+        Raises:
+            Exception: whatever it raises is a `ROUTING` error of that record.
+        """
 
 
 class Route(LoomFrozenStruct, Typed[In, Out]):
-    """A branch of `Router.when`: it takes the records that `when` holds for and no route before it took.
+    """A branch of `Router.when`: it takes the records for which `when` holds and that no earlier route took.
 
-    `name` labels it in step ids; without one the label is made of the predicate.
+    >>> Route(payload.country == "ES", Process(PriceInEuro), "spain").name
+    'spain'
+
+    Args:
+        when: an expression, a function with a truth value, or a `Predicate`.
+        process: the nodes of the branch.
+        name: its label in step ids; by default made of the predicate.
     """
 
     when: Any
@@ -48,7 +83,15 @@ class Route(LoomFrozenStruct, Typed[In, Out]):
 
 
 class ForkRoute(Route[In, Out]):
-    """A branch of `Fork.when`; it ends in a terminal."""
+    """A branch of `Fork.when`: like a `Route`, and its process ends in a terminal.
+
+    >>> spain = ForkRoute(payload.country == "ES", Process(IntoTopic("orders.es")), "spain")
+
+    Args:
+        when: an expression, a function with a truth value, or a `Predicate`.
+        process: the nodes of the branch.
+        name: its label in step ids; by default made of the predicate.
+    """
 
 
 class RouteBranch(LoomFrozenStruct):
@@ -79,8 +122,15 @@ class _Choice(LoomFrozenStruct, Typed[In, Out]):
     def when(cls, routes: Iterable[Route], *, default: Process | None = None, name: str | None = None) -> Self:
         """Choose the first branch whose predicate holds.
 
-        A record for which none holds goes to `default`; without one, and when a predicate raises, it is a `ROUTING`
-        error of that record.
+        Args:
+            routes: the branches in the order in which they are tried, at least one.
+            default: takes a record for which none holds. Without it such a record is a `ROUTING` error, as is one whose
+                predicate raises.
+            name: keeps two of these in one process apart.
+
+        Raises:
+            ValueError: without a route.
+            TypeError: for a route of another class.
         """
         given = tuple(routes)
         if not given:
@@ -92,10 +142,10 @@ class _Choice(LoomFrozenStruct, Typed[In, Out]):
 
 
 class Router(_Choice[In, Out]):
-    """One branch takes each record, and what leaves the branch goes on behind the router.
+    """One branch takes each record, and what leaves the branch continues after the router.
 
-    A branch may hold any node; one that ends in a terminal ends there. Branches that make different payload types need
-    something behind the router that names them all.
+    A branch may hold any node; one that ends in a terminal ends there. If branches produce different payload types, the node
+    after the router must accept all of them.
 
     >>> prices = Router.by(lambda order: order.country, {
     ...     "ES": Process(PriceInEuro),
@@ -114,8 +164,15 @@ class Router(_Choice[In, Out]):
     ) -> Self:
         """Choose the branch by a key computed from each record.
 
-        A key that no branch has goes to `default`; without one, and when the selector raises, it is a `ROUTING`
-        error of that record. `name` keeps two of these in one process apart.
+        Args:
+            selector: an expression, a function of the payload or of a `Message`, or a `Selector`.
+            routes: the branch for each key, at least one.
+            default: takes a record whose key no branch has. Without it such a record is a `ROUTING` error, as is one whose
+                selector raises.
+            name: keeps two of these in one process apart.
+
+        Raises:
+            ValueError: without a branch.
         """
         return cls._by(selector, routes, default, name)
 
@@ -123,7 +180,7 @@ class Router(_Choice[In, Out]):
 class Fork(_Choice[In, Out]):
     """A terminal node: one branch takes each record, and the stream ends there.
 
-    Each branch ends in a terminal such as `IntoTopic`; none falls through to the flow's output.
+    Each branch ends in a terminal such as `IntoTopic`; none continues to the flow's output.
 
     >>> topics = Fork.by(lambda order: order.country, {
     ...     "ES": Process(Price, IntoTopic("orders.es")),
@@ -141,5 +198,15 @@ class Fork(_Choice[In, Out]):
         default: Process | None = None,
         name: str | None = None,
     ) -> Self:
-        """Choose the branch by a key computed from each record, as `Router.by` does."""
+        """Choose the branch by a key computed from each record; the arguments are those of `Router.by`.
+
+        Args:
+            selector: an expression, a function of the payload or of a `Message`, or a `Selector`.
+            branches: the branch for each key, at least one.
+            default: takes a record whose key no branch has.
+            name: keeps two of these in one process apart.
+
+        Raises:
+            ValueError: without a branch.
+        """
         return cls._by(selector, branches, default, name)

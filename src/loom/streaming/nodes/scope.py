@@ -16,21 +16,42 @@ __all__ = ["ContextFactory", "ResourceScope", "With", "WithAsync"]
 
 
 class ResourceScope(StrEnum):
-    """How long a resource lives."""
+    """How long a resource lives: as long as the worker, or for one batch.
+
+    >>> list(ResourceScope)
+    [<ResourceScope.WORKER: 'worker'>, <ResourceScope.BATCH: 'batch'>]
+    """
 
     WORKER = "worker"
     BATCH = "batch"
 
 
 class ContextFactory(LoomFrozenStruct):
-    """Makes a context manager when the scope opens."""
+    """Makes a context manager when a scope opens.
+
+    >>> from contextlib import nullcontext
+    >>> with ContextFactory(lambda: nullcontext("a connection")).callable() as connection:
+    ...     print(connection)
+    a connection
+
+    Args:
+        callable: called without arguments; returns a context manager.
+    """
 
     callable: Callable[..., Any]
 
 
 @dataclass(frozen=True, init=False)
 class With(Typed[In, Out]):
-    """Run an inner process with synchronous resources, injected by name into `execute`. Not built yet."""
+    """Run an inner process with synchronous resources, passed by name to `execute`. Not built yet: it does not compile.
+
+    >>> scoped = With(process=Process(Price), rates={"EUR": 1.0})
+
+    Args:
+        scope: how long a resource lives.
+        process: the inner nodes.
+        deps: context managers, factories or plain values, by name.
+    """
 
     scope: ResourceScope
     process: Process
@@ -44,7 +65,17 @@ class With(Typed[In, Out]):
 
 @dataclass(frozen=True, init=False)
 class WithAsync(Typed[In, Out]):
-    """Run an inner process of async steps, several messages at a time. Not built yet."""
+    """Run an inner process of async steps, several messages at a time. Not built yet: it does not compile.
+
+    >>> scoped = WithAsync(process=Process(Price), max_concurrency=50, task_timeout_ms=2_000)
+
+    Args:
+        scope: how long a resource lives.
+        max_concurrency: the most messages in progress at a time.
+        task_timeout_ms: the longest time for one step and message, in milliseconds; `None` means no limit.
+        process: the inner nodes.
+        deps: context managers, factories or plain values, by name.
+    """
 
     scope: ResourceScope
     max_concurrency: int

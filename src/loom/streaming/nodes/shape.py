@@ -8,7 +8,11 @@ __all__ = ["StreamShape"]
 
 
 class StreamShape(StrEnum):
-    """What one node hands to the next."""
+    """What one node passes to the next.
+
+    >>> IntoTopic("orders.collected", shape="batch").shape
+    <StreamShape.BATCH: 'batch'>
+    """
 
     RECORD = "record"  #: one message per input record
     MANY = "many"  #: any number of messages per input record

@@ -14,36 +14,56 @@ Item = TypeVar("Item")
 
 @runtime_checkable
 class SinkPartition(Protocol[Item]):
-    """An opened sink, used by one thread at a time.
+    """An open sink, used by one thread at a time. Any object with these methods is one.
 
-    Whatever it raises ends the run; what had not been flushed is not confirmed, and the next run reads it again.
+    Whatever it raises ends the run; what had not been flushed is not committed, and the next run reads it again.
+
+    >>> class Lines:
+    ...     def write_batch(self, items):
+    ...         self.lines = [str(message.payload) for message in items]
+    ...     def flush(self): ...
+    ...     def close(self): ...
+    >>> isinstance(Lines(), SinkPartition)
+    True
     """
 
     def write_batch(self, items: list[Item]) -> None:
-        """Take `Message`s, or `ErrorEnvelope`s where it is a sink of errors; they need not be durable yet.
+        """Take messages; they need not be durable yet. Called at most once for each batch that the source has read.
 
-        Called at most once for each batch that the source has read. The list is the sink's to keep.
+        Args:
+            items: `Message`s, or `ErrorEnvelope`s for a sink of errors. The list belongs to the sink.
+
+        Raises:
+            Exception: ends the run.
         """
 
     def flush(self) -> None:
-        """Make everything taken so far durable, and only then return: positions are confirmed behind it.
+        """Make everything taken so far durable, and only then return: offsets are committed after it.
 
-        Called at the end of each epoch, `streaming.runtime.epoch_interval_ms` apart, in which anything moved; perhaps
-        nothing was taken since.
+        Called at the end of each epoch (`streaming.runtime.epoch_interval_ms`) in which anything moved, even if nothing was
+        taken since.
+
+        Raises:
+            Exception: ends the run; nothing of the epoch is committed.
         """
 
     def close(self) -> None:
-        """Let go. Called once, also after a failure, when what was not flushed should be left unwritten."""
+        """Release what is open. Called once, also after a failure; what was not flushed should be left unwritten."""
 
 
 @runtime_checkable
 class IntoSink(Protocol):
-    """A declared sink; opens nothing until it is asked for its partition.
+    """A declared sink; opens nothing until its partition is built. Any object with this method is one.
 
-    As a node of a process it is called after its attribute `name`, else after its class; with an attribute `config_path`
-    it says which section of the config it will read.
+    As a node of a process it is named after its attribute `name`, or else after its class. An attribute `config_path` names
+    the section of the config that it reads.
 
-    >>> Process(Price, Warehouse("priced"))  # doctest: +SKIP
+    >>> class Warehouse:
+    ...     config_path = "warehouse"
+    ...     def build_partition(self, config, worker_index, worker_count, bridge=None, session_manager=None): ...
+    >>> isinstance(Warehouse(), IntoSink)
+    True
+    >>> stored = Process(Price, Warehouse())
     """
 
     def build_partition(
@@ -54,16 +74,22 @@ class IntoSink(Protocol):
         bridge: Any | None = None,
         session_manager: Any | None = None,
     ) -> SinkPartition[Any]:
-        """Open the partition of this process: one for each sink object, wherever in the flow it stands.
+        """Open the partition of this process: one for each sink object, wherever it is used in the flow.
 
-        Called on a worker's thread when the engine starts. Raising ends the run before anything is confirmed.
+        Called on a worker's thread when the engine starts.
 
-        Parameters:
-            config: the `ConfigContext` of the flow for a node; `None` for sinks that were made with what they need
-                (registered ones and overrides).
-            worker_index: 0. A process has one partition whatever its workers, and processes are not told of each other.
+        Args:
+            config: the `ConfigContext` of the flow for a node; `None` for registered sinks and overrides, which were created
+                with what they need.
+            worker_index: 0. A process has one partition for all its workers, and processes do not know each other.
             worker_count: 1.
-            bridge: an `AsyncBridge`, whose `run` waits for coroutines of async drivers; `None` where the caller of
+            bridge: an `AsyncBridge`, whose `run` waits for coroutines of async drivers; `None` if the caller of
                 `build_dataflow` gave none.
             session_manager: `None`; for the database sinks of later versions.
+
+        Returns:
+            The open partition.
+
+        Raises:
+            Exception: ends the run before anything is committed.
         """

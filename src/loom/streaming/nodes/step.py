@@ -27,10 +27,16 @@ _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 class Step(Configurable, Generic[In, Out]):
-    """What every step class has: a name, a log, and bindings to the config.
+    """What every step class has: a name, a log, and bindings to the config. Derive from one of its subclasses.
 
-    One instance serves a whole plan and is shared by the worker threads: a step that keeps state of its own
-    guards it itself.
+    One instance serves a whole plan and is shared by the worker threads: a step with state of its own must protect it.
+
+    >>> class Shout(RecordStep[str, str]):
+    ...     name = "shout_loudly"
+    ...     def execute(self, message: Message[str]) -> str:
+    ...         return message.payload.upper()
+    >>> Shout.step_name()
+    'shout_loudly'
     """
 
     #: the name in step ids, logs and error records; by default the class name in snake case
@@ -38,7 +44,7 @@ class Step(Configurable, Generic[In, Out]):
 
     @classmethod
     def step_name(cls) -> str:
-        """The declared name, else the class name in snake case.
+        """The declared name, or else the class name in snake case.
 
         >>> class PriceOrder(RecordStep[int, int]): ...
         >>> PriceOrder.step_name()
@@ -48,7 +54,7 @@ class Step(Configurable, Generic[In, Out]):
 
     @property
     def log(self) -> Logger:
-        """A structured log bound to this step's name. Logging per record is the author's own choice."""
+        """A structured log bound to the name of this step. Use it sparingly: a line per record is slow."""
         from loom.core.logger import get_logger
 
         return get_logger(type(self).__module__, step=self.step_name())
@@ -58,17 +64,27 @@ class RecordStep(Step[In, Out]):
     """One message in, one payload or message out.
 
     >>> class Price(RecordStep[Order, PricedOrder]):
-    ...     def __init__(self, currency: str) -> None:
-    ...         self.currency = currency
-    ...     def execute(self, message: Message[Order]) -> PricedOrder: ...
+    ...     def execute(self, message: Message[Order]) -> PricedOrder:
+    ...         return PricedOrder(message.payload.id)
+    >>> Price().execute(Message(Order(7), MessageMeta("mine")))
+    PricedOrder(id=7)
 
-    Returning a payload carries the message's metadata on; returning a `Message` replaces payload, key and headers.
-    Returning `None` drops the record where the return type says `| None`, and is a `TASK` error elsewhere. Raising a
-    `DomainError` makes a `BUSINESS` error of the record, raising anything else a `TASK` error.
+    If it returns a payload, the metadata of the message is kept; if it returns a `Message`, payload, key and headers are
+    replaced. `None` drops the record if the return type allows it, and is a `TASK` error otherwise. Raising a `DomainError`
+    makes the record a `BUSINESS` error, raising anything else a `TASK` error.
     """
 
     def execute(self, message: Message[In], *args: Any, **deps: Any) -> Any:
-        """Work on one message."""
+        """Process one message.
+
+        Args:
+            message: the message; `message.payload` is an `In`.
+            args: none so far.
+            deps: resources of an enclosing scope, by name; none so far.
+
+        Returns:
+            An `Out`, a `Message[Out]`, or `None`.
+        """
         raise NotImplementedError(f"{type(self).__qualname__} must define execute(self, message)")
 
 
@@ -76,36 +92,81 @@ class ExpandStep(Step[In, Out]):
     """One message in, any number of payloads or messages out, in order.
 
     An expansion that raises part-way emits nothing; the record is one error.
+
+    >>> class Lines(ExpandStep[Order, Line]):
+    ...     def execute(self, message: Message[Order]) -> list[Line]:
+    ...         return list(message.payload.lines)
+    >>> Lines().execute(Message(Order(7, lines=(Line("a"), Line("b"))), MessageMeta("mine")))
+    [Line(sku='a'), Line(sku='b')]
     """
 
     def execute(self, message: Message[In], *args: Any, **deps: Any) -> Iterable[Any]:
-        """Expand one message."""
+        """Expand one message.
+
+        Args:
+            message: the message; `message.payload` is an `In`.
+            args: none so far.
+            deps: resources of an enclosing scope, by name; none so far.
+
+        Returns:
+            The results in order: each an `Out` or a `Message[Out]`.
+        """
         raise NotImplementedError(f"{type(self).__qualname__} must define execute(self, message)")
 
 
 class BatchStep(Step[In, Out]):
     """A list of messages in, a list of as many entries out.
 
-    On records the list is what the engine hands over at once. An entry is a payload, a `Message`, an exception
-    instance (which fails that item alone), or `None` where the return type allows it. When `execute` raises, or
-    returns another number of entries, every item fails with an envelope of its own; nothing is run twice.
+    After `CollectBatch` the list is the collected batch; otherwise it is what was read at once. An entry is a payload, a
+    `Message`, an exception instance (which fails that item alone), or `None` if the return type allows it. If `execute`
+    raises, or returns another number of entries, every item fails with an envelope of its own; nothing is run twice.
+
+    >>> class Store(BatchStep[Order, PricedOrder]):
+    ...     def execute(self, messages: list[Message[Order]]) -> list[PricedOrder]:
+    ...         return [PricedOrder(message.payload.id) for message in messages]
+    >>> Store().execute([Message(Order(7), MessageMeta("a")), Message(Order(8), MessageMeta("b"))])
+    [PricedOrder(id=7), PricedOrder(id=8)]
     """
 
     def execute(self, messages: list[Message[In]], *args: Any, **deps: Any) -> list[Any]:
-        """Work on one batch."""
+        """Process one batch.
+
+        Args:
+            messages: the messages, at least one.
+            args: none so far.
+            deps: resources of an enclosing scope, by name; none so far.
+
+        Returns:
+            One entry for each message, in the same order.
+        """
         raise NotImplementedError(f"{type(self).__qualname__} must define execute(self, messages)")
 
 
 class BatchExpandStep(Step[In, Out]):
     """A batch of messages in; for each of them any number of payloads or messages out.
 
-    An entry is an iterable of results, in order, or an exception instance, which fails that item alone. When `execute`
-    raises, or returns another number of entries, every item fails with an envelope of its own; nothing is run twice. An
-    entry that raises while it is iterated fails its item and emits nothing of it.
+    An entry is an iterable of results, in order, or an exception instance, which fails that item alone. If `execute` raises,
+    or returns another number of entries, every item fails with an envelope of its own; nothing is run twice. An entry that
+    raises while it is iterated fails its item and emits nothing of it.
+
+    >>> class Twice(BatchExpandStep[Order, Order]):
+    ...     def execute(self, messages: list[Message[Order]]) -> list[list[Order]]:
+    ...         return [[message.payload, message.payload] for message in messages]
+    >>> Twice().execute([Message(Order(7), MessageMeta("a"))])
+    [[Order(id=7, country='ES', lines=()), Order(id=7, country='ES', lines=())]]
     """
 
     def execute(self, messages: list[Message[In]], *args: Any, **deps: Any) -> list[Iterable[Any]]:
-        """Expand one batch."""
+        """Expand one batch.
+
+        Args:
+            messages: the messages, at least one.
+            args: none so far.
+            deps: resources of an enclosing scope, by name; none so far.
+
+        Returns:
+            One iterable of results for each message, in the same order.
+        """
         raise NotImplementedError(f"{type(self).__qualname__} must define execute(self, messages)")
 
 

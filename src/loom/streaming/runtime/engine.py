@@ -31,8 +31,12 @@ class Engine(Protocol):
         error_sinks: Mapping[ErrorKind, Any],
         audits: Mapping[str, Any],
         bridge: AsyncBridge,
+        resumable: bool,
     ) -> BuiltDataflow:
-        """The plan as a dataflow, with sinks in the place of some of its outputs. Opens nothing."""
+        """The plan as a dataflow, with sinks in the place of some of its outputs. Opens nothing.
+
+        `resumable`: a later run may begin with the states that its sinks had at a snapshot.
+        """
 
     def run(self, dataflow: Any, runtime: BytewaxRuntimeConfig) -> None:
         """Run a dataflow in this thread until it ends."""

@@ -55,6 +55,10 @@ class OutputTable(LoomFrozenStruct):
         """The slots that are topics."""
         return {slot: outlet for slot, outlet in enumerate(self.table) if isinstance(outlet, TopicOutput)}
 
+    def sinks(self) -> list[Any]:
+        """The sinks of the caller's own."""
+        return [outlet.sink for outlet in self.table if isinstance(outlet, CustomOutput)]
+
     def dead_letters(self) -> list[CompiledTopic]:
         """The topics of errors and of refused records."""
         topics = self.topics().values()

@@ -72,7 +72,7 @@ class StalledError(FlowFailedError):
 
 
 class ClockSetBackError(FlowFailedError):
-    """The wall clock was set back by more than an epoch, so the engine would end none. Restart the flow."""
+    """The wall clock was set back, and the engine, or a wait of the Kafka client, hangs until it has caught up. Restart."""
 
 
 class ProcessKilledError(LoomStreamingError):

@@ -1,7 +1,7 @@
 """What the parts of one running flow share: the stop, the frozen positions, the counters, the first fault.
 
-The way of a position: the source puts it into a batch, the stage says how far it is safe, the sink freezes it once
-everything before it is durable, and the source confirms what is frozen when the epoch's barrier is behind it.
+The way of a position: the source puts it into a batch, the stage says how far it is safe, the sink part freezes it at the
+mark that ends the epoch, once everything before it is durable, and the source confirms what is frozen at its next call.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from loom.core.observability import EventKind, LifecycleEvent, ObservabilityRunt
 from loom.streaming.kafka.outage import Clusters
 from loom.streaming.metrics import FlowMetrics
 from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.epochs import Epochs
 from loom.streaming.runtime.error_log import ErrorLog
 from loom.streaming.runtime.stages.stage_io import GoneLogs
 from loom.streaming.runtime.standing import Standing
@@ -31,15 +32,16 @@ class RunState:
 
     def __init__(self, observability: ObservabilityRuntime) -> None:
         self.stop = StopSignal()
+        self.epochs = Epochs()
         #: how long the engine makes its epochs; under a plain `cli_main` we are not told, and this is its default
-        self.epoch_s = 10.0
+        self.engine_epoch_s = 10.0
         self._observability = observability
         self.metrics = FlowMetrics()
         #: failed records, as far as they are logged
         self.error_log = ErrorLog()
         #: what the clients of the run are told of their brokers; outages are said while any of them is open
         self.clusters = Clusters(lambda: bool(self._open))
-        #: positions whose results are durable, set by the sink at its snapshot, read by the sources
+        #: positions whose results are durable, set by the sink part at a mark, read by the sources
         self.frozen: dict[TopicPartition, int] = {}
         #: where each source client stands, for who watches
         self.standings: list[Standing] = []

@@ -224,7 +224,7 @@ class StreamingRunner:
         workers it panics and names nothing; the first fault that a part of ours saw is what counts.
         """
         runtime, delivery = prepared.runtime, prepared.built.delivery
-        delivery.epoch_s = runtime.epoch_ms / 1000
+        delivery.epochs.interval_s = delivery.engine_epoch_s = runtime.epoch_ms / 1000
         try:
             with (
                 watching(prepared.plan.source.settings, delivery, prepared.supervision.stall_timeout_ms),
@@ -281,6 +281,7 @@ class StreamingRunner:
             sink=prepared.sinks.terminal,
             error_sinks=prepared.error_sinks,
             bridge=bridge,
+            resumable=chosen.recovery is not None,
             audits=prepared.sinks.audits,
         )
         supervision = prepared.section.supervision

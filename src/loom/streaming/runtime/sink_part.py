@@ -1,4 +1,4 @@
-"""The one way out: every result of a process leaves through one sink part, durable at the end of the epoch. Hot path.
+"""The one way out: every result of a process leaves through one sink part, durable at the mark that ends the epoch. Hot path.
 
 Numbered steps of an epoch's end: (1) every producer is flushed and every sink of the caller's is durable, dead letters of
 refused records included; (2) the last safe positions are frozen. A failure in (1) ends the run with nothing frozen.
@@ -6,6 +6,7 @@ refused records included; (2) the last safe positions are frozen. A failure in (
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,16 +15,20 @@ from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.nodes.sink import IntoSink
 from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.custom_sinks import OpenedSink, OpenSink
+from loom.streaming.runtime.epochs import InFlight
 from loom.streaming.runtime.output_table import CustomOutput, OutputTable
 from loom.streaming.runtime.producers import RecordWriter
 from loom.streaming.runtime.run_state import RunState
-from loom.streaming.runtime.stages.stage_io import StageResults
+from loom.streaming.runtime.stages.stage_io import SourceBatch, StageResults
 
 __all__ = ["SinkPart"]
 
 
 class SinkPart:
-    """Takes the results of all workers of a process; `flush` makes them durable and their positions committable."""
+    """Takes the results of all workers of a process; a mark makes them durable and their positions committable.
+
+    Used by one thread.
+    """
 
     def __init__(
         self,
@@ -56,44 +61,69 @@ class SinkPart:
         self._only_topics = not self._hosted
         self._seen: dict[TopicPartition, int] = {}
         self._unflushed = 0
+        #: whose batches have been taken since the last epoch
+        self._unsettled: set[InFlight] = set()
+        self._thread = threading.get_ident()
 
     def write(self, values: list[StageResults]) -> None:
-        """Take batches of results, in order."""
+        """Take batches of results, in order; a mark among them ends an epoch."""
         try:
-            for batch in values:
-                if batch.results:
-                    self._unflushed += len(batch.results)
+            for results in values:
+                if results.results:
+                    self._unflushed += len(results.results)
                     failpoint(Failpoint.BEFORE_PRODUCE)
                     if self._only_topics:
-                        self._writers.write(batch.results)
+                        self._writers.write(results.results)
                     else:
-                        self._deal_out(batch.results)
+                        self._deal_out(results.results)
                     failpoint(Failpoint.PRODUCED)
+                batch = results.batch
                 if batch.gone is not None:
                     for partition in batch.gone.partitions:
                         self._seen.pop(partition, None)
                     self._delivery.forget(batch.gone)
-                if batch.safe:
-                    self._seen.update(batch.safe)
+                if results.safe:
+                    self._seen.update(results.safe)
+                if batch.in_flight is not None:
+                    self._take(batch.in_flight, batch)
+                if batch.mark is not None:
+                    self._end_epoch()
+                    self._delivery.epochs.answer(batch.mark)
             self._writers.serve()
         except BaseException as fault:
             self._delivery.failed(fault)
             raise
 
-    def flush(self) -> dict[int, Any]:
-        """End an epoch. Returns the states of the sinks that have one, by slot."""
-        failpoint(Failpoint.BEFORE_FLUSH)
+    def snapshot(self) -> dict[int, Any]:
+        """The engine ends an epoch of its own. Returns the states of the sinks that have one, by slot."""
         try:
-            self._writers.flush(self._seen)
-            states = {slot: state for slot, sink in self._hosted.items() if (state := sink.flush()) is not None}
+            states = self._end_epoch()
         except BaseException as fault:
             self._delivery.failed(fault)
             raise
+        self._delivery.epochs.answer(None)
+        return states
+
+    def _take(self, in_flight: InFlight, batch: SourceBatch) -> None:
+        in_flight.taken += 1
+        in_flight.taken_records += len(batch.origins)
+        in_flight.taken_bytes += batch.bytes
+        in_flight.taken_thread = self._thread
+        self._unsettled.add(in_flight)
+
+    def _end_epoch(self) -> dict[int, Any]:
+        """Make everything that was taken durable, then publish the positions that are safe with it."""
+        failpoint(Failpoint.BEFORE_FLUSH)
+        self._writers.flush(self._seen)
+        states = {slot: state for slot, sink in self._hosted.items() if (state := sink.flush()) is not None}
         failpoint(Failpoint.DURABLE)
         self._delivery.frozen.update(self._seen)
         self._delivery.metrics.durable += self._unflushed
         self._seen.clear()
         self._unflushed = 0
+        for in_flight in self._unsettled:
+            in_flight.settled = in_flight.taken
+        self._unsettled.clear()
         return states
 
     def close(self) -> None:

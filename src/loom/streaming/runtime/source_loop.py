@@ -1,17 +1,20 @@
-"""The life of one source client: reading, ending, confirming. Between the engine's calls and a reader of records.
+"""The life of one source client: reading, draining, committing. Between the engine's calls and a reader of records.
 
-Hot path: `next_batch`. The engine calls `snapshot` at the end of each epoch, and `next_batch` again only when every sink in
-the cluster has finished that epoch (the barrier), so what is frozen then may be confirmed.
+Hot path: `next_batch`. An epoch ends with a mark in a batch; when the sink part has answered one, what it has published may
+be committed. Where offsets are committable at the engine's snapshots only (`Epochs.by_snapshots`), the engine calls `snapshot`
+at the end of its epoch, and `next_batch` again only when every sink in the cluster has finished that epoch (the barrier).
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
 from loom.streaming.failpoints import Failpoint, failpoint
+from loom.streaming.runtime.epochs import InFlight, Mark
 from loom.streaming.runtime.pace import Pace
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.stages.stage import Stage
@@ -19,31 +22,36 @@ from loom.streaming.runtime.stages.stage_io import EndMark, GoneLogs, Positions,
 
 __all__ = ["Committer", "RecordReader", "SourceLoop"]
 
+#: What a worker may have on its way to a sink part on another thread: nothing else holds it back while that is busy. On one
+#: thread the sink part takes each batch before the next one is read.
+_MOST_BATCHES = 8
+_MOST_BYTES = 64 * 1024 * 1024
+
 
 class RecordReader(Protocol):
-    """Where a feed gets its records from."""
+    """Where a source loop gets its records from."""
 
     def read(self, most: int) -> tuple[Sequence[Any], Positions, bool]:
         """At most `most` records, the positions moved on to, and whether the input is over."""
 
 
 class Committer(Protocol):
-    """What becomes of frozen positions."""
+    """What becomes of committable offsets."""
 
     def confirm(self) -> None:
-        """The barrier is behind an epoch: confirm what is frozen; need not wait."""
+        """An epoch has been answered, or it is time to try again: commit what is committable; need not wait."""
 
     def finish(self) -> bool:
-        """Confirm the last positions; `False` while that is still on its way."""
+        """Commit the last offsets; `False` while that is still on its way."""
 
 
 class _Phase(Enum):
-    """Where a feed stands. It only ever moves down this list."""
+    """Where a source loop is. It only ever moves down this list."""
 
     READING = "reading"
-    ENDING = "ending"  # the end mark is out; the stage empties itself
-    CLOSING = "closing"  # the stage is empty; one more snapshot and barrier are needed
-    CONFIRMING = "confirming"  # that barrier is behind us; the last positions are being confirmed
+    DRAINING = "draining"  # the end mark is out; the stage empties itself
+    AWAITING_MARK = "awaiting mark"  # the stage is empty; what has left it is not durable yet
+    COMMITTING = "committing"  # everything is durable; the last offsets are being committed
     ENDED = "ended"
 
 
@@ -58,95 +66,159 @@ class SourceLoop:
         confirming: Committer | None,
         *,
         batch_size: int,
-        has_epochs: bool = True,
+        snapshots: bool = True,
         pace: Pace | None = None,
+        size: Callable[[Sequence[Any]], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader = reader
         self._stage = stage
         self._delivery = delivery
+        self._epochs = delivery.epochs
         self._confirming = confirming
         self._batch_size = batch_size
         self._pace = pace
-        #: monotonic seconds, by which nodes that wait are woken
+        #: the bytes of some records
+        self._size = size
+        #: monotonic seconds, by which epochs end and nodes that wait are woken
         self._clock = clock
-        #: whether the engine tells us of epochs; it does not for a dynamic source
-        self._has_epochs = has_epochs
+        #: whether the engine calls `snapshot`; it does not for a dynamic source
+        self._snapshots = snapshots
+        self._thread = threading.get_ident()
+        self._in_flight = InFlight()
+        #: how many batches were handed on when this worker last made a mark
+        self._marked = 0
+        self._last_mark: Mark | None = None
+        self._answered = self._epochs.answered
+        #: when to try again what an answered epoch has not brought to an end
+        self._commit_at = clock() + self._epochs.interval_s
         self._phase = _Phase.READING
         self._snapshotted = False
         self._input_over = False
 
     @property
     def ended(self) -> bool:
-        """Whether everything is done, so that the engine parts that share this feed end too."""
+        """Whether everything is done, so that the engine parts that share this loop end too."""
         return self._phase is _Phase.ENDED
 
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether something was handed on whose results are not durable yet. Read from any thread."""
+        return self._in_flight.sent != self._in_flight.settled
+
     def next_batch(self) -> list[SourceBatch]:
-        """What the engine asks for. Raises `StopIteration` once everything that can be confirmed is."""
-        if self._snapshotted:
-            self._snapshotted = False
-            if self._phase is _Phase.CLOSING:
-                self._phase = _Phase.CONFIRMING
-            elif self._confirming is not None:
-                failpoint(Failpoint.CONFIRMING)
-                self._confirming.confirm()
+        """What the engine asks for. Raises `StopIteration` once everything that can be committed is."""
+        now = self._clock()
+        self._commit(now)
         if self._phase is not _Phase.READING:
-            return self._end()
+            return self._end(now)
         if self._delivery.stop.requested:
             failpoint(Failpoint.STOPPING)
-            return self._mark(EndMark.STOP)
+            return self._drain(EndMark.STOP, now)
         if self._input_over:
-            return self._mark(EndMark.INPUT)
+            return self._drain(EndMark.INPUT, now)
+        if self._epochs.due(now) and self._has_news():
+            return self._mark(now)
         most = self._batch_size
         if self._pace is not None:
-            most = self._pace.limit(most, self._clock())
-        room = self._stage.room.credit(most)
-        if room <= 0:
+            most = self._pace.limit(most, now)
+        most = self._stage.room.credit(most)
+        if most <= 0 or self._is_full():
             return self._tick({})
-        records, positions, self._input_over = self._reader.read(room)
-        if records:
-            now = self._clock()
-            if self._pace is not None:
-                self._pace.sent(len(records), now)
-            return [SourceBatch(self._stage, records, positions, now)]
-        return self._tick(positions)
+        records, positions, self._input_over = self._reader.read(most)
+        if not records:
+            return self._tick(positions)
+        now = self._clock()
+        if self._pace is not None:
+            self._pace.sent(len(records), now)
+        return [self._sent(SourceBatch(self._stage, records, positions, now))]
 
     def left(self, logs: GoneLogs) -> SourceBatch:
         """Tells stage and sink, in the order of the batches, of logs that are gone."""
-        return SourceBatch(self._stage, (), {}, self._clock(), gone=logs)
+        return self._sent(SourceBatch(self._stage, (), {}, self._clock(), gone=logs))
 
     def snapshot(self) -> None:
-        """The engine ends an epoch."""
+        """The engine ends an epoch of its own."""
         self._snapshotted = True
+
+    def _commit(self, now: float) -> None:
+        if self._phase in (_Phase.COMMITTING, _Phase.ENDED):
+            return
+        if self._epochs.by_snapshots:
+            if self._snapshotted:
+                self._snapshotted = False
+                if self._phase is _Phase.AWAITING_MARK:
+                    self._phase = _Phase.COMMITTING
+                    return
+                self._confirm()
+        elif self._answered != self._epochs.answered or (self._answered and now >= self._commit_at):
+            self._answered = self._epochs.answered
+            self._commit_at = now + self._epochs.interval_s
+            self._confirm()
+
+    def _confirm(self) -> None:
+        if self._confirming is not None:
+            failpoint(Failpoint.CONFIRMING)
+            self._confirming.confirm()
+
+    def _has_news(self) -> bool:
+        """Whether something was handed on that is not durable yet and that no mark of ours is behind."""
+        in_flight = self._in_flight
+        return in_flight.sent not in (in_flight.settled, self._marked) and not self._epochs.by_snapshots
+
+    def _mark(self, now: float) -> list[SourceBatch]:
+        failpoint(Failpoint.MARKED)
+        batch = SourceBatch(self._stage, (), {}, now)
+        batch.mark = self._last_mark = self._epochs.end(now)
+        self._sent(batch)
+        self._marked = self._in_flight.sent
+        return [batch]
+
+    def _sent(self, batch: SourceBatch) -> SourceBatch:
+        in_flight = self._in_flight
+        batch.in_flight = in_flight
+        in_flight.sent += 1
+        in_flight.sent_records += len(batch.origins)
+        if self._size is not None and in_flight.taken_thread not in (self._thread, None):
+            batch.bytes = self._size(batch.origins)
+            in_flight.sent_bytes += batch.bytes
+        return batch
+
+    def _is_full(self) -> bool:
+        """Whether so much is on its way to a sink part on another thread that it has to be taken first."""
+        in_flight = self._in_flight
+        return in_flight.records >= _MOST_BATCHES * self._batch_size or in_flight.bytes >= _MOST_BYTES
 
     def _tick(self, positions: Positions) -> list[SourceBatch]:
         """An empty batch, when there is something to say: positions moved on, or a node wants to act."""
         now = self._clock()
         due = self._stage.room.due()
         if positions or (due is not None and due <= now):
-            return [SourceBatch(self._stage, (), positions, now)]
+            return [self._sent(SourceBatch(self._stage, (), positions, now))]
         return []
 
-    def _mark(self, mark: EndMark) -> list[SourceBatch]:
-        self._phase = _Phase.ENDING
-        return [SourceBatch(self._stage, (), {}, self._clock(), mark)]
+    def _drain(self, mark: EndMark, now: float) -> list[SourceBatch]:
+        self._phase = _Phase.DRAINING
+        return [self._sent(SourceBatch(self._stage, (), {}, now, mark))]
 
-    def _end(self) -> list[SourceBatch]:
+    def _end(self, now: float) -> list[SourceBatch]:
         stop = self._delivery.stop
-        if self._phase is _Phase.ENDING:
+        if self._phase is _Phase.DRAINING:
             if not self._stage.ended:
                 stop.check_deadline("records that a node of the flow still keeps")
-                return [SourceBatch(self._stage, (), {}, self._clock())] if self._stage.room.kept() else []
-            if self._confirming is None or not self._has_epochs:
-                self._phase = _Phase.ENDED
-            else:
-                # The snapshot that ends the epoch at hand comes after everything that has left the stage.
-                self._phase = _Phase.CLOSING
+                return [self._sent(SourceBatch(self._stage, (), {}, now))] if self._stage.room.kept() else []
+            self._phase = _Phase.AWAITING_MARK
+            if not self._epochs.by_snapshots:
+                return self._mark(now)
+            if self._confirming is not None and self._snapshots:
                 return []
-        if self._phase is _Phase.CLOSING:
-            stop.check_deadline("the end of the epoch")
-            return []
-        if self._phase is _Phase.CONFIRMING:
+            self._phase = _Phase.ENDED
+        if self._phase is _Phase.AWAITING_MARK:
+            if self._last_mark is None or not self._last_mark.answered:
+                stop.check_deadline("the end of the epoch")
+                return []
+            self._phase = _Phase.COMMITTING
+        if self._phase is _Phase.COMMITTING:
             failpoint(Failpoint.FINISHING)
             if self._confirming is not None and not self._confirming.finish():
                 stop.check_deadline("the broker's answer to the last commit")

@@ -111,7 +111,16 @@ class SourceWorker:
                 durable=delivery.frozen,
                 place=CLIENT_RECORDS.place,
             )
-        self.feed = SourceLoop(reader, stage, delivery, confirming, batch_size=source.settings.batch_size, pace=pace)
+        self.feed = SourceLoop(
+            reader,
+            stage,
+            delivery,
+            confirming,
+            batch_size=source.settings.batch_size,
+            pace=pace,
+            size=CLIENT_RECORDS.size,
+        )
+        self.standing.is_unsettled = lambda: self.feed.is_unsettled
         delivery.opened(self, "consumer", self._close)
 
     def join(self, partition: TopicPartition, resume_state: int | None) -> bool:
@@ -136,8 +145,9 @@ class SourceWorker:
             left.append(self.feed.left(self._take(self._inbox.popleft())))
         if self._anew:
             self._confirm_anew()
-        began = time.monotonic()
-        self._wall_clock.check(self.delivery.epoch_s)
+        began = self.standing.called_at = time.monotonic()
+        if self.delivery.epochs.by_snapshots:
+            self._wall_clock.check(self.delivery.engine_epoch_s)
         if self._room.keeps:
             full = self._room.credit(1) <= 0
             self.standing.keeps(self._room.kept_until(), self._room.due() if full else None)
@@ -172,7 +182,8 @@ class SourceWorker:
         fallback = {partition: offset for partition, offset in joining.items() if offset is not None}
         self._records.waiting = self.delivery.stop.check_start
         try:
-            found = self._records.start(joining, fallback, self._all)
+            by_snapshots = self.delivery.epochs.by_snapshots
+            found = self._records.start(joining, fallback, self._all, fallback_first=by_snapshots)
             failpoint(Failpoint.POSITIONED)
             if self._owns_group:
                 found = self._take_over(found)

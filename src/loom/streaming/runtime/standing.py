@@ -40,6 +40,10 @@ class Standing:
         self.confirmed: dict[TopicPartition, int] = {}
         #: the worker waits in the client for a record
         self.waits = False
+        #: when the worker was last called, in monotonic seconds
+        self.called_at = 0.0
+        #: whether something was handed on that is not durable yet
+        self.is_unsettled: Callable[[], bool] = lambda: False
         #: how far this run has read
         self.read: dict[TopicPartition, int] = {}
 

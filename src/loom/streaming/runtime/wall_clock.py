@@ -1,7 +1,7 @@
-"""The engine's epochs and the waits of its parts go by the wall clock, which may be set back; nothing else of ours does.
+"""The wall clock may be set back. The engine's epochs and the waits of the Kafka client go by it; nothing of ours does.
 
-A part that leads is always due, so that it is asked whatever that clock shows, and looks whether it was set back by more
-than an epoch. Then no epoch would end for so long, so the run ends, to be started again.
+Where offsets are committable at the engine's snapshots only, no epoch would end for so long, so the run ends, to be started
+again. Everywhere else it goes on, unless a worker hangs in a wait of its client while something is left to do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ALWAYS_DUE = datetime(1970, 1, 1, tzinfo=UTC)
 _REST = 0.001
 #: a step back by so many seconds makes one epoch longer, and no more
 _LET_BE = 1.0
-#: How often the clock is looked at beside the parts, and how long they have to notice by themselves, in seconds: a step may
+#: How often the clock is checked beside the parts, and how long they have to notice by themselves, in seconds: a step may
 #: be at work, but neither a wait of the client nor a stop takes that long.
 _LOOK = 0.5
 _GRACE = 30.0
@@ -46,18 +46,28 @@ class WallClock:
         #: how far the wall clock was ahead of the monotonic one then
         self._ahead = self._wall() - self._since
 
-    def check(self, epoch_s: float) -> None:
-        """Raise `ClockSetBackError` when the clock stands more than an epoch behind where it stood in the last one."""
+    def set_back_s(self, epoch_s: float) -> float:
+        """By how many seconds the clock is behind where it was in the last epoch, if by more than one; else 0."""
         now = self._monotonic()
         ahead = self._wall() - now
         back = self._ahead - ahead
         if back > max(epoch_s, _LET_BE):
-            raise ClockSetBackError(
-                f"the wall clock was set back by {back:.1f} s. The engine counts its epochs of {epoch_s:g} s by it and would "
-                "end none for that long. Restart the flow; what is not committed is read again"
-            )
+            return back
         if now - self._since > epoch_s:
             self._since, self._ahead = now, ahead
+        return 0.0
+
+    def check(self, epoch_s: float) -> None:
+        """Raise `ClockSetBackError` when the clock is more than an epoch behind where it was in the last one."""
+        if back := self.set_back_s(epoch_s):
+            raise _engine_stopped(back, epoch_s)
+
+
+def _engine_stopped(back: float, epoch_s: float) -> ClockSetBackError:
+    return ClockSetBackError(
+        f"the wall clock was set back by {back:.1f} s. The engine counts its epochs of {epoch_s:g} s by it and would "
+        "end none for that long. Restart the flow; what is not committed is read again"
+    )
 
 
 def rested(began: float, rest_s: float = _REST) -> None:
@@ -68,13 +78,13 @@ def rested(began: float, rest_s: float = _REST) -> None:
 
 @contextmanager
 def watching_clock(delivery: RunState) -> Iterator[None]:
-    """Look at the clock beside the parts while the block runs.
+    """Check the clock beside the parts while the block runs.
 
     The client's own waits end by the wall clock (`pthread_cond_timedwait`, librdkafka 2.16), so a worker that waits for a
-    record when the clock is set back notices nothing before one comes.
+    record when the clock is set back comes back with the next record, and without one only when that clock has caught up.
     """
     over = threading.Event()
-    thread = threading.Thread(target=_watch, args=(delivery, over, WallClock()), name="loom-clock", daemon=True)
+    thread = threading.Thread(target=_watch, args=(delivery, over), name="loom-clock", daemon=True)
     thread.start()
     try:
         yield
@@ -82,16 +92,64 @@ def watching_clock(delivery: RunState) -> Iterator[None]:
         over.set()
 
 
-def _watch(delivery: RunState, over: threading.Event, clock: WallClock) -> None:
+def _watch(delivery: RunState, over: threading.Event) -> None:
+    clock = WallClock()
+    hung = _HungWait(delivery)
     while not over.wait(_LOOK):
-        try:
-            clock.check(delivery.epoch_s)
-        except ClockSetBackError as found:
-            _log.error("clock_set_back", reason=str(found))
-            left = _GRACE
-            while left > 0 and not over.wait(_LOOK):
-                waits = any(standing.waits for standing in list(delivery.standings))
-                left = (min(left, _SHORT_GRACE) if waits or delivery.stop.requested else left) - _LOOK
-            if not over.is_set() and delivery.fault is None:
-                delivery.stop.end_now(found)
+        back = clock.set_back_s(delivery.engine_epoch_s)
+        if back and delivery.epochs.by_snapshots:
+            _end_when_unnoticed(delivery, over, _engine_stopped(back, delivery.engine_epoch_s))
             return
+        if back:
+            _log.warning("clock_set_back", back_s=round(back, 1), consequence="none: epochs use the monotonic clock")
+            clock, hung.set_back_s = WallClock(), back
+        if hung.found():
+            _end(delivery, hung.error())
+            return
+
+
+def _end_when_unnoticed(delivery: RunState, over: threading.Event, found: ClockSetBackError) -> None:
+    """The parts notice by themselves, unless they are held up."""
+    _log.error("clock_set_back", reason=str(found))
+    left = _GRACE
+    while left > 0 and not over.wait(_LOOK):
+        waits = any(standing.waits for standing in list(delivery.standings))
+        left = (min(left, _SHORT_GRACE) if waits or delivery.stop.requested else left) - _LOOK
+    if not over.is_set():
+        _end(delivery, found)
+
+
+def _end(delivery: RunState, found: ClockSetBackError) -> None:
+    if delivery.fault is None:
+        delivery.stop.end_now(found)
+
+
+class _HungWait:
+    """Finds a worker that hangs in a wait of its client although a stop was asked for or an epoch is open."""
+
+    def __init__(self, delivery: RunState) -> None:
+        self._delivery = delivery
+        #: by how many seconds the clock was set back last; a wait that is long without that has another reason
+        self.set_back_s = 0.0
+        #: when each worker was last called, and how many checks have found it there
+        self._seen: dict[int, tuple[float, int]] = {}
+
+    def found(self) -> bool:
+        """Whether a worker has hung for as long as it may."""
+        if not self.set_back_s:
+            return False
+        for standing in list(self._delivery.standings):
+            called_at, times = self._seen.get(id(standing), (0.0, 0))
+            hangs = standing.waits and (self._delivery.stop.requested or standing.is_unsettled())
+            times = times + 1 if hangs and standing.called_at == called_at else 0
+            self._seen[id(standing)] = (standing.called_at, times)
+            if times * _LOOK >= _SHORT_GRACE:
+                return True
+        return False
+
+    def error(self) -> ClockSetBackError:
+        """What the process ends with."""
+        return ClockSetBackError(
+            f"the wall clock was set back by {self.set_back_s:.1f} s while a worker waited for a record, and the Kafka client "
+            "ends its waits by that clock. Restart the flow; what is not committed is read again"
+        )

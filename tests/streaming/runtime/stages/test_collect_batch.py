@@ -166,7 +166,7 @@ def test_a_record_of_a_log_that_is_gone_is_worked_on_and_holds_no_position() -> 
     assert driven.run([of(500), of(7, 1)], 0.0).safe == {P0: 500, P1: 7}
     came = driven.lose(P0)
     assert (came.results, came.safe) == ([], {P1: 7})
-    assert came.gone is not None
+    assert came.batch.gone is not None
     # The partition begins anew in another log.
     assert driven.run([of(0)], 0.0).safe == {P0: 0, P1: 7}
     came = driven.run([of(1), of(8, 1)], 0.0)

@@ -92,6 +92,11 @@ class ReorderBuffer:
             touched.append(flight)
         self._sequence = sequence
 
+    def oldest_unfinished(self) -> int:
+        """Which input, counted from 1 in the order of arrival, is the first that has not left; the next to arrive if none."""
+        first = next(iter(self._flights.values()), None)
+        return first.sequence if first is not None else self._sequence + 1
+
     def keep(self, origin: Any) -> InFlightInput:
         """A record made of this input is kept."""
         flight = self._flights[id(origin)]

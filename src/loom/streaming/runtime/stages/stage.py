@@ -112,7 +112,7 @@ class Stage:
         else:
             results = self._in_order(origins)
             self._count(origins, results)
-        return StageResults(results, room.safe(batch.positions), batch.gone)
+        return StageResults(results, room.safe(batch.positions), batch)
 
     def _refuse(self, origins: Sequence[Any], error: Exception) -> None:
         if self.refuse is None:

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, Protocol, TypeAlias
 
 from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.epochs import InFlight, Mark
 
 __all__ = ["EndMark", "GoneLogs", "Positions", "Result", "RunsBatches", "SourceBatch", "StageResults"]
 
@@ -58,7 +59,7 @@ class SourceBatch:
     was `refused` are not worked on: each is that error.
     """
 
-    __slots__ = ("end", "gone", "now", "origins", "positions", "refused", "stage")
+    __slots__ = ("bytes", "end", "gone", "in_flight", "mark", "now", "origins", "positions", "refused", "stage")
 
     def __init__(
         self,
@@ -76,17 +77,23 @@ class SourceBatch:
         self.end = end
         self.refused: Exception | None = None
         self.gone = gone
+        #: ends an epoch behind this batch
+        self.mark: Mark | None = None
+        #: counts what its worker has on its way, this batch included, and how many bytes it was counted as
+        self.in_flight: InFlight | None = None
+        self.bytes = 0
 
 
 class StageResults:
     """What a stage hands to the sink: tagged results in source order, and the positions that are safe with them.
 
-    A position is safe when every record before it has left the stage, in this batch or an earlier one.
+    A position is safe when every record before it has left the stage, in this batch or an earlier one. `batch` is what the
+    stage worked on.
     """
 
-    __slots__ = ("gone", "results", "safe")
+    __slots__ = ("batch", "results", "safe")
 
-    def __init__(self, results: list[Result], safe: Positions, gone: GoneLogs | None = None) -> None:
+    def __init__(self, results: list[Result], safe: Positions, batch: SourceBatch) -> None:
         self.results = results
         self.safe = safe
-        self.gone = gone
+        self.batch = batch
