@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from loom.core.config import ConfigContext  # noqa: F401
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import *  # noqa: F403 - whatever an author can write down
 from loom.streaming import (
@@ -14,6 +15,7 @@ from loom.streaming import (
     Process,
     RecordStep,
     StreamFlow,
+    compile_flow,
 )
 
 
@@ -77,3 +79,16 @@ class SplitOrder:
 flow: StreamFlow[Any, Any] = StreamFlow(
     "orders", FromTopic("orders.raw", Order), Process(Price), IntoTopic("orders.priced")
 )
+
+CONFIG = {
+    "kafka": {
+        "consumer": {"brokers": "localhost:9092", "group_id": "orders", "delivery": "at_least_once"},
+        "producer": {"brokers": "localhost:9092"},
+    }
+}
+
+
+def compiled(*nodes: Any, output: IntoTopic[Any] | None = None, errors: Any = None) -> Any:
+    """The plan of a flow with these nodes."""
+    process: Any = Process(*nodes)
+    return compile_flow(StreamFlow("orders", FromTopic("orders.raw", Order), process, output, errors), config=CONFIG)

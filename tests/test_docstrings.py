@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import doctest
+import inspect
 import pkgutil
+import re
+from collections.abc import Iterator
 from importlib import import_module
+from typing import Any
 
 import pytest
 
@@ -13,6 +17,19 @@ from tests import docstring_world
 
 #: examples that need a broker or a file of the reader's
 MOST_SKIPPED = 6
+#: where public names are imported from
+PUBLIC = [
+    "loom.core.config",
+    "loom.core.errors",
+    "loom.core.expr",
+    "loom.core.model",
+    "loom.core.observability",
+    "loom.streaming",
+    "loom.streaming.bytewax",
+    "loom.streaming.compiler",
+    "loom.streaming.kafka",
+    "loom.streaming.testing",
+]
 _MODULES = [found.name for found in pkgutil.walk_packages(loom.__path__, "loom.")]
 
 
@@ -45,3 +62,45 @@ def test_few_examples_are_skipped() -> None:
 
 def test_there_are_examples() -> None:
     assert sum(len(test.examples) for name in _MODULES for test in _examples(name)) > 100
+
+
+def _public() -> Iterator[tuple[str, Any]]:
+    """Every public class and function that exists already, by the name it is imported by."""
+    for module_name in PUBLIC:
+        module = import_module(module_name)
+        for name in module.__all__:
+            found = getattr(module, name, None)
+            if inspect.isclass(found) or inspect.isfunction(found):
+                yield f"{module_name}.{name}", found
+
+
+def _doc(found: Any) -> str:
+    """The docstring of a class or function itself, not that of a base."""
+    return inspect.cleandoc((found.__dict__.get("__doc__") if inspect.isclass(found) else found.__doc__) or "")
+
+
+def test_every_public_name_has_an_example() -> None:
+    without = [name for name, found in _public() if ">>> " not in _doc(found)]
+    assert without == []
+
+
+def test_docstrings_have_one_form() -> None:
+    """Sections are called `Args:`, `Returns:` and `Raises:`, and name the arguments that there are."""
+    wrong = []
+    for name, found in _public():
+        members = [found, *(vars(found).values() if inspect.isclass(found) else ())]
+        for member in members:
+            function = getattr(member, "__func__", member)
+            if not (inspect.isclass(function) or inspect.isfunction(function)):
+                continue
+            doc = _doc(function)
+            if re.search(r"^(Parameters|Attributes|Arguments|Return|Raise|Yields):$", doc, re.MULTILINE):
+                wrong.append(f"{name}: {function.__qualname__} has a section of another name")
+            section = re.search(r"^Args:\n((?:    .*\n?|\n(?=    ))+)", doc, re.MULTILINE)
+            if section is None:
+                continue
+            told = set(re.findall(r"^    (\w+):", section[1], re.MULTILINE))
+            taken = {parameter.lstrip("*") for parameter in inspect.signature(function).parameters}
+            if told - taken:
+                wrong.append(f"{name}: {function.__qualname__} has no argument {', '.join(sorted(told - taken))}")
+    assert wrong == []

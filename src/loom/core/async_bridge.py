@@ -57,7 +57,7 @@ class AsyncBridge:
     >>> bridge.shutdown()
     True
 
-    Parameters:
+    Args:
         backend: the event loop to use.
         use_uvloop: run asyncio on uvloop; without meaning for trio.
 
@@ -89,7 +89,7 @@ class AsyncBridge:
         The limit is kept by cancelling the coroutine, which it may take notice of or not; the caller is let go in
         either case. Code that blocks the loop itself holds up everybody.
 
-        Parameters:
+        Args:
             coro: a coroutine, or a callable without arguments that makes one.
             timeout: seconds until it is cancelled; None waits for ever.
 
@@ -114,7 +114,7 @@ class AsyncBridge:
     def shutdown(self, timeout: float | None = None) -> bool:
         """Take no more coroutines, wait for those that run, and end the loop. May be called again.
 
-        Parameters:
+        Args:
             timeout: seconds for all of it; None waits for ever. Past it whatever still runs is cancelled and the
                 loop's thread is left to itself, with a warning.
 

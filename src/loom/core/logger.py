@@ -73,7 +73,7 @@ def get_logger(name: str, **context: Any) -> Logger:
     >>> log = get_logger("orders", topic="orders.raw")
     >>> log.debug("not shown by default")
 
-    Parameters:
+    Args:
         name: written as `logger` in every line.
         context: written in every line as well.
     """
@@ -88,7 +88,7 @@ def configure_logging(
     Without a call, the first line that is written configures the defaults, unless the application has configured
     structlog itself, whose configuration is then used as it is (`redact_secrets` can be added to its processors).
 
-    Parameters:
+    Args:
         level: `debug`, `info`, `warning`, `error` or `critical`; lines below it are dropped.
         format: `console` for people, `json` for one object per line.
         stream: where lines go; None means whatever `sys.stderr` is when a line is written.

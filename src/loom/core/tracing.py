@@ -32,7 +32,7 @@ _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f
 class TraceParent(LoomFrozenStruct):
     """Where a record stands in a trace.
 
-    Attributes:
+    Args:
         trace_id: the whole trace, 32 lower-case hex digits, not all zero.
         parent_id: the span that wrote this, 16 lower-case hex digits, not all zero.
         flags: bit 0 says that the trace is sampled, bit 1 that its id is random.

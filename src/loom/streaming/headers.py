@@ -24,6 +24,9 @@ class Headers(Mapping[str, bytes]):
     >>> headers = Headers([("a", b"1"), ("b", None), ("a", b"2")])
     >>> headers["a"], headers["b"], headers.pairs
     (b'2', b'', (('a', b'1'), ('b', None), ('a', b'2')))
+
+    Args:
+        pairs: names and values, in the order of the record.
     """
 
     __slots__ = ("_by_name", "pairs")
@@ -40,13 +43,22 @@ class Headers(Mapping[str, bytes]):
     def of(
         cls, headers: Mapping[str, bytes | None] | Mapping[str, bytes] | Iterable[tuple[str, bytes | None]]
     ) -> Headers:
-        """Take headers in any form a person may write: `Headers`, a mapping or pairs."""
+        """Make `Headers` of headers in any form: `Headers`, a mapping or pairs.
+
+        Args:
+            headers: the headers.
+        """
         if isinstance(headers, Headers):
             return headers
         return cls(headers.items() if isinstance(headers, Mapping) else headers)
 
     def replaced(self, names: Iterable[str], pairs: Iterable[tuple[str, bytes | None]]) -> Headers:
-        """Without any pair of `names`, and with `pairs` behind what is left."""
+        """The same headers without any pair of `names`, followed by `pairs`.
+
+        Args:
+            names: which names are removed.
+            pairs: what is added at the end.
+        """
         gone = frozenset(names)
         return Headers([*(pair for pair in self.pairs if pair[0] not in gone), *pairs])
 
@@ -62,7 +74,12 @@ class Headers(Mapping[str, bytes]):
     @overload
     def get(self, name: str, default: bytes | T, /) -> bytes | T: ...
     def get(self, name: str, default: Any = None, /) -> Any:
-        """The value of a header, or `default`."""
+        """The value of a header.
+
+        Args:
+            name: its name.
+            default: what to return if there is none.
+        """
         return self._by_name.get(name, default)
 
     def __iter__(self) -> Iterator[str]:

@@ -103,20 +103,32 @@ class Message(LoomFrozenStruct, Generic[P_co]):
     meta: MessageMeta
 
     def with_payload(self, payload: Q) -> Message[Q]:
-        """The same metadata with another payload."""
+        """The same metadata with another payload.
+
+        Args:
+            payload: the new payload, of any type.
+        """
         return Message(payload, self.meta)
 
     def with_key(self, key: bytes | str | None) -> Message[P_co]:
-        """The same message with another record key; text is written as UTF-8."""
+        """The same message with another record key.
+
+        Args:
+            key: the new key; text is written as UTF-8, `None` removes it.
+        """
         return Message(self.payload, replace(self.meta, key=key))
 
     def with_headers(
         self, headers: Mapping[str, bytes] | Iterable[tuple[str, bytes | None]] = (), **more: bytes
     ) -> Message[P_co]:
-        """The same message with these headers added; a name given here replaces every pair of that name.
+        """The same message with these headers added. A name given here replaces every pair of that name.
 
         >>> Message(1, MessageMeta("m")).with_headers({"a": b"1"}, b=b"2").meta.headers.pairs
         (('a', b'1'), ('b', b'2'))
+
+        Args:
+            headers: a mapping or pairs.
+            more: headers whose names are Python identifiers.
         """
         added = Headers([*Headers.of(headers).pairs, *more.items()])
         old = Headers.of(self.meta.headers)

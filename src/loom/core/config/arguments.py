@@ -18,7 +18,7 @@ __all__ = ["ArgumentGathering"]
 class ArgumentGathering:
     """The arguments of one constructor while they are gathered; what is wrong collects in `conversion.problems`.
 
-    Parameters:
+    Args:
         target: the class to be built.
         parameters: what it takes.
         path: where its section stands.

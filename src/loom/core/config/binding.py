@@ -18,11 +18,14 @@ T = TypeVar("T")
 
 
 class ConfigBinding(LoomFrozenStruct, Generic[T]):
-    """A class and where its constructor arguments come from.
+    """A class and where its constructor arguments come from. `Configurable.from_config` makes one.
 
-    Attributes:
+    >>> ConfigBinding(Price, "pricing", {"digits": 3}).overrides
+    {'digits': 3}
+
+    Args:
         target: the class to build.
-        config_path: the dotted key of a section; empty when only the overrides count.
+        config_path: the dotted key of a section; empty if only the overrides count.
         overrides: constructor arguments that win over the section.
     """
 
@@ -51,7 +54,7 @@ class Configurable:
     def from_config(cls, path: str, /, **overrides: Any) -> ConfigBinding[Self]:
         """Declare this class, built from the section at a dotted path.
 
-        Parameters:
+        Args:
             path: the section whose keys become constructor arguments.
             overrides: constructor arguments that win over the section.
         """
@@ -59,5 +62,9 @@ class Configurable:
 
     @classmethod
     def configure(cls, **overrides: Any) -> ConfigBinding[Self]:
-        """Declare this class, built from these constructor arguments alone."""
+        """Declare this class, built from these constructor arguments alone.
+
+        Args:
+            overrides: the constructor arguments.
+        """
         return ConfigBinding(cls, "", overrides)

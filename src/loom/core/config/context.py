@@ -27,11 +27,10 @@ T = TypeVar("T")
 
 
 class ConfigContext:
-    """A loaded configuration, read section by section.
+    """A loaded configuration, read section by section. Thread-safe.
 
-    Keys are dotted paths. A name in the configuration may hold dots itself: where a key can be read in two ways,
-    the longest name wins. Interpolations such as `${oc.env:NAME,default}` are resolved in what is read, when it is
-    read; a variable that is not set elsewhere does no harm. A context may be read from several threads.
+    Keys are dotted paths. A name in the configuration may contain dots itself: if a key can be read in two ways, the longest
+    name wins. Interpolations such as `${oc.env:NAME,default}` are resolved when they are read, and only in what is read.
 
     >>> from loom.core.model import LoomFrozenStruct
     >>> class Pricing(LoomFrozenStruct):
@@ -51,7 +50,7 @@ class ConfigContext:
     def from_yaml(cls, path: str | PathLike[str], *, resolvers: Iterable[ConfigResolver] = ()) -> ConfigContext:
         """Load a YAML file; an empty one is an empty configuration.
 
-        Parameters:
+        Args:
             path: the file, in UTF-8.
             resolvers: interpolations of one's own, `${name:...}`.
 
@@ -68,8 +67,12 @@ class ConfigContext:
     def from_dict(cls, mapping: Mapping[str, Any], *, resolvers: Iterable[ConfigResolver] = ()) -> ConfigContext:
         """Load a mapping, which is copied. Interpolations work as in a file.
 
+        Args:
+            mapping: the configuration.
+            resolvers: further interpolations.
+
         Raises:
-            ConfigError: when a key is no text, or a text is no valid interpolation.
+            ConfigError: for a key that is no text, or a text that is no valid interpolation.
         """
         from loom.core.config.loading import load_mapping
         from loom.core.config.tree import ConfigTree
@@ -77,13 +80,16 @@ class ConfigContext:
         return cls(ConfigTree(load_mapping(mapping), None, index_resolvers(resolvers)), None)
 
     def overlaid(self, mapping: Mapping[str, Any]) -> ConfigContext:
-        """A context of its own with these keys on top of this one's, section by section; lists are replaced.
-
-        Raises:
-            ConfigError: as `from_dict`.
+        """A new context with these keys on top, merged section by section; lists are replaced.
 
         >>> ConfigContext.from_dict({"a": {"x": 1, "y": 2}}).overlaid({"a": {"y": 3}}).raw("a")
         {'x': 1, 'y': 3}
+
+        Args:
+            mapping: the keys.
+
+        Raises:
+            ConfigError: as `from_dict`.
         """
         from loom.core.config.loading import load_mapping
 
@@ -95,24 +101,32 @@ class ConfigContext:
         return self._file
 
     def has(self, key: str) -> bool:
-        """Whether the key is there, even if empty. Does not count as reading."""
+        """Whether a key exists, even if it is empty. Does not count as reading.
+
+        Args:
+            key: a dotted path.
+        """
         return self._tree.find(key) is not None
 
     def section(self, key: str, type: type[T]) -> T:
         """The section at `key`, checked and converted. An empty section counts as one without keys.
 
-        Parameters:
+        Args:
             key: a dotted path.
             type: a struct, or any other annotation that msgspec knows.
 
         Raises:
-            ConfigError: when it is absent, or with every problem in it.
+            ConfigError: if it is absent, or with every problem in it.
         """
         place = self._find(key)
         return convert_section(self._tree.value(place), type, key=place.path, file=self._file)
 
     def section_optional(self, key: str, type: type[T]) -> T | None:
-        """As `section`, and None when the section is absent or empty.
+        """As `section`, and `None` if the section is absent or empty.
+
+        Args:
+            key: a dotted path.
+            type: a struct, or any other annotation that msgspec knows.
 
         Raises:
             ConfigError: with every problem in it.
@@ -124,7 +138,12 @@ class ConfigContext:
         return convert_section(value, type, key=place.path, file=self._file)
 
     def section_or_default(self, key: str, type: type[T], default: T) -> T:
-        """As `section`, and `default` when the section is absent or empty.
+        """As `section`, and `default` if the section is absent or empty.
+
+        Args:
+            key: a dotted path.
+            type: a struct, or any other annotation that msgspec knows.
+            default: what to return without the section.
 
         Raises:
             ConfigError: with every problem in it.
@@ -133,15 +152,22 @@ class ConfigContext:
         return default if section is None else section
 
     def raw(self, key: str) -> Any:
-        """What lies at `key`, resolved and unchecked: dicts, lists and scalars that the caller may change.
+        """What is at `key`, resolved and unchecked: dicts, lists and scalars that the caller may change.
+
+        Args:
+            key: a dotted path.
 
         Raises:
-            ConfigError: when it is absent or an interpolation in it does not resolve.
+            ConfigError: if it is absent or an interpolation in it does not resolve.
         """
         return self._tree.value(self._find(key))
 
     def bind(self, type: type[T], path: str) -> T:
-        """An instance of a struct or of any class with annotated constructor, from the section at `path`.
+        """An instance of a struct, or of any class with an annotated constructor, from the section at `path`.
+
+        Args:
+            type: the class.
+            path: a dotted path.
 
         Raises:
             ConfigError: as `resolve`.
@@ -151,9 +177,12 @@ class ConfigContext:
     def resolve(self, binding: ConfigBinding[T]) -> T:
         """Build what a binding declares.
 
+        Args:
+            binding: the class, its section and overrides.
+
         Raises:
-            ConfigError: as `arguments`, and when the constructor itself raises. The constructor's exception is told
-                without the values it was given and is not chained, because a traceback would print it.
+            ConfigError: as `arguments`, and if the constructor itself raises. The exception of the constructor is reported
+                without the values it was given and is not chained, because a traceback would print them.
         """
         arguments = self.arguments(binding)
         target = binding.target
@@ -165,13 +194,16 @@ class ConfigContext:
         raise ConfigError([ConfigProblem(self._file, binding.config_path or target.__name__, message)])
 
     def arguments(self, binding: ConfigBinding[Any]) -> dict[str, Any]:
-        """The keyword arguments for a binding's constructor: its section with the overrides on top, converted.
+        """The keyword arguments for the constructor of a binding: its section with the overrides on top, converted.
 
-        Overrides that already are of the annotated type are kept as they are. Arguments without an annotation
-        accept anything, and a constructor with `**kwargs` any name.
+        Overrides that already have the annotated type are kept as they are. Arguments without an annotation accept anything, and a
+        constructor with `**kwargs` any name.
+
+        Args:
+            binding: the class, its section and overrides.
 
         Raises:
-            ConfigError: with every argument that is unknown, missing or wrongly typed.
+            ConfigError: with every argument that is unknown, missing or of the wrong type.
         """
         parameters = parameters_of(binding.target)
         path, section = self._section_of(binding, parameters)
@@ -184,7 +216,11 @@ class ConfigContext:
         return gathering.values
 
     def mark_read(self, key: str) -> None:
-        """Note that the top-level section of `key` is used, by whatever way."""
+        """Note that the top-level section of `key` is used.
+
+        Args:
+            key: a dotted path.
+        """
         longest = max((name for name in self._tree.sections() if key == name or key.startswith(f"{name}.")), default="")
         if longest:
             self._read.add(longest)
@@ -202,10 +238,13 @@ class ConfigContext:
         return tuple(name for name in self._tree.sections() if name not in reached)
 
     def nearest_section(self, name: str) -> str | None:
-        """The top-level section that a missing one was most likely meant to be; `None` where it is there, or none is close.
+        """The top-level section that a missing one was most likely meant to be; `None` if it exists, or none is similar.
 
         >>> ConfigContext.from_dict({"kafak": {}}).nearest_section("kafka")
         'kafak'
+
+        Args:
+            name: the missing section.
         """
         sections = self._tree.sections()
         return None if name in sections else nearest(name, sections)

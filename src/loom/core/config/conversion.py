@@ -41,7 +41,7 @@ def convert_section(value: Any, type: type[T], *, key: KeyPath | str = (), file:
     >>> convert_section({"size": "4"}, Pool, key="pool")
     Pool(size=4)
 
-    Parameters:
+    Args:
         value: mappings, lists and scalars; objects that already are of the annotated type are kept.
         type: a struct or any other annotation that msgspec knows.
         key: where the value stands, for messages.

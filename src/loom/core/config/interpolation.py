@@ -36,7 +36,7 @@ def explain_failure(
 ) -> ConfigProblem:
     """Describe a failed interpolation.
 
-    Parameters:
+    Args:
         error: what OmegaConf raised.
         raw: the text that holds the interpolation; only the names of its resolvers are taken from it.
         path: where that text stands.

@@ -49,7 +49,7 @@ class ConfigError(LoomError):
       pricing.rate: missing
       pricing.rat: unknown
 
-    Attributes:
+    Args:
         problems: every problem, in the order of the configuration.
     """
 

@@ -29,7 +29,7 @@ class ConfigResolver(LoomFrozenStruct):
     >>> ConfigContext.from_dict({"a": {"b": "${upper:eur}"}}, resolvers=[upper]).raw("a.b")
     'EUR'
 
-    Attributes:
+    Args:
         name: what stands before the colon; `oc.` names are OmegaConf's own and refused.
         callable: called with the arguments as OmegaConf parsed them, each time a value is resolved.
     """

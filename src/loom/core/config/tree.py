@@ -35,7 +35,7 @@ class Place(LoomFrozenStruct):
 class ConfigTree:
     """A loaded configuration.
 
-    Parameters:
+    Args:
         root: the unresolved tree.
         file: the file it came from, for messages.
         resolvers: the context's own interpolations by name.
@@ -84,7 +84,7 @@ class ConfigTree:
     def value(self, place: Place, *, without: frozenset[str] = frozenset()) -> Any:
         """What lies at a place, resolved, as plain containers.
 
-        Parameters:
+        Args:
             without: entries of the mapping there that are left out and not resolved.
 
         Raises:

@@ -32,14 +32,31 @@ __all__ = ["ExpressionProblem", "ProblemKind", "check_expression", "types_of_exp
 
 
 class ProblemKind(StrEnum):
-    """What is wrong with an expression."""
+    """What is wrong with an expression: a path that a type does not have, or operands that can never compare.
+
+    >>> list(ProblemKind)
+    [<ProblemKind.UNKNOWN_FIELD: 'unknown-field'>, <ProblemKind.INCOMPARABLE: 'incomparable'>]
+    """
 
     UNKNOWN_FIELD = "unknown-field"  #: a path that a type does not have
     INCOMPARABLE = "incomparable"  #: operands of types that are never equal, or have no order
 
 
 class ExpressionProblem(LoomFrozenStruct):
-    """One thing that is wrong, and with what."""
+    """One thing that is wrong with an expression.
+
+    >>> problem = ExpressionProblem(ProblemKind.UNKNOWN_FIELD, "order.contry", "Order", "Order has no field 'contry'", "country")
+    >>> print(problem)
+    order.contry: Order has no field 'contry'
+
+    Args:
+        kind: what kind of problem.
+        path: the path up to what is missing, or the comparison.
+        found: the type that lacks it, or those on the left of the comparison.
+        message: what is wrong.
+        nearest: the field that was most likely meant.
+        remedy: how to fix it.
+    """
 
     kind: ProblemKind
     #: the path up to what is missing, or the comparison
@@ -56,10 +73,10 @@ class ExpressionProblem(LoomFrozenStruct):
 
 
 def check_expression(expression: Expression, types: Mapping[str, Iterable[Any]]) -> list[ExpressionProblem]:
-    """Check an expression against the annotations that the values of each root may have; a root left out may be anything.
+    """Check an expression against the annotations that the values of each root may have.
 
-    A path must exist on each of them, and on each member of a union on the way; `None` in a union is not held against
-    what is read from it. Structs, dataclasses and built-in types are known, lists, tuples and mappings by their items.
+    A path must exist on each of them, and on each member of a union on the way; `None` in a union is allowed. Structs,
+    dataclasses and built-in types are known, as are the items of lists, tuples and mappings.
 
     >>> from loom.core.expr import root
     >>> from loom.core.model import LoomFrozenStruct
@@ -71,6 +88,13 @@ def check_expression(expression: Expression, types: Mapping[str, Iterable[Any]])
     ...     print(problem)
     order.contry: Order has no field 'contry'; did you mean 'country'?
     order.total < '10': int and str have no order
+
+    Args:
+        expression: the expression.
+        types: the annotations for each root; a root left out may be anything.
+
+    Returns:
+        Every problem once.
     """
     checker = _Checker(types)
     checker.types_of(structure(expression))

@@ -34,7 +34,15 @@ _LONGEST_IN_SOURCE = 32
 
 
 class Reading(LoomFrozenStruct):
-    """How the values of a path are read, so that two ways to write one are the same to every comparison."""
+    """How the values of a path are read, so that two ways to write a value compare as equal.
+
+    >>> Reading(plain=bytes, convert=lambda key: key.encode()).convert("ES")
+    b'ES'
+
+    Args:
+        plain: a value of exactly this class is used as it is.
+        convert: called with any other value, and with each constant.
+    """
 
     #: a value of just this class is taken as it is, without a call
     plain: type
@@ -45,7 +53,18 @@ class Reading(LoomFrozenStruct):
 class CompiledExpression(LoomFrozenStruct, eq=False):
     """A function of one argument, and which root of the expression that argument is.
 
-    Two are equal when their expressions are written alike.
+    Two are equal if their expressions are written alike.
+
+    >>> from loom.core.expr import root
+    >>> spanish = compile_expression(root("order").country == "ES")
+    >>> spanish.takes, spanish.call(Order(7, "ES"))
+    ('order', True)
+
+    Args:
+        call: the function.
+        takes: the name of the root that `call` takes.
+        expression: the expression.
+        source: the body of `call`; constants that are not plain literals appear in it as `_0`, `_1`, …
     """
 
     call: Callable[[Any], Any]
@@ -65,11 +84,10 @@ class CompiledExpression(LoomFrozenStruct, eq=False):
 
 
 def compile_expression(expression: Expression, *, readings: Mapping[Node, Reading] | None = None) -> CompiledExpression:
-    """Compile an expression to a function of the one root it speaks of, or of the root that the others are parts of.
+    """Compile an expression to a function of the one root it uses, or of the root that the others are parts of.
 
-    The function answers with the value of a path, and with true or false for anything else. Whatever reading, indexing
-    or comparing raises, it raises. A path in `readings` (by its `structure`) is read as is said there, and so is what is
-    compared with it or with a slice of it; a constant there is converted once, now.
+    The function returns the value of a path, and true or false for anything else. It raises whatever reading, indexing or
+    comparing raises.
 
     >>> from types import SimpleNamespace
     >>> from loom.core.expr import root
@@ -80,8 +98,15 @@ def compile_expression(expression: Expression, *, readings: Mapping[Node, Readin
     >>> large.call(SimpleNamespace(country="ES", total=11))
     True
 
-    Raises `TypeError` for what is no expression, and `ValueError` for roots that no argument holds together and for an
-    expression nested more than some hundred levels deep (a chain of `&` or `|` is one level, however long).
+    Args:
+        expression: the expression.
+        readings: paths (by their `structure`) that are read in a particular way, as is what they are compared with;
+            constants are converted once, now.
+
+    Raises:
+        TypeError: for anything that is no expression.
+        ValueError: for roots that no single argument contains, and for an expression nested more than some hundred levels
+            deep (a chain of `&` or `|` is one level).
     """
     if not isinstance(expression, Expression):
         raise TypeError(

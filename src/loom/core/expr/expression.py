@@ -29,15 +29,14 @@ __all__ = ["Condition", "Expression", "PathExpression", "root", "same_expression
 
 
 class Expression:
-    """Something that is true or false of a record, or a value taken from it; known before there is one.
+    """Something that is true or false for a record, or a value taken from it; built before there is a record.
 
-    Immutable. Since `==` builds another expression, two are compared with `same_expression`; as a key of a dict, an
-    expression stands for itself alone, and `structure` is what is equal for equal ones.
+    Immutable. `==` builds another expression, so compare two with `same_expression`. As a key of a dict, an expression stands
+    for itself alone; `structure` is equal for equal expressions.
 
-    `==`, `!=`, `<`, `<=`, `>`, `>=`, `isin` and `between` compare; `&`, `|` and `~` combine, evaluate only as far as
-    needed, and are true or false whatever they combine. A comparison binds less tightly than `&` and `|`, so it stands in
-    parentheses beside them. What only shows with a record (a `None` on the way, values that do not compare) is raised by
-    the compiled function, as Python raises it.
+    `==`, `!=`, `<`, `<=`, `>`, `>=`, `isin` and `between` compare. `&`, `|` and `~` combine; they evaluate only as far as needed
+    and return true or false. A comparison binds less tightly than `&` and `|`, so put it in parentheses. What only a record can
+    show (a `None` on the way, values that do not compare) is raised by the compiled function, as Python raises it.
 
     >>> order = root("order")
     >>> (order.country == "ES") & ~order.total.between(0, order.limit)
@@ -52,12 +51,16 @@ class Expression:
         object.__setattr__(self, "_node", node)
 
     def isin(self, options: Iterable[object]) -> Condition:
-        """Whether the value is one of these, which are read once, now. None of none: an empty collection is false.
+        """Whether the value is one of these. An empty collection never matches.
 
         >>> root("order").country.isin({"PT", "ES"})
         order.country.isin(['ES', 'PT'])
 
-        Raises `TypeError` for text and bytes, whose parts are single characters and hardly ever meant.
+        Args:
+            options: the values, which are read once, now.
+
+        Raises:
+            TypeError: for text and bytes, whose parts are single characters and hardly ever meant.
         """
         if isinstance(options, Expression):
             raise TypeError(f"isin() takes values that are known now, not the expression {options!r}")
@@ -72,10 +75,14 @@ class Expression:
         return Condition(IsIn(self._node, tuple(constants)))
 
     def between(self, low: object, high: object) -> Condition:
-        """Whether the value lies between two others, or is one of them.
+        """Whether the value lies between two others, or equals one of them.
 
         >>> root("order").total.between(10, 20)
         order.total.between(10, 20)
+
+        Args:
+            low: the lower bound.
+            high: the upper bound.
         """
         return Condition(Between(self._node, _node_of(low), _node_of(high)))
 
@@ -155,7 +162,12 @@ class Expression:
 
 
 class Condition(Expression):
-    """Something that is true or false of a record: a comparison, or conditions combined."""
+    """Something that is true or false for a record: a comparison, or conditions combined.
+
+    >>> order = root("order")
+    >>> isinstance((order.country == "ES") & ~(order.id > 5), Condition)
+    True
+    """
 
     # A class beside `PathExpression`, not above it: Python asks the right operand first where its class is the narrower.
     __slots__ = ()
@@ -172,12 +184,15 @@ class PathExpression(Expression):
     __slots__ = ()
 
     def field(self, name: str) -> PathExpression:
-        """The attribute of this name: for the few that cannot be written with a dot.
+        """The attribute of this name, for the few that cannot be written with a dot.
 
         Those are names of methods (`isin`, `between`, `field`), names that begin with an underscore, and keywords.
 
         >>> root("order").field("between") == 3
         order.field('between') == 3
+
+        Args:
+            name: the name of the attribute.
         """
         if not isinstance(name, str):
             raise TypeError(f"field() takes the name of an attribute, not {name!r}; an item is written [{name!r}]")
@@ -198,11 +213,15 @@ class PathExpression(Expression):
 
 
 def root(name: str, *parts: PathExpression) -> PathExpression:
-    """A new thing to speak of. `parts` are roots that can be had from it as attributes of their name.
+    """A new thing to build expressions on.
 
     >>> order = root("order")
     >>> root("record", order).order.id
     order.id
+
+    Args:
+        name: its name in printed expressions.
+        parts: roots that are attributes of this one, under their names.
     """
     if not is_name(name) or name.startswith("_"):
         raise ValueError(f"a root is named as a public variable is, not {name!r}")
@@ -210,21 +229,28 @@ def root(name: str, *parts: PathExpression) -> PathExpression:
 
 
 def structure(expression: Expression) -> Node:
-    """The tree of an expression: equal, and of equal hash, for expressions that are written alike.
+    """The tree of an expression. Equal, with equal hashes, for expressions that are written alike.
 
     >>> order = root("order")
     >>> structure(order.id == 1) in {structure(order.id == 1)}, structure(order.id == 1) == structure(order.id == True)
     (True, False)
+
+    Args:
+        expression: the expression.
     """
     return expression._node
 
 
 def same_expression(a: object, b: object) -> bool:
-    """Whether two expressions are written alike; of anything else, whether it is equal.
+    """Whether two expressions are written alike; for anything else, whether they are equal.
 
     >>> order = root("order")
     >>> same_expression(order.id == 1, order.id == 1), same_expression(order.id == 1, order.id == 2)
     (True, False)
+
+    Args:
+        a: an expression or any value.
+        b: another.
     """
     if isinstance(a, Expression) and isinstance(b, Expression):
         return structure(a) == structure(b)

@@ -15,7 +15,11 @@ __all__ = ["EventKind", "LifecycleEvent", "LifecycleStatus", "Scope"]
 
 
 class Scope(enum.StrEnum):
-    """What an event is about, from the whole run inwards."""
+    """What an event is about, from the whole run inwards.
+
+    >>> Scope("flow")
+    <Scope.FLOW: 'flow'>
+    """
 
     #: One call of the runner, start to exit.
     POLL_CYCLE = "poll_cycle"
@@ -34,7 +38,11 @@ class Scope(enum.StrEnum):
 
 
 class EventKind(enum.StrEnum):
-    """Whether something began, ended, or ended badly."""
+    """Whether something began, ended, or ended with an error.
+
+    >>> list(EventKind)
+    [<EventKind.START: 'start'>, <EventKind.END: 'end'>, <EventKind.ERROR: 'error'>]
+    """
 
     START = "start"
     END = "end"
@@ -42,7 +50,11 @@ class EventKind(enum.StrEnum):
 
 
 class LifecycleStatus(enum.StrEnum):
-    """How something ended."""
+    """How something ended.
+
+    >>> list(LifecycleStatus)
+    [<LifecycleStatus.SUCCESS: 'success'>, <LifecycleStatus.FAILURE: 'failure'>]
+    """
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -54,17 +66,17 @@ class LifecycleEvent(LoomFrozenStruct):
     >>> LifecycleEvent(Scope.FLOW, "orders", EventKind.START).kind
     <EventKind.START: 'start'>
 
-    Attributes:
+    Args:
         scope: what it is about.
         name: which one: a flow, a step id, a topic.
-        kind: begun, ended, or ended badly.
-        trace_id: the trace it belongs to, where there is one.
-        correlation_id: the business transaction it belongs to, where there is one.
+        kind: began, ended, or ended with an error.
+        trace_id: the trace it belongs to, if any.
+        correlation_id: the business transaction it belongs to, if any.
         id: the same for the beginning and the end of one thing.
-        duration_ms: how long it took, in milliseconds; None at its beginning.
-        status: how it ended; None at its beginning.
-        error: the exception as text, when it ended badly.
-        meta: whatever else is worth knowing; values should be scalars.
+        duration_ms: how long it took, in milliseconds; `None` at its beginning.
+        status: how it ended; `None` at its beginning.
+        error: the exception as text, if it ended with an error.
+        meta: anything else worth knowing; values should be scalars.
     """
 
     scope: Scope

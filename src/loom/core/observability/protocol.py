@@ -14,12 +14,21 @@ __all__ = ["LifecycleObserver"]
 
 @runtime_checkable
 class LifecycleObserver(Protocol):
-    """Is told what happens.
+    """Receives life-cycle events. Any object with this method is one.
 
-    An observer is called on the thread where it happens, and from several threads at once; it should be quick. What
-    it raises is logged once and otherwise ignored. One that also has a `start_scrape_server()` is asked to start it
-    when a run begins.
+    It is called on the thread where something happens, and from several threads at once, so it should be quick. An exception
+    of it is logged once and otherwise ignored. If it also has a `start_scrape_server()`, that is called when a run begins.
+
+    >>> class Printer:
+    ...     def on_event(self, event):
+    ...         print(event.scope, event.name)
+    >>> isinstance(Printer(), LifecycleObserver)
+    True
     """
 
     def on_event(self, event: LifecycleEvent) -> None:
-        """Take note of an event."""
+        """Take note of an event.
+
+        Args:
+            event: what happened.
+        """

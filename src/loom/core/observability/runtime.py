@@ -24,7 +24,7 @@ _log = get_logger("loom.core.observability")
 
 
 class ObservabilityRuntime:
-    """The observers of a run. An observer that raises is logged once per class and never hurts the caller.
+    """The observers of a run. An observer that raises is logged once per class and never affects the caller.
 
     >>> class Recorder:
     ...     def on_event(self, event):
@@ -35,7 +35,7 @@ class ObservabilityRuntime:
     flow orders start
     flow orders end
 
-    Parameters:
+    Args:
         observers: called in this order, on the thread that emits.
     """
 
@@ -50,13 +50,16 @@ class ObservabilityRuntime:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | ObservabilityConfig | None) -> ObservabilityRuntime:
-        """The observers that an `observability` section asks for; None asks for none.
+        """The observers that an `observability` section names.
 
-        With `log` on, the process's logging is configured as the section says.
+        With `log` enabled, logging of the process is configured as the section says.
+
+        Args:
+            config: the section; `None` means no observers.
 
         Raises:
-            ConfigError: when the section holds unknown keys or wrong types.
-            NotSupportedYetError: when `otel` or `prometheus` is on.
+            ConfigError: for unknown keys or wrong types.
+            NotSupportedYetError: if `otel` or `prometheus` is enabled.
         """
         if config is None:
             return cls()
@@ -75,7 +78,11 @@ class ObservabilityRuntime:
         return bool(self._observers)
 
     def emit(self, event: LifecycleEvent) -> None:
-        """Hand an event to every observer."""
+        """Pass an event to every observer.
+
+        Args:
+            event: what happened.
+        """
         for observer in self._observers:
             self._shielded(observer, observer.on_event, event)
 

@@ -57,7 +57,16 @@ class PrometheusSettings(Declaration):
 
 
 class ObservabilityConfig(Declaration):
-    """What is observed; a part that is left out is off."""
+    """The `observability` section; a part that is left out is off.
+
+    >>> ObservabilityConfig(log=LogSettings(format="json")).log.progress_interval_ms
+    30000
+
+    Args:
+        log: events as log lines.
+        otel: not built yet; refused if enabled.
+        prometheus: not built yet; refused if enabled.
+    """
 
     log: LogSettings | None = None
     otel: OtelSettings | None = None

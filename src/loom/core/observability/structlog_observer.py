@@ -15,17 +15,24 @@ _RARE = frozenset({Scope.POLL_CYCLE, Scope.FLOW})
 
 
 class StructlogObserver:
-    """Writes one line per event: errors as errors, the run and the flow as info, the rest as debug.
+    """Writes events to the log: runs and flows at level info, errors at error, everything else at debug.
 
-    Parameters:
-        logger: where lines go; None means a logger called `loom.lifecycle`.
+    >>> from loom.core.observability import EventKind, LifecycleEvent, Scope
+    >>> StructlogObserver().on_event(LifecycleEvent(Scope.NODE, "orders.price", EventKind.START))
+
+    Args:
+        logger: where lines go; `None` means a logger called `loom.lifecycle`.
     """
 
     def __init__(self, logger: Logger | None = None) -> None:
         self._log = logger if logger is not None else get_logger("loom.lifecycle")
 
     def on_event(self, event: LifecycleEvent) -> None:
-        """Write the line."""
+        """Write one line.
+
+        Args:
+            event: what happened.
+        """
         fields = {
             name: getattr(event, name)
             for name in ("trace_id", "correlation_id", "id", "duration_ms", "error")

@@ -49,9 +49,30 @@ def build_dataflow(
 ) -> Any:
     """The dataflow of a plan, for `cli_main` or any other way to run one. Opens nothing.
 
-    `source`, `sink` (the flow's output), `terminal_sinks` (by node path) and `error_sinks` (by kind) replace what the
-    plan would build with Bytewax sources and sinks. What the dataflow opens is closed when its last part closes.
-    SIGTERM and SIGINT stop a run gracefully when this is called from the main thread.
+    What the dataflow opens is closed when its last part closes. If this is called from the main thread, SIGTERM and SIGINT stop
+    a run in order.
+
+    >>> from bytewax.testing import TestingSink, TestingSource, run_main
+    >>> out = []
+    >>> source = TestingSource([Message(Order(7), MessageMeta("mine"))])
+    >>> run_main(build_dataflow(compiled(Price, output=IntoTopic("orders.priced")), source=source, sink=TestingSink(out)))
+    >>> [message.payload for message in out]
+    [PricedOrder(id=7)]
+
+    Args:
+        plan: the plan.
+        observability_runtime: the observers of the run.
+        source: a Bytewax source in place of the topic; yields `Message`s or `KafkaRecord`s.
+        sink: a Bytewax sink or an `IntoSink` in place of the output.
+        terminal_sinks: as `sink`, for outputs inside the process, by node path.
+        error_sinks: as `sink`, for errors, by kind; they receive `ErrorEnvelope`s.
+
+    Returns:
+        A Bytewax `Dataflow`.
+
+    Raises:
+        ValueError: for a path that leads to no output, or a `sink` for a flow without one.
+        TypeError: for a source or sink of another type.
     """
     return build_dataflow_with_shutdown(
         plan,
@@ -74,10 +95,29 @@ def build_dataflow_with_shutdown(
     bridge: AsyncBridge | None = None,
     commit_tracker: CommitTracker | None = None,
 ) -> BuiltDataflow:
-    """As `build_dataflow`, with `.shutdown()`.
+    """As `build_dataflow`; the result also has `.shutdown()`, which stops a run in order and is idempotent.
 
-    `bridge` is handed to sinks that ask for one; who makes it closes it. `commit_tracker` is handed the positions that
-    have become safe, in the place of committing them to the group; it is refused with `exactly_once`.
+    >>> built = build_dataflow_with_shutdown(compiled(Price, output=IntoTopic("orders.priced")))
+    >>> type(built.dataflow).__name__
+    'Dataflow'
+    >>> built.shutdown()
+
+    Args:
+        plan: the plan.
+        observability_runtime: the observers of the run.
+        source: a Bytewax source in place of the topic.
+        sink: a Bytewax sink or an `IntoSink` in place of the output.
+        terminal_sinks: as `sink`, for outputs inside the process, by node path.
+        error_sinks: as `sink`, for errors, by kind.
+        bridge: an `AsyncBridge` for sinks that need one. Whoever creates it closes it.
+        commit_tracker: receives committable offsets instead of the consumer group; refused with `exactly_once`.
+
+    Returns:
+        An object with `.dataflow` and `.shutdown()`.
+
+    Raises:
+        ValueError: as `build_dataflow`, and for a `commit_tracker` with `exactly_once`.
+        TypeError: as `build_dataflow`, and for a `commit_tracker` without a plain method `confirm`.
     """
     return lower(
         plan,

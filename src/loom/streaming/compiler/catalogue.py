@@ -15,14 +15,22 @@ __all__ = ["Code", "CompilationError", "Issue", "Severity"]
 
 
 class Severity(StrEnum):
-    """Whether an issue stops the compilation."""
+    """Whether an issue stops the compilation.
+
+    >>> list(Severity)
+    [<Severity.ERROR: 'error'>, <Severity.WARNING: 'warning'>]
+    """
 
     ERROR = "error"
     WARNING = "warning"
 
 
 class Code(StrEnum):
-    """What kind of problem an issue is."""
+    """What kind of problem an issue is. Codes are stable; messages may change.
+
+    >>> Code("no-end")
+    <Code.NO_END: 'no-end'>
+    """
 
     CONFIG_MISSING = "config-missing"  #: a section that the flow needs is not in the config
     CONFIG_INVALID = "config-invalid"  #: a section does not fit its type
@@ -54,8 +62,19 @@ class Code(StrEnum):
 class Issue(LoomFrozenStruct):
     """One problem: where it is, what was expected, what was found, and how to fix it.
 
-    `where` names the place in words (`process`, `source`, `output`, `errors`, `config`); `path` is the node's
-    address, empty for what stands outside the process.
+    >>> print(Issue(Code.NO_END, Severity.ERROR, "process", (1,), "records end nowhere", remedy="give the flow an output"))
+    error no-end at process[1]: records end nowhere
+        help:     give the flow an output
+
+    Args:
+        code: the kind of problem.
+        severity: whether it stops the compilation.
+        where: the place in words: `process`, `source`, `output`, `errors` or `config`.
+        path: the address of the node, empty for anything outside the process.
+        message: what is wrong.
+        expected: what should be there.
+        found: what is there.
+        remedy: how to fix it; printed as `help`.
     """
 
     code: Code
@@ -80,7 +99,18 @@ class Issue(LoomFrozenStruct):
 
 
 class CompilationError(LoomStreamingError):
-    """Everything that is wrong with a flow, at once. `errors` holds the issues, in the order of the flow."""
+    """Everything that is wrong with a flow, at once.
+
+    >>> try:
+    ...     compiled(Price)
+    ... except CompilationError as error:
+    ...     [issue.code.value for issue in error.errors]
+    ['no-end']
+
+    Args:
+        flow: the name of the flow.
+        errors: the issues, in the order of the flow.
+    """
 
     def __init__(self, flow: str, errors: Iterable[Issue]) -> None:
         self.flow = flow

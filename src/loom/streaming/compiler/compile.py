@@ -41,14 +41,21 @@ def compile_flow(
 ) -> CompiledPlan:
     """Compile a flow. Opens nothing and needs no broker.
 
-    `beside` are other flows that are known of: a replay of dead letters that goes round through one of them is a warning.
-
-    Raises `CompilationError` with every problem found: config, bindings, shapes, payload types, ends, names.
-
     >>> kafka = {"consumer": {"brokers": ["localhost:9092"], "group_id": "orders"}, "producer": {"brokers": ["localhost:9092"]}}
     >>> plan = compile_flow(flow, config={"kafka": kafka})
     >>> plan.source.topics, plan.output.topic
     (('orders.raw',), 'orders.priced')
+
+    Args:
+        flow: the flow.
+        config: the whole config.
+        beside: other flows of the program; a replay of dead letters that goes in a circle through one of them is a warning.
+
+    Returns:
+        The plan; `plan.explain()` prints it.
+
+    Raises:
+        CompilationError: with every problem found: config, bindings, shapes, payload types, ends, names.
     """
     context = config if isinstance(config, ConfigContext) else ConfigContext.from_dict(config)
     issues = Issues()

@@ -126,7 +126,12 @@ class CompiledProducer(LoomFrozenStruct):
 
 
 class CompiledSource(LoomFrozenStruct):
-    """Where records come from."""
+    """Where the records of a plan come from.
+
+    >>> source = compiled(Price, output=IntoTopic("orders.priced")).source
+    >>> source.name, source.topics, source.payload.__name__, source.delivery.value
+    ('orders.raw', ('orders.raw',), 'Order', 'at_least_once')
+    """
 
     name: str
     #: what is decoded: one type, or those that a label chooses from
@@ -154,7 +159,12 @@ class CompiledSource(LoomFrozenStruct):
 
 
 class CompiledTopic(LoomFrozenStruct):
-    """Where records go: a logical name, resolved."""
+    """Where records go: a logical name with its physical topic, settings and producer.
+
+    >>> output = compiled(Price, output=IntoTopic("orders.priced")).output
+    >>> output.topic, str(output.payloads), output.producer.index
+    ('orders.priced', 'PricedOrder', 0)
+    """
 
     name: str
     topic: str
@@ -180,7 +190,12 @@ class NodeForm(StrEnum):
 
 
 class CompiledNode(LoomFrozenStruct, kw_only=True):
-    """What every node of a plan has. The kinds of nodes stand in `loom.streaming.components`, each with its own fields."""
+    """What every node of a plan has. The classes for each kind of node add fields of their own.
+
+    >>> node = compiled(Price, output=IntoTopic("orders.priced")).nodes[0]
+    >>> node.path, node.step_id, node.in_shape.value, str(node.returns)
+    ((0,), 'orders.price', 'record', 'PricedOrder')
+    """
 
     path: NodePath
     step_id: StepId
@@ -253,7 +268,12 @@ class CompiledNode(LoomFrozenStruct, kw_only=True):
 
 
 class CompiledBranch(LoomFrozenStruct):
-    """One way out of a node."""
+    """One branch of a node.
+
+    >>> plan = compiled(Fork.by(payload.country, {"ES": Process(IntoTopic("orders.es"))}, default=Process(Drain())))
+    >>> [(branch.key, branch.label) for branch in plan.nodes[0].branches]
+    [('ES', 'es'), (None, 'default')]
+    """
 
     #: what stands for the branch in the flow: a selector's key, a payload type, or nothing
     key: Any
@@ -267,7 +287,12 @@ class CompiledBranch(LoomFrozenStruct):
 
 
 class CompiledErrorRoute(LoomFrozenStruct):
-    """Where errors of these kinds go."""
+    """Where errors of some kinds go.
+
+    >>> plan = compiled(Drain(), errors=IntoTopic("orders.errors"))
+    >>> [(len(route.kinds), route.output.topic) for route in plan.error_routes]
+    [(4, 'orders.errors')]
+    """
 
     kinds: tuple[ErrorKind, ...]
     output: CompiledTopic

@@ -11,15 +11,24 @@ __all__ = ["CompiledPlan"]
 
 
 class CompiledPlan(PlanModel):
-    """A whole flow, checked and resolved. Equal plans do the same."""
+    """A whole flow, checked and resolved: immutable data that the runtime executes. Equal plans do the same.
+
+    >>> plan = compiled(Price, output=IntoTopic("orders.priced"))
+    >>> plan.name, [node.step_id for node in plan.nodes], [topic.topic for topic in plan.topics()]
+    ('orders', ['orders.price'], ['orders.priced'])
+    >>> print(plan.explain("mermaid").splitlines()[0])
+    flowchart TD
+    """
 
     def explain(self, format: Literal["text", "mermaid", "json", "code"] = "text") -> str:
-        """The plan for a person (`text`), as a flowchart (`mermaid`), for a program (`json`) or as the Python that runs (`code`).
+        """Print the plan. No format shows a secret.
 
-        None holds a secret. The JSON document is described in `loom.streaming.compiler.explain.document`. `code` loads
-        the Kafka client, since it shows how that client's records are read; it connects to nothing.
+        Args:
+            format: `text` for a person, `mermaid` for a flowchart, `json` for a program (described in
+                `loom.streaming.compiler.explain.document`), `code` for the Python that runs (which loads the Kafka client and
+                connects to nothing).
 
         Raises:
-            ValueError: for another format, naming these.
+            ValueError: for another format.
         """
         return explain(self, format)

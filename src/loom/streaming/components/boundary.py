@@ -16,7 +16,11 @@ __all__ = ["COMPONENTS", "CompiledIntoTopic"]
 
 
 class CompiledIntoTopic(CompiledNode, kw_only=True):
-    """A topic inside the process."""
+    """A topic inside the process.
+
+    >>> compiled(IntoTopic("orders.copy")).nodes[0].output.topic
+    'orders.copy'
+    """
 
     output: CompiledTopic
 

@@ -25,7 +25,12 @@ _UNCHANGEABLE = (int, float, complex, str, bytes, bool, tuple, frozenset, type(N
 
 
 class CompiledBroadcast(CompiledNode, kw_only=True):
-    """Every branch takes every record."""
+    """A node whose branches all take every record.
+
+    >>> plan = compiled(Broadcast(BroadcastRoute(Process(Price), IntoTopic("orders.priced"), name="priced")))
+    >>> [route.label for route in plan.nodes[0].routes]
+    ['priced']
+    """
 
     routes: tuple[CompiledBranch, ...]
 

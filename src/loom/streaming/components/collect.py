@@ -21,7 +21,12 @@ _RECORDS = (StreamShape.RECORD, StreamShape.MANY)
 
 
 class CompiledCollect(CompiledNode, kw_only=True):
-    """Records are kept until a batch is full or its first one has waited long enough."""
+    """A node that keeps records until a batch is full or its first record has waited long enough.
+
+    >>> node = compiled(CollectBatch(500, timeout_ms=200), StoreAll, ForEach(), Drain()).nodes[0]
+    >>> node.max_records, node.timeout_ms, node.waits
+    (500, 200, True)
+    """
 
     max_records: int
     timeout_ms: int
@@ -40,11 +45,19 @@ class CompiledCollect(CompiledNode, kw_only=True):
 
 
 class CompiledForEach(CompiledNode, kw_only=True):
-    """Batches and expansions are taken one record at a time."""
+    """A node that takes batches and expansions one record at a time.
+
+    >>> compiled(CollectBatch(500, timeout_ms=200), StoreAll, ForEach(), Drain()).nodes[2].out_shape.value
+    'record'
+    """
 
 
 class CompiledDrain(CompiledNode, kw_only=True):
-    """Records end here on purpose."""
+    """A node where records end on purpose.
+
+    >>> compiled(Drain()).nodes[0].step_id
+    'orders.drain'
+    """
 
     @property
     def summary(self) -> str:

@@ -43,7 +43,11 @@ _ONE_BY_ONE = (StreamShape.RECORD, StreamShape.MANY)
 
 
 class CompiledExplode(CompiledNode, kw_only=True):
-    """One payload becomes many, which go on."""
+    """A node that makes many payloads of one.
+
+    >>> compiled(Explode(payload.lines), Drain()).nodes[0].out_shape.value
+    'many'
+    """
 
     exploder: RoutingFunction
     takes_tombstones: bool
@@ -62,7 +66,13 @@ class CompiledExplode(CompiledNode, kw_only=True):
 
 
 class CompiledExpandRoutes(CompiledNode, kw_only=True):
-    """One payload becomes payloads of several types, each of which has a branch."""
+    """A node that makes payloads of several types of one, each of which has a branch.
+
+    >>> routes = {Line: Process(IntoTopic("orders.lines"))}
+    >>> plan = compiled(ExpandRoutes(expander=SplitOrder(), routes=routes, default=Process(Drain())))
+    >>> [branch.label for branch in plan.nodes[0].branches]
+    ['line', 'default']
+    """
 
     expander: Any
     takes_tombstones: bool

@@ -65,11 +65,21 @@ class CompiledChoice(CompiledNode, kw_only=True):
 
 
 class CompiledRouter(CompiledChoice, kw_only=True):
-    """A choice in place: what leaves its branches goes on."""
+    """A choice in place: what leaves its branches continues.
+
+    >>> router = Router.by(payload.country, {"ES": Process(Price)}, default=Process(Price))
+    >>> compiled(router, Drain()).nodes[0].out_shape.value
+    'record'
+    """
 
 
 class CompiledFork(CompiledChoice, kw_only=True):
-    """A choice that ends the stream."""
+    """A choice that ends the stream.
+
+    >>> fork = Fork.by(payload.country, {"ES": Process(IntoTopic("orders.es"))}, default=Process(Drain()))
+    >>> compiled(fork).nodes[0].out_shape.value
+    'none'
+    """
 
 
 def _compile_router(walk: ProcessCompiler, node: Router, path: NodePath, flowing: StreamType) -> Compiled:

@@ -18,7 +18,13 @@ __all__ = ["COMPONENTS", "CompiledIntoSink"]
 
 
 class CompiledIntoSink(CompiledNode, kw_only=True):
-    """A storage sink inside the process."""
+    """A storage sink inside the process.
+
+    >>> class Warehouse:
+    ...     def build_partition(self, config, worker_index, worker_count, bridge=None, session_manager=None): ...
+    >>> compiled(Warehouse()).nodes[0].step_id
+    'orders.into-warehouse'
+    """
 
     storage: StorageSink
 

@@ -42,7 +42,12 @@ _BASES: dict[StepKind, str] = {
 
 
 class CompiledStep(CompiledNode, kw_only=True):
-    """One step of user code."""
+    """One step of the author's code.
+
+    >>> step = compiled(Price, Drain()).nodes[0]
+    >>> step.kind.value, step.name, step.may_drop
+    ('record', 'price', False)
+    """
 
     name: str
     kind: StepKind

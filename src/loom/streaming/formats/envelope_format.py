@@ -25,8 +25,17 @@ _FIXMAP_OF_TWO = b"\x82"
 class MessageDescriptor(LoomFrozenStruct):
     """What a payload is: the name and version of its type, and how it is written.
 
-    We write `content_type` and `schema_ref` as text. Other systems with this wire form write objects, which are kept as
+    Loom writes `content_type` and `schema_ref` as text. Other systems with this wire format write objects, which are kept as
     mappings.
+
+    >>> MessageDescriptor("order-placed", 2).message_version
+    2
+
+    Args:
+        message_type: the label of the payload type.
+        message_version: its version, from 1.
+        content_type: how the payload is written.
+        schema_ref: where its schema is.
     """
 
     message_type: str | None = None
@@ -36,7 +45,21 @@ class MessageDescriptor(LoomFrozenStruct):
 
 
 class MessageMetadata(LoomFrozenStruct):
-    """The metadata half of an envelope. Times are milliseconds since the epoch."""
+    """The metadata half of an envelope.
+
+    >>> MessageMetadata(correlation_id="c-1").correlation_id
+    'c-1'
+
+    Args:
+        descriptor: what the payload is.
+        message_id: the id of the message.
+        correlation_id: the business transaction it belongs to.
+        trace_id: the trace it belongs to.
+        parent_trace_id: the trace that this one came from.
+        causation_id: the message that caused this one.
+        produced_at_ms: milliseconds since 1970.
+        headers: further headers.
+    """
 
     descriptor: MessageDescriptor = MessageDescriptor()
     message_id: str | None = None
@@ -49,13 +72,25 @@ class MessageMetadata(LoomFrozenStruct):
 
 
 class MessageEnvelope(LoomFrozenStruct, Generic[P]):
-    """The `envelope` format: metadata and payload in one MessagePack map."""
+    """The `envelope` format: metadata and payload in one MessagePack map.
+
+    >>> MessageEnvelope(MessageMetadata(trace_id="t"), Order(7)).payload.id
+    7
+
+    Args:
+        meta: the metadata.
+        payload: the payload.
+    """
 
     meta: MessageMetadata
     payload: P
 
     def over(self, record: MessageMeta) -> MessageMeta:
-        """The metadata of a record whose value is this envelope: what the envelope says wins over the record's headers."""
+        """The metadata of a record whose value is this envelope. What the envelope says wins over the headers of the record.
+
+        Args:
+            record: the metadata that the record itself gives.
+        """
         said, descriptor = self.meta, self.meta.descriptor
         return MessageMeta(
             record.message_id,

@@ -29,7 +29,11 @@ ENTRY_POINTS: Final = "loom.streaming.formats"
 
 
 class WireFormat(StrEnum):
-    """The wire formats of Loom. Installed packages may offer more, which are known by their name alone."""
+    """The wire formats of Loom. Installed packages may offer more, which are known by their name alone.
+
+    >>> [wire_format.value for wire_format in WireFormat]
+    ['json', 'msgpack', 'envelope', 'bytes']
+    """
 
     JSON = "json"  #: the bare payload as JSON
     MSGPACK = "msgpack"  #: the bare payload as MessagePack

@@ -38,10 +38,22 @@ _SLICE = 0.1
 
 
 class KafkaProducer(Generic[P]):
-    """Writes payloads of one type to one topic, as a flow would; durable when `flush` returns.
+    """Writes payloads of one type to one topic, as a flow would. What was sent is durable when `flush` returns.
 
-    >>> with KafkaProducer(settings, "orders.raw", Order) as orders:  # doctest: +SKIP
-    ...     orders.send(Order(7), key=b"7")
+    Leaving a `with` block flushes and closes it.
+
+    >>> from loom.streaming.kafka import EmbeddedBroker
+    >>> with EmbeddedBroker() as broker:
+    ...     with KafkaProducer(ProducerSettings(broker.bootstrap), "orders.raw", Order) as orders:
+    ...         orders.send(Order(7), key=b"7")
+
+    Args:
+        settings: brokers, format, headers.
+        topic: the physical topic.
+        payload: the payload type.
+
+    Raises:
+        ValueError: for an empty topic.
     """
 
     def __init__(self, settings: ProducerSettings, topic: str, payload: type[P]) -> None:
@@ -54,23 +66,44 @@ class KafkaProducer(Generic[P]):
         )
 
     def send(self, payload: P, *, key: bytes | str | None = None, timestamp_ms: int | None = None) -> None:
-        """Hand one payload to the client."""
+        """Send one payload. Returns at once; `flush` waits for the broker.
+
+        Args:
+            payload: the payload.
+            key: the record key; text is written as UTF-8.
+            timestamp_ms: milliseconds since 1970; by default the time of writing.
+
+        Raises:
+            Exception: if the format cannot hold the payload.
+        """
         meta = MessageMeta("", produced_at_ms=timestamp_ms, key=key)
         self.send_record(self._codec.encode(self._topic, Message(payload, meta)))
 
     def send_record(self, record: KafkaRecord) -> None:
-        """Hand one record to the client as it is, whatever its bytes. Raises `TypeError` or `ValueError` for what is none."""
+        """Send one record as it is, whatever its bytes.
+
+        Args:
+            record: the record, with its own topic.
+
+        Raises:
+            TypeError: for a key or header that cannot be written.
+            ValueError: as `TypeError`.
+        """
         headers = writable_headers(Headers.of(record.headers).pairs)
         key, time = writable_key(record.key), writable_time(record.timestamp_ms)
         self._writer.write(record.topic, record.value, key, time, headers, None)
         self._writer.serve()
 
     def flush(self) -> None:
-        """Wait until everything sent is durable; raises `DeliveryFailedError`."""
+        """Wait until everything that was sent is durable.
+
+        Raises:
+            DeliveryFailedError: if the broker refused a record.
+        """
         self._writer.flush()
 
     def close(self) -> None:
-        """Let the client go; what was not flushed is given up."""
+        """Release the client. What was not flushed is lost. Idempotent."""
         self._writer.close()
 
     def __enter__(self) -> KafkaProducer[P]:
@@ -89,11 +122,18 @@ class KafkaProducer(Generic[P]):
 class KafkaConsumer(Generic[P]):
     """Reads messages of one payload type as a member of its group, from the topics of its settings.
 
-    Positions are confirmed by the client's auto-commit, or not at all where the settings name a delivery: keeping one
-    takes a flow. Used by one thread. Raises `ValueError` for settings without topics.
+    Offsets are committed by the client's auto-commit, or not at all if the settings name a delivery, which only a flow can
+    keep. Use it from one thread.
 
     >>> with KafkaConsumer(settings, Order) as orders:        # doctest: +SKIP
     ...     found = list(orders.read(idle_s=1))
+
+    Args:
+        settings: brokers, group and topics.
+        payload: the payload type.
+
+    Raises:
+        ValueError: for settings without topics.
     """
 
     def __init__(self, settings: ConsumerSettings, payload: type[P]) -> None:
@@ -109,11 +149,17 @@ class KafkaConsumer(Generic[P]):
         self._consumer.subscribe(list(settings.topics), on_assign=self._on_assign)
 
     def read(self, *, idle_s: float) -> Iterator[Decoded]:
-        """Messages as they come, until none has come for `idle_s` seconds; undecodable ones as data.
+        """Messages as they arrive, until none has arrived for a while; records that do not decode as data.
 
-        Joining the group takes seconds and is no idleness: the time counts from the assignment. Raises
-        `BrokerUnavailableError` when the group assigns nothing within 30 s, `AuthenticationFailedError` when the broker
-        does not let us in, `AuthorizationFailedError` for a right that is missing.
+        Joining the group takes seconds and does not count as idle: the time starts with the assignment.
+
+        Args:
+            idle_s: how long nothing may arrive, in seconds.
+
+        Raises:
+            BrokerUnavailableError: if the group assigns nothing within 30 s.
+            AuthenticationFailedError: if the broker does not let the client in.
+            AuthorizationFailedError: if a permission is missing.
         """
         joined_by = time.monotonic() + _JOIN
         idle_since: float | None = None

@@ -30,13 +30,32 @@ P = TypeVar("P")
 
 
 class DecodeOk(LoomFrozenStruct, Generic[P]):
-    """A record that decoded."""
+    """A record that decoded.
+
+    >>> MsgspecCodec(Order).decode(KafkaRecord("orders", None, b'{"id": 7}')).message.payload.id
+    7
+
+    Args:
+        message: the message.
+    """
 
     message: Message[P]
 
 
 class DecodeError(LoomFrozenStruct):
-    """A record that did not, as data."""
+    """A record that did not decode, as data.
+
+    >>> found = MsgspecCodec(Order).decode(KafkaRecord("orders", b"7", b"no JSON"))
+    >>> isinstance(found, DecodeError), found.raw, found.key
+    (True, b'no JSON', b'7')
+
+    Args:
+        error: why.
+        raw: the value of the record.
+        topic: where it was.
+        key: its key.
+        headers: its headers.
+    """
 
     error: str
     raw: bytes | None
@@ -49,9 +68,7 @@ Decoded: TypeAlias = DecodeOk[Any] | DecodeError
 
 
 class MsgspecCodec(Generic[P]):
-    """One payload type in one wire format.
-
-    `wire_format=None` reads JSON and recognises an envelope, as a consumer on its default does; it writes JSON.
+    """Encodes and decodes one payload type in one wire format, for code outside a flow.
 
     >>> codec = MsgspecCodec(Order)
     >>> record = codec.encode("orders", Message(Order(7), MessageMeta("mine", key="7")))
@@ -59,6 +76,14 @@ class MsgspecCodec(Generic[P]):
     (b'7', b'{"id":7,"country":"ES","lines":[]}')
     >>> codec.decode(record).message.payload
     Order(id=7, country='ES', lines=())
+
+    Args:
+        payload: the payload type; `ErrorEnvelope[P]` for dead letters.
+        wire_format: the format. `None` reads JSON and recognises an envelope, as a consumer does by default; it writes JSON.
+        headers: which headers are written.
+
+    Raises:
+        ValueError: for an unknown format or header policy.
     """
 
     def __init__(
@@ -81,7 +106,14 @@ class MsgspecCodec(Generic[P]):
         self._read, self._write = _reader(reading, payload), _writer(reading.format)
 
     def decode(self, record: KafkaRecord) -> Decoded:
-        """A record as a message; bytes that do not decode are returned as data, nothing is raised."""
+        """Decode a record. Nothing is raised: bytes that do not decode are returned as data.
+
+        Args:
+            record: the record as it was read.
+
+        Returns:
+            `DecodeOk` or `DecodeError`.
+        """
         meta = RECORDS.meta(record)
         if record.value is None and self._letter is None:
             return DecodeOk(Message(TOMBSTONE, meta))
@@ -96,7 +128,18 @@ class MsgspecCodec(Generic[P]):
             return DecodeError(reason_of(error), record.value, record.topic, record.key, Headers.of(record.headers))
 
     def encode(self, topic: str, message: Message[Any]) -> KafkaRecord:
-        """A message as the record that a flow would write to `topic`. Raises what the format cannot hold."""
+        """Encode a message as the record that a flow would write.
+
+        Args:
+            topic: the physical topic.
+            message: the message.
+
+        Returns:
+            The record.
+
+        Raises:
+            Exception: if the format cannot hold the payload, or a key, header or timestamp cannot be written.
+        """
         payload, meta = message.payload, message.meta
         key, time, headers = writable_key(meta.key), writable_time(meta.produced_at_ms), self._headers(message)
         value = None if payload is TOMBSTONE else self._write(payload, meta)

@@ -13,7 +13,11 @@ __all__ = ["Delivery", "DeliveryMode", "mode_of"]
 
 
 class Delivery(StrEnum):
-    """What is promised for each record; see the delivery page of the docs."""
+    """What is guaranteed for each record; see the delivery page of the docs.
+
+    >>> Delivery("at_least_once")
+    <Delivery.AT_LEAST_ONCE: 'at_least_once'>
+    """
 
     AT_MOST_ONCE = "at_most_once"
     AT_LEAST_ONCE = "at_least_once"

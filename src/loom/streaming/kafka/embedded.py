@@ -18,7 +18,10 @@ _TIMEOUT = 5.0
 
 
 class EmbeddedBroker:
-    """A broker inside this process; any client of any process can connect to it.
+    """A Kafka broker inside this process; any client of any process can connect to it.
+
+    It keeps a few MB per partition, in memory, answers no admin requests and lives as long as this object. Do not use it to
+    test load, durability or fencing.
 
     >>> with EmbeddedBroker() as broker:
     ...     partitions = broker.create_topic("orders.raw")
@@ -34,14 +37,24 @@ class EmbeddedBroker:
         self.bootstrap = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
 
     def create_topic(self, name: str) -> int:
-        """Make a topic, and tell how many partitions it got (the broker's own fixed number)."""
+        """Create a topic.
+
+        Args:
+            name: its name.
+
+        Returns:
+            How many partitions it has: a fixed number of this broker.
+
+        Raises:
+            RuntimeError: if the broker is closed.
+        """
         if self._producer is None:
             raise RuntimeError("the embedded broker is closed")
         # This broker makes a topic when a producer asks for it by name.
         return len(self._producer.list_topics(name, timeout=_TIMEOUT).topics[name].partitions)
 
     def close(self) -> None:
-        """End the broker and forget its records."""
+        """Stop the broker and forget its records. Idempotent."""
         self._producer = None
 
     def __enter__(self) -> EmbeddedBroker:

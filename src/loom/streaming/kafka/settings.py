@@ -53,11 +53,20 @@ START_TIMEOUT_MS = 60_000
 
 
 class KafkaSettingsError(LoomStreamingError):
-    """A Kafka setting that contradicts another, or redefines what a guarantee rests on."""
+    """A Kafka setting that contradicts another, or redefines what a guarantee depends on.
+
+    >>> KafkaSettings().consumer_for("orders")
+    Traceback (most recent call last):
+    loom.streaming.kafka.settings.KafkaSettingsError: no consumer for 'orders': write kafka.consumer or kafka.consumers.orders
+    """
 
 
 class HeaderPolicy(StrEnum):
-    """Which headers a producer writes."""
+    """Which headers a producer writes: those that add information, all that are known, or none.
+
+    >>> ProducerSettings("localhost:9092", headers="full").headers
+    <HeaderPolicy.FULL: 'full'>
+    """
 
     AUTO = "auto"  #: those that say something
     FULL = "full"  #: all that are known
@@ -75,10 +84,25 @@ class _Discreet(Declaration):
 
 
 class KafkaSecuritySettings(_Discreet):
-    """How a client proves who it is. Secrets never appear in `repr`.
+    """How a client identifies itself. Secrets never appear in `repr`.
 
-    `sasl_oauth_callback` names, as `module:function`, what gives OAuth tokens: called with the text of
-    `sasl.oauthbearer.config`, it returns the token and when it expires, in seconds since 1970.
+    >>> KafkaSecuritySettings("SASL_SSL", "PLAIN", "app", sasl_password="secret").to_confluent_config()["sasl.username"]
+    'app'
+
+    Args:
+        protocol: how the client connects.
+        sasl_mechanism: how it proves who it is.
+        sasl_username: for `PLAIN` and `SCRAM`.
+        sasl_password: as `sasl_username`.
+        ssl_ca_location: a PEM file with the CA of the brokers; by default that of the system.
+        ssl_certificate_location: a PEM file with the client's certificate.
+        ssl_key_location: a PEM file with the client's key.
+        ssl_key_password: the password of that key.
+        sasl_oauth_callback: `module:function`; called with the text of `sasl.oauthbearer.config`, it returns a token and its
+            expiry in seconds since 1970.
+
+    Raises:
+        ValueError: for a value that is not allowed, or a callback that cannot be loaded.
     """
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -102,7 +126,7 @@ class KafkaSecuritySettings(_Discreet):
                 raise ValueError(f"sasl_oauth_callback: {error}") from error
 
     def to_confluent_config(self) -> ClientConfig:
-        """The client's properties; what is not set is left to the client."""
+        """The properties of the client; anything that is not set is left to the client."""
         properties = {
             "security.protocol": self.protocol,
             "sasl.mechanism": self.sasl_mechanism,
@@ -129,14 +153,32 @@ _SEND_QUEUE_RECORDS = 100_000
 
 
 class ConsumerSettings(_Discreet):
-    """One consumer.
+    """One consumer; the section `kafka.consumer`.
 
-    `poll_timeout_ms` bounds one idle wait (never more than 20 ms are waited). `batch_size` is the largest number of
-    records handed to a stage at once. `extra` holds further client properties. `on_out_of_range` decides about a position
-    that the log does not hold, `on_topic_change` about a topic that is deleted, recreated or given more partitions while
-    the flow runs, for which a look is taken every `topic_check_interval_ms`. `start_timeout_ms` is how long a start waits for
-    brokers and coordinators that do not do what they are asked to, and a transaction for its end.
-    `replay_limit` is for a source of dead letters: how often a record may have failed and still be written to a topic.
+    >>> ConsumerSettings("a:9092, b:9092", "orders", delivery="at_least_once").mode.commits_behind_mark
+    True
+
+    Args:
+        brokers: `host:port`, several with commas, or a sequence.
+        group_id: the consumer group.
+        topics: physical topics; by default the logical name.
+        auto_offset_reset: where a group starts in a topic that is new to it.
+        poll_timeout_ms: the longest idle wait, 1 or more; at most 20 ms are waited.
+        enable_auto_commit: without `delivery`: whether the client commits by itself.
+        security: how the client identifies itself.
+        extra: further properties of librdkafka.
+        delivery: the guarantee.
+        batch_size: the most records that a stage receives at once, 1 to 1,000,000.
+        format: the wire format; `None` reads JSON and recognises an envelope.
+        on_out_of_range: what happens if the log does not hold the offset of the group.
+        on_topic_change: what happens if a topic is deleted, recreated or given more partitions while the flow runs.
+        topic_check_interval_ms: how often the topics are checked for that, in milliseconds.
+        start_timeout_ms: how long a start waits for brokers and coordinators, and a transaction for its end.
+        replay_limit: for a source of dead letters: how often a record may have failed and still be written to a topic;
+            `None` means no limit.
+
+    Raises:
+        ValueError: for a value that is not allowed.
     """
 
     brokers: Brokers
@@ -171,21 +213,21 @@ class ConsumerSettings(_Discreet):
 
     @property
     def auto_commit(self) -> bool:
-        """Whether the client commits by itself: only when no delivery was named, and it was left on."""
+        """Whether the client commits by itself."""
         return self.mode.commits_by_client
 
     @property
     def effective_delivery(self) -> Delivery | None:
-        """The delivery that holds; `None` is the client's auto-commit, which promises nothing."""
+        """The delivery that applies; `None` for the auto-commit of the client, which guarantees nothing."""
         return self.mode.delivery
 
     @property
     def mode(self) -> DeliveryMode:
-        """The delivery mode that holds, whether it was named or follows from `enable_auto_commit`."""
+        """The delivery mode that applies, whether it was named or follows from `enable_auto_commit`."""
         return mode_of(self.delivery, auto_commit=self.enable_auto_commit)
 
     def to_confluent_config(self) -> ClientConfig:
-        """The client's properties. The client never resets an offset by itself: the source does, and says so."""
+        """The properties of the client. The client never resets an offset: the source does, and logs it."""
         return {
             "queued.max.messages.kbytes": _FETCH_QUEUE_KBYTES,
             "fetch.max.bytes": _FETCH_BYTES,
@@ -201,7 +243,23 @@ class ConsumerSettings(_Discreet):
 
 
 class ProducerSettings(_Discreet):
-    """One producer. `topic` is the physical name where it differs from the logical one."""
+    """One producer; the section `kafka.producer`.
+
+    >>> ProducerSettings("localhost:9092", format="msgpack").to_confluent_config()["acks"]
+    'all'
+
+    Args:
+        brokers: `host:port`, several with commas, or a sequence.
+        client_id: the name of the client in the broker's logs.
+        topic: the physical topic, if it differs from the logical name.
+        security: how the client identifies itself.
+        extra: further properties of librdkafka.
+        format: the wire format.
+        headers: which headers are written.
+
+    Raises:
+        ValueError: for a value that is not allowed.
+    """
 
     brokers: Brokers
     client_id: str | None = None
@@ -219,7 +277,7 @@ class ProducerSettings(_Discreet):
         _check_extra(self.extra, PRODUCER_EXTRA)
 
     def to_confluent_config(self) -> ClientConfig:
-        """The client's properties: durable, ordered, compressed, and placed as JVM producers place."""
+        """The properties of the client: durable, ordered, compressed, partitioned as JVM producers do."""
         return {
             "compression.type": "lz4",
             # A batch of the flow arrives at the client as one, so that waiting longer for company costs latency and saves
@@ -239,14 +297,19 @@ class ProducerSettings(_Discreet):
 
 
 class KafkaSettings(_Discreet):
-    """The `kafka` section: a common consumer and producer, and entries by logical name that overlay them key by key.
+    """The `kafka` section: a common consumer and producer, and entries by logical name that override single keys.
 
-    A mapping inside an entry (`extra`, `security`) overlays the common mapping in the same way; a list replaces. An entry is
-    a mapping or a settings object, which is kept as the mapping of what it sets to something else than the default.
+    A mapping inside an entry (`extra`, `security`) is merged with the common one; a list replaces it.
 
     >>> kafka = KafkaSettings(producer=ProducerSettings("a:9092"), producers={"orders": {"topic": "orders-v2"}})
     >>> kafka.producer_for("orders").topic, kafka.producer_for("orders").brokers
     ('orders-v2', 'a:9092')
+
+    Args:
+        producer: what all producers share: a mapping or `ProducerSettings`, of which what differs from the defaults counts.
+        consumer: as `producer`, for consumers.
+        producers: entries by logical name.
+        consumers: as `producers`, for consumers.
     """
 
     producer: dict[str, Any] | None = None
@@ -278,22 +341,45 @@ class KafkaSettings(_Discreet):
             msgspec.structs.force_setattr(self, f"{role}s", entries)
 
     def consumer_entry(self, name: str) -> dict[str, Any] | None:
-        """What is configured for the consumer of this logical name, or `None` where nothing is."""
+        """The merged keys for the consumer of a logical name, or `None` if there are none.
+
+        Args:
+            name: the logical name.
+        """
         return overlaid(self.consumer, self.consumers.get(name))
 
     def producer_entry(self, name: str) -> dict[str, Any] | None:
-        """What is configured for the producer of this logical name, or `None` where nothing is."""
+        """The merged keys for the producer of a logical name, or `None` if there are none.
+
+        Args:
+            name: the logical name.
+        """
         return overlaid(self.producer, self.producers.get(name))
 
     def consumer_for(self, name: str, *, file: str | None = None) -> ConsumerSettings:
-        """The consumer of a logical name; `file` is where the section was read, for messages.
+        """The consumer of a logical name.
 
-        Raises `KafkaSettingsError` where none is configured, `ConfigError` with everything that is wrong with it.
+        Args:
+            name: the logical name.
+            file: where the section was read, for messages.
+
+        Raises:
+            KafkaSettingsError: if none is configured.
+            ConfigError: with everything that is wrong with it.
         """
         return _converted("consumer", name, self.consumer, self.consumers, ConsumerSettings, CONSUMER_EXTRA, file)
 
     def producer_for(self, name: str, *, file: str | None = None) -> ProducerSettings:
-        """The producer of a logical name; as `consumer_for`."""
+        """The producer of a logical name.
+
+        Args:
+            name: the logical name.
+            file: where the section was read, for messages.
+
+        Raises:
+            KafkaSettingsError: if none is configured.
+            ConfigError: with everything that is wrong with it.
+        """
         return _converted("producer", name, self.producer, self.producers, ProducerSettings, PRODUCER_EXTRA, file)
 
 

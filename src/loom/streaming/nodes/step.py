@@ -213,8 +213,14 @@ def step(
     >>> shout("hi")
     'HI'
 
-    `name` gives it another name in step ids. `None`, errors and `Message`s as results mean what they mean in a
-    `RecordStep`.
+    `None`, errors and `Message`s as results mean the same as in a `RecordStep`.
+
+    Args:
+        function: takes the payload and is annotated with its type and that of the result.
+        name: the name in step ids; by default that of the function.
+
+    Returns:
+        The step, which can still be called as the function.
     """
     if function is not None:
         return StepFunction(function, name)

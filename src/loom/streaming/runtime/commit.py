@@ -35,11 +35,24 @@ _BEST_EFFORT = 2.0
 
 @runtime_checkable
 class CommitTracker(Protocol):
-    """Is handed the positions that have become safe to confirm."""
+    """Receives the offsets that have become committable, instead of the consumer group.
+
+    >>> class Offsets(dict):
+    ...     def confirm(self, positions):
+    ...         self.update(positions)
+    >>> isinstance(Offsets(), CommitTracker)
+    True
+    """
 
     def confirm(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Called on the worker's thread, behind the barrier, with the next offset to read of each partition whose
-        earlier records are all durable. Raising ends the run."""
+        """Take offsets. Called on the thread of a worker.
+
+        Args:
+            positions: the next offset to read of each partition whose earlier records are all durable.
+
+        Raises:
+            Exception: ends the run.
+        """
 
 
 class GroupCommitter:

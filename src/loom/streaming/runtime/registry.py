@@ -36,13 +36,19 @@ SINKS = "streaming.sinks"
 
 
 class RuntimeSinkBinding(LoomFrozenStruct):
-    """A sink and what it is for.
+    """A sink and its purpose.
 
-    `errors` takes the error envelopes of `kinds` (all of them where none is named), `terminal` takes the flow's output in
-    the place of the topic, `audit` gets a copy of every output message: of the flow's output, inner topics, the outputs
-    of broadcasts and storage sinks. `sink` is a Bytewax sink or an `IntoSink`.
+    >>> class ErrorTable:
+    ...     def build_partition(self, config, worker_index, worker_count, bridge=None, session_manager=None): ...
+    >>> RuntimeSinkBinding("errors", ErrorTable(), kinds=(ErrorKind.TASK,)).purpose
+    'errors'
 
-    >>> RuntimeSinkBinding("errors", ErrorTable("errors.db"), kinds=(ErrorKind.TASK,))  # doctest: +SKIP
+    Args:
+        purpose: `errors` takes the error envelopes of `kinds`, `terminal` takes the output of the flow in place of the topic,
+            `audit` receives a copy of every output message: of the flow's output, inner topics, the outputs of broadcasts
+            and storage sinks.
+        sink: a Bytewax sink or an `IntoSink`.
+        kinds: the kinds of errors it takes; all if empty.
     """
 
     purpose: _Purpose
@@ -51,7 +57,19 @@ class RuntimeSinkBinding(LoomFrozenStruct):
 
 
 class SinkBuildContext(LoomFrozenStruct):
-    """What a registered sink is told when it is built."""
+    """What a registered sink knows when it is built.
+
+    >>> from loom.core.observability import ObservabilityRuntime
+    >>> context = SinkBuildContext("failures", "orders", ConfigContext.from_dict({}), ObservabilityRuntime.noop())
+    >>> context.name
+    'failures'
+
+    Args:
+        name: the name of its section.
+        flow_name: the name of the flow.
+        config: the whole config.
+        observability_runtime: the observers of the run.
+    """
 
     name: str
     flow_name: str
@@ -61,9 +79,21 @@ class SinkBuildContext(LoomFrozenStruct):
 
 @runtime_checkable
 class RegisteredSink(Protocol):
-    """A class whose sinks can be named in the config, under `streaming.sinks.<name>` by `type: <sink_type>`.
+    """A class whose sinks can be named in the config, under `streaming.sinks.<name>` with `type: <sink_type>`.
 
-    `config_type` is a struct that the rest of the section is decoded into.
+    `config_type` is a struct into which the rest of the section is decoded.
+
+    >>> from loom.core.model import LoomFrozenStruct
+    >>> class TableSettings(LoomFrozenStruct):
+    ...     path: str
+    >>> class ErrorTable:
+    ...     sink_type, config_type = "error_table", TableSettings
+    ...     @classmethod
+    ...     def build_binding(cls, cfg, ctx):
+    ...         return RuntimeSinkBinding("errors", cls())
+    ...     def build_partition(self, config, worker_index, worker_count, bridge=None, session_manager=None): ...
+    >>> isinstance(ErrorTable, RegisteredSink)
+    True
     """
 
     sink_type: ClassVar[str]
@@ -71,22 +101,38 @@ class RegisteredSink(Protocol):
 
     @classmethod
     def build_binding(cls, cfg: Any, ctx: Any) -> RuntimeSinkBinding:
-        """The sink for one section; `cfg` is a `config_type`, `ctx` a `SinkBuildContext`.
+        """The sink for one section. Called when a flow is prepared or checked, so it opens nothing.
 
-        Called when a flow is prepared or checked, so it opens nothing: that is for `build_partition`.
+        Args:
+            cfg: the section, as a `config_type`.
+            ctx: a `SinkBuildContext`.
+
+        Returns:
+            The sink with its purpose.
+
+        Raises:
+            Exception: becomes a `ConfigError` that names the section.
         """
 
 
 class SinkRegistry:
-    """The sink classes that a config may name."""
+    """The sink classes that a config may name.
+
+    >>> SinkRegistry().resolve(ConfigContext.from_dict({}))
+    ()
+    """
 
     def __init__(self) -> None:
         self._classes: dict[str, Any] = {}
 
     def register(self, sink_class: Any) -> None:
-        """Make a class known under its `sink_type`, in the place of one that had it.
+        """Register a class under its `sink_type`; it replaces another class with that type.
 
-        Raises `TypeError` when it is no `RegisteredSink`.
+        Args:
+            sink_class: a `RegisteredSink`.
+
+        Raises:
+            TypeError: if it is none.
         """
         wanted: tuple[tuple[str, Any], ...] = (("sink_type", str), ("config_type", type), ("build_binding", Callable))
         wrong = [name for name, kind in wanted if not isinstance(getattr(sink_class, name, None), kind)]
@@ -107,7 +153,13 @@ class SinkRegistry:
     ) -> tuple[RuntimeSinkBinding, ...]:
         """The bindings of every section under `streaming.sinks`, in their order.
 
-        Raises `ConfigError` for a section without a type, of a type that nobody registered, or that does not fit.
+        Args:
+            config: the whole config.
+            flow_name: passed to the sinks.
+            observability_runtime: passed to the sinks.
+
+        Raises:
+            ConfigError: for a section without a type, with a type that is not registered, or that does not fit.
         """
         named = self.resolve_named(config, flow_name=flow_name, observability_runtime=observability_runtime)
         return tuple(named.values())
@@ -119,7 +171,16 @@ class SinkRegistry:
         flow_name: str = "",
         observability_runtime: ObservabilityRuntime | None = None,
     ) -> dict[str, RuntimeSinkBinding]:
-        """As `resolve`, by the names of the sections."""
+        """As `resolve`, by the names of the sections.
+
+        Args:
+            config: the whole config.
+            flow_name: passed to the sinks.
+            observability_runtime: passed to the sinks.
+
+        Raises:
+            ConfigError: as `resolve`.
+        """
         if not config.has(SINKS):
             return {}
         sections = config.section_or_default(SINKS, dict[str, dict[str, Any] | None], {})

@@ -22,17 +22,40 @@ __all__ = [
 
 
 class DuplicateErrorSinkError(LoomStreamingError):
-    """Two registered sinks want the errors of one kind."""
+    """Two registered sinks take the errors of one kind. Exit code 3.
+
+    >>> raise DuplicateErrorSinkError("two sinks for task errors")
+    Traceback (most recent call last):
+    loom.streaming.runtime.run_errors.DuplicateErrorSinkError: two sinks for task errors
+    """
 
 
 class FlowFailedError(LoomStreamingError):
-    """A run that failed. The cause (`__cause__`) is what went wrong: the user's exception, or a fault of ours."""
+    """A run that failed. Its cause (`__cause__`) is what went wrong: an exception of the author's code, or of Loom. Exit code 1.
+
+    >>> try:
+    ...     raise FlowFailedError("the flow 'orders' failed") from OSError("disk full")
+    ... except FlowFailedError as failed:
+    ...     print(repr(failed.__cause__))
+    OSError('disk full')
+    """
 
 
 class UnroutedRecordError(FlowFailedError):
-    """A record failed, its kind of error has no route, and the flow says `unrouted="fail"`.
+    """A record failed, its error kind has no route, and the flow says `unrouted="fail"`. Exit code 1.
 
     The exception that the step raised is the cause.
+
+    >>> error = UnroutedRecordError("orders", ErrorKind.TASK, "orders.price", "orders.raw[0]@7", "no price")
+    >>> error.kind, error.step_id
+    (<ErrorKind.TASK: 'task'>, 'orders.price')
+
+    Args:
+        flow: the name of the flow.
+        kind: the kind of error.
+        step_id: the failing step.
+        place: topic, partition and offset of the record.
+        reason: the text of the exception.
     """
 
     def __init__(self, flow: str, kind: ErrorKind, step_id: str, place: str, reason: str) -> None:
@@ -60,19 +83,36 @@ class RunEndedError(FlowFailedError):
 
 
 class ForcedShutdownError(FlowFailedError):
-    """A stop that was not done within `force_shutdown_timeout_ms`, or that a second signal cut short; what was still open
-    is named."""
+    """A stop took longer than `force_shutdown_timeout_ms`, or a second signal cut it short. Exit code 6.
+
+    The message names what was still open.
+
+    >>> ForcedShutdownError("the stop was not done within 5 s").signal is None
+    True
+    """
 
     #: the second signal, where one forced the end
     signal: int | None = None
 
 
 class StalledError(FlowFailedError):
-    """A run that was alive and did not move on for `stall_timeout_ms` although there were records to read."""
+    """A run was alive and made no progress for `stall_timeout_ms` with records to read. Exit code 9.
+
+    >>> raise StalledError("the flow is stalled: no offset has advanced for 60 s")
+    Traceback (most recent call last):
+    loom.streaming.runtime.run_errors.StalledError: the flow is stalled: no offset has advanced for 60 s
+    """
 
 
 class ClockSetBackError(FlowFailedError):
-    """The wall clock was set back, and the engine, or a wait of the Kafka client, hangs until it has caught up. Restart."""
+    """The wall clock was set back, and the engine, or a wait of the Kafka client, hangs until it has caught up.
+
+    Exit code 7: restart.
+
+    >>> raise ClockSetBackError("the wall clock was set back by 3600.0 s")
+    Traceback (most recent call last):
+    loom.streaming.runtime.run_errors.ClockSetBackError: the wall clock was set back by 3600.0 s
+    """
 
 
 class ProcessKilledError(LoomStreamingError):
@@ -89,7 +129,12 @@ class ProcessKilledError(LoomStreamingError):
 
 
 class RecoveryDirectoryError(LoomStreamingError):
-    """The recovery directory cannot be made or written."""
+    """The recovery directory cannot be created or written. Exit code 5.
+
+    >>> raise RecoveryDirectoryError("recovery.db_dir './state' cannot be written: Permission denied")
+    Traceback (most recent call last):
+    loom.streaming.runtime.run_errors.RecoveryDirectoryError: recovery.db_dir './state' cannot be written: Permission denied
+    """
 
 
 def raise_fault(flow: str, fault: BaseException) -> NoReturn:

@@ -86,9 +86,9 @@ class _PreparedStreamingRun:
 class StreamingRunner:
     """Runs one flow with one config.
 
-    >>> StreamingRunner.from_yaml(flow, "config.yaml").run()  # doctest: +SKIP
+    The methods `from_…` only load; the flow is compiled at the first `build_dataflow`, `prepare_run` or `run`.
 
-    `from_*` only load; the flow is compiled at the first `build_dataflow`, `prepare_run` or `run`.
+    >>> StreamingRunner.from_yaml(flow, "config.yaml").run()  # doctest: +SKIP
     """
 
     def __init__(self, *, _registry: SinkRegistry | None = None) -> None:
@@ -116,7 +116,13 @@ class StreamingRunner:
         config: ConfigContext,
         observability_runtime: ObservabilityRuntime | None = None,
     ) -> StreamingRunner:
-        """A runner on a config that is loaded already."""
+        """A runner with a loaded config.
+
+        Args:
+            flow: the flow.
+            config: the config.
+            observability_runtime: the observers of the run; by default those that the config names.
+        """
         runner = cls()
         runner._flow, runner._config, runner._observability = flow, config, observability_runtime
         runner._observability_given = observability_runtime is not None
@@ -130,7 +136,16 @@ class StreamingRunner:
         *,
         observability_runtime: ObservabilityRuntime | None = None,
     ) -> StreamingRunner:
-        """A runner on a YAML file. Raises `ConfigError` when it cannot be loaded."""
+        """A runner with a config from a YAML file.
+
+        Args:
+            flow: the flow.
+            path: the file.
+            observability_runtime: the observers of the run; by default those that the config names.
+
+        Raises:
+            ConfigError: if the file cannot be loaded.
+        """
         return cls.from_context(flow, config=ConfigContext.from_yaml(path), observability_runtime=observability_runtime)
 
     @classmethod
@@ -141,21 +156,34 @@ class StreamingRunner:
         *,
         observability_runtime: ObservabilityRuntime | None = None,
     ) -> StreamingRunner:
-        """A runner on a mapping."""
+        """A runner with a config from a mapping.
+
+        Args:
+            flow: the flow.
+            config: the mapping.
+            observability_runtime: the observers of the run; by default those that the config names.
+        """
         return cls.from_context(
             flow, config=ConfigContext.from_dict(config), observability_runtime=observability_runtime
         )
 
     def register_sink(self, sink_class: Any) -> None:
-        """Let the config name a sink class. Raises `TypeError` when it does not satisfy `RegisteredSink`."""
+        """Let the config name a sink class.
+
+        Args:
+            sink_class: a `RegisteredSink`.
+
+        Raises:
+            TypeError: if it is none.
+        """
         self._registry.register(sink_class)
 
     @property
     def metrics(self) -> FlowMetrics | None:
-        """The counters of the run at hand, or of the last one; `None` before the first.
+        """The counters of the current run, or of the last one; `None` before the first.
 
-        `metrics.read()` adds them up, from any thread and as often as you like: records read, written and dropped, errors
-        by kind and step, results by topic.
+        `metrics.read()` adds them up, from any thread and as often as you like: records read, written and dropped, errors by kind
+        and step, results by topic.
 
         >>> StreamingRunner.from_dict(flow, {}).metrics is None
         True
@@ -163,11 +191,22 @@ class StreamingRunner:
         return self._prepared.built.delivery.metrics if self._prepared is not None else None
 
     def build_dataflow(self) -> Dataflow:
-        """The dataflow of the flow; `shutdown()` lets go of what it opens."""
+        """The Bytewax `Dataflow` of the flow; `shutdown()` releases what it opens."""
         return self.prepare_run().dataflow
 
     def prepare_run(self, *, error_sinks: Mapping[ErrorKind, ErrorSink] | None = None) -> _PreparedStreamingRun:
-        """Compile and lower the flow, for an engine that somebody else starts. Releases what an earlier call holds."""
+        """Compile the flow and build its dataflow, for an engine that you start yourself. Releases what an earlier call holds.
+
+        Args:
+            error_sinks: sinks for errors, by kind; they win over those of the config and over the flow's routes.
+
+        Returns:
+            An object with `.dataflow` and `.shutdown()`.
+
+        Raises:
+            CompilationError: if the flow does not compile.
+            ConfigError: if the config does not fit.
+        """
         return self._prepare(error_sinks, None)
 
     def run(
@@ -181,12 +220,22 @@ class StreamingRunner:
     ) -> None:
         """Run the flow in this thread until it is stopped or its input ends.
 
-        `flow` with `config` or `config_path` reconfigures the runner first; `runtime` overrides the loaded section.
-        SIGTERM and SIGINT stop the run gracefully when it is in the main thread; `shutdown()` does from any thread.
-        Nothing is started again here: only `loom run` acts on `streaming.supervision.restarts`.
+        In the main thread, SIGTERM and SIGINT stop the run in order; `shutdown()` does so from any thread. Nothing is restarted
+        here: only `loom run` acts on `streaming.supervision.restarts`.
 
-        Raises `CompilationError`, `ConfigError`, `BrokerUnavailableError` or `TopicMissingError` before anything is
-        read, and `FlowFailedError` (its cause is the user's exception) or one of its kind when the run fails.
+        Args:
+            flow: another flow, together with `config` or `config_path`.
+            config: another config.
+            config_path: another config, from a YAML file.
+            error_sinks: sinks for errors, by kind; they win over those of the config and over the flow's routes.
+            runtime: replaces the section `streaming.runtime`.
+
+        Raises:
+            CompilationError: if the flow does not compile.
+            ConfigError: if the config does not fit.
+            BrokerUnavailableError: if no broker answers.
+            TopicMissingError: if a topic does not exist.
+            FlowFailedError: if the run fails; its cause is the exception of the author's code.
         """
         self._reconfigure(flow, config, config_path)
         observability = self._observability_runtime()
@@ -213,7 +262,7 @@ class StreamingRunner:
                 prepared.finish()
 
     def shutdown(self) -> None:
-        """Stop the run at hand, from any thread, or let go of what `prepare_run` holds. Idempotent."""
+        """Stop the current run, from any thread, or release what `prepare_run` holds. Idempotent."""
         if self._prepared is not None:
             self._prepared.shutdown()
 

@@ -23,8 +23,18 @@ _MOST_WORKERS = 1024
 
 
 class BytewaxRecoverySettings(LoomFrozenStruct):
-    """The engine's recovery store: a local directory shared by this execution, and how long (in milliseconds) old
-    snapshots are kept for a backup."""
+    """The recovery store of the engine; the section `streaming.runtime.recovery`.
+
+    >>> BytewaxRecoverySettings("./state", backup_interval_ms=60_000).db_dir
+    './state'
+
+    Args:
+        db_dir: a local directory, shared by the workers of this execution.
+        backup_interval_ms: how long old snapshots are kept for a backup, in milliseconds.
+
+    Raises:
+        ValueError: for an empty directory or a negative time.
+    """
 
     db_dir: str
     backup_interval_ms: int | None = None
@@ -35,9 +45,23 @@ class BytewaxRecoverySettings(LoomFrozenStruct):
 
 
 class BytewaxRuntimeConfig(LoomFrozenStruct):
-    """The engine's settings. Times are milliseconds.
+    """How a flow is run; the section `streaming.runtime`.
 
-    `epoch_interval_ms=None` means 1,000. `force_shutdown_timeout_ms` covers the whole stop; `None` waits for ever.
+    >>> BytewaxRuntimeConfig(workers_per_process=2).epoch_ms
+    1000
+
+    Args:
+        workers_per_process: worker threads, 1 to 1,024.
+        process_id: not built yet; refused.
+        addresses: not built yet; refused.
+        epoch_interval_ms: how often results become durable and offsets are committed, in milliseconds; `None` means 1,000.
+        recovery: the recovery store of the engine.
+        async_backend: for async sinks.
+        use_uvloop: applies to `asyncio` only.
+        force_shutdown_timeout_ms: limits the whole stop, in milliseconds; `None` means no limit.
+
+    Raises:
+        ValueError: for a value that is not allowed.
     """
 
     workers_per_process: int = 1

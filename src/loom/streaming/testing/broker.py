@@ -38,7 +38,20 @@ _LOOK = 0.005
 
 
 class BrokerTopics:
-    """The topics of one in-process broker. For integration tests; it keeps a few MB per partition."""
+    """Topics on an in-process broker, and flows between them, for integration tests. The fixture `loom_topics` is one.
+
+    The broker keeps a few MB per partition.
+
+    >>> from loom.streaming.kafka import EmbeddedBroker
+    >>> with EmbeddedBroker() as broker:
+    ...     topics = BrokerTopics(broker)
+    ...     topics.produce("orders.raw", [Order(7)])
+    ...     [message.payload.id for message in topics.read_messages("orders.raw", Order)]
+    [7]
+
+    Args:
+        broker: an `EmbeddedBroker`.
+    """
 
     def __init__(self, broker: EmbeddedBroker) -> None:
         self._broker = broker
@@ -50,19 +63,33 @@ class BrokerTopics:
         return self._broker.bootstrap
 
     def create(self, *names: str) -> None:
-        """Make topics; each has the broker's own fixed number of partitions."""
+        """Create topics; each has a fixed number of partitions, which the broker decides.
+
+        Args:
+            names: the names of the topics.
+        """
         for name in names:
             self._partitions[name] = self._broker.create_topic(name)
 
     def produce(self, topic: str, payloads: Iterable[Any], *, key: bytes | str | None = None) -> None:
-        """Write payloads as JSON to a topic, which is made if need be; returns when they stand there."""
+        """Write payloads as JSON to a topic, which is created if necessary. Returns when they are written.
+
+        Args:
+            topic: the topic.
+            payloads: what to write.
+            key: the key of all of them.
+        """
         self.create(topic)
         with KafkaProducer(self._producer(), topic, object) as producer:
             for payload in payloads:
                 producer.send(payload, key=key)
 
     def produce_records(self, records: Iterable[KafkaRecord]) -> None:
-        """Write records as they are to their topics; the broker's partitioner places them by their keys."""
+        """Write records as they are to their topics; their keys decide about partitions.
+
+        Args:
+            records: what to write.
+        """
         found = list(records)
         if not found:
             return
@@ -72,7 +99,14 @@ class BrokerTopics:
                 producer.send_record(record)
 
     def read(self, topic: str) -> list[KafkaRecord]:
-        """Everything that stands in a topic now, in order within each partition."""
+        """Everything that is in a topic now, in order within each partition.
+
+        Args:
+            topic: the topic.
+
+        Raises:
+            TimeoutError: if the topic could not be read to its end within 20 s.
+        """
         self.create(topic)
         partitions = [TopicPartition(topic, number) for number in range(self._partitions[topic])]
         ends = self._ends(partitions)
@@ -92,7 +126,15 @@ class BrokerTopics:
         return sorted(records, key=lambda record: (record.partition, record.offset))
 
     def read_messages(self, topic: str, payload: type[P]) -> list[Message[P]]:
-        """Everything that stands in a topic now, decoded. Raises `ValueError` for a record that does not decode."""
+        """Everything that is in a topic now, decoded.
+
+        Args:
+            topic: the topic.
+            payload: the payload type.
+
+        Raises:
+            ValueError: for a record that does not decode.
+        """
         codec = MsgspecCodec(payload)
         messages = []
         for record in self.read(topic):
@@ -103,7 +145,11 @@ class BrokerTopics:
         return messages
 
     def config(self, config: Mapping[str, Any] | None = None) -> ConfigContext:
-        """A config for this broker, at least once, with short epochs; `config` is laid over it."""
+        """A config for this broker: at least once, with short epochs.
+
+        Args:
+            config: what is merged into it.
+        """
         kafka = {
             "consumer": {
                 "brokers": [self.bootstrap],
@@ -124,9 +170,20 @@ class BrokerTopics:
         config: Mapping[str, Any] | None = None,
         timeout_s: float = 30.0,
     ) -> FlowCounts:
-        """Run a flow, as `loom run` would, until so many records have ended somewhere and what they became is durable.
+        """Run a flow, as `loom run` would, until a number of records have ended somewhere and their results are durable.
 
-        Raises `TimeoutError` when they have not in time, and whatever the run ends with. Topics must have been made.
+        Args:
+            flow: the flow.
+            inputs: how many records of the source.
+            config: merged into `config()`.
+            timeout_s: how long that may take, in seconds.
+
+        Returns:
+            The counters of the run.
+
+        Raises:
+            TimeoutError: if it takes longer.
+            Exception: whatever the run ends with.
         """
         runner = StreamingRunner.from_context(flow, config=self.config(config))
         over, late = threading.Event(), threading.Event()

@@ -37,10 +37,10 @@ __all__ = ["StreamingTestRunner"]
 
 
 class StreamingTestRunner:
-    """Runs one flow on payloads, messages or records, and tells what came out.
+    """Runs one flow in memory on payloads, messages or records, and keeps what comes out. Not thread-safe.
 
-    A run reads what has been given since the last one and adds to the results; `reset` forgets both. The flow is
-    compiled at the first run, and again after a `reset`. Not for use by several threads.
+    A run reads what has been given since the last one and adds to the results; `reset` forgets both. The flow is compiled at
+    the first run, and again after a `reset`.
 
     >>> from loom.core.model import LoomFrozenStruct
     >>> from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, step
@@ -53,6 +53,10 @@ class StreamingTestRunner:
     >>> runner = StreamingTestRunner.from_flow(flow).with_payloads([Order(1), Order(2)]).run()
     >>> [message.payload.quantity for message in runner.output]
     [2, 4]
+
+    Args:
+        flow: the flow.
+        config: a complete config; the methods `from_…` fill in the Kafka sections.
     """
 
     _counts: FlowCounts
@@ -70,67 +74,110 @@ class StreamingTestRunner:
 
     @classmethod
     def from_flow(cls, flow: StreamFlow[Any, Any], config: ConfigContext | Mapping[str, Any] | None = None) -> Self:
-        """A runner on a config in which the Kafka sections may be missing, or on none."""
+        """A runner with a config in which the Kafka sections may be missing, or with none.
+
+        Args:
+            flow: the flow.
+            config: the config.
+        """
         return cls(flow, with_kafka_sections(config, getattr(flow.source, "name", "")))
 
     @classmethod
     def from_yaml(cls, flow: StreamFlow[Any, Any], path: str | PathLike[str]) -> Self:
-        """A runner on a YAML file. Raises `ConfigError` when it cannot be loaded."""
+        """A runner with a config from a YAML file.
+
+        Args:
+            flow: the flow.
+            path: the file.
+
+        Raises:
+            ConfigError: if it cannot be loaded.
+        """
         return cls.from_flow(flow, ConfigContext.from_yaml(path))
 
     @classmethod
     def from_dict(cls, flow: StreamFlow[Any, Any], config: Mapping[str, Any]) -> Self:
-        """A runner on a mapping."""
+        """A runner with a config from a mapping.
+
+        Args:
+            flow: the flow.
+            config: the mapping.
+        """
         return cls.from_flow(flow, config)
 
     def with_payloads(self, payloads: Iterable[Any], *, key: Callable[[Any], Key] | None = None) -> Self:
-        """Payloads to read, as messages of partition 0 of the source's first topic; `test-<i>` is the id of the i-th.
+        """Add payloads to read, as messages of partition 0 of the source's first topic; the i-th has the id `test-<i>`.
 
-        `key` makes a payload's record key. A payload may be a `Tombstone()`.
+        Args:
+            payloads: what to read; may contain `Tombstone()`.
+            key: makes the record key of a payload.
         """
         self._script.add_payloads(payloads, key)
         return self
 
     def with_messages(self, messages: Iterable[Message[Any]]) -> Self:
-        """Messages to read as they are; a key that is text becomes bytes, since a broker knows no other."""
+        """Add messages to read as they are; a key that is text becomes bytes, as on a broker.
+
+        Args:
+            messages: what to read.
+        """
         self._script.add_messages(messages)
         return self
 
     def with_records(self, records: Iterable[KafkaRecord]) -> Self:
-        """Records to read, as bytes; one without partition or offset is given the next of partition 0."""
+        """Add records to read, as bytes.
+
+        Args:
+            records: what to read; one without partition or offset gets the next of partition 0.
+        """
         self._script.add_records(records)
         return self
 
     def advance(self, ms: int) -> Self:
-        """Let so many milliseconds pass between what has been given so far and what is given next.
+        """Move time on between what has been given so far and what is given next. Time does not move otherwise.
 
-        Time stands still otherwise, so a `CollectBatch` is emitted when it is full, when time has passed, or at the end.
+        Args:
+            ms: milliseconds.
         """
         self._script.advance(ms)
         return self
 
     def with_batch_size(self, records: int) -> Self:
-        """Hand at most so many records to the flow at once, instead of `kafka.consumer.batch_size`."""
+        """Pass at most this many records to the flow at once, instead of `kafka.consumer.batch_size`.
+
+        Args:
+            records: 1 or more.
+
+        Raises:
+            ValueError: for a number below 1.
+        """
         if records < 1:
             raise ValueError(f"with_batch_size() takes at least 1 record, not {records}")
         self._batch_size = records
         return self
 
     def with_sinks(self) -> Self:
-        """Open the flow's storage sinks and write to them, besides keeping what they are handed for `terminal`."""
+        """Open the storage sinks of the flow and write to them; `terminal` keeps the messages too."""
         self._real_sinks = True
         return self
 
     def capture_errors(self, *kinds: ErrorKind) -> Self:
-        """Keep errors of these kinds, or of all without an argument, where the flow has no route for them."""
+        """Keep errors of some kinds if the flow has no route for them.
+
+        Args:
+            kinds: the kinds; all without an argument.
+        """
         self._caught |= {choice(ErrorKind, kind, "capture_errors()") for kind in kinds or ErrorKind}
         return self
 
     def run(self) -> Self:
         """Read what was given, to its end, in this thread.
 
-        Raises what `plan` does, and `UnroutedRecordError` for an error whose kind is neither captured nor routed
-        (unless the flow says `unrouted="drop"`), both with the user's exception as the cause.
+        Raises:
+            CompilationError: if the flow does not compile.
+            ConfigError: if the config does not fit.
+            UnroutedRecordError: for an error whose kind is neither captured nor routed (unless the flow says
+                `unrouted="drop"`); the exception of the step is its cause.
         """
         plan = self.plan
         clock, captured = self._clock, self._captured
@@ -163,9 +210,13 @@ class StreamingTestRunner:
 
     @property
     def plan(self) -> CompiledPlan:
-        """The compiled flow. Raises what a run would refuse: `CompilationError`, `ConfigError`.
+        """The compiled flow.
 
-        Files, directories and packages of the machine it will run on are not asked for, nor are the sinks of its config.
+        Files, directories and packages of the machine are not checked, nor are the sinks of the config.
+
+        Raises:
+            CompilationError: if the flow does not compile.
+            ConfigError: if the config does not fit.
         """
         if self._plan is None:
             self._plan = prepare(self._flow, self._config, None, elsewhere=True).plan
@@ -183,9 +234,13 @@ class StreamingTestRunner:
         return defaultdict(list, self._captured.errors)
 
     def terminal(self, path: NodePath) -> list[Message[Any]]:
-        """What reached the terminal at a node path: a topic or storage sink inside the process.
+        """What reached a topic or storage sink inside the process, in order.
 
-        Raises `ValueError` for a path at which there is none.
+        Args:
+            path: the path of its node in the plan: `(1, 0, 0)` is the first node of the first branch of the second node.
+
+        Raises:
+            ValueError: if there is no terminal at that path.
         """
         known = (*self.plan.terminal_sinks, *self.plan.terminal_storage_sinks)
         if tuple(path) not in known:
@@ -194,7 +249,11 @@ class StreamingTestRunner:
         return self._captured.messages[tuple(path)]
 
     def written(self, topic: str) -> list[KafkaRecord]:
-        """What would stand in a topic, as bytes; dead letters too. `topic` is its physical name."""
+        """What would have been written to a topic, as bytes; dead letters too.
+
+        Args:
+            topic: its physical name.
+        """
         return self._captured.records[topic]
 
     @property
@@ -203,11 +262,13 @@ class StreamingTestRunner:
         return self._counts
 
     def reset(self) -> Self:
-        """Forget input, results and compiled steps; ids begin at `test-0`. What the runner was told to do stays.
+        """Forget input, results and compiled steps; ids start at `test-0` again. The settings of the runner stay.
 
-        Steps, selectors and strategies that were given as instances are as they were before the first run: asked to
-        `reset()` where they have one, else by putting their attributes back. Raises `CannotForgetError` for one that holds
-        an iterator or a random generator, of which there is no way back.
+        Steps, selectors and strategies that were given as instances are restored to their state before the first run: by their own
+        `reset()` if they have one, otherwise attribute by attribute.
+
+        Raises:
+            CannotForgetError: for one that holds an iterator or a random generator, which cannot be restored.
         """
         if self._memory is not None:
             self._memory.restore()
