@@ -196,8 +196,8 @@ class ConfigContext:
     def arguments(self, binding: ConfigBinding[Any]) -> dict[str, Any]:
         """The keyword arguments for the constructor of a binding: its section with the overrides on top, converted.
 
-        Overrides that already have the annotated type are kept as they are. Arguments without an annotation accept anything, and a
-        constructor with `**kwargs` any name.
+        Overrides that already have the annotated type are kept as they are. Arguments without an annotation accept
+        anything, and a constructor with `**kwargs` any name.
 
         Args:
             binding: the class, its section and overrides.

@@ -98,6 +98,13 @@ class ObservabilityRuntime:
     ) -> Iterator[None]:
         """Emit the beginning of a block, and its end with its duration, or the error that left it.
 
+        Args:
+            scope: what the block is about.
+            name: which one.
+            trace_id: the trace it belongs to.
+            correlation_id: the business transaction it belongs to.
+            meta: anything else worth knowing.
+
         Raises:
             BaseException: whatever the block raises, unchanged.
         """

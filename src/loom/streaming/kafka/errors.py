@@ -77,9 +77,9 @@ class TopicsChangedError(KafkaTransportError):
 class OffsetOutOfRangeError(KafkaTransportError):
     """The log does not hold the offset at which reading should start or continue. Exit code 5; see `on_out_of_range`.
 
-    >>> raise OffsetOutOfRangeError("the group 'orders' is at offset 3 of orders.raw[0], but the log holds 7 to 20")
+    >>> raise OffsetOutOfRangeError("the group 'orders' is at offset 3 of raw[0], but the log holds 7 to 20")
     Traceback (most recent call last):
-    loom.streaming.kafka.errors.OffsetOutOfRangeError: the group 'orders' is at offset 3 of orders.raw[0], but the log holds 7 to 20
+    loom.streaming.kafka.errors.OffsetOutOfRangeError: the group 'orders' is at offset 3 of raw[0], but the log holds 7 to 20
     """
 
 

@@ -264,8 +264,8 @@ class StreamingTestRunner:
     def reset(self) -> Self:
         """Forget input, results and compiled steps; ids start at `test-0` again. The settings of the runner stay.
 
-        Steps, selectors and strategies that were given as instances are restored to their state before the first run: by their own
-        `reset()` if they have one, otherwise attribute by attribute.
+        Steps, selectors and strategies that were given as instances are restored to their state before the first run: by
+        their own `reset()` if they have one, otherwise attribute by attribute.
 
         Raises:
             CannotForgetError: for one that holds an iterator or a random generator, which cannot be restored.
