@@ -28,6 +28,7 @@ from loom.streaming.kafka.client_records import CLIENT_RECORDS
 from loom.streaming.kafka.delivery import Delivery, mode_of
 from loom.streaming.runtime.assembly import Assembly, BuiltDataflow, Transport
 from loom.streaming.runtime.commit import CommitTracker
+from loom.streaming.runtime.early_writers import EarlyWriters
 from loom.streaming.runtime.output_table import output_table_of
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.stages.stage_io import SourceBatch, StageResults
@@ -173,7 +174,8 @@ def lower(
         transport = _transport(assembly, source, commit_tracker)
     view = transport.view
     engine_source = transport.source(state, lambda: assembly.make_stage(view))
-    engine_sink = OutputSink(outputs, state, transport.writers, lambda: bridge)
+    writers = EarlyWriters(transport.writers)
+    engine_sink = OutputSink(outputs, state, writers, lambda: bridge)
 
     def run(batches: list[SourceBatch]) -> list[tuple[str, StageResults]]:
         try:
@@ -186,7 +188,7 @@ def lower(
     batches = op.input("source", flow, engine_source)
     results = op.flat_map_batch("stage", batches, run)
     op.output("out", results, engine_sink)
-    return BuiltDataflow(flow, assembly)
+    return BuiltDataflow(flow, assembly, writers)
 
 
 def _transport(assembly: Assembly, source: Any, tracker: CommitTracker | None) -> Transport:

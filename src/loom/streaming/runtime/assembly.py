@@ -16,6 +16,7 @@ from loom.streaming.errors import ErrorEnvelope
 from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.record_accessor import RecordAccessor
+from loom.streaming.runtime.early_writers import EarlyWriters
 from loom.streaming.runtime.exactly_once import ExactlyOnce
 from loom.streaming.runtime.output_table import OutputTable
 from loom.streaming.runtime.preflight import Preflight
@@ -97,17 +98,23 @@ class Assembly:
 class BuiltDataflow:
     """A dataflow of an engine, and the way to release what it opens."""
 
-    def __init__(self, dataflow: Any, assembly: Assembly) -> None:
+    def __init__(self, dataflow: Any, assembly: Assembly, writers: EarlyWriters) -> None:
         self.dataflow = dataflow
         self.delivery = assembly.state
         self._preflight = assembly.preflight
         self._exactly_once = assembly.exactly_once
+        self._writers = writers
         self._signals = SignalHandlers(assembly.state.stop)
         self._signals.install()
 
     def look_before(self) -> None:
-        """Everything that must be there before the engine starts: brokers, topics, and the fencing of predecessors."""
+        """Everything that must be there before the engine starts: brokers, topics, and the fencing of predecessors.
+
+        The producers are opened here, and connect while the engine loads and the source finds its positions.
+        """
         self._preflight.look()
+        if self._exactly_once is None:
+            self._writers.open()
         self._preflight.look_at_group()
         if self._exactly_once is not None:
             self._exactly_once.open()
@@ -129,6 +136,7 @@ class BuiltDataflow:
         failpoint(Failpoint.CLOSING)
         self._signals.restore()
         self.delivery.close_all()
+        self._writers.close()
         if self._exactly_once is not None:
             self._exactly_once.close()
 
