@@ -28,11 +28,11 @@ if TYPE_CHECKING:
         TransactionAbortedError,
         TransactionFailedError,
     )
+    from loom.streaming.kafka.security_settings import KafkaSecuritySettings
     from loom.streaming.kafka.settings import (
         ConsumerSettings,
         Delivery,
         HeaderPolicy,
-        KafkaSecuritySettings,
         KafkaSettings,
         KafkaSettingsError,
         ProducerSettings,

@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from loom.core.choices import Declaration
 from loom.core.config import ConfigError, ConfigProblem, convert_section
 from loom.core.config.field_error import MOST_MS, FieldError, require_number, require_text
 from loom.core.config.keys import render
-from loom.core.redaction import MASK, is_secret_key
 from loom.streaming.errors import LoomStreamingError
 from loom.streaming.formats.registry import UnknownFormatError, WireFormat, as_wire_format, format_names
-from loom.streaming.kafka.callback import load_callback
 from loom.streaming.kafka.delivery import Delivery, DeliveryMode, mode_of
 from loom.streaming.kafka.overlay import as_mapping, overlaid
 from loom.streaming.kafka.reserved_properties import CONSUMER_EXTRA, PRODUCER_EXTRA, refused_keys
+from loom.streaming.kafka.security_settings import ClientConfig, KafkaSecuritySettings, MaskedSettings
 
 __all__ = [
     "SEND_QUEUE_KBYTES",
@@ -30,14 +28,12 @@ __all__ = [
     "ConsumerSettings",
     "Delivery",
     "HeaderPolicy",
-    "KafkaSecuritySettings",
     "KafkaSettings",
     "KafkaSettingsError",
     "ProducerSettings",
     "broker_list",
 ]
 
-ClientConfig: TypeAlias = dict[str, Any]
 #: the most records that the client hands over at once
 _MOST_RECORDS = 1_000_000
 #: one address, several behind commas, or a list
@@ -73,74 +69,6 @@ class HeaderPolicy(StrEnum):
     NONE = "none"  #: none
 
 
-class _Discreet(Declaration):
-    """A struct that may be printed: secrets are masked, and of a mapping only the keys are shown."""
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [(name, _shown(name, getattr(self, name))) for name in self.__struct_fields__]
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
-
-
-class KafkaSecuritySettings(_Discreet):
-    """How a client identifies itself. Secrets never appear in `repr`.
-
-    >>> KafkaSecuritySettings("SASL_SSL", "PLAIN", "app", sasl_password="secret").to_confluent_config()["sasl.username"]
-    'app'
-
-    Args:
-        protocol: how the client connects.
-        sasl_mechanism: how it proves who it is.
-        sasl_username: for `PLAIN` and `SCRAM`.
-        sasl_password: as `sasl_username`.
-        ssl_ca_location: a PEM file with the CA of the brokers; by default that of the system.
-        ssl_certificate_location: a PEM file with the client's certificate.
-        ssl_key_location: a PEM file with the client's key.
-        ssl_key_password: the password of that key.
-        sasl_oauth_callback: `module:function`; called with the text of `sasl.oauthbearer.config`, it returns a token and its
-            expiry in seconds since 1970.
-
-    Raises:
-        ValueError: for a value that is not allowed, or a callback that cannot be loaded.
-    """
-
-    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER"] | None = None
-    sasl_username: str | None = None
-    sasl_password: str | None = None
-    ssl_ca_location: str | None = None
-    ssl_certificate_location: str | None = None
-    ssl_key_location: str | None = None
-    ssl_key_password: str | None = None
-    sasl_oauth_callback: str | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.sasl_oauth_callback is not None:
-            if self.sasl_mechanism != "OAUTHBEARER":
-                raise ValueError("sasl_oauth_callback needs sasl_mechanism: OAUTHBEARER")
-            try:
-                load_callback(self.sasl_oauth_callback)
-            except ValueError as error:
-                raise ValueError(f"sasl_oauth_callback: {error}") from error
-
-    def to_confluent_config(self) -> ClientConfig:
-        """The properties of the client; anything that is not set is left to the client."""
-        properties = {
-            "security.protocol": self.protocol,
-            "sasl.mechanism": self.sasl_mechanism,
-            "sasl.username": self.sasl_username,
-            "sasl.password": self.sasl_password,
-            "ssl.ca.location": self.ssl_ca_location,
-            "ssl.certificate.location": self.ssl_certificate_location,
-            "ssl.key.location": self.ssl_key_location,
-            "ssl.key.password": self.ssl_key_password,
-            "oauth_cb": load_callback(self.sasl_oauth_callback) if self.sasl_oauth_callback is not None else None,
-        }
-        return {name: value for name, value in properties.items() if value is not None}
-
-
 #: Bounds on the client's own memory. Its defaults allow a gigabyte, which a process with several
 #: clients must not reach; these hold some hundred thousand records of 250 bytes each way.
 _FETCH_QUEUE_KBYTES = 32 * 1024
@@ -152,7 +80,7 @@ SEND_QUEUE_KBYTES = 32 * 1024
 _SEND_QUEUE_RECORDS = 100_000
 
 
-class ConsumerSettings(_Discreet):
+class ConsumerSettings(MaskedSettings):
     """One consumer; the section `kafka.consumer`.
 
     >>> ConsumerSettings("a:9092, b:9092", "orders", delivery="at_least_once").mode.commits_behind_mark
@@ -242,7 +170,7 @@ class ConsumerSettings(_Discreet):
         }
 
 
-class ProducerSettings(_Discreet):
+class ProducerSettings(MaskedSettings):
     """One producer; the section `kafka.producer`.
 
     >>> ProducerSettings("localhost:9092", format="msgpack").to_confluent_config()["acks"]
@@ -296,7 +224,7 @@ class ProducerSettings(_Discreet):
         }
 
 
-class KafkaSettings(_Discreet):
+class KafkaSettings(MaskedSettings):
     """The `kafka` section: a common consumer and producer, and entries by logical name that override single keys.
 
     A mapping inside an entry (`extra`, `security`) is merged with the common one; a list replaces it.
@@ -329,7 +257,7 @@ class KafkaSettings(_Discreet):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        kinds: tuple[tuple[str, type[_Discreet]], ...] = (
+        kinds: tuple[tuple[str, type[MaskedSettings]], ...] = (
             ("producer", ProducerSettings),
             ("consumer", ConsumerSettings),
         )
@@ -418,12 +346,6 @@ def _converted(
     except ConfigError as error:
         problems += [msgspec.structs.replace(problem, key=place(problem.key)) for problem in error.problems]
     raise ConfigError(problems)
-
-
-def _shown(name: str, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return list(value)
-    return MASK if value is not None and is_secret_key(name) else value
 
 
 def broker_list(brokers: tuple[str, ...] | str) -> tuple[str, ...]:
