@@ -21,6 +21,7 @@ from loom.streaming.bytewax import ForcedShutdownError, UnroutedRecordError
 from loom.streaming.compiler import Code, CompilationError, Issue, Severity
 from loom.streaming.compiler.signatures import UnreadableSignature
 from loom.streaming.kafka.record_accessor import UnreadableHeadersError
+from loom.streaming.kafka.settings import _UnknownFormatField
 from loom.streaming.runtime.run_errors import ProcessKilledError, RunEndedError
 from loom.streaming.testing import StreamingTestRunner
 
@@ -47,6 +48,7 @@ MADE: dict[type[BaseException], BaseException] = {
         RunEndedError("orders", "orders.price", "orders.raw[0]@7", SystemExit(3)),
         UnreadableSignature("it takes two messages", "take one"),
         UnreadableHeadersError(),
+        _UnknownFormatField("format takes 'json' or 'bytes', not 'xml'"),
         Refused(7, why="no stock"),
         FORCED,
     )

@@ -375,6 +375,9 @@ class _UnknownFormatField(FieldError):
     def __str__(self) -> str:
         return self._said
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._said,), vars(self)
+
 
 def _set_format(settings: ConsumerSettings | ProducerSettings) -> None:
     """Make a format of Loom the member of `WireFormat` that its name is. Raises `FieldError` for a name that none has."""
