@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, StreamType
     from loom.streaming.nodes.shape import StreamShape
     from loom.streaming.runtime.stages.builder import StageBuilder
+    from loom.streaming.runtime.stages.codegen import CodeWriter, Emitter, build_function
     from loom.streaming.runtime.stages.node_input import Ancestors, NodeInput, Receive
 
 __all__ = [
     "Ancestors",
     "Code",
+    "CodeWriter",
     "Compiled",
     "CompiledBranch",
     "CompiledNode",
+    "Emitter",
     "NodeComponent",
     "NodeForm",
     "NodeInput",
@@ -35,6 +38,7 @@ __all__ = [
     "StageBuilder",
     "StreamShape",
     "StreamType",
+    "build_function",
 ]
 
 __getattr__, __dir__ = lazy_exports(__name__)

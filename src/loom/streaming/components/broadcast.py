@@ -10,12 +10,13 @@ from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.model import CompiledBranch, CompiledNode, NodePath, PayloadTypes
 from loom.streaming.compiler.names import branch_label, child_id, into_id
 from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, StreamType, one_by_one
-from loom.streaming.message import MessageMeta, Tombstone
+from loom.streaming.message import Tombstone
 from loom.streaming.nodes.boundary import IntoTopic
 from loom.streaming.nodes.broadcast import Broadcast, BroadcastRoute
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.process import Process
 from loom.streaming.runtime.stages.builder import StageBuilder
+from loom.streaming.runtime.stages.codegen import CodeWriter, build_function
 from loom.streaming.runtime.stages.node_input import Ancestors, NodeInput
 
 __all__ = ["COMPONENTS", "CompiledBroadcast"]
@@ -144,20 +145,15 @@ def _build(build: StageBuilder, node: CompiledBroadcast, after: NodeInput | None
     cell = build.cell(node.path)
     below = above.below(cell, told=False)
     entries = build.branches(node.routes, None, [below] * len(node.routes))
-    records = [(number, entry.record) for number, entry in enumerate(entries)]
-    tombstones = [(number, entry.tombstone) for number, entry in enumerate(entries)]
 
-    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-        for number, take in records:
-            cell.at = number
-            take(payload, origin, meta)
+    def emit(code: CodeWriter) -> None:
+        at = code.name("cell", cell)
+        for number, entry in enumerate(entries):
+            code.line(f"{at}.at = {number}")
+            code.call(entry.tombstone if code.tombstones else entry.record)
+        code.end()
 
-    def pass_tombstone(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-        for number, take in tombstones:
-            cell.at = number
-            take(payload, origin, meta)
-
-    return build.entry(run, pass_tombstone, above)
+    return build.entry(build.emitted(node.path, emit, None), build_function(emit, None, tombstones=True), above)
 
 
 COMPONENTS = (NodeComponent((Broadcast,), _compile, CompiledBroadcast, _build, ends=True),)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.model import CompiledNode, NodePath
 from loom.streaming.compiler.names import child_id
 from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, StreamType
-from loom.streaming.message import MessageMeta
 from loom.streaming.nodes.collect import CollectBatch, Drain, ForEach
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.runtime.stages.builder import StageBuilder
+from loom.streaming.runtime.stages.codegen import CodeWriter
 from loom.streaming.runtime.stages.collect import Collector
 from loom.streaming.runtime.stages.node_input import Ancestors, NodeInput
 
@@ -127,16 +125,18 @@ def _build_collect(build: StageBuilder, node: CompiledCollect, after: NodeInput 
 def _build_for_each(build: StageBuilder, node: CompiledForEach, after: NodeInput | None, above: Ancestors) -> NodeInput:
     """Changes nothing but the shape."""
     assert after is not None
+    build.written(node.path, lambda code: None)
     return build.entry(after.record, after.tombstone, above)
 
 
 def _build_drain(build: StageBuilder, node: CompiledDrain, after: NodeInput | None, above: Ancestors) -> NodeInput:
     """Counts what ends here."""
-    drops, step_id = build.counts.drops, node.step_id
 
-    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-        drops[step_id] += 1
+    def emit(code: CodeWriter) -> None:
+        code.line(f"{code.name('drops', build.counts.drops)}[{node.step_id!r}] += 1")
+        code.end()
 
+    run = build.emitted(node.path, emit, None)
     return build.entry(run, run, above)
 
 

@@ -88,6 +88,13 @@ class RecordAccessor(LoomFrozenStruct, kw_only=True):
             self.lose(origins[len(origins) - length_hint(records) - 1])
             return True
 
+    def has_headers(self, origin: Any) -> bool:
+        """Whether the record has headers, those that cannot be read included."""
+        try:
+            return bool(self.headers(origin))
+        except SystemError:
+            return bool(self.lose(origin))
+
     def has_lost(self, origin: Any) -> bool:
         """Whether the record's headers cannot be read."""
         try:

@@ -6,6 +6,7 @@ Builds a stage for the client's records, and opens nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 from loom.core.importable import qualified_name
@@ -71,8 +72,6 @@ def _told(value: Any) -> str | None:
     if not isinstance(module, str) or not isinstance(name, str) or module.startswith("loom.") or "<locals>" in name:
         return None
     owner = getattr(value, "__self__", None)
-    return (
-        f"{module}.{name}"
-        if owner is None or isinstance(owner, type)
-        else qualified_name(type(owner)) + f".{value.__name__}"
-    )
+    if owner is None or isinstance(owner, type | ModuleType):
+        return f"{module}.{name}"
+    return f"{qualified_name(type(owner))}.{value.__name__}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import count
 
 from loom.streaming.components import (
     Ancestors,
     Code,
+    CodeWriter,
     Compiled,
     CompiledNode,
     NodeComponent,
@@ -48,18 +49,16 @@ def _compile(walk: ProcessCompiler, node: Every, path: NodePath, flowing: Stream
 
 def _build(build: StageBuilder, node: CompiledEvery, after: NodeInput | None, above: Ancestors) -> NodeInput:
     assert after is not None
-    record, drops, n, step_id = after.record, build.counts.drops, node.n, node.step_id
-    seen = 0
+    number = count(1).__next__
 
-    def run(payload: Any, origin: Any, meta: Any) -> None:
-        nonlocal seen
-        seen += 1
-        if seen % n:
-            drops[step_id] += 1
-        else:
-            record(payload, origin, meta)
+    def emit(code: CodeWriter) -> None:
+        code.line(
+            f"if {code.name('number', number)}() % {node.n}:",
+            f"    {code.name('drops', build.counts.drops)}[{node.step_id!r}] += 1",
+            f"    {code.done}",
+        )
 
-    return build.entry(run, after.tombstone, above)
+    return build.entry(build.emitted(node.path, emit, after), after.tombstone, above)
 
 
 EVERY = NodeComponent((Every,), _compile, CompiledEvery, _build)

@@ -24,7 +24,7 @@ from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.message import Message
 from loom.streaming.metrics import Counts
 from loom.streaming.runtime.error_log import ErrorLog
-from loom.streaming.runtime.stages.codegen import CodeWriter, Emit, build_function
+from loom.streaming.runtime.stages.codegen import CodeWriter, Emitter, build_function
 from loom.streaming.runtime.stages.failures import Fail, Failures
 from loom.streaming.runtime.stages.keyed import keyed
 from loom.streaming.runtime.stages.lazy_message import message_class
@@ -66,13 +66,13 @@ class StageBuilder:
         self._cells: dict[NodePath, ChildIndex] = {}
         self._entries: dict[NodePath, NodeInput] = {}
         #: how nodes, and outputs behind them, are written into the loop
-        self._emitters: dict[NodePath, Emit] = {}
+        self._emitters: dict[NodePath, Emitter] = {}
         #: the same nodes as functions
         self.functions: dict[NodePath, Receive] = {}
         #: by slot, the ways on which records reach it
         self._ways: dict[int, set[tuple[NodePath, ...]]] = {}
 
-    def build(self) -> tuple[NodeInput, Emit, Fail]:
+    def build(self) -> tuple[NodeInput, Emitter, Fail]:
         """Build every node. Returns the way in, the same as code for the loop, and the way out of what does not decode."""
         plan, stage = self.plan, self.stage
         nodes = list(walk_nodes(plan.nodes))
@@ -185,9 +185,13 @@ class StageBuilder:
         """Whether records that wait leave at a stop: where positions have been confirmed already."""
         return self.plan.source.mode.emits_kept_on_stop
 
-    def emitted(self, path: NodePath, emit: Emit, after: NodeInput | None) -> Receive:
-        """A node that its emitter writes: into the loop, and as a function of its own, which is returned."""
+    def written(self, path: NodePath, emit: Emitter) -> None:
+        """Let a node be written into the loop."""
         self._emitters[path] = emit
+
+    def emitted(self, path: NodePath, emit: Emitter, after: NodeInput | None) -> Receive:
+        """A node that its emitter writes: into the loop, and as a function of its own, which is returned."""
+        self.written(path, emit)
         function = self.functions[path] = build_function(emit, after.record if after is not None else None)
         return function
 

@@ -23,7 +23,7 @@ from loom.streaming.message import Message
 from loom.streaming.runtime.stages.failures import Fail
 from loom.streaming.runtime.stages.node_input import Receive
 
-__all__ = ["CodeWriter", "Emit", "Generated", "LoopWriter", "build_function", "build_loop", "generated"]
+__all__ = ["CodeWriter", "Emitter", "Generated", "build_function", "build_loop", "generated"]
 
 _numbers = count(1)
 #: how the names of the files begin that generated code seems to stand in
@@ -121,10 +121,23 @@ class CodeWriter:
         self._message = (made, self.payload)
         return made
 
-    def leave(self, take: Receive) -> None:
-        """Hand the record to a function, which ends the work on it here."""
-        self.line(f"{self.name('take', take)}({self.payload}, origin, {self.meta})", self.done)
+    def of_batch(self, prefix: str, ask: Callable[[Sequence[Any]], Any]) -> str | None:
+        """A variable that holds what a callable says of the whole batch; `None` where there is no batch."""
+        return None
+
+    def call(self, take: Receive) -> None:
+        """Hand the record to a function."""
+        self.line(f"{self.name('take', take)}({self.payload}, origin, {self.meta})")
+
+    def end(self) -> None:
+        """End the work on the record."""
+        self.line(self.done)
         self.ended = True
+
+    def leave(self, take: Receive) -> None:
+        """Hand the record to a function, and end the work on it here."""
+        self.call(take)
+        self.end()
 
     def _compiled(self, head: str, before: Sequence[str] = ()) -> Any:
         """The function, made inside one whose parameters are its names, since a closure's are looked up fastest."""
@@ -144,12 +157,11 @@ class LoopWriter(CodeWriter):
 
     def __init__(self) -> None:
         super().__init__("", indent=2)
-        #: by callable, the variable that holds what it says of the batch
+        #: by callable, the variable that holds what it says of the batch; it is asked once, before the loop
         self._of_batch: dict[Callable[[Sequence[Any]], Any], str] = {}
         self.payload = self.variable()
 
-    def once(self, prefix: str, ask: Callable[[Sequence[Any]], Any]) -> str:
-        """A variable that holds what a callable says of the whole batch; it is asked once, before the loop."""
+    def of_batch(self, prefix: str, ask: Callable[[Sequence[Any]], Any]) -> str:
         if ask not in self._of_batch:
             self._of_batch[ask] = f"{prefix}_of_batch_{len(self._of_batch)}"
         return self._of_batch[ask]
@@ -179,10 +191,10 @@ class FunctionWriter(CodeWriter):
 
 
 #: Writes a node: takes the payload from `code.payload`, and leaves what it makes of it there, or ends.
-Emit: TypeAlias = Callable[[CodeWriter], None]
+Emitter: TypeAlias = Callable[[CodeWriter], None]
 
 
-def build_function(emit: Emit, after: Receive | None, *, tombstones: bool = False) -> Receive:
+def build_function(emit: Emitter, after: Receive | None, *, tombstones: bool = False) -> Receive:
     """A node as a function, of records or of `tombstones`. `after` is called with what leaves the node."""
     code = FunctionWriter(tombstones=tombstones)
     emit(code)
@@ -194,7 +206,7 @@ def build_function(emit: Emit, after: Receive | None, *, tombstones: bool = Fals
 
 
 def build_loop(
-    inside: Emit,
+    inside: Emitter,
     view: RecordAccessor,
     decode: Callable[[bytes], Any],
     payload: Any,

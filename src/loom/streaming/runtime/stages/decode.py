@@ -13,7 +13,7 @@ from loom.streaming.formats.format import FramedFormat
 from loom.streaming.formats.registry import reading_of
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
-from loom.streaming.runtime.stages.codegen import Emit, build_loop
+from loom.streaming.runtime.stages.codegen import Emitter, build_loop
 from loom.streaming.runtime.stages.failures import NOT_DECODED, Fail
 from loom.streaming.runtime.stages.node_input import NodeInput
 from loom.streaming.runtime.stages.read_back import dead_letter_decoder
@@ -25,7 +25,7 @@ __all__ = ["Head", "build_head"]
 Head = Callable[[Sequence[Any]], None]
 
 
-def build_head(source: CompiledSource, view: RecordAccessor, entry: NodeInput, fail: Fail, inside: Emit) -> Head:
+def build_head(source: CompiledSource, view: RecordAccessor, entry: NodeInput, fail: Fail, inside: Emitter) -> Head:
     """The loop over one batch of records. `inside` writes the flow into a loop that can hold it."""
     if source.reads is Reads.LABELLED:
         return _decoding(view, entry, fail, labelled_decoder(source, view))

@@ -1,6 +1,6 @@
 """The ends of a stage: a payload becomes the bytes, key, time and headers of an outgoing record. Hot path.
 
-The usual record (no headers, metadata never looked at) takes the short way; the headers of any other are worked out.
+An output has one emitter, for the loop and for its function; only what has touched metadata or headers is worked out beside it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 
 from loom.core.errors import ENDS_RUN
 from loom.streaming.compiler.model import CompiledTopic
-from loom.streaming.formats.finite import NULL
-from loom.streaming.formats.format import Format, FramedFormat
+from loom.streaming.formats.finite import NULL, FiniteNumbers
+from loom.streaming.formats.format import Encode, Format, FramedFormat
 from loom.streaming.formats.registry import find_format
 from loom.streaming.headers import Headers
 from loom.streaming.kafka.record_accessor import RecordAccessor, UnreadableHeadersError
@@ -20,7 +20,7 @@ from loom.streaming.kafka.record_headers import label_function, rewritten, wante
 from loom.streaming.kafka.settings import HeaderPolicy
 from loom.streaming.kafka.writable import check_ids, writable_headers, writable_key, writable_time
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
-from loom.streaming.runtime.stages.codegen import CodeWriter, LoopWriter
+from loom.streaming.runtime.stages.codegen import CodeWriter, Emitter, build_function
 from loom.streaming.runtime.stages.failures import Fail
 from loom.streaming.runtime.stages.node_input import Ancestors, NodeInput, Receive, node_input
 from loom.streaming.runtime.stages.stage_io import Result
@@ -32,8 +32,8 @@ Emit = Callable[[Result], None]
 
 def build_topic(
     output: CompiledTopic, slot: int, view: RecordAccessor, emit: Emit, fail: Fail, above: Ancestors
-) -> tuple[NodeInput, Callable[[CodeWriter], None] | None]:
-    """Into a topic, and the same as code for the loop where a record leaves as plainly as it came.
+) -> tuple[NodeInput, Emitter | None]:
+    """Into a topic, and how that is written into the loop; a format that holds metadata is never written there.
 
     A value that does not encode is an error of this place.
     """
@@ -51,94 +51,80 @@ def _build_bare(
     emit: Emit,
     fail: Fail,
     above: Ancestors,
-) -> tuple[NodeInput, Callable[[CodeWriter], None] | None]:
-    encode = written.encoder()
-    key_of, headers_of, time_of = view.key, view.headers, view.timestamp
+) -> tuple[NodeInput, Emitter]:
     headers_for = _header_function(output, written, view)
-    quiet = _says_nothing_by_itself(output)
-    numbers = written.finite_numbers(output.payloads.types if output.payloads.known else ())
-    harmless, check = (numbers.harmless, numbers.check) if numbers is not None else (set(), None)
+    encode, numbers = written.encoder(), written.finite_numbers(output.payloads.types if output.payloads.known else ())
 
-    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-        try:
-            value = encode(payload)
-            if check is not None and type(payload) not in harmless:
-                check(payload, value)
-            if meta is None:
-                try:
-                    said = headers_of(origin)
-                except SystemError:
-                    said = view.lose(origin)
-                if quiet and not said:
-                    emit((slot, value, key_of(origin), time_of(origin), None, origin))
-                    return
-                record = (slot, value, key_of(origin), time_of(origin), headers_for(payload, origin, None), origin)
-            else:
-                record = (slot, value, *_touched(meta, origin, time_of, headers_for(payload, origin, meta)), origin)
-        except BaseException as error:
-            fail(error, payload, origin, meta)
-            return
-        emit(record)
+    def touched(payload: Any, origin: Any, meta: MessageMeta) -> tuple[bytes | None, int | None, Any]:
+        return _touched(meta, origin, view.timestamp, headers_for(payload, origin, meta))
 
-    def again(error: BaseException, payload: Any, origin: Any) -> None:
+    def again(error: BaseException, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         # A field may hold what it does not declare, of which nobody can ask whether it is finite.
         if isinstance(error, ENDS_RUN):
-            fail(error, payload, origin, None)
-        run(payload, origin, None)
+            fail(error, payload, origin, meta)
+        run(payload, origin, meta)
 
-    def has_headers(origin: Any) -> bool:
-        try:
-            return bool(headers_of(origin))
-        except SystemError:
-            return bool(view.lose(origin))
-
-    def inline(code: CodeWriter) -> None:
-        assert isinstance(code, LoopWriter)
-        payload, take = code.payload, code.name("take", run)
-        said = code.part(view, "headers")
-        if view.set_headers is not None:
-            # Most batches have no headers at all, and then no record is asked.
-            said = f"{code.once('said', view.any_headers)} and {code.name('has_headers', has_headers)}(origin)"
-        code.line(
-            f"if {said}:",
-            f"    {take}({payload}, origin, None)",
-            "    continue",
-            "try:",
-            f"    value = {code.name('encode', encode)}({payload})",
+    def write(code: CodeWriter) -> None:
+        encoded, asks_fields = _write_value(code, encode, numbers)
+        key, time, headers = (
+            code.part(view, "key"),
+            code.part(view, "timestamp"),
+            _headers(code, output, view, headers_for),
         )
-        test = None
-        if numbers is not None and not (code.classes and code.classes <= numbers.harmless):
-            if len(code.classes) == 1:
-                (cls,) = code.classes
-                test = numbers.test(cls, payload, code.name("isfinite", isfinite))
-            if test is None:
-                null, look = code.name("null", NULL), code.name("check", numbers.check)
-                code.line(f"    if {null} in value:", f"        {look}({payload}, value)")
-            else:
-                code.line(f"    fit = {test}")
-        if test is None:
-            code.line(
-                "except BaseException as error:",
-                f"    {code.name('fail', fail)}(error, {payload}, origin, None)",
-                "    continue",
-            )
+        # Untouched metadata: what the record carries passes through as it stands.
+        if code.meta == "None":
+            made = [] if headers == "None" else [f"headers = {headers}"]
+            headers = "headers" if made else headers
         else:
-            code.line(
-                "except BaseException as error:",
-                f"    {code.name('again', again)}(error, {payload}, origin)",
-                "    continue",
-                "if not fit:",
-                f"    {take}({payload}, origin, None)",
-                "    continue",
-            )
-        code.line(
-            f"{code.name('emit', emit)}(({slot}, value, {code.part(view, 'key')}, {code.part(view, 'timestamp')}, None, origin))",
-            "continue",
-        )
-        code.ended = True
+            made = [
+                f"if {code.meta} is None:",
+                f"    key, time, headers = {key}, {time}, {headers}",
+                "else:",
+                f"    key, time, headers = {code.name('touched', touched)}({code.payload}, origin, {code.meta})",
+            ]
+            key, time, headers = "key", "time", "headers"
+        code.attempt(again if asks_fields else fail, *encoded, *made)
+        code.line(f"{code.name('emit', emit)}(({slot}, value, {key}, {time}, {headers}, origin))")
+        code.end()
 
-    tombstone = _build_tombstone(slot, view, emit, fail, headers_for)
-    return node_input(run, tombstone, above), inline if quiet else None
+    run = build_function(write, None)
+    return node_input(run, _build_tombstone(slot, view, emit, fail, headers_for), above), write
+
+
+def _write_value(code: CodeWriter, encode: Encode, numbers: FiniteNumbers | None) -> tuple[list[str], bool]:
+    """Lines that encode the payload and refuse numbers that the format does not have; also whether they ask its fields."""
+    payload = code.payload
+    encoded = [f"value = {code.name('encode', encode)}({payload})"]
+    if numbers is None or (code.classes and code.classes <= numbers.harmless):
+        return encoded, False
+    check = f"{code.name('check', numbers.check)}({payload}, value)"
+    if len(code.classes) == 1:
+        (cls,) = code.classes
+        test = numbers.test(cls, payload, code.name("isfinite", isfinite))
+        if test is not None:
+            return [*encoded, f"if not ({test}):", f"    {check}"], True
+    # Such a number is written as null, and without one there is none.
+    return [*encoded, f"if {code.name('null', NULL)} in value:", f"    {check}"], False
+
+
+def _headers(
+    code: CodeWriter,
+    output: CompiledTopic,
+    view: RecordAccessor,
+    headers_for: Callable[[Any, Any, MessageMeta | None], Any],
+) -> str:
+    """An expression for the headers of a record whose metadata nobody has touched."""
+    if output.settings.headers is HeaderPolicy.NONE:
+        return "None"
+    headers = f"{code.name('headers_for', headers_for)}({code.payload}, origin, None)"
+    if not _says_nothing_by_itself(output):
+        return headers
+    if view.set_headers is None:
+        return f"{headers} if {code.part(view, 'headers')} else None"
+    # Most batches have no headers at all, and then no record is asked.
+    any_headers = code.of_batch("said", view.any_headers)
+    asked = f"{code.name('has_headers', view.has_headers)}(origin)"
+    return f"{headers} if {f'{any_headers} and {asked}' if any_headers else asked} else None"
 
 
 def build_hosted(slot: int, view: RecordAccessor, emit: Emit, unreadable: Fail, above: Ancestors) -> NodeInput:
