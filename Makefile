@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format reference bench test-kafka crash oracle coverage lock clean always
+.PHONY: help demo test check format reference bench test-kafka crash oracle coverage lock package release clean always
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,12 @@ coverage: $(READY) ## `make test` with a report of the lines it did not reach
 
 lock: ## resolve requirements/dev.txt again (needs python3.11 and python3.12)
 	scripts/lock.sh
+
+package: $(READY) ## build wheel and sdist into dist/ and check both
+	$(BIN)/python scripts/release.py --package
+
+release: $(READY) ## check, build, cut the changelog; stops before publishing
+	$(BIN)/python scripts/release.py
 
 clean: ## remove the environment and what was generated, but the broker's jars (.cache)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov build dist

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes the development environment: `make-venv.sh DIR`, called by the Makefile. `--find` only prints what would be used, and
 # `--packages` the apt packages that bring it, nothing where none does.
+# DEPENDENCIES is `locked` (requirements/dev.txt, the default), or `lowest` or `newest` that pyproject.toml allows, for CI.
 # PYTHON names the interpreter; without it the first that fits of python3.12, python3.11 and python3 on the PATH is taken, else
 # uv, where it is installed (on the PATH or in ~/.local/bin, where pipx and uv's installer put it), brings one of its own.
 set -eu
@@ -171,6 +172,16 @@ MESSAGE
     exit 1
 }
 echo "$venv: pip fetches about 60 packages, which takes a minute or more the first time"
-pip --require-hashes -r requirements/dev.txt
+case ${DEPENDENCIES:-locked} in
+locked) pip --require-hashes -r requirements/dev.txt ;;
+lowest | newest)
+    "$venv/bin/python" scripts/dependencies.py "$DEPENDENCIES" >"$venv/requirements.txt"
+    pip --upgrade -r "$venv/requirements.txt"
+    ;;
+*)
+    echo "DEPENDENCIES is locked, lowest or newest, not $DEPENDENCIES" >&2
+    exit 1
+    ;;
+esac
 pip --no-deps --no-build-isolation -e .
 touch "$venv/.ready"

@@ -205,3 +205,24 @@ def test_packages_that_cannot_be_fetched_leave_a_remedy_and_no_environment(machi
     assert "no route" in told.stderr
     assert "PIP_INDEX_URL" in told.stderr
     assert not machine.venv.exists()
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "installed"), [("locked", "requirements/dev.txt"), ("lowest", "requirements.txt")]
+)
+def test_the_environment_has_the_dependencies_that_are_asked_for(
+    machine: Machine, dependencies: str, installed: str
+) -> None:
+    machine.has("uv", UV.replace("exit 0", 'echo "$@" >> "$HOME/said"'))
+    made = machine.make(DEPENDENCIES=dependencies)
+    assert made.returncode == 0, made.stderr
+    said = (machine.home / "said").read_text()
+    assert f"{installed}\n" in said
+    assert ("--require-hashes" in said) == (dependencies == "locked")
+
+
+def test_other_dependencies_are_refused_by_name(machine: Machine) -> None:
+    machine.has("uv", UV)
+    made = machine.make(DEPENDENCIES="some")
+    assert made.returncode == 1
+    assert "DEPENDENCIES is locked, lowest or newest, not some" in made.stderr

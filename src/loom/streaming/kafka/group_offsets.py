@@ -32,12 +32,14 @@ _LOOK = 1.0
 #: the look at the topics will tell
 _SURE = 5.0
 
+#: an error of the protocol that older clients pass on and have no name for
+_INCONSISTENT_TOPIC_ID = 103
 #: what a broker says of a topic that is deleted, or was recreated
 TOPIC_GONE = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError.UNKNOWN_TOPIC_ID,
-        KafkaError.INCONSISTENT_TOPIC_ID,
+        _INCONSISTENT_TOPIC_ID,
         KafkaError._UNKNOWN_TOPIC,
         KafkaError._UNKNOWN_PARTITION,
     }
