@@ -19,8 +19,8 @@ from loom.streaming import (
 )
 from loom.streaming.kafka import EmbeddedBroker
 from loom.streaming.kafka.partitioner import partition_of
-from loom.streaming.kafka.topics import TopicLook
-from loom.streaming.runtime import preflight
+from loom.streaming.kafka.topics import ClusterLook
+from tests.support.looks import see_otherwise
 from tests.support.running import config_for, content, produce, run_all
 
 
@@ -63,14 +63,11 @@ def test_only_entity_stable_holds_on_to_the_count_that_was_seen_at_the_start(
     broker: EmbeddedBroker, guarantee: PartitionGuarantee, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The in-process broker grows no topic, so the look at the start is told of one that was smaller then."""
-    look = preflight.look_at_topics
 
-    def looked_earlier(*arguments: Any, **named: Any) -> TopicLook:
-        seen = look(*arguments, **named)
-        smaller = {topic: numbers[:2] if topic == "placed" else numbers for topic, numbers in seen.partitions.items()}
-        return TopicLook(smaller, seen.max_message_bytes)
+    def smaller(seen: ClusterLook) -> dict[str, tuple[int, ...]]:
+        return {topic: numbers[:2] if topic == "placed" else numbers for topic, numbers in seen.partitions.items()}
 
-    monkeypatch.setattr(preflight, "look_at_topics", looked_earlier)
+    see_otherwise(monkeypatch, partitions=smaller)
     count = 2 if guarantee is PartitionGuarantee.ENTITY_STABLE else 4
     found = placed(broker, guarantee)
     assert found == {key: partition_of(key or b"", count) for key in found}

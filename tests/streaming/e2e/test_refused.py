@@ -10,9 +10,8 @@ from structlog.testing import capture_logs
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import ErrorKind, FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
 from loom.streaming.kafka import DeliveryFailedError, EmbeddedBroker, KafkaRecord
-from loom.streaming.kafka.topics import TopicLook, look_at_topics
-from loom.streaming.runtime import preflight
 from tests.support.kafka_io import ReadRecord
+from tests.support.looks import see_otherwise
 from tests.support.running import QUICK, config_for, content, positions, produce, run_all
 
 
@@ -48,11 +47,7 @@ def bootstrap(broker: EmbeddedBroker) -> str:
 def known_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The in-process broker tells no limits; a real one does."""
 
-    def look(*arguments: Any, **more: Any) -> TopicLook:
-        found = look_at_topics(*arguments, **more)
-        return TopicLook(found.partitions, {"out": 2_000, "too-large": 100_000})
-
-    monkeypatch.setattr(preflight, "look_at_topics", look)
+    see_otherwise(monkeypatch, max_message_bytes={"out": 2_000, "too-large": 100_000})
 
 
 def values(records: list[ReadRecord]) -> list[str]:
@@ -135,10 +130,7 @@ def test_without_dead_letters_the_run_fails_naming_the_record_and_confirms_nothi
 
 
 def test_a_dead_letter_that_is_too_large_itself_ends_the_run(bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def look(*arguments: Any, **more: Any) -> TopicLook:
-        return TopicLook(look_at_topics(*arguments, **more).partitions, {"out": 2_000, "too-large": 95})
-
-    monkeypatch.setattr(preflight, "look_at_topics", look)
+    see_otherwise(monkeypatch, max_message_bytes={"out": 2_000, "too-large": 95})
     with pytest.raises(DeliveryFailedError, match="too-large"):
         StreamingRunner.from_dict(flow(), config(bootstrap)).run()
     assert positions(bootstrap, "texts")[1] == 0
@@ -151,10 +143,7 @@ def test_a_dead_letter_of_an_error_route_that_is_too_large_ends_the_run_too(
     broker.create_topic("errors")
     produce(bootstrap, "texts", b"x" * 5_000)
 
-    def look(*arguments: Any, **more: Any) -> TopicLook:
-        return TopicLook(look_at_topics(*arguments, **more).partitions, {"errors": 1_000})
-
-    monkeypatch.setattr(preflight, "look_at_topics", look)
+    see_otherwise(monkeypatch, max_message_bytes={"errors": 1_000})
     routed = StreamFlow("writing", FromTopic("texts", Text), Process(blown_up), IntoTopic("out"), IntoTopic("errors"))
     with pytest.raises(DeliveryFailedError, match="errors"):
         StreamingRunner.from_dict(routed, config(bootstrap)).run()
@@ -166,10 +155,7 @@ def test_a_refused_error_record_goes_to_the_dead_letters_of_the_error_topic(
     broker.create_topic("errors")
     produce(bootstrap, "texts", b"x" * 5_000)
 
-    def look(*arguments: Any, **more: Any) -> TopicLook:
-        return TopicLook(look_at_topics(*arguments, **more).partitions, {"errors": 1_000})
-
-    monkeypatch.setattr(preflight, "look_at_topics", look)
+    see_otherwise(monkeypatch, max_message_bytes={"errors": 1_000})
     errors = IntoTopic("errors", dlq="too-large")
     routed = StreamFlow("writing", FromTopic("texts", Text), Process(blown_up), IntoTopic("out"), errors)
     counts = run_all(routed, config(bootstrap), len(TEXTS) + 1)

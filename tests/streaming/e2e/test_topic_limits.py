@@ -13,9 +13,8 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
 from loom.streaming.kafka import DeliveryFailedError, EmbeddedBroker, KafkaRecord
 from loom.streaming.kafka.limits import TimestampLimits
-from loom.streaming.kafka.topics import TopicLook, look_at_topics
-from loom.streaming.runtime import preflight
 from tests.support.kafka_io import ReadRecord
+from tests.support.looks import see_otherwise
 from tests.support.running import QUICK, config_for, content, positions, produce, run_all
 
 HOUR_MS = 3_600_000
@@ -52,10 +51,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Known:
     """Says what topics take; the in-process broker does not tell, a real one does."""
 
     def known(sizes: Mapping[str, int], times: Mapping[str, TimestampLimits] | None = None) -> None:
-        def look(*arguments: Any, **more: Any) -> TopicLook:
-            return TopicLook(look_at_topics(*arguments, **more).partitions, sizes, times or {})
-
-        monkeypatch.setattr(preflight, "look_at_topics", look)
+        see_otherwise(monkeypatch, max_message_bytes=sizes, timestamp_limits=times or {})
 
     return known
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -22,7 +23,10 @@ class Watched:
         self.asked: queue.Queue[None] = queue.Queue()
         self.changes: list[TopicChange] = []
         self.watch = TopicMonitor(
-            partitions or {"a": 2}, interval_s=interval_s, look=self._look, changed=self.changes.append
+            {topic: TopicState(None, count) for topic, count in (partitions or {"a": 2}).items()},
+            interval_s=interval_s,
+            look=self._look,
+            changed=self.changes.append,
         )
         self.watch.start()
         self.asked.get(timeout=5)
@@ -117,6 +121,22 @@ def test_it_does_not_wait_for_its_turn_when_told_to_look_now() -> None:
     watched.watch.look_now()
     watched.asked.get(timeout=5)
     watched.close()
+
+
+def test_topics_whose_ids_are_known_are_looked_at_in_their_turn() -> None:
+    looks = threading.Event()
+
+    def look() -> Mapping[str, TopicState]:
+        looks.set()
+        return state("y")
+
+    changes: queue.Queue[TopicChange] = queue.Queue()
+    watch = TopicMonitor({"a": TopicState("x", 2)}, interval_s=3600.0, look=look, changed=changes.put)
+    watch.start()
+    assert not looks.is_set()
+    watch.look_now()
+    assert changes.get(timeout=5).what is Change.RECREATED
+    watch.close()
 
 
 def test_behind_its_end_it_says_nothing(watched: Watched) -> None:

@@ -28,6 +28,7 @@ def test_the_parts_of_a_source_are_named_so_that_their_order_is_that_of_their_nu
         lambda: found,
         never,
         never,
+        never,
         None,
         RunMetadata("parts", lambda: found),
     )

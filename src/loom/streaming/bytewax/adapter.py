@@ -208,6 +208,7 @@ def _transport(assembly: Assembly, source: Any, tracker: CommitTracker | None) -
             state,
             assembly.source_partitions,
             assembly.preflight.look_at_group,
+            lambda: assembly.preflight.look().source_topics,
             make_stage,
             tracker,
             assembly.metadata,

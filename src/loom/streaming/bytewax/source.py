@@ -15,6 +15,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from loom.streaming.compiler.model import CompiledSource
 from loom.streaming.kafka.group_look import GroupLook
 from loom.streaming.kafka.offset_metadata import RunMetadata
+from loom.streaming.kafka.topic_monitor import TopicState
 from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.commit import CommitTracker
 from loom.streaming.runtime.exactly_once import ExactlyOnce
@@ -32,9 +33,10 @@ _FOLLOWER_AWAKE = timedelta(milliseconds=50)
 
 
 class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
-    """All partitions of the source's topics. `look_up` tells their numbers, `look_at_group` what is known of the group.
+    """All partitions of the source's topics. `look_up` tells their numbers, `look_at_group` what is known of the group,
+    `topics_seen` how the topics were.
 
-    Both are asked before anything is read.
+    They are asked before anything is read.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
         delivery: RunState,
         look_up: Callable[[], Mapping[str, tuple[int, ...]]],
         look_at_group: Callable[[], GroupLook],
+        topics_seen: Callable[[], Mapping[str, TopicState]],
         make_stage: Callable[[], Stage],
         tracker: CommitTracker | None,
         metadata: RunMetadata,
@@ -53,10 +56,11 @@ class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
         self._delivery = delivery
         self._look_up = look_up
         self._look_at_group = look_at_group
+        self._topics_seen = topics_seen
         self._make_stage = make_stage
         self._tracker = tracker
         self._exactly_once = exactly_once
-        self._changes = TopicChanges(source.settings, delivery.stop)
+        self._changes = TopicChanges(source, delivery.stop)
         if exactly_once is not None:
             exactly_once.suspect = self._changes.suspect
         self._lock = threading.Lock()
@@ -89,7 +93,7 @@ class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
                     self._look_at_group().keep_alive_s,
                     pace,
                     self._changes,
-                    self._changes.open(self._look_up()),
+                    self._changes.open(self._topics_seen()),
                 )
                 self._workers[thread] = worker
         return _Part(worker, partition, leads=worker.join(partition, resume_state))

@@ -14,23 +14,20 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
+from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error
 from loom.streaming.kafka.cluster_faults import ClusterFaults
 from loom.streaming.kafka.errors import SecondInstanceError
 from loom.streaming.kafka.interruptible import result_interruptibly
-from loom.streaming.kafka.reserved_properties import shared_properties
-from loom.streaming.kafka.topics import EMBEDDED
 
-__all__ = ["KEEP_ALIVE", "GroupLook", "check_no_members", "keep_alive_s", "look_at_group"]
+__all__ = ["KEEP_ALIVE", "GroupLook", "GroupRequest", "check_no_members", "keep_alive_s"]
 
 #: seconds after which a position that has not moved is confirmed again, where the broker does not say how long it keeps one
 KEEP_ALIVE = 3600.0
 #: A position that moves right after its turn waits for the next but one, so twice this share must lie within what the broker
 #: allows.
 _SHARE = 0.45
-#: seconds of one request, and within which the group must be known
-_CALL = 1.5
-#: seconds for one answer that is waited for in slices: a far coordinator must be found and connected to first
+#: seconds for one answer that is waited for in slices, since a far coordinator must be found and connected to first; and
+#: within which the group must be known
 _ANSWER = 5.0
 _REACH = 10.0
 
@@ -46,39 +43,63 @@ class GroupLook(LoomFrozenStruct):
     keep_alive_s: float
 
 
-def look_at_group(
-    config: Mapping[str, Any], group_id: str, waiting: Callable[[str], None], faults: ClusterFaults | None = None
-) -> GroupLook:
-    """Ask the cluster about a group. `waiting` is called between the slices of every wait and may raise.
+class GroupRequest:
+    """A question about one group, on its way as soon as this is made; `result` waits for the answer.
 
-    What the client may not ask counts as not there. Raises `BrokerUnavailableError` when the group's coordinator does not
-    answer within 10 s.
+    `waiting` is called between the slices of the wait and may raise.
     """
-    faults = faults or ClusterFaults(config)
-    admin = make_client(AdminClient, shared_properties(config), faults)
-    deadline = time.monotonic() + _REACH
-    while True:
+
+    def __init__(
+        self, admin: AdminClient, group_id: str, faults: ClusterFaults, waiting: Callable[[str], None]
+    ) -> None:
+        self._admin = admin
+        self._group_id = group_id
+        self._faults = faults
+        self._waiting = waiting
+        self._described = self._describe()
+        self._properties: Future[Any] | None = None
+
+    def ask_broker(self, broker_id: int) -> None:
+        """Ask one broker how long it keeps positions."""
+        broker = ConfigResource(ResourceType.BROKER, str(broker_id))
+        self._properties = self._admin.describe_configs([broker], request_timeout=_ANSWER)[broker]
+
+    def result(self) -> GroupLook:
+        """What the cluster says. What the client may not ask counts as not there.
+
+        Raises `BrokerUnavailableError` when the group's coordinator does not answer within 10 s.
+        """
+        deadline = time.monotonic() + _REACH
+        while True:
+            try:
+                return GroupLook(_members(self._described, self._waiting), self._keep_alive())
+            except KafkaException as error:
+                found = kafka_error(error)
+                if not is_transient(found):
+                    CLIENT_LOG.info("the members of the group %s are not known: %s", self._group_id, found.str())
+                    return GroupLook((), KEEP_ALIVE)
+                if time.monotonic() > deadline:
+                    raise self._faults.failure(
+                        f"the coordinator of the group {self._group_id!r} does not answer within {_REACH:.0f} s", found
+                    ) from None
+            self._waiting("the coordinator of the group")
+            self._admin.poll(0.1)
+            self._described = self._describe()
+
+    def _describe(self) -> Future[Any]:
+        asked = self._admin.describe_consumer_groups([self._group_id], request_timeout=_ANSWER)
+        found: Future[Any] = asked[self._group_id]
+        return found
+
+    def _keep_alive(self) -> float:
+        if self._properties is None:
+            return KEEP_ALIVE
         try:
-            # All topics are listed: asking for one by name could create it.
-            cluster = admin.list_topics(timeout=_CALL)
-            if str(cluster.cluster_id).startswith(EMBEDDED):
-                # The client's in-process broker has no such requests.
-                return GroupLook((), KEEP_ALIVE)
-            broker = ConfigResource(ResourceType.BROKER, str(next(iter(cluster.brokers))))
-            asked = admin.describe_consumer_groups([group_id], request_timeout=_ANSWER)[group_id]
-            kept = admin.describe_configs([broker], request_timeout=_ANSWER)[broker]
-            return GroupLook(_members(asked, waiting), _keep_alive(kept, waiting))
+            found = result_interruptibly(self._properties, lambda: self._waiting("the properties of a broker"))
+            return keep_alive_s(*(_number(found, name) for name in (_RETENTION, _EXPIRY)))
         except KafkaException as error:
-            found = kafka_error(error)
-            if not is_transient(found):
-                CLIENT_LOG.info("the members of the group %s are not known: %s", group_id, found.str())
-                return GroupLook((), KEEP_ALIVE)
-            if time.monotonic() > deadline:
-                raise faults.failure(
-                    f"the coordinator of the group {group_id!r} does not answer within {_REACH:.0f} s", found
-                ) from None
-        waiting("the coordinator of the group")
-        admin.poll(0.1)
+            CLIENT_LOG.info("how long the broker keeps positions is not known: %s", kafka_error(error).str())
+            return KEEP_ALIVE
 
 
 def check_no_members(look: GroupLook, group_id: str) -> None:
@@ -86,7 +107,7 @@ def check_no_members(look: GroupLook, group_id: str) -> None:
     if look.members:
         raise SecondInstanceError(
             f"other consumers are subscribed with the group {group_id!r}: {', '.join(look.members)}. A flow reads by a fixed "
-            "assignment and does not share its group: stop them, or give the flow a group_id of its own. A consumer "
+            "assignment and shares its group with nobody: stop them, or give the flow a group_id of its own. A consumer "
             "that was killed stays a member until its session times out (45 s by default). Nothing was read or written"
         )
 
@@ -107,15 +128,6 @@ def keep_alive_s(retention_minutes: int | None, expiration_ms: int | None) -> fl
 def _members(asked: Future[Any], waiting: Callable[[str], None]) -> tuple[str, ...]:
     found = result_interruptibly(asked, lambda: waiting("the coordinator of the group"))
     return tuple(f"{member.client_id} at {member.host.lstrip('/')}" for member in found.members)
-
-
-def _keep_alive(asked: Future[Any], waiting: Callable[[str], None]) -> float:
-    try:
-        found = result_interruptibly(asked, lambda: waiting("the properties of a broker"))
-        return keep_alive_s(*(_number(found, name) for name in (_RETENTION, _EXPIRY)))
-    except KafkaException as error:
-        CLIENT_LOG.info("how long the broker keeps positions is not known: %s", kafka_error(error).str())
-        return KEEP_ALIVE
 
 
 def _number(found: Mapping[str, Any], name: str) -> int | None:

@@ -56,12 +56,15 @@ Look = Callable[[], Mapping[str, TopicState]]
 
 
 class TopicMonitor:
-    """Calls `changed` once for each change, on the watch's thread. A look that fails says nothing."""
+    """Calls `changed` once for each change, on the watch's thread. A look that fails says nothing.
+
+    `known` is how the topics were seen before. The first look is taken at once where that tells no topic's id.
+    """
 
     def __init__(
-        self, partitions: Mapping[str, int], *, interval_s: float, look: Look, changed: Callable[[TopicChange], None]
+        self, known: Mapping[str, TopicState], *, interval_s: float, look: Look, changed: Callable[[TopicChange], None]
     ) -> None:
-        self._known = {topic: TopicState(None, count) for topic, count in partitions.items()}
+        self._known = dict(known)
         self._interval_s = interval_s
         self._look = look
         self._changed = changed
@@ -85,6 +88,8 @@ class TopicMonitor:
         self._wake.set()
 
     def _run(self) -> None:
+        if all(known.id is not None for known in self._known.values()):
+            self._wake.wait(self._interval_s)
         while not self._closed:
             self._wake.clear()
             try:

@@ -1,26 +1,30 @@
-"""A look at the cluster before anything starts: is it there, do the topics exist, how large may a record be.
+"""What a start asks of one cluster, through one admin client that ends with it.
 
-Metadata calls without a time-out hang while a broker is away, so each has one, and all share a deadline.
+Is it there, do the topics exist, what do they take, has the consumer group members. Requests that need no answer of
+another are sent together. Metadata calls without a time-out hang while a broker is away, so each has one, and all share
+a deadline.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
 from loom.streaming.kafka.cluster_faults import ClusterFaults
 from loom.streaming.kafka.errors import TopicMissingError
+from loom.streaming.kafka.group_look import KEEP_ALIVE, GroupLook, GroupRequest
 from loom.streaming.kafka.interruptible import result_interruptibly
 from loom.streaming.kafka.limits import TimestampLimits
 from loom.streaming.kafka.reserved_properties import shared_properties
 
-__all__ = ["EMBEDDED", "TopicLook", "look_at_topics"]
+__all__ = ["EMBEDDED", "ClusterLook", "look_at_cluster"]
 
 #: seconds; a start must have failed or succeeded within 15
 _REACH = 10.0
@@ -29,38 +33,82 @@ _CALL = 1.5
 #: seconds that a topic made a moment ago may stay invisible
 _APPEAR = 4.0
 _LIMITS = 3.0
+#: how the client's in-process broker names its cluster; it answers no admin request but lets it time out
+EMBEDDED = "mockCluster"
 
 
-class TopicLook(LoomFrozenStruct):
-    """What was seen of each topic: its partition numbers and, where the broker tells, the largest record in bytes and the
-    timestamps that it takes."""
+class ClusterLook(LoomFrozenStruct):
+    """What was seen of the topics and of the group."""
 
+    #: partition numbers of each topic
     partitions: Mapping[str, tuple[int, ...]]
-    max_message_bytes: Mapping[str, int]
+    #: the largest record of each topic in bytes, where the broker tells
+    max_message_bytes: Mapping[str, int] = {}
     #: of topics that keep the producer's timestamps
     timestamp_limits: Mapping[str, TimestampLimits] = {}
     #: topics that take no record without a key
     compacted: frozenset[str] = frozenset()
+    #: ids of topics that were asked for, where the broker tells; an id changes when its topic is recreated
+    topic_ids: Mapping[str, str] = {}
+    #: `None` where no group was asked about
+    group: GroupLook | None = None
 
 
-def look_at_topics(
+def look_at_cluster(
     config: Mapping[str, Any],
     needed: Mapping[str, str],
     *,
     limits_of: Iterable[str] = (),
+    ids_of: Iterable[str] = (),
+    group_id: str | None = None,
     waiting: Callable[[str], None] = lambda _: None,
     faults: ClusterFaults | None = None,
-) -> TopicLook:
-    """Look up topics on one cluster. `needed` maps each topic to what it is needed for.
+) -> ClusterLook:
+    """Look up topics, and a group if one is named, on one cluster. `needed` maps each topic to what it is needed for.
 
     `waiting` is called between the slices of every wait and may raise.
 
-    Raises `BrokerUnavailableError` when no broker answers within 10 s, `AuthenticationFailedError` when one does not let
-    us in, `TopicMissingError` naming every topic that is
-    still not there 4 s later.
+    Raises `BrokerUnavailableError` when no broker, or the group's coordinator, does not answer within 10 s,
+    `AuthenticationFailedError` when one does not let us in, `TopicMissingError` naming every topic that is still not
+    there 4 s later.
     """
     faults = faults or ClusterFaults(config)
     admin = make_client(AdminClient, shared_properties(config), faults)
+    # Lets the client connect at once. Behind a metadata call alone it does so after half of reconnect.backoff.ms (50 ms;
+    # librdkafka 2.16).
+    admin.describe_cluster(request_timeout=_CALL)
+    group = GroupRequest(admin, group_id, faults, waiting) if group_id is not None else None
+    metadata, partitions = _await_topics(admin, config, needed, faults, waiting)
+    if str(metadata.cluster_id).startswith(EMBEDDED):
+        return ClusterLook(partitions, group=GroupLook((), KEEP_ALIVE) if group is not None else None)
+    if group is not None:
+        group.ask_broker(next(iter(metadata.brokers)))
+    asked_limits = _ask_limits(admin, sorted(set(limits_of)))
+    asked_ids = _ask_ids(admin, sorted(set(ids_of)))
+    configs = _answers(asked_limits, lambda: waiting("the limits of the topics"))
+    ids = _answers(asked_ids, lambda: waiting("the ids of the topics"))
+    properties = {
+        topic: {name: entry.value for name, entry in entries.items() if entry.value is not None}
+        for topic, entries in configs.items()
+    }
+    return ClusterLook(
+        partitions,
+        {topic: int(found["max.message.bytes"]) for topic, found in properties.items() if "max.message.bytes" in found},
+        {topic: limits for topic, found in properties.items() if (limits := _timestamp_limits(found)) is not None},
+        frozenset(topic for topic, found in properties.items() if "compact" in found.get("cleanup.policy", "")),
+        {topic: str(found.topic_id) for topic, found in ids.items()},
+        group.result() if group is not None else None,
+    )
+
+
+def _await_topics(
+    admin: AdminClient,
+    config: Mapping[str, Any],
+    needed: Mapping[str, str],
+    faults: ClusterFaults,
+    waiting: Callable[[str], None],
+) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """The cluster's metadata, and the partition numbers of all topics that are needed."""
     appear_by: float | None = None
     while True:
         # All topics are listed: asking for one by name could create it.
@@ -72,32 +120,19 @@ def look_at_topics(
         }
         missing = [topic for topic in needed if topic not in partitions]
         if not missing:
-            break
+            return metadata, partitions
         now = time.monotonic()
         appear_by = appear_by or now + _APPEAR
         if now >= appear_by:
             told = "; ".join(f"{topic!r} ({needed[topic]})" for topic in missing)
             raise TopicMissingError(
                 f"topics that do not exist on {config['bootstrap.servers']}: {told}. Create them, or correct their "
-                "names in the flow or under kafka.producers / kafka.consumer.topics. A topic that this client's user may "
-                "not describe looks the same: then grant the permission (ACL)"
+                "names in the flow or under kafka.producers / kafka.consumer.topics. A topic that this client's user has no "
+                "right to describe looks the same: then grant it (ACLs)"
             )
         # The broker tells nobody when a topic appears; a metadata request is the only way to see it.
         waiting("topics that are not there yet")
         admin.poll(0.2)
-    configs = _configs(
-        admin, sorted(set(limits_of)), waiting, known_controller=not metadata.cluster_id.startswith(EMBEDDED)
-    )
-    sizes = {
-        topic: int(config["max.message.bytes"]) for topic, config in configs.items() if "max.message.bytes" in config
-    }
-    times = {topic: found for topic, config in configs.items() if (found := _timestamp_limits(config)) is not None}
-    compacted = frozenset(topic for topic, config in configs.items() if "compact" in config.get("cleanup.policy", ""))
-    return TopicLook(partitions, sizes, times, compacted)
-
-
-#: how the client's in-process broker names its cluster; it answers no admin request but lets it time out
-EMBEDDED = "mockCluster"
 
 
 def _metadata(admin: AdminClient, faults: ClusterFaults, waiting: Callable[[str], None]) -> Any:
@@ -114,22 +149,26 @@ def _metadata(admin: AdminClient, faults: ClusterFaults, waiting: Callable[[str]
         waiting("a Kafka broker that answers")
 
 
-def _configs(
-    admin: AdminClient, topics: list[str], waiting: Callable[[str], None], *, known_controller: bool
-) -> dict[str, dict[str, str]]:
-    if not topics or not known_controller:
+def _ask_limits(admin: AdminClient, topics: list[str]) -> dict[str, Future[Any]]:
+    if not topics:
         return {}
-    futures = admin.describe_configs(
-        [ConfigResource(ResourceType.TOPIC, topic) for topic in topics], request_timeout=_LIMITS
-    )
+    resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
+    return {found.name: asked for found, asked in admin.describe_configs(resources, request_timeout=_LIMITS).items()}
+
+
+def _ask_ids(admin: AdminClient, topics: list[str]) -> dict[str, Future[Any]]:
+    return dict(admin.describe_topics(TopicCollection(topics), request_timeout=_LIMITS)) if topics else {}
+
+
+def _answers(asked: Mapping[str, Future[Any]], waiting: Callable[[], None]) -> dict[str, Any]:
+    """The answers that come; of a topic that the client may not ask about, or whose broker is old, there is none."""
     found = {}
-    for resource, future in futures.items():
+    for topic, future in asked.items():
         try:
-            entries = result_interruptibly(future, lambda: waiting("the limits of the topics"))
-            found[resource.name] = {name: entry.value for name, entry in entries.items() if entry.value is not None}
+            found[topic] = result_interruptibly(future, waiting)
         except KafkaException as error:
-            # Not allowed to look, or an old broker: refusals are then seen only when they happen.
-            CLIENT_LOG.info("the limits of %s are not known: %s", resource.name, error)
+            # What is not known here is seen when it happens: a refused record, a recreated topic.
+            CLIENT_LOG.info("not everything about %s is known: %s", topic, error)
     return found
 
 

@@ -17,7 +17,7 @@ from loom.streaming.kafka.offset_metadata import Committed, RunMetadata
 from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.start_offsets import StartPositions
-from loom.streaming.kafka.topic_monitor import TopicState, look_at_states
+from loom.streaming.kafka.topic_monitor import TopicState
 from loom.streaming.record import TopicPartition
 
 __all__ = ["TransactionGroup"]
@@ -27,12 +27,15 @@ _PAUSE = 0.05
 
 
 class TransactionGroup:
-    """`waiting` is asked between the slices of every wait and may raise; `gone` is told of a topic that is gone."""
+    """`topics` is how the start saw them, and `look` looks again. `waiting` is asked between the slices of every wait and may
+    raise; `gone` is told of a topic that is gone.
+    """
 
     def __init__(
         self,
         settings: ConsumerSettings,
-        topics: Iterable[str],
+        topics: Mapping[str, TopicState],
+        look: Callable[[], Mapping[str, TopicState]],
         metadata: RunMetadata,
         *,
         waiting: Callable[[str], None],
@@ -44,8 +47,9 @@ class TransactionGroup:
         self._gone = gone
         self._reader = ConsumerClient(settings, gone, metadata, clusters)
         self._reader.waiting = waiting
-        self._look_at_topics = look_at_states(settings.to_confluent_config(), topics)
-        self._topics: Mapping[str, TopicState] = {}
+        self._look_at_topics = look
+        #: how the topics were seen last
+        self._topics = topics
         #: partitions of a log that is gone: positions in it are sent no more
         self._dead: set[TopicPartition] = set()
         #: the positions of the last transaction
@@ -61,7 +65,8 @@ class TransactionGroup:
 
     def start(self, partitions: Iterable[TopicPartition]) -> StartPositions:
         """Where to begin with these partitions; they are checked from now on."""
-        self._topics = self._states()
+        if any(state.id is None for state in self._topics.values()):
+            self._topics = self._states()
         found = self._reader.resolve(partitions, {})
         self._reader.group.found(found)
         return found

@@ -19,6 +19,7 @@ from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.kafka.limits import MESSAGE_MAX_BYTES, producer_properties
 from loom.streaming.kafka.offset_metadata import Committed, OffsetMetadata, RunMetadata, escaped
 from loom.streaming.kafka.outage import Clusters
+from loom.streaming.kafka.topic_monitor import look_at_states
 from loom.streaming.kafka.transaction_group import TransactionGroup
 from loom.streaming.kafka.transactions import Transactions
 from loom.streaming.record import TopicPartition
@@ -93,7 +94,8 @@ class ExactlyOnce:
         settings = self._plan.source.settings
         self._group = group = TransactionGroup(
             settings,
-            seen.source_partitions,
+            seen.source_topics,
+            look_at_states(self._plan.source.cluster.properties, seen.source_topics),
             self._metadata,
             waiting=self._waiting,
             gone=self._gone,

@@ -14,10 +14,11 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.model import CompiledCluster, CompiledTopic
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.failpoints import Failpoint, failpoint
-from loom.streaming.kafka.group_look import KEEP_ALIVE, GroupLook, check_no_members, look_at_group
+from loom.streaming.kafka.group_look import KEEP_ALIVE, GroupLook, check_no_members
 from loom.streaming.kafka.limits import TimestampLimits
 from loom.streaming.kafka.outage import Clusters
-from loom.streaming.kafka.topics import look_at_topics
+from loom.streaming.kafka.topic_monitor import TopicState
+from loom.streaming.kafka.topics import look_at_cluster
 from loom.streaming.nodes.boundary import PartitionGuarantee
 from loom.streaming.runtime.output_table import OutputTable
 
@@ -34,6 +35,10 @@ class BrokerSnapshot(LoomFrozenStruct):
 
     #: partition numbers of the source's topics; empty where the source is the caller's own
     source_partitions: Mapping[str, tuple[int, ...]]
+    #: how the source's topics were seen, for whoever looks at them again
+    source_topics: Mapping[str, TopicState]
+    #: the source's group, where its positions are ours to commit
+    group: GroupLook
     #: the largest record of each topic, in bytes, by the number of the producer that writes to it
     max_message_bytes: Mapping[int, Mapping[str, int]]
     #: the partition counts of topics whose keys are promised to stay where they are, by producer alike
@@ -67,10 +72,12 @@ class Preflight:
         self._owns_group = owns_group
         self._lock = threading.Lock()
         self._seen: BrokerSnapshot | None = None
-        self._group: GroupLook | None = None
 
     def look(self) -> BrokerSnapshot:
-        """Raises `BrokerUnavailableError` or `TopicMissingError`, the latter naming everything that is missing."""
+        """Raises `BrokerUnavailableError` or `TopicMissingError`, the latter naming everything that is missing.
+
+        All that is asked of a cluster is asked here, together.
+        """
         with self._lock:
             if self._seen is None:
                 self._seen = self._look()
@@ -78,15 +85,9 @@ class Preflight:
 
     def look_at_group(self) -> GroupLook:
         """Raises `SecondInstanceError` when other consumers are subscribed with the group, `BrokerUnavailableError`."""
-        settings = self._plan.source.settings
-        with self._lock:
-            if self._group is None:
-                self._group = GroupLook((), KEEP_ALIVE)
-                if self._owns_group:
-                    config = self._plan.source.cluster.properties
-                    self._group = look_at_group(config, settings.group_id, self._waiting, self._clusters.of(config))
-        check_no_members(self._group, settings.group_id)
-        return self._group
+        group = self.look().group
+        check_no_members(group, self._plan.source.settings.group_id)
+        return group
 
     def _look(self) -> BrokerSnapshot:
         failpoint(Failpoint.STARTING)
@@ -101,6 +102,8 @@ class Preflight:
             for topic in source.topics:
                 reading.needed[topic] = f"the source {source.name!r}"
                 reading.limits_of.append(topic)
+            reading.ids_of = source.topics
+            reading.group_id = source.settings.group_id if self._owns_group else None
         written: list[tuple[int, _Cluster, str]] = []
         for outlet in self._outlets.topics().values():
             what = "errors" if outlet.is_errors else f"output of {outlet.output.step_id}"
@@ -111,19 +114,23 @@ class Preflight:
                     target.limits_of.append(output.topic)
                     written.append((output.producer.index, target, output.topic))
         looks = {
-            id(c): look_at_topics(
+            id(c): look_at_cluster(
                 c.config,
                 c.needed,
                 limits_of=c.limits_of,
+                ids_of=c.ids_of,
+                group_id=c.group_id,
                 waiting=self._waiting,
                 faults=self._clusters.of(c.config),
             )
             for c in clusters.values()
         }
-        partitions = {}
+        partitions, states, group = {}, {}, None
         if reading is not None:
-            found = looks[id(reading)].partitions
-            partitions = {topic: found[topic] for topic in source.topics}
+            found = looks[id(reading)]
+            partitions = {topic: found.partitions[topic] for topic in source.topics}
+            states = {t: TopicState(found.topic_ids.get(t), len(numbers)) for t, numbers in partitions.items()}
+            group = found.group
         limits: dict[int, dict[str, int]] = {}
         times: dict[int, dict[str, TimestampLimits]] = {}
         for key, target, topic in written:
@@ -142,7 +149,7 @@ class Preflight:
         for key, target, topic in written:
             if topic in stable:
                 counts.setdefault(key, {})[topic] = len(looks[id(target)].partitions[topic])
-        return BrokerSnapshot(partitions, limits, counts, times, compacted)
+        return BrokerSnapshot(partitions, states, group or GroupLook((), KEEP_ALIVE), limits, counts, times, compacted)
 
     def _compare_limits(self, found: Mapping[str, int], limits: Mapping[int, Mapping[str, int]]) -> None:
         """Warn of a topic of dead letters that has no room for the largest source record and what is said of it."""
@@ -178,3 +185,5 @@ class _Cluster:
         self.config = config
         self.needed: dict[str, str] = {}
         self.limits_of: list[str] = []
+        self.ids_of: tuple[str, ...] = ()
+        self.group_id: str | None = None

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Mapping
 
 from loom.core.logger import get_logger
+from loom.streaming.compiler.model import CompiledSource
 from loom.streaming.kafka.errors import TopicsChangedError
-from loom.streaming.kafka.settings import ConsumerSettings
-from loom.streaming.kafka.topic_monitor import Change, TopicChange, TopicMonitor, look_at_states
+from loom.streaming.kafka.topic_monitor import Change, TopicChange, TopicMonitor, TopicState, look_at_states
 from loom.streaming.runtime.stop import StopSignal
 
 __all__ = ["TopicChanges"]
@@ -23,10 +23,12 @@ _log = get_logger(__name__)
 class TopicChanges:
     """The watch of a source, and what it has found. Open while any worker reads; may be opened again."""
 
-    def __init__(self, settings: ConsumerSettings, stop: StopSignal) -> None:
-        self._settings = settings
+    def __init__(self, source: CompiledSource, stop: StopSignal) -> None:
+        self._settings = source.settings
+        self._cluster = source.cluster
         self._stop = stop
         self._watch: TopicMonitor | None = None
+        self._opened = False
         self._lock = threading.Lock()
         #: where each worker that is open finds the changes of what it reads
         self._inboxes: list[deque[TopicChange]] = []
@@ -39,18 +41,22 @@ class TopicChanges:
         """Whether a change ends the run."""
         return self._settings.on_topic_change == "stop"
 
-    def open(self, partitions: Mapping[str, tuple[int, ...]]) -> deque[TopicChange]:
-        """A worker begins to read; the first one begins the watch. Returns where it finds the changes."""
+    def open(self, known: Mapping[str, TopicState]) -> deque[TopicChange]:
+        """A worker begins to read; the first one begins the watch. Returns where it finds the changes.
+
+        `known` is how the start saw the topics. A run behind another of the same dataflow sees them anew.
+        """
         inbox: deque[TopicChange] = deque()
         with self._lock:
             self._inboxes.append(inbox)
             self._reading.add(id(inbox))
             if self._watch is None:
                 self._ending = None
+                fresh, self._opened = not self._opened, True
                 self._watch = TopicMonitor(
-                    {topic: len(numbers) for topic, numbers in partitions.items()},
+                    known if fresh else {topic: TopicState(None, state.partitions) for topic, state in known.items()},
                     interval_s=self._settings.topic_check_interval_ms / 1000,
-                    look=look_at_states(self._settings.to_confluent_config(), partitions),
+                    look=look_at_states(self._cluster.properties, known),
                     changed=self.take,
                 )
                 self._watch.start()
