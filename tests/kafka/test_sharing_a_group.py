@@ -81,7 +81,7 @@ def test_a_reset_by_hand_of_a_running_flow_is_not_overwritten(one_way: OneWay, d
         until(lambda: bool(raised))
     (error,) = raised
     assert isinstance(error, SecondInstanceError)
-    assert "it is at 1, and this run left it at 3" in str(error)
+    assert "is at 1, and this run left it at 3" in str(error)
     assert exit_for(error) is Exit.REPLACED
     assert one_way.position() == 1
     if delivery == "exactly_once":
