@@ -31,10 +31,21 @@ def test_naming_everything_they_export_loads_nothing_heavy() -> None:
     assert loaded_after(code) == set()
 
 
-def test_loading_a_configuration_loads_omegaconf_alone() -> None:
-    code = "from loom.core.config import ConfigContext\nConfigContext.from_dict({'a': 1}).raw('a')"
+def test_loading_a_configuration_that_resolves_something_loads_omegaconf_alone() -> None:
+    code = "from loom.core.config import ConfigContext\nConfigContext.from_dict({'a': '${b}', 'b': 1}).raw('a')"
     assert loaded_after(code) >= {"omegaconf", "yaml"}
     assert not loaded_after(code) & {"structlog", "anyio"}
+
+
+def test_loading_a_configuration_that_means_what_it_says_loads_nothing_but_the_reader_of_its_file() -> None:
+    code = "from loom.core.config import ConfigContext\nConfigContext.from_dict({'a': {'b': [1, 'x']}}).raw('a')"
+    assert loaded_after(code) == set()
+    code = (
+        "import pathlib, tempfile\nfrom loom.core.config import ConfigContext\n"
+        "with tempfile.TemporaryDirectory() as folder:\n"
+        "    file = pathlib.Path(folder, 'a.yaml'); file.write_text('a: {b: [1, x]}'); ConfigContext.from_yaml(file).raw('a')"
+    )
+    assert loaded_after(code) == {"yaml"}
 
 
 @pytest.mark.parametrize("name", ["loom.core.config", "loom.core.expr", "loom.core.observability"])

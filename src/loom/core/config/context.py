@@ -57,11 +57,10 @@ class ConfigContext:
         Raises:
             ConfigError: when the file cannot be read, is not YAML, or holds no mapping.
         """
-        from loom.core.config.loading import load_yaml
-        from loom.core.config.tree import ConfigTree
+        from loom.core.config.yaml_loading import load_yaml
 
         file = fspath(path)
-        return cls(ConfigTree(load_yaml(file), file, index_resolvers(resolvers)), file)
+        return cls(load_yaml(file, index_resolvers(resolvers)), file)
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any], *, resolvers: Iterable[ConfigResolver] = ()) -> ConfigContext:
@@ -75,9 +74,8 @@ class ConfigContext:
             ConfigError: for a key that is no text, or a text that is no valid interpolation.
         """
         from loom.core.config.loading import load_mapping
-        from loom.core.config.tree import ConfigTree
 
-        return cls(ConfigTree(load_mapping(mapping), None, index_resolvers(resolvers)), None)
+        return cls(load_mapping(mapping, index_resolvers(resolvers)), None)
 
     def overlaid(self, mapping: Mapping[str, Any]) -> ConfigContext:
         """A new context with these keys on top, merged section by section; lists are replaced.
@@ -91,9 +89,9 @@ class ConfigContext:
         Raises:
             ConfigError: as `from_dict`.
         """
-        from loom.core.config.loading import load_mapping
+        from loom.core.config.loading import overlaid
 
-        return ConfigContext(self._tree.overlaid(load_mapping(mapping)), self._file)
+        return ConfigContext(overlaid(self._tree, mapping), self._file)
 
     @property
     def file(self) -> str | None:

@@ -1,92 +1,61 @@
-"""From a YAML file or a mapping to an OmegaConf tree that nothing has been resolved in yet.
+"""From a mapping to a tree that nothing has been resolved in yet.
 
-Called by `ConfigContext.from_yaml` and `.from_dict`. It imports omegaconf, so it is itself imported only then.
+Called by `ConfigContext.from_dict` and `.overlaid`. A mapping that refers to nothing becomes a plain tree; OmegaConf is loaded
+for the others only.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import GrammarParseError, KeyValidationError, OmegaConfBaseException
+from loom.core.config.literals import is_literal
+from loom.core.config.tree import ConfigTree, Resolvers
 
-from loom.core.config.interpolation import INTERPOLATIONS
-from loom.core.config.problems import ConfigError, ConfigProblem
-from loom.core.config.yaml_mistakes import yaml_mistake
-
-__all__ = ["load_mapping", "load_yaml"]
+__all__ = ["load_mapping", "overlaid"]
 
 
-def load_yaml(path: str) -> DictConfig:
-    """Read a file; an empty one is an empty configuration.
-
-    Raises:
-        ConfigError: when it cannot be read, is not YAML (with line and column), or holds no mapping.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or error.__class__.__name__
-    except UnicodeDecodeError:
-        reason = "it is not UTF-8"
-    else:
-        return _parse(text, path)
-    raise _refused(path, f"the file cannot be read: {reason}")
-
-
-def load_mapping(mapping: Mapping[Any, Any], file: str | None = None) -> DictConfig:
+def load_mapping(mapping: Mapping[Any, Any], resolvers: Resolvers) -> ConfigTree:
     """Copy a mapping. Values that are neither containers nor scalars are kept as they are.
 
     Raises:
         ConfigError: when a key cannot be one, or a text is no valid interpolation.
     """
-    try:
-        created = OmegaConf.create(_plain(mapping), flags={"allow_objects": True})
-    except OmegaConfBaseException as error:
-        problem = _broken(error, file)
-    else:
-        assert isinstance(created, DictConfig)
-        return created
-    raise ConfigError([problem])
+    plain = _plain(mapping)
+    if is_literal(plain):
+        return ConfigTree(plain, None, resolvers)
+    from loom.core.config.interpolated_tree import InterpolatedTree, interpolated
+
+    return InterpolatedTree(interpolated(plain), None, resolvers)
 
 
-def _parse(text: str, path: str) -> DictConfig:
-    # Errors are raised outside of the `except` blocks: a chained cause would print what the file holds.
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root is None or root.tag == "tag:yaml.org,2002:null":
-            return OmegaConf.create({})
-        if isinstance(root, yaml.MappingNode):
-            loaded = OmegaConf.load(io.StringIO(text))
-            assert isinstance(loaded, DictConfig)
-            return loaded
-        kind = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
-        remedy = "write `section:` and its keys below it; a colon needs a space behind it"
-        problem = ConfigProblem(path, "", f"the top level is {kind}, expected a mapping of sections", remedy=remedy)
-    except OmegaConfBaseException as error:
-        problem = _broken(error, path)
-    except yaml.YAMLError as error:
-        problem = ConfigProblem(path, "", yaml_mistake(error, text))
-    except Exception as error:  # noqa: BLE001  YAML's own constructors let anything through: `!!int x`
-        problem = ConfigProblem(path, "", f"not valid YAML: a tagged value cannot be read ({type(error).__name__})")
-    raise ConfigError([problem])
+def overlaid(tree: ConfigTree, mapping: Mapping[Any, Any]) -> ConfigTree:
+    """A tree of its own with a mapping laid over another one, section by section; lists are replaced.
+
+    Raises:
+        ConfigError: as `load_mapping`.
+    """
+    plain = _plain(mapping)
+    if type(tree) is ConfigTree and is_literal(plain) and _fits(tree.root, plain):
+        return ConfigTree(_merged(tree.root, plain), tree.file, tree.resolvers)
+    from loom.core.config.interpolated_tree import InterpolatedTree
+
+    return InterpolatedTree.merged(tree, plain)
 
 
-def _broken(error: OmegaConfBaseException, file: str | None) -> ConfigProblem:
-    key = error.full_key or ""
-    if isinstance(error, GrammarParseError):
-        return ConfigProblem(file, key, "not a valid interpolation", remedy=INTERPOLATIONS)
-    if isinstance(error, KeyValidationError):
-        return ConfigProblem(file, key, "a key here is not a string", remedy="write it in quotes")
-    return ConfigProblem(file, key, f"a value here cannot be held ({type(error).__name__})")
+def _fits(lower: Any, upper: Any) -> bool:
+    """Whether nowhere a list and a mapping lie on one another, which OmegaConf refuses."""
+    if isinstance(lower, dict) and isinstance(upper, dict):
+        return all(_fits(lower[key], value) for key, value in upper.items() if key in lower)
+    return not (isinstance(lower, dict | list) and isinstance(upper, dict | list)) or type(lower) is type(upper)
 
 
-def _refused(path: str, message: str) -> ConfigError:
-    return ConfigError([ConfigProblem(path, "", message)])
+def _merged(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(lower)
+    for key, value in upper.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(value, dict) and isinstance(below, dict) else value
+    return merged
 
 
 def _plain(value: Any) -> Any:

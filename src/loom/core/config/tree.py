@@ -1,24 +1,24 @@
 """The configuration as loaded: finds a place in it and resolves what lies there, and nothing else.
 
 Called by `ConfigContext` alone. Logical names may hold dots, so places are found by walking keys, never by splitting
-a path; interpolations are resolved where they are read, so a broken one elsewhere does no harm.
+a path. This is the tree of a configuration without interpolations, which loads nothing; `InterpolatedTree` resolves them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-
-from loom.core.config.interpolation import explain_failure
 from loom.core.config.keys import KeyPath, nearest
 from loom.core.config.problems import ConfigError, ConfigProblem
-from loom.core.config.resolvers import resolving_with
 from loom.core.model import LoomFrozenStruct
 
-__all__ = ["ConfigTree", "Place"]
+__all__ = ["ConfigTree", "Place", "Resolvers"]
+
+#: interpolations of the caller's, by name
+Resolvers = Mapping[str, Callable[..., Any]]
 
 #: The first segment of what an interpolation points at, directly or through one of OmegaConf's own resolvers.
 _REFERENCE = re.compile(r"\$\{\s*(?:oc\.(?:select|dict\.keys|dict\.values)\s*:\s*)?([^\s.:,\[\]{}$'\"]+)")
@@ -33,28 +33,26 @@ class Place(LoomFrozenStruct):
 
 
 class ConfigTree:
-    """A loaded configuration.
+    """A loaded configuration of plain dicts, lists and scalars.
 
     Args:
-        root: the unresolved tree.
+        root: the mapping of sections; not changed.
         file: the file it came from, for messages.
         resolvers: the context's own interpolations by name.
     """
 
-    def __init__(self, root: DictConfig, file: str | None, resolvers: Mapping[str, Callable[..., Any]]) -> None:
-        self._root = root
-        self._file = file
-        self._resolvers = resolvers
+    #: what mappings and lists are, in a tree of this kind
+    _mapping: ClassVar[type[Any]] = dict
+    _sequence: ClassVar[type[Any]] = list
 
-    def overlaid(self, upper: DictConfig) -> ConfigTree:
-        """A tree of its own with another one laid over this."""
-        merged = OmegaConf.merge(self._root, upper)
-        assert isinstance(merged, DictConfig)
-        return ConfigTree(merged, self._file, self._resolvers)
+    def __init__(self, root: Any, file: str | None, resolvers: Resolvers) -> None:
+        self.root = root
+        self.file = file
+        self.resolvers = resolvers
 
     def sections(self) -> tuple[str, ...]:
         """The names of the top-level sections, in the order of the file."""
-        return tuple(str(key) for key in self._root)
+        return tuple(str(key) for key in self.root)
 
     def find(self, key: str) -> Place | None:
         """The place that a dotted key means. Where dots are ambiguous the longest name wins.
@@ -63,8 +61,8 @@ class ConfigTree:
             ConfigError: when an interpolation on the way does not resolve.
         """
         problems: list[ConfigProblem] = []
-        with resolving_with(self._resolvers):
-            place = self._descend(self._root, key.split("."), (), problems)
+        with self._resolving():
+            place = self._descend(self.root, key.split("."), (), problems)
         if place is None and problems:
             raise ConfigError(problems)
         return place
@@ -78,7 +76,7 @@ class ConfigTree:
         if place is None:
             return self.nearest_key(parent)
         container = place.container[place.entry]
-        close = nearest(name, map(str, container.keys())) if isinstance(container, DictConfig) else None
+        close = nearest(name, map(str, container.keys())) if isinstance(container, self._mapping) else None
         return f"{parent}.{close}" if close is not None else None
 
     def value(self, place: Place, *, without: frozenset[str] = frozenset()) -> Any:
@@ -91,7 +89,7 @@ class ConfigTree:
             ConfigError: with every interpolation that does not resolve.
         """
         problems: list[ConfigProblem] = []
-        with resolving_with(self._resolvers):
+        with self._resolving():
             found = self._entry(place.container, place.entry, place.path, problems)
             value = self._resolved(found, place.path, problems, without)
         if problems:
@@ -100,16 +98,21 @@ class ConfigTree:
 
     def references(self) -> dict[str, frozenset[str]]:
         """For each top-level section, the sections that its interpolations point at."""
-        plain = OmegaConf.to_container(self._root, resolve=False)
-        assert isinstance(plain, dict)
         return {
             str(section): frozenset(name for text in _texts(value) for name in _REFERENCE.findall(text))
-            for section, value in plain.items()
+            for section, value in self._unresolved().items()
         }
 
-    def _descend(
-        self, node: DictConfig, segments: list[str], path: KeyPath, problems: list[ConfigProblem]
-    ) -> Place | None:
+    def _unresolved(self) -> dict[Any, Any]:
+        """The whole tree as plain containers."""
+        plain: dict[Any, Any] = self.root
+        return plain
+
+    def _resolving(self) -> AbstractContextManager[None]:
+        """Within this block values may be resolved."""
+        return nullcontext()
+
+    def _descend(self, node: Any, segments: list[str], path: KeyPath, problems: list[ConfigProblem]) -> Place | None:
         entries = {str(key): key for key in node}
         for length in range(len(segments), 0, -1):
             name = ".".join(segments[:length])
@@ -118,30 +121,26 @@ class ConfigTree:
             if length == len(segments):
                 return Place(node, entries[name], (*path, name))
             child = self._entry(node, entries[name], (*path, name), problems)
-            if isinstance(child, DictConfig):
+            if isinstance(child, self._mapping):
                 place = self._descend(child, segments[length:], (*path, name), problems)
                 if place is not None:
                     return place
         return None
 
     def _entry(self, container: Any, entry: Any, path: KeyPath, problems: list[ConfigProblem]) -> Any:
-        try:
-            return container[entry]
-        except Exception as error:  # noqa: BLE001  a resolver is foreign code and may raise anything
-            raw = OmegaConf.to_container(container, resolve=False)[entry]  # type: ignore[index]
-            problems.append(explain_failure(error, str(raw), path, self._file, self.sections()))
-            return None
+        """One value of a container, resolved; what is wrong with it is added to `problems`."""
+        return container[entry]
 
     def _resolved(
         self, value: Any, path: KeyPath, problems: list[ConfigProblem], without: frozenset[str] = frozenset()
     ) -> Any:
-        if isinstance(value, DictConfig):
+        if isinstance(value, self._mapping):
             return {
                 key: self._resolved(self._entry(value, key, (*path, str(key)), problems), (*path, str(key)), problems)
                 for key in value
                 if str(key) not in without
             }
-        if isinstance(value, ListConfig):
+        if isinstance(value, self._sequence):
             return [
                 self._resolved(self._entry(value, i, (*path, i), problems), (*path, i), problems)
                 for i in range(len(value))
