@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from loom.streaming.kafka import (
     EmbeddedBroker,
@@ -73,3 +75,32 @@ def test_nothing_goes_on_behind_an_end(broker: EmbeddedBroker) -> None:
     writer.abort()  # again is no harm
     with pytest.raises(TransactionFailedError, match="is ended where it should be ready"):
         writer.begin()
+
+
+class Noting(Producer):
+    """Notes what is asked of it, and may have no broker that answers."""
+
+    def __init__(self, config: dict[str, Any], answers: bool) -> None:
+        super().__init__(config)
+        self._answers = answers
+        self.asked: list[str] = []
+
+    def list_topics(self, *arguments: Any, **more: Any) -> Any:
+        self.asked.append("a connection")
+        if not self._answers:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+        return super().list_topics(*arguments, **more)
+
+    def init_transactions(self, *_: Any) -> None:
+        self.asked.append("the coordinator")
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_connection_is_waited_for_before_the_coordinator_and_its_failure_is_left_to_the_fencing(
+    broker: EmbeddedBroker, answers: bool
+) -> None:
+    writer = transactions(broker)
+    writer.producer = client = Noting({"bootstrap.servers": broker.bootstrap}, answers)
+    writer.fence()
+    assert client.asked == ["a connection", "the coordinator"]
+    assert writer.state is State.READY
