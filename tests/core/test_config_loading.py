@@ -60,7 +60,7 @@ def test_broken_yaml_is_refused_with_line_and_column(tmp_path: Path) -> None:
 
 
 def test_a_key_given_twice_is_refused_and_named(tmp_path: Path) -> None:
-    assert "line 2, column 1: the key `kafka` stands twice" in refusal(write(tmp_path, "kafka: {}\nkafka: {}\n"))
+    assert "line 2, column 1: the key `kafka` appears twice" in refusal(write(tmp_path, "kafka: {}\nkafka: {}\n"))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ MISTAKES = {
     "s: {a: ${oc.env:HOME}}\n": "line 1, column 9: .*put a value that holds `${…}` in quotes",
     "s:\n  a: b: c\n": "line 2, column 7: there is a colon too many",
     "s:\n  a: 1\n b: 2\n": "line 3, column 2: the line does not fit in with the indentation",
-    "s:\n  a: 1\n  - b\n": "line 3, column 3: a list item stands where a `key: value` is expected",
+    "s:\n  a: 1\n  - b\n": "line 3, column 3: there is a list item where a `key: value` is expected",
     's:\n  x: "abc\nb: 2\n': "line 4, column 1: a quote is opened and never closed (it begins at line 2, column 6)",
     "s:\n  x: @foo\n": "line 2, column 6: a value cannot begin with this character",
     "s:\n  x: *foo\n": "line 2, column 6: an alias",
@@ -157,7 +157,7 @@ def test_a_colon_without_a_space_is_explained(tmp_path: Path) -> None:
         attempts: int = 3
 
     context = ConfigContext.from_yaml(write(tmp_path, "retry:\n  attempts:3\n"))
-    with pytest.raises(ConfigError, match=r"retry: expected `object`, got `str` .*a colon needs a space behind it"):
+    with pytest.raises(ConfigError, match=r"retry: expected `object`, got `str` .*a colon needs a space after it"):
         context.section("retry", Retry)
 
 

@@ -1,1 +1,1 @@
-"""The command line: run, check, demo."""
+"""The command line."""

@@ -26,9 +26,9 @@ COMMANDS = "loom.cli.commands"
 
 
 class _Commands(TyperGroup):
-    """The commands, none of which is loaded before it is called, or listed by `--help`."""
+    """The commands. Each is loaded only when it is called or listed by `--help`."""
 
-    # The classes of click that stand in these signatures are typer's own from some version on, hence `Any`.
+    # From some version on, typer has its own copies of the click classes in these signatures, hence `Any`.
     def list_commands(self, ctx: Any) -> list[str]:
         installed = {offer.name for offer in offers(COMMANDS)}
         return sorted(_built_in() | installed)

@@ -1,4 +1,4 @@
-"""The other flows of the module that a flow was loaded from: together they may make a circle that neither shows alone."""
+"""The other flows of the module that a flow was loaded from: together they may form a circle that neither shows alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["flows_beside"]
 
 
 def flows_beside(flow: StreamFlow[Any, Any]) -> tuple[StreamFlow[Any, Any], ...]:
-    """The flows that stand in a module with this one."""
+    """The other flows in the module of this one."""
     found: dict[int, StreamFlow[Any, Any]] = {}
     for module in list(sys.modules.values()):
         flows = [value for value in list(getattr(module, "__dict__", {}).values()) if type(value) is StreamFlow]

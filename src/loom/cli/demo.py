@@ -27,7 +27,7 @@ SOURCE = "flights.raw"
 OUTPUTS = ("flights.newark", "flights.kennedy", "flights.laguardia")
 ERRORS = ("flights.undecodable", "flights.rejected")
 
-#: Records a second: slow enough to be watched, fast enough to be done in a few seconds.
+#: Records a second: slow enough to watch, fast enough to finish in a few seconds.
 _RATE = 4000
 #: The broker keeps only a few MB of each partition, so what is written but not read stays below this many records.
 _MOST_AHEAD = 4000
@@ -123,7 +123,7 @@ class _Demo:
                     if self._sent % 200 == 0 and not self._keep_pace(producer):
                         return
             self._all_sent.set()
-        except Exception as fault:  # noqa: BLE001 - told in the report; the flow must be stopped first
+        except Exception as fault:  # noqa: BLE001 - part of the report; the flow must be stopped first
             self._fault = fault
             self._runner.shutdown()
 

@@ -1,4 +1,4 @@
-"""What the command line ends with. Scripts and supervisors act on these numbers; they are part of the contract."""
+"""The exit codes of the command line. Scripts and supervisors act on them, so they do not change."""
 
 from __future__ import annotations
 
@@ -38,17 +38,15 @@ class Exit(IntEnum):
     USAGE = 2  #: wrong arguments, or no such module or flow
     CONFIG = 3  #: the config cannot be read or does not fit
     COMPILATION = 4  #: the flow does not compile
-    ENVIRONMENT = 5  #: no broker, not let in by it, no topic, no such position, a directory that cannot be written
-    FORCED = 6  #: a stop that took longer than it may
-    RESTART = (
-        7  #: a transaction was aborted (nothing of its epoch is visible) or the topics changed: start the flow again
-    )
-    REPLACED = 8  #: another instance took over or shares the group, or the transactional producer failed for good
-    STALLED = 9  #: alive, with records to read, and no position moved for `streaming.supervision.stall_timeout_ms`
+    ENVIRONMENT = 5  #: no broker, or one that rejects us, no topic, no such offset, a directory that cannot be written
+    FORCED = 6  #: a stop that took longer than allowed
+    RESTART = 7  #: a transaction was aborted (nothing of its epoch is visible) or the topics changed: restart the flow
+    REPLACED = 8  #: another instance took over or shares the group, or the transactional producer failed permanently
+    STALLED = 9  #: alive, with records to read, and no offset advanced for `streaming.supervision.stall_timeout_ms`
 
 
 class FlowNotFoundError(Exception):
-    """`module:flow` names nothing that could be run."""
+    """`module:flow` names nothing that can be run."""
 
 
 _CODES: tuple[tuple[type[BaseException], Exit], ...] = (

@@ -1,5 +1,5 @@
-"""A flow as a program: runs it, supervised where the config asks for it, and turns what goes wrong into one message on
-standard error and a documented exit code. `loom run` and a flow's own `__main__` are this.
+"""A flow as a program: runs it, supervised if the config says so, and turns errors into one message on standard error and a
+documented exit code. Used by `loom run` and by the `__main__` of a flow.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def run_program(
 ) -> int:
     """Run a flow until it is stopped or its input ends, in a child process where the config asks for restarts.
 
-    Returns the exit code; what went wrong has been told.
+    Returns the exit code, after printing what went wrong.
     """
     supervisor = ChildEnd.from_environment()
     passed_on: list[int] = []
@@ -117,7 +117,7 @@ def run_program(
 
 
 def guarded(work: Callable[[], None], debug: bool) -> int:
-    """Do something, and return the exit code; what goes wrong becomes one message on standard error."""
+    """Call `work` and return the exit code; an error becomes one message on standard error."""
     try:
         work()
     except KeyboardInterrupt:
@@ -131,13 +131,13 @@ def guarded(work: Callable[[], None], debug: bool) -> int:
 
 
 def log_to_stderr(debug: bool, *, quiet: bool = False) -> None:
-    """Let this process log as a command of ours does."""
+    """Set up logging of this process as for a `loom` command."""
     from loom.core.logger import configure_logging
 
     level = "debug" if debug else "critical" if quiet else "info"
     configure_logging(level=level)
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    # The client says every lost connection many times over; what matters is raised or logged by us.
+    # The client repeats every lost connection many times; what matters is raised or logged by us.
     logging.getLogger("loom.streaming.kafka.client").setLevel(logging.DEBUG if debug else logging.CRITICAL)
 
 
@@ -156,7 +156,7 @@ def _named_text(error: BaseException) -> str:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - an author's own exception that cannot even be told
+    except Exception:  # noqa: BLE001 - an exception of the author whose text cannot be made
         return type(error).__name__
 
 
@@ -164,7 +164,7 @@ def _streaming_section(settings: ConfigContext) -> StreamingSection:
     try:
         return settings.section_or_default("streaming", StreamingSection, StreamingSection())
     except ConfigError:
-        return StreamingSection()  # the runner tells it, with everything else that is wrong
+        return StreamingSection()  # the runner reports it, with everything else that is wrong
 
 
 def _run_supervised(runner: StreamingRunner, supervisor: ChildEnd, section: StreamingSection) -> None:
@@ -179,7 +179,7 @@ def _run_supervised(runner: StreamingRunner, supervisor: ChildEnd, section: Stre
 
 
 def _end_now(supervisor: ChildEnd | None, error: LoomError) -> None:
-    """A stop is overdue and the run does not come back from code that is not ours: the process ends itself."""
+    """A stop is overdue and the run does not return from code that is not ours: end the process."""
     _say(error)
     sys.stderr.flush()
     forced_by = error.signal if isinstance(error, ForcedShutdownError) else None
@@ -189,6 +189,6 @@ def _end_now(supervisor: ChildEnd | None, error: LoomError) -> None:
 
 
 def _announce(supervisor: ChildEnd | None, code: int) -> None:
-    """An end that the supervisor does not hear of is none of the runner's, whatever the code."""
+    """Tell the supervisor that the runner chose this exit code; any other end counts as a crash."""
     if supervisor is not None:
         supervisor.ends(code)

@@ -1,6 +1,6 @@
 """An event loop in a thread of its own, for synchronous code that has to run coroutines.
 
-Made by whoever builds a plan with async scopes, used by stages and sinks, closed by whoever made it. anyio is
+Created by the code that builds a plan with async scopes, used by stages and sinks, closed by its creator. anyio is
 imported when the first coroutine is run.
 """
 
@@ -62,7 +62,7 @@ class AsyncBridge:
         use_uvloop: run asyncio on uvloop; without meaning for trio.
 
     Raises:
-        AsyncBridgeError: when trio or uvloop is asked for and not installed.
+        AsyncBridgeError: if trio or uvloop is configured and not installed.
         ValueError: when the backend is neither asyncio nor trio.
     """
 
@@ -86,23 +86,23 @@ class AsyncBridge:
     def run(self, coro: Coroutine[Any, Any, T] | Callable[[], Awaitable[T]], timeout: float | None = None) -> T:
         """Run a coroutine to its end and return its value, or raise what it raises.
 
-        The limit is kept by cancelling the coroutine, which it may take notice of or not; the caller is let go in
+        At the limit the coroutine is cancelled, which it may or may not heed; the caller is released in
         either case. Code that blocks the loop itself holds up everybody.
 
         Args:
             coro: a coroutine, or a callable without arguments that makes one.
-            timeout: seconds until it is cancelled; None waits for ever.
+            timeout: seconds until it is cancelled; `None` means no limit.
 
         Raises:
             TimeoutError: when the limit has passed.
             AsyncBridgeClosedError: when the bridge is shut down, before or meanwhile.
-            AsyncBridgeError: when called from the bridge's own loop, which would wait for itself for ever.
+            AsyncBridgeError: when called from the bridge's own loop, which would wait for itself forever.
         """
         try:
             portal = self._enter()
         except BaseException:
             if inspect.iscoroutine(coro):
-                coro.close()  # else Python warns of a coroutine that nobody awaited
+                coro.close()  # else Python warns that the coroutine was never awaited
             raise
         try:
             return _outcome(portal, coro, timeout)
@@ -115,7 +115,7 @@ class AsyncBridge:
         """Take no more coroutines, wait for those that run, and end the loop. May be called again.
 
         Args:
-            timeout: seconds for all of it; None waits for ever. Past it whatever still runs is cancelled and the
+            timeout: seconds for all of it; `None` means no limit. After it everything that still runs is cancelled and the
                 loop's thread is left to itself, with a warning.
 
         Returns:
@@ -179,7 +179,7 @@ def _serve(backend: str, options: dict[str, Any], started: Future[BlockingPortal
 
     try:
         anyio.run(serve, backend=backend, backend_options=options)
-    except BaseException as error:  # noqa: BLE001  the thread that waits for the start is told, whatever it is
+    except BaseException as error:  # noqa: BLE001  passed to the thread that waits for the start
         if not started.done():
             started.set_exception(error)
         elif isinstance(error, Exception):
@@ -213,7 +213,7 @@ def _outcome(
 
 def _stop(portal: BlockingPortal) -> None:
     with suppress(RuntimeError, CancelledError):  # it has ended by itself
-        # Whatever still runs now is past the limit, or was left behind by a coroutine that has returned.
+        # What still runs now is past the limit, or was left running by a coroutine that has returned.
         portal.call(portal.stop, True)
 
 

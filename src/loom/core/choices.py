@@ -59,7 +59,7 @@ def choice(kind: type[E], value: object, where: str) -> E:
 
 
 class _Field(LoomFrozenStruct):
-    """What a field of a few values is made of."""
+    """The type of a field that takes one of a few values."""
 
     hint: Any
     may_be_none: bool

@@ -1,6 +1,6 @@
 """The name by which a class can be imported, also where its module is the program that was started.
 
-Python calls that module `__main__`, which is another one in every program, so the name is of no use to whoever reads it.
+Python calls that module `__main__`, which is another one in every program, so the name is useless to a reader.
 """
 
 from __future__ import annotations

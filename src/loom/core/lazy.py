@@ -27,7 +27,7 @@ def lazy_exports(package: str, *, later: Collection[str] = ()) -> tuple[Callable
 
     def __getattr__(name: str) -> Any:
         if name.startswith("__"):
-            # Asked for by the import system, for every import of a submodule.
+            # The import system asks for it at every import of a submodule.
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = exports_of(package).get(name)
         if module is None and any(fnmatchcase(name, pattern) for pattern in later):

@@ -20,7 +20,7 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 class Logger:
     """A named logger whose every line carries its context.
 
-    It takes up the configuration that holds when a line is written, so it may be made before `configure_logging`.
+    It uses the configuration at the time a line is written, so it can be created before `configure_logging`.
     Safe to use from any thread.
     """
 
@@ -39,11 +39,11 @@ class Logger:
         self._structlog().debug(event, **fields)
 
     def info(self, event: str, **fields: Any) -> None:
-        """Write a line about what normally happens."""
+        """Write a line about normal operation."""
         self._structlog().info(event, **fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Write a line about what should be looked at."""
+        """Write a line about something to check."""
         self._structlog().warning(event, **fields)
 
     def error(self, event: str, **fields: Any) -> None:
@@ -51,7 +51,7 @@ class Logger:
         self._structlog().error(event, **fields)
 
     def exception(self, event: str, **fields: Any) -> None:
-        """Write an error with the traceback of the exception at hand."""
+        """Write an error with the traceback of the current exception."""
         self._structlog().exception(event, **fields)
 
     def critical(self, event: str, **fields: Any) -> None:
@@ -63,7 +63,7 @@ class Logger:
 
         if not structlog.is_configured():
             configure_logging()
-        # Bound anew for each line, so that it takes up the configuration of the moment.
+        # Bound again for each line, so that it uses the current configuration.
         return structlog.get_logger().bind(logger=self._name, **self._context)
 
 

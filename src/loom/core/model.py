@@ -23,7 +23,7 @@ class LoomStruct(msgspec.Struct):
     """
 
 
-# Tells type checkers what msgspec does anyway: whoever inherits from a frozen struct is frozen without saying so.
+# Tells type checkers what msgspec does: a subclass of a frozen struct is frozen too.
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class LoomFrozenStruct(msgspec.Struct, frozen=True):
     """An immutable, typed record that compares (and hashes, where its fields do) by value.

@@ -1,6 +1,6 @@
 """Which names speak of secrets, and how values are kept out of texts that people read.
 
-Used by the logger's processors, by config errors and by whoever prints settings.
+Used by the logger's processors, by config errors and by code that prints settings.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ _MOST = 200
 
 
 def shown(value: object) -> str:
-    """The `repr` of a value, shortened; a stand-in where it has none.
+    """The `repr` of a value, shortened; a placeholder if it has none.
 
     >>> shown("ES"), shown(10**5000)
     ("'ES'", '<int, which has no repr: ValueError>')

@@ -1,6 +1,6 @@
 """Ending a process by a signal, process 1 of a container included.
 
-Used by the command line from its first moment on, and by whoever lets a signal mean what it meant before.
+Used by the command line from its first moment on, and by code that restores a signal handler.
 """
 
 from __future__ import annotations

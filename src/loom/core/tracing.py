@@ -25,12 +25,12 @@ _SAMPLED = 0x01
 #: What version 00 gives a meaning: sampled, and (level 2) a random trace id. Unknown bits must not be passed on.
 _KNOWN_FLAGS = 0x03
 
-#: version, trace id, parent id, flags, and whatever a later version adds behind another dash
+#: version, trace id, parent id, flags, and what a later version may add after another dash
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
 
 
 class TraceParent(LoomFrozenStruct):
-    """Where a record stands in a trace.
+    """The place of a record in a trace.
 
     Args:
         trace_id: the whole trace, 32 lower-case hex digits, not all zero.
@@ -51,7 +51,7 @@ class TraceParent(LoomFrozenStruct):
 def parse_traceparent(value: bytes | str) -> TraceParent | None:
     """Read a `traceparent` header; None when it is malformed, in which case a new trace begins.
 
-    A later version than 00 is read as far as it is known: its first four fields, and of the flags the sampled bit.
+    Of a later version than 00, the first four fields are read, and the sampled bit of the flags.
 
     >>> parse_traceparent(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").sampled
     True

@@ -32,7 +32,7 @@ class Failpoint(StrEnum):
     BEFORE_PRODUCE = "before-produce"  #: a batch's results are about to be handed to a producer
     IN_TRANSACTION = "in-transaction"  #: exactly-once: the transaction is open
     PRODUCED = "produced"  #: a batch's results are in the producer's queue
-    MARKED = "marked"  #: a source is about to hand on the mark that ends an epoch
+    MARKED = "marked"  #: a source is about to pass on the mark that ends an epoch
     BEFORE_FLUSH = "before-flush"  #: the sink part ends an epoch
     FLUSHED = "flushed"  #: exactly-once: everything is at the broker, and nothing committed
     POSITIONS_SENT = "positions-sent"  #: exactly-once: the positions are in the transaction, which is not committed
@@ -55,7 +55,7 @@ def failpoint(point: Failpoint) -> None:
 
 
 def install(hook: Hook | None) -> Hook | None:
-    """Hand every point to `hook` from now on (`None`: to nobody), in this process. Returns the hook before."""
+    """Call `hook` at every point from now on (`None`: no hook), in this process. Returns the previous hook."""
     global _hook
     before, _hook = _hook, hook
     return before

@@ -31,7 +31,7 @@ class Headers(Mapping[str, bytes]):
 
     __slots__ = ("_by_name", "pairs")
 
-    #: every pair, in the order in which it stands in the record
+    #: every pair, in the order of the record
     pairs: HeaderPairs
     _by_name: dict[str, bytes]
 
@@ -65,7 +65,7 @@ class Headers(Mapping[str, bytes]):
     def __getitem__(self, name: str) -> bytes:
         return self._by_name[name]
 
-    # The mapping's own would raise and catch a KeyError for each name that is not there, which most of ours are not.
+    # The mapping's own would raise and catch a KeyError for each absent name, and most of ours are absent.
     def __contains__(self, name: object) -> bool:
         return name in self._by_name
 

@@ -1,6 +1,6 @@
 """What steps see of a record: a typed payload and its metadata.
 
-Built by the stages for whoever asks for a `Message`; read by steps, selectors and sinks.
+Built by the stages for code that needs a `Message`; read by steps, selectors and sinks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from loom.streaming.headers import Headers
 
 __all__ = ["TOMBSTONE", "Message", "MessageMeta", "Tombstone", "loom_message_type", "loom_message_version"]
 
-# Nothing can put another payload into a message, so one of a derived type stands wherever one of its base does.
+# Messages are immutable, so a message of a derived payload type can be used as one of its base type.
 P_co = TypeVar("P_co", covariant=True)
 Q = TypeVar("Q")
 

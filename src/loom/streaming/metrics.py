@@ -1,4 +1,4 @@
-"""Plain counters of a running flow, added per batch by its parts and read by whoever observes.
+"""Plain counters of a running flow, added per batch by its parts and read by observers.
 
 Each part (a stage, the sink) owns one `Counts` and alone adds to it, so no lock is needed; `FlowMetrics.read` adds them
 up. Every input record is counted in exactly one of written, dropped or one error kind.
@@ -46,9 +46,9 @@ class Counts:
         self.drops: Counter[str] = Counter()
         #: errors by kind and step id
         self.errors: Counter[tuple[ErrorKind, str]] = Counter()
-        #: records the broker refused for good, by topic
+        #: records the broker refused permanently, by topic
         self.refused: Counter[str] = Counter()
-        #: records confirmed and handed on by a run that failed, and not known to be written (at most so many)
+        #: records committed and processed by a run that failed, and not known to be written (at most so many)
         self.lost = 0
 
 

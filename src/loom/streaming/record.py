@@ -1,6 +1,6 @@
-"""What stands in Kafka: a record, and where it stands. No client is imported here.
+"""A record of Kafka and its position. No client is imported here.
 
-Sources and dead letters speak of `KafkaRecord`s; positions are kept by `TopicPartition`.
+Sources and dead letters use `KafkaRecord`; offsets are kept by `TopicPartition`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from loom.core.model import LoomFrozenStruct
 
 __all__ = ["NO_TIMESTAMP", "KafkaRecord", "TopicPartition", "TopicPartitionOffset"]
 
-#: what stands in a record without a timestamp (Kafka protocol); other times before 1970 are times
+#: the timestamp of a record without one (Kafka protocol); other negative timestamps are times before 1970
 NO_TIMESTAMP = -1
 
 
@@ -61,7 +61,7 @@ class KafkaRecord(LoomFrozenStruct):
 
 
 class TopicPartitionOffset(NamedTuple):
-    """Where a record was read; every part is `None` where it came from no broker."""
+    """Where a record was read; every part is `None` if it was not read from a broker."""
 
     topic: str | None
     partition: int | None

@@ -28,7 +28,7 @@ else:
     P = TypeVar("P")
 
     class Typed:
-        """A declaration that may say what flows in and out, for whoever reads it: `Process[Order, Priced](…)`."""
+        """A declaration that may say what flows in and out, for readers: `Process[Order, Priced](…)`."""
 
         __slots__ = ()
 

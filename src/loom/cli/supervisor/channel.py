@@ -1,7 +1,7 @@
-"""What a supervised run and its supervisor tell each other, over a socket that only the two of them hold.
+"""What a supervised run reports to its supervisor, over a socket that only the two of them hold.
 
-The run writes a line when positions are confirmed, once per epoch. The supervisor writes nothing: that it is gone is all
-there is to hear. Used by `supervise` on one side and by `loom run` on the other.
+The run writes a line when offsets are committed, once per epoch. The supervisor writes nothing; the run only notices when
+it is gone. Used by `supervise` on one side and by `loom run` on the other.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _AGAIN = 0.01
 class Report(LoomFrozenStruct):
     """One line."""
 
-    #: where the next run would begin, by partition, as far as it is news
+    #: the changed offsets at which the next run would start, by partition
     positions: dict[str, int] = {}
     #: the run ends, and it is the broker that is at fault
     broker: bool = False
@@ -64,7 +64,7 @@ class ChildEnd:
 
     @classmethod
     def from_environment(cls) -> ChildEnd | None:
-        """This process's end, or `None` when nobody supervises it. Takes the mark away."""
+        """The end of this process, or `None` if it is not supervised. Removes the mark from the environment."""
         descriptor = os.environ.pop(MARK, None)
         if descriptor is None:
             return None
@@ -75,7 +75,7 @@ class ChildEnd:
 
     @property
     def isolation(self) -> Isolation | None:
-        """Which records are to be worked on one at a time."""
+        """Which records are to be processed one at a time."""
         return self._recorder.isolation if self._recorder is not None else None
 
     def moved(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -98,7 +98,7 @@ class ChildEnd:
             self._recorder.reads(positions)
 
     def works_on(self, partition: TopicPartition, offset: int, *, alone: bool) -> None:
-        """An isolated record is about to be worked on."""
+        """An isolated record is about to be processed."""
         if self._recorder is not None:
             self._recorder.works_on(partition, offset, alone=alone)
 
@@ -131,7 +131,7 @@ class ChildEnd:
         except BlockingIOError:
             return True  # full: the next epoch tells it
         except OSError:
-            return False  # nobody listens any more, which `_listen` sees
+            return False  # the supervisor is gone, which `_listen` notices
         self._unsent = self._unsent[sent:]
         return bool(self._unsent)
 
@@ -160,7 +160,7 @@ class SupervisorEnd:
         return self._socket.fileno()
 
     def read(self) -> tuple[list[Report], bool]:
-        """What has been told since, and whether more may come."""
+        """The reports since the last call, and whether more may come."""
         told: list[Report] = []
         while True:
             try:
@@ -175,7 +175,7 @@ class SupervisorEnd:
             told += [msgspec.json.decode(line, type=Report) for line in lines]
 
     def close(self) -> None:
-        """Let go; a run that still lives hears it."""
+        """Close the socket; a run that is still alive notices it."""
         self._socket.close()
 
 

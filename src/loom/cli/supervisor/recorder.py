@@ -1,7 +1,7 @@
-"""Where a supervised run is, in memory that outlives it: a file without a name that the run and its supervisor map.
+"""Where a supervised run is, in memory that outlives it: an unnamed file that the run and its supervisor map.
 
-Writing is an assignment, so it costs nothing that a batch would notice, and whatever kills the run loses none of it. The
-run reads here as well what its supervisor asks of it. Used by `channel` on one side and by `supervise` on the other.
+Writing is an assignment, so it costs nothing per batch, and it survives whatever kills the run. The run also reads here what
+its supervisor wants of it. Used by `channel` on one side and by `supervise` on the other.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Recorder:
         self._note(positions, _POSITION.size)
 
     def works_on(self, partition: TopicPartition, offset: int, *, alone: bool) -> None:
-        """A record is about to be worked on."""
+        """A record is about to be processed."""
         row = self._row(partition)
         self.works_on_nothing()
         if row is not None:
@@ -123,7 +123,7 @@ class Recorder:
 
 
 class Recording:
-    """The side of the supervisor: made before a run starts, with what is asked of it, and read when it has ended."""
+    """The side of the supervisor: created before a run starts, with its orders, and read when it has ended."""
 
     def __init__(self, isolation: Isolation | None = None) -> None:
         if hasattr(os, "memfd_create"):
@@ -159,7 +159,7 @@ class Recording:
 
 
 def _text_at(memory: mmap.mmap, start: int) -> bytes:
-    """The text that begins there, without touching the pages behind it."""
+    """The text that starts there, without touching the pages after it."""
     return memory[start : memory.find(b"\0", start)]
 
 

@@ -1,6 +1,6 @@
-"""How often a run may be started again: a budget that is renewed only when positions have moved on.
+"""How often a run may be restarted. The count is renewed only when offsets have advanced.
 
-Plain bookkeeping for `supervise`: it is told what the runs tell and how they end, and knows no process.
+Plain bookkeeping for `supervise`: it gets what the runs report and how they end, and knows no process.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["End", "RestartPolicy", "end_of"]
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 
-#: ends without progress that may be evidence: records read one by one, one alone twice, and once more in the next place
+#: ends without progress that count as evidence: records read one by one, one alone twice, and once more at the next offset
 _FREE = 4
 
-#: a restart mends none of these
+#: a restart fixes none of these
 _FINAL = frozenset({Exit.DONE, Exit.USAGE, Exit.CONFIG, Exit.COMPILATION, Exit.REPLACED})
 #: signals by which a program ends itself; all others come from outside
 _CRASHES = frozenset(
@@ -40,24 +40,24 @@ _SIGNALLED = 128
 class End(LoomFrozenStruct):
     """How a run ended."""
 
-    #: what the supervisor ends with if this end is the last
+    #: the exit code of the supervisor if this end is the last
     code: int
     told: str
     #: not to be followed by another run
     final: bool
-    #: to be paid for from the budget
+    #: uses up a restart
     counts: bool
-    #: the process ended itself, and the runner did not do it: a crash, or an exit in a step
+    #: the process ended itself, but not through the runner: a crash, or an exit in a step
     crashed: bool = False
-    #: by a SIGKILL, which may come from an operator, or from the kernel for want of memory
+    #: by a SIGKILL, from an operator or from the out-of-memory killer
     killed: bool = False
 
 
 def end_of(returncode: int, *, broker: bool, announced: bool = True) -> End:
-    """What a process's return code means (negative for a signal).
+    """What the return code of a process means (negative for a signal).
 
-    `broker`: the run said that the broker is at fault; `announced`: that it was about to end with this code. An end that
-    was not announced is none of the runner's: something in the process has called `os._exit`, say.
+    `broker`: the run reported that the broker is at fault; `announced`: that it was about to end with this code. An end that
+    was not announced did not come from the runner: something in the process has called `os._exit`, for example.
     """
     number = -returncode if returncode < 0 else returncode - _SIGNALLED
     if returncode < 0 or number in (signal.SIGINT, signal.SIGTERM):
@@ -66,7 +66,7 @@ def end_of(returncode: int, *, broker: bool, announced: bool = True) -> End:
         return End(_SIGNALLED + number, told, final=False, counts=crash, crashed=crash, killed=killed)
     told = f"exit code {returncode}"
     if not announced:
-        # 0 would tell whoever started us that all is well.
+        # 0 would look like success.
         told = f"{told}, not by the runner"
         return End(returncode or Exit.FAILED, told, final=False, counts=True, crashed=True)
     if broker:
@@ -75,13 +75,13 @@ def end_of(returncode: int, *, broker: bool, announced: bool = True) -> End:
 
 
 class RestartPolicy:
-    """What is left of the restarts, and where the runs stood."""
+    """Decides whether a run is restarted, and when, from how the last runs ended and what they committed."""
 
     def __init__(self, restarts: int) -> None:
         self._restarts = restarts
         self._paused = 0
         self._free = _FREE
-        #: how the runs ended since positions last moved on, as far as they count, and where they stood then
+        #: the ends that used up a restart since offsets last advanced, and the offsets at those ends
         self._ends: list[End] = []
         self._stood: list[dict[str, int]] = []
         self._now: dict[str, int] = {}
@@ -89,11 +89,11 @@ class RestartPolicy:
 
     @property
     def left(self) -> int:
-        """How many more restarts there may be before positions move on."""
+        """How many restarts are left until offsets advance."""
         return self._restarts - len(self._ends)
 
     def moved(self, positions: Mapping[str, int]) -> None:
-        """Where a run stands. The first that is heard of a partition is no progress; what lies behind the farthest is none."""
+        """Take the offsets of a run. Progress is an offset beyond the farthest so far; the first of a partition is none."""
         progress = any(offset > self._farthest.get(partition, offset) for partition, offset in positions.items())
         for partition, offset in positions.items():
             self._now[partition] = offset
@@ -103,9 +103,9 @@ class RestartPolicy:
             self._free = _FREE
 
     def pause_after(self, end: End, lived_s: float, *, evidence: bool = False) -> float | None:
-        """Seconds until the next run after one that lived so long; `None` when the budget is spent.
+        """Seconds until the next run, after one that lived for `lived_s`; `None` if no restart is left.
 
-        An end that is `evidence` of the record that kills the process is not paid for, a few times.
+        An end that is `evidence` of the record that kills the process uses up no restart, a few times.
         """
         free = evidence and self._free > 0
         if free:
@@ -116,17 +116,17 @@ class RestartPolicy:
             if self.left < 0:
                 return None
         if lived_s > _LONGEST_PAUSE:
-            # It is not what keeps the flow down, so the next run need not wait for long.
+            # It ran for long, so the next run need not wait long.
             self._paused = 0
         self._paused += 1
         return float(min(_FIRST_PAUSE * 2 ** (self._paused - 1), _LONGEST_PAUSE))
 
     def ends(self) -> list[str]:
-        """How the last runs ended, those that count."""
+        """How the last runs ended that used up a restart."""
         return [end.told for end in self._ends]
 
     def common(self) -> dict[str, int]:
-        """The positions that all of them had in common."""
+        """The offsets that all of them had in common."""
         first = self._stood[0] if self._stood else {}
         return {
             partition: offset

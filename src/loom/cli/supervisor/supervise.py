@@ -1,7 +1,7 @@
-"""`loom run` as the supervisor of one: runs itself in a child process and starts it again when it fails.
+"""`loom run` as a supervisor: runs itself in a child process and restarts it when it fails.
 
 The child is a fresh interpreter with the same command line (never a fork: client and engine have threads), marked by an
-environment variable. Nothing happens in signal handlers here; all that can come wakes up one loop.
+environment variable. Signal handlers do nothing here; every event wakes up one loop.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def same_command() -> list[str]:
 
 
 def supervise(command: Sequence[str], settings: SupervisionSettings) -> int:
-    """Run a command until it ends for good, and return what to end with: its exit code, or 128 and its signal.
+    """Run a command until it is not to be restarted any more, and return its exit code, or 128 plus its signal.
 
-    SIGTERM and SIGINT are passed on, and no run is started any more; a second one kills the run. When the restarts are
-    spent without a position that moved on, says where the runs stood. A record that kills the process is named.
+    SIGTERM and SIGINT are forwarded, and no run is started any more; a second one kills the run. When no restart is left and
+    no offset has advanced, prints the offsets of the runs. A record that kills the process is named.
     """
     policy, suspicion = RestartPolicy(settings.restarts), Suspicion()
     with _Signals() as signals:
@@ -54,7 +54,7 @@ def supervise(command: Sequence[str], settings: SupervisionSettings) -> int:
             if signals.stopping:
                 return end.code
             if run.again:
-                # In order, so that the next one may do as any other does: with all workers and whole batches.
+                # It ended in order, so the next run is normal: all workers and full batches.
                 suspicion = Suspicion()
                 continue
             if end.final:
@@ -78,7 +78,7 @@ def supervise(command: Sequence[str], settings: SupervisionSettings) -> int:
 
 
 def _goes_on(found: Finding, settings: SupervisionSettings, suspicion: Suspicion) -> bool:
-    """Name the record that kills the process; tells whether there is anything left to try."""
+    """Name the record that kills the process. Returns whether there is anything left to try."""
     record, told = found.record, found.told
     if record is None or found.refused:
         _log.error("poison_record", record=str(record), ends=told, then="it also does when it goes to the error route")
@@ -98,14 +98,14 @@ def _goes_on(found: Finding, settings: SupervisionSettings, suspicion: Suspicion
 
 
 class _Signals:
-    """Signals as bytes in a socket: what the main thread waits for beside everything else."""
+    """Signals as bytes in a socket, so that the main thread can wait for them together with everything else."""
 
     def __init__(self) -> None:
         self._read, self._write = socket.socketpair()
         self._read.setblocking(False)
         self._write.setblocking(False)
         self._before: dict[int, Any] = {}
-        #: somebody has asked for the end
+        #: a stop was requested
         self.stopping = False
 
     def __enter__(self) -> Self:
@@ -128,7 +128,7 @@ class _Signals:
         return self._read.fileno()
 
     def asked(self) -> list[int]:
-        """The requests to stop that have come since the last call."""
+        """The requests to stop since the last call."""
         try:
             numbers = [number for number in self._read.recv(4096) if number in _STOPS]
         except BlockingIOError:
@@ -137,7 +137,7 @@ class _Signals:
         return numbers
 
     def asked_within(self, seconds: float) -> bool:
-        """Wait, unless somebody asks for the end; tells whether somebody has."""
+        """Wait, at most until a stop is requested. Returns whether one is."""
         until = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             selector.register(self, selectors.EVENT_READ)
@@ -157,7 +157,7 @@ class _Run:
         self._signals = signals
         self._broker = False
         self._announced: int | None = None
-        #: it ended in order so that another one may follow
+        #: it ended in order, to be followed by another run
         self.again = False
         #: where it was when it ended
         self.state = RunState()
@@ -172,7 +172,7 @@ class _Run:
         self._channel = SupervisorEnd(ours)
 
     def follow(self) -> End:
-        """Wait for the end, hearing what is told and passing on signals meanwhile."""
+        """Wait for the end; meanwhile take reports and forward signals."""
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._signals, selectors.EVENT_READ)
@@ -206,7 +206,7 @@ class _Run:
             _log.info("signal_forwarded", signal=signal.Signals(number).name)
 
     def _hear(self) -> bool:
-        """Take what the child has told; `False` when that was the last."""
+        """Take the reports of the child; `False` if no more can come."""
         told, more = self._channel.read()
         for report in told:
             self._broker = self._broker or report.broker
@@ -219,7 +219,7 @@ class _Run:
 
 
 def _whereabouts(end: End, policy: RestartPolicy, at_work: AtWork | None) -> dict[str, str]:
-    """What the log says of where a run was."""
+    """The fields of the log event that say where a run was."""
     told = {}
     stands = _named(policy.common()) if end.counts else ""
     if stands:
@@ -252,4 +252,4 @@ def _named(positions: Mapping[str, int]) -> str:
 
 
 def _noted_elsewhere(number: int, frame: FrameType | None) -> None:
-    """A handler must stand for a signal to be written to the socket."""
+    """A signal is written to the socket only if it has a handler."""

@@ -1,6 +1,6 @@
-"""Which record kills the process: from how runs ended, where they were then, and what they were working on.
+"""Finds the record that kills the process: from how runs ended, where they were, and what they were processing.
 
-Plain bookkeeping for `supervise`, which asks it what the next run is to isolate; it knows no process. A record is found
+Plain bookkeeping for `supervise`, which asks it what the next run should isolate; it knows no process. A record is found
 in three steps: runs are killed twice with a partition at the same position; records are read one by one up to the
 farthest position read before; a record that was alone in the process kills it twice.
 """

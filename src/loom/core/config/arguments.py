@@ -21,7 +21,7 @@ class ArgumentGathering:
     Args:
         target: the class to be built.
         parameters: what it takes.
-        path: where its section stands.
+        path: where its section is.
         conversion: checks and converts each value.
     """
 
@@ -59,7 +59,7 @@ class ArgumentGathering:
                 self.values[name] = self.conversion.convert(value, field.hint, (*self._path, field.key))
 
     def check_complete(self) -> None:
-        """Note every required argument that nobody gave."""
+        """Note every required argument that is missing."""
         for field in self._parameters.fields:
             if field.required and field.name not in self.values:
                 message = f"required argument of `{self._target}` is missing"

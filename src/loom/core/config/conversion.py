@@ -1,6 +1,6 @@
 """From plain containers to typed values, with every problem found on the way, not only the first.
 
-Called by `ConfigContext` for sections and constructor arguments, and by whoever overlays sections before converting.
+Called by `ConfigContext` for sections and constructor arguments, and by code that overlays sections before converting.
 Values are converted from the inside out: msgspec converts and checks each level once its parts are right, so that a
 problem is known by its exact place and a `__post_init__` runs once.
 """
@@ -44,7 +44,7 @@ def convert_section(value: Any, type: type[T], *, key: KeyPath | str = (), file:
     Args:
         value: mappings, lists and scalars; objects that already are of the annotated type are kept.
         type: a struct or any other annotation that msgspec knows.
-        key: where the value stands, for messages.
+        key: where the value is, for messages.
         file: the file it comes from, for messages.
 
     Raises:
@@ -206,7 +206,7 @@ def _object_arm(value: Mapping[Any, Any], arms: tuple[Any, ...]) -> Any:
 
 
 def _is_made(value: Any, shape: Any) -> bool:
-    """Whether somebody made this value, of this very class or one below it; scalars and containers are converted."""
+    """Whether this value is already an instance of the class or a subclass; scalars and containers are converted."""
     return get_origin(shape) is None and getattr(shape, "__module__", "") != "builtins" and _is_instance(value, shape)
 
 

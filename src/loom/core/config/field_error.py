@@ -1,4 +1,4 @@
-"""What a struct of settings raises about one of its fields, so that the problem is told at that field's key."""
+"""What a struct of settings raises about one of its fields, so that the problem is reported at the key of that field."""
 
 from __future__ import annotations
 

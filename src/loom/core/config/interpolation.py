@@ -1,4 +1,4 @@
-"""Why an interpolation failed, said without repeating any text that a resolver or a variable may have put there.
+"""Why an interpolation failed, without repeating any text that may come from a resolver or a variable.
 
 Called by `tree.py` with the exception that OmegaConf raised. Only names are taken over: of a variable, of a key,
 of a resolver, of an exception class.
@@ -39,8 +39,8 @@ def explain_failure(
     Args:
         error: what OmegaConf raised.
         raw: the text that holds the interpolation; only the names of its resolvers are taken from it.
-        path: where that text stands.
-        file: the file it stands in.
+        path: where that text is.
+        file: the file that contains it.
         sections: the names of the top-level sections, to suggest one.
     """
     text = str(error)

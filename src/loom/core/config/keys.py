@@ -1,6 +1,6 @@
 """The notation of a place in a configuration, and the known name nearest to a mistyped one.
 
-Called wherever a problem is described. A place is a tuple of segments because logical names may hold dots.
+Called when a problem is described. A place is a tuple of segments because logical names may hold dots.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ __all__ = ["ConfigError", "ConfigProblem"]
 
 
 class ConfigProblem(LoomFrozenStruct):
-    """One thing that is wrong, where it is, and how to mend it.
+    """One thing that is wrong, where it is, and how to fix it.
 
     >>> print(ConfigProblem("app.yaml", "kafka.brokerz", "unknown key", nearest="brokers").describe())
     kafka.brokerz: unknown key; did you mean `brokers`?

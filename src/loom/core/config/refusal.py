@@ -28,7 +28,7 @@ _REMEDIES = (
     (re.compile(r"expected `str`, got `(?:int|float)`"), "write it in quotes"),
     (
         re.compile(r"expected `object(?: \| null)?`, got `str`"),
-        "write its keys below it; a colon needs a space behind it",
+        "write its keys below it; a colon needs a space after it",
     ),
     (
         re.compile(r"expected `array(?: \| null)?`, got `str`"),

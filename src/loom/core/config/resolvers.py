@@ -30,7 +30,7 @@ class ConfigResolver(LoomFrozenStruct):
     'EUR'
 
     Args:
-        name: what stands before the colon; `oc.` names are OmegaConf's own and refused.
+        name: the text before the colon; `oc.` names are OmegaConf's own and refused.
         callable: called with the arguments as OmegaConf parsed them, each time a value is resolved.
     """
 
@@ -78,7 +78,7 @@ def _register_dispatcher(name: str) -> None:
     def dispatch(*arguments: Any) -> Any:
         index = _active.get({})
         if name not in index:
-            # The wording of OmegaConf itself, so that both cases are reported alike.
+            # The wording of OmegaConf itself, so both cases are reported alike.
             raise LookupError(f"Unsupported interpolation type {name}")
         return index[name](*arguments)
 

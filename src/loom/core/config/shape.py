@@ -74,7 +74,7 @@ def is_union(hint: Any) -> bool:
 
 
 def fields_of(hint: Any) -> tuple[Field, ...] | None:
-    """The fields that a mapping for this bare annotation may hold, None when it is not made of named fields."""
+    """The fields that a mapping for this bare annotation may hold, None if it has no named fields."""
     cls = get_origin(hint) or hint
     if not isinstance(cls, type):
         return None
@@ -94,7 +94,7 @@ def fields_of(hint: Any) -> tuple[Field, ...] | None:
 
 
 def tag_of(hint: Any) -> tuple[str, Any] | None:
-    """The tag field of a tagged struct and the value that stands for it, None when it has none."""
+    """The tag field of a tagged struct and its value, None if it has none."""
     cls = get_origin(hint) or hint
     if isinstance(cls, type) and issubclass(cls, msgspec.Struct):
         config = cls.__struct_config__

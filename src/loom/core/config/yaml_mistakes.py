@@ -20,7 +20,7 @@ _TWICE = re.compile(r"found duplicate key ([\w.-]+)")
 _INDENTATION = "the line does not fit in with the indentation of the lines above it"
 #: a part of the parser's text -> what to say
 _WORDS = (
-    (r"found character '\t'", "a tab stands in the indentation; YAML takes spaces only"),
+    (r"found character '\t'", "the indentation contains a tab; YAML takes spaces only"),
     ("found character '", "a value cannot begin with this character; " + _QUOTE_IT),
     (
         "mapping values are not allowed here",
@@ -34,7 +34,7 @@ _WORDS = (
     ),
     (
         "expected <block end>, but found '-'",
-        "a list item stands where a `key: value` is expected; indent it under its key",
+        "there is a list item where a `key: value` is expected; indent it under its key",
     ),
     ("expected <block end>", _INDENTATION),
     ("found unexpected end of stream", "a quote is opened and never closed"),
@@ -49,7 +49,7 @@ _WORDS = (
     ("but found another document", "a second document begins with `---`; write one"),
     (
         "special characters are not allowed",
-        "a control character stands in the file; remove it, or write it as an escape",
+        "the file contains a control character; remove it, or write it as an escape",
     ),
 )
 
@@ -59,7 +59,7 @@ def yaml_mistake(error: yaml.YAMLError, text: str) -> str:
     problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or "")
     said = next((words for part, words in _WORDS if part in problem), None)
     if twice := _TWICE.search(problem):
-        said = f"the key `{twice[1]}` stands twice in one section; keep one of them"
+        said = f"the key `{twice[1]}` appears twice in one section; keep one of them"
     if said is None:
         said = _QUOTED.sub("…", problem) or "it cannot be parsed"
     return f"not valid YAML{_place(error, text)}: {said}{_beginning(error)}"

@@ -1,6 +1,6 @@
-"""What a type annotation says of the attributes and items of its values, as far as it says anything.
+"""What a type annotation says about the attributes and items of its values.
 
-Used by `checking.py`. What cannot be told is `Any`; what certainly is not there is `MISSING`.
+Used by `checking.py`. Unknown types are `Any`; what certainly does not exist is `MISSING`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["MISSING", "Missing", "attribute_of", "fields_of", "is_method", "item
 
 
 class Missing(enum.Enum):
-    """The one value that stands for an attribute or item that no value of a type has."""
+    """Marks an attribute or item that no value of a type has."""
 
     MISSING = enum.auto()
 
@@ -112,7 +112,7 @@ def _is_open(hint: Any, cls: type) -> bool:
     """Whether a value of this class may have attributes that the class does not tell of."""
     if hint is dict or typing.is_typeddict(cls) or issubclass(cls, type):
         return True
-    # A class of the author's own that stands for others, or that answers for any name.
+    # A class of the author's own that wraps others, or that answers for any name.
     if inspect.isabstract(cls) or getattr(cls, "_is_protocol", False):
         return True
     if inspect.getattr_static(cls, "__getattr__", MISSING) is not MISSING:

@@ -1,4 +1,4 @@
-"""What can be said against an expression before there is a record: fields that no type has, and values that never compare.
+"""Checks an expression before there is a record: fields that no type has, and values that never compare.
 
 Called when a flow is compiled, with what is known of the roots. Whatever the annotations leave open is accepted.
 """

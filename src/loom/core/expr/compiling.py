@@ -29,7 +29,7 @@ from loom.core.model import LoomFrozenStruct
 
 __all__ = ["CompiledExpression", "Reading", "compile_expression"]
 
-#: longer collections are passed in, so that source code stays of a readable size
+#: longer collections are passed in, so that source code stays readable
 _LONGEST_IN_SOURCE = 32
 
 
@@ -118,7 +118,7 @@ def compile_expression(expression: Expression, *, readings: Mapping[Node, Readin
         writer = _Writer(_argument(node), readings or {})
         source = writer.write(node)
         text = render(node)
-        # The text stands where a file name would, and so in each traceback. A value may show itself in any characters.
+        # The text takes the place of a file name in tracebacks. The `repr` of a value may contain any characters.
         shown = text if text.isprintable() else "with unprintable values"
         file = f"<expression {shown if len(shown) <= 100 else shown[:99] + '…'}>"
         maker = compile(f"lambda {', '.join(writer.names)}: lambda {writer.argument.name}: {source}", file, "eval")
@@ -151,7 +151,7 @@ class _Writer:
         self._readings = readings
 
     def write(self, node: Node, within: int = _OR) -> str:
-        """The source of a node, in parentheses where it stands within what binds more tightly."""
+        """The source of a node, in parentheses inside an operator that binds more tightly."""
         source, tightness = self._write(node)
         return source if tightness >= within else f"({source})"
 
@@ -220,7 +220,7 @@ class _Writer:
         return self.write(node, within)
 
     def _constant(self, value: Any) -> str:
-        # What stands in the source is loaded faster than what is passed in.
+        # Constants in the source load faster than those passed in.
         return repr(value) if _is_literal(value) else self._name(value)
 
     def _collection(self, options: list[Any]) -> str:

@@ -203,7 +203,7 @@ class PathExpression(Expression):
         return PathExpression(Attribute(self._node, name))
 
     def __getattr__(self, name: str) -> PathExpression:
-        # Pickle, copy and every debugger ask any object for private names, and must be told that there are none.
+        # Pickle, copy and debuggers ask any object for private names; there are none.
         if name.startswith("_"):
             raise AttributeError(f"{self!r} has no {name!r}; for a field of that name write .field({name!r})")
         return self.field(name)

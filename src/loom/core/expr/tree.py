@@ -38,7 +38,7 @@ METHODS = frozenset({"isin", "between", "field"})
 
 
 class Node(LoomFrozenStruct):
-    """Base of everything an expression is made of."""
+    """Base of all nodes of an expression."""
 
 
 class Root(Node):
@@ -49,14 +49,14 @@ class Root(Node):
 
 
 class Attribute(Node):
-    """A named attribute of what stands before it."""
+    """A named attribute of the node before it."""
 
     of: Node
     name: str
 
 
 class Item(Node):
-    """An item of what stands before it."""
+    """An item of the node before it."""
 
     of: Node
     key: Node
@@ -115,7 +115,7 @@ class Logical(Node):
 
 def is_name(name: str) -> bool:
     """Whether source code that says `.name` reads the attribute of just this name."""
-    # Python normalises the identifiers in source code, but not what `getattr` is asked for.
+    # Python normalises the identifiers in source code, but not the argument of `getattr`.
     return name.isidentifier() and not keyword.iskeyword(name) and unicodedata.normalize("NFKC", name) == name
 
 

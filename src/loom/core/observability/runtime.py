@@ -45,7 +45,7 @@ class ObservabilityRuntime:
 
     @classmethod
     def noop(cls) -> ObservabilityRuntime:
-        """A runtime that nobody listens to."""
+        """A runtime without observers."""
         return cls()
 
     @classmethod
@@ -74,7 +74,7 @@ class ObservabilityRuntime:
 
     @property
     def enabled(self) -> bool:
-        """Whether anybody listens; where not, callers may spare themselves the event."""
+        """Whether there are observers; if not, callers need not build the event."""
         return bool(self._observers)
 
     def emit(self, event: LifecycleEvent) -> None:

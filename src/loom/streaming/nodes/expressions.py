@@ -42,7 +42,7 @@ class RoutingExpression(LoomFrozenStruct, eq=False):
     takes: Literal["payload", "message"]
     #: whether it is `msg.meta.key` itself: `call` answers in bytes, so keys of routes go through `key_as_bytes`
     is_key: bool
-    #: whether it looks at the payload at all; one that does not can route a tombstone too
+    #: whether it reads the payload at all; one that does not can route a tombstone too
     reads_payload: bool
     expression: Expression
 

@@ -1,4 +1,4 @@
-"""Branches of which one takes each record: a `Router` goes on behind them, a `Fork` ends there.
+"""Branches of which one takes each record: after a `Router` the stream continues, after a `Fork` it ends.
 
 A selector is an expression (`payload.country`), a function of the payload, a function whose parameter is annotated
 `Message`, or an object with `select(message)`. A predicate is an expression, a function that answers with a truth

@@ -1,6 +1,6 @@
 """Flows under test: run in memory without a broker, or on one inside the test process.
 
-`StreamingTestRunner` needs nothing but this package; the pytest fixtures stand in `loom.streaming.testing.fixtures`.
+`StreamingTestRunner` needs nothing but this package; the pytest fixtures are in `loom.streaming.testing.fixtures`.
 """
 
 from __future__ import annotations

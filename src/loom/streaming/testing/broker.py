@@ -1,6 +1,6 @@
-"""Topics on a broker inside the test process: made, written to, read back, and a flow run between them.
+"""Topics on a broker inside the test process: create, write, read back, and run a flow between them.
 
-What the fixture `loom_topics` hands out.
+The fixture `loom_topics` provides it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = ["BrokerTopics"]
 
 P = TypeVar("P")
 
-#: This broker answers a waiting fetch only when its time is over.
+#: This broker answers a waiting fetch only when its time is up.
 _FETCH = {"fetch.wait.max.ms": 10}
-#: Otherwise a producer that is used in the moment it is made stands still for half a second.
+#: Otherwise a producer that is used as soon as it is created pauses for half a second.
 _SEND = {"linger.ms": 0, "enable.sparse.connections": False, "topic.metadata.refresh.interval.ms": 10}
 _EPOCH_MS = 20
 _READ_S = 20.0
-#: seconds between two looks at the counters of a run
+#: seconds between two checks of the counters of a run
 _LOOK = 0.005
 
 
@@ -209,7 +209,7 @@ class BrokerTopics:
             reader.close()
 
     def _consumer(self, reset: Any) -> ConsumerSettings:
-        # A group of its own, which never commits: every reading begins at the beginning.
+        # A group of its own, which never commits: every read starts at the beginning.
         return ConsumerSettings(
             (self.bootstrap,), "loom-topics", auto_offset_reset=reset, enable_auto_commit=False, extra=_FETCH
         )

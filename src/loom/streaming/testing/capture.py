@@ -1,6 +1,6 @@
 """What comes out of a flow under test: every output is encoded as for its topic, and its message kept.
 
-The stage is the one of production; only the last step before the sink is looked at (`Transport.outlets`), where the message
+The stage is the one of production; only the last step before the sink is observed (`Transport.outlets`), where the message
 that a record is made of rides along with the record's bytes.
 """
 
@@ -61,7 +61,7 @@ class Captured:
     def __init__(self) -> None:
         self.messages: defaultdict[NodePath, list[Message[Any]]] = defaultdict(list)
         self.errors: defaultdict[ErrorKind, list[ErrorEnvelope[Any]]] = defaultdict(list)
-        #: by topic, what would stand there; dead letters too
+        #: by topic, what would have been written; dead letters too
         self.records: defaultdict[str, list[KafkaRecord]] = defaultdict(list)
 
     def error_sink(self) -> KeepingSink:
@@ -84,7 +84,7 @@ class Captured:
         return OutputTable(tuple(table), replace(outlets.slots, errors=errors, into_topic=_build_topic))
 
     def writers(self, outlets: OutputTable) -> _Notebook:
-        """What stands in the place of the producers."""
+        """Takes the place of the producers."""
         return _Notebook(outlets.slots.names, self)
 
     def keep(self, topic: str, result: Result) -> None:
@@ -116,10 +116,10 @@ class _Notebook:
             self._captured.keep(self._names[result[0]], result)
 
     def serve(self) -> None:
-        """Nothing is on its way."""
+        """Nothing is in flight."""
 
     def flush(self, positions: Positions) -> None:
-        """Nothing is on its way."""
+        """Nothing is in flight."""
 
     def close(self) -> None:
         """Nothing is open."""

@@ -9,7 +9,7 @@ from loom.core.config import ConfigContext, ConfigError
 
 __all__ = ["with_kafka_sections"]
 
-#: nobody listens there
+#: no broker listens there
 _NOBODY = ["127.0.0.1:1"]
 _GROUP = "test"
 
@@ -17,7 +17,7 @@ _GROUP = "test"
 def with_kafka_sections(config: ConfigContext | Mapping[str, Any] | None, source: str) -> ConfigContext:
     """The config with a `kafka.consumer` and a `kafka.producer`; `source` is the logical name of what is read.
 
-    A section that is filled in stands for the same cluster as the one that is there, so that what the compiler checks
+    A section that is filled in names the same cluster as the existing one, so that what the compiler checks
     across both (loops, exactly-once) comes out as it will in production.
     """
     context = config if isinstance(config, ConfigContext) else ConfigContext.from_dict(config or {})

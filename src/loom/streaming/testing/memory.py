@@ -1,7 +1,7 @@
 """What the objects of a flow remember: kept before a test runs, and put back by `reset`.
 
 A step that is named as a class is recreated by each compilation. One that is given as an instance outlives them, with what
-it has seen. Its state is put back in place, so that a test may go on looking at the very object that it gave.
+it has seen. Its state is restored in place, so that a test can keep using the object that it gave.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Memory:
                 self._keep(found)
 
     def restore(self) -> None:
-        """Put everything back; a step that has a `reset()` is asked instead.
+        """Restore everything; a step with a `reset()` does it itself.
 
         Raises `CannotForgetError` for an object whose state cannot be put back.
         """
@@ -54,7 +54,7 @@ class Memory:
             raise CannotForgetError(
                 f"reset() cannot make {type(holder).__qualname__} forget: it holds a {type(found).__qualname__}, which moves on "
                 f"and never back. Give the flow its class or {type(holder).__qualname__}.configure(…), which each compilation "
-                "makes anew, or let it define reset()"
+                "creates again, or let it define reset()"
             )
         for put_back in (*self._undo, *self._resets):
             put_back()
@@ -136,7 +136,7 @@ def _owner(given: Any) -> Any:
 
 
 def _is_of(package: str, found: Any) -> bool:
-    """Whether an object is of a class of the author's own: nobody else's is taken apart."""
+    """Whether an object is of a class of the author: only those are inspected."""
     module = type(found).__module__
     return module.partition(".")[0] == package and not module.startswith(_OURS)
 

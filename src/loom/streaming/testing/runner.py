@@ -1,6 +1,6 @@
 """Runs a flow in memory: the plan and the stages of production, without a broker and without waiting.
 
-The entry point of tests. What it gives the flow stands in `script.py`, what it keeps of it in `capture.py`.
+The entry point of tests. Its input is in `script.py`, what it keeps of the output in `capture.py`.
 """
 
 from __future__ import annotations

@@ -32,12 +32,12 @@ class _Payload(LoomFrozenStruct):
 
 
 class Script:
-    """Collects the input of a run. Keys stand in it as a broker would hold them: as bytes."""
+    """Collects the input of a run. Keys are bytes, as on a broker."""
 
     def __init__(self) -> None:
         self._items: list[Any] = []
         self._payloads = 0
-        #: the next offset of each partition, for records that do not say where they stand
+        #: the next offset of each partition, for records without a position
         self._offsets: Counter[tuple[str, int]] = Counter()
 
     def add_payloads(self, payloads: Iterable[Any], key: Callable[[Any], Key] | None) -> None:

@@ -1,4 +1,4 @@
-"""A sink that keeps what it is handed, in the place of a storage sink or in front of it."""
+"""A sink that keeps what it receives, in place of a storage sink or in front of it."""
 
 from __future__ import annotations
 
