@@ -119,7 +119,7 @@ def test_a_key_that_is_no_text_at_all_is_refused() -> None:
 
 
 MISTAKES = {
-    "s:\n\ta: 1\n": "line 2, column 1: a tab",
+    "s:\n\ta: 1\n": "line 2, column 1: the indentation contains a tab",
     "s:\n  a: [1, 2\nb: 3\n": "line 3, column 2: the list is not closed .*(it begins at line 2, column 6)",
     "s: {a: 1\nb: 2\n": "line 2, column 2: the mapping is not closed with `}`",
     "s: {a: ${oc.env:HOME}}\n": "line 1, column 9: .*put a value that holds `${…}` in quotes",
@@ -132,7 +132,7 @@ MISTAKES = {
     's:\n  x: "\\d+"\n': "line 2, column 8: a backslash in double quotes",
     "s:\n  x: !foo bar\n": "line 2, column 6: the tag `!…` is unknown",
     "s: {a: 1}\n---\ns: {a: 2}\n": "line 2, column 1: a second document",
-    "s: \x01\n": "line 1, column 4: a control character",
+    "s: \x01\n": "line 1, column 4: the file contains a control character",
 }
 
 
