@@ -63,7 +63,7 @@ def _parse(text: str, path: str, resolvers: Resolvers) -> ConfigTree:
             problem = found
         else:
             kind = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
-            remedy = "write `section:` and its keys below it; a colon needs a space behind it"
+            remedy = "write `section:` and its keys below it; a colon needs a space after it"
             message = f"the top level is {kind}, expected a mapping of sections"
             problem = ConfigProblem(path, "", message, remedy=remedy)
     except yaml.YAMLError as error:
