@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from loom.cli.exit_codes import Exit
 from loom.core.config import ConfigContext
 from loom.streaming import ErrorEnvelope, ErrorKind, IntoSink
 from loom.streaming.bytewax import SinkRegistry
@@ -209,6 +210,28 @@ def test_the_whole_flow_of_the_readme_compiles_with_its_config(in_directory: Pat
     assert "orders.validate (function): Order -> Order" in checked.stdout
     assert "orders.price (record): Order -> PricedOrder" in checked.stdout
     assert "delivery: at_least_once" in checked.stdout
+
+
+def test_the_whole_flow_of_the_readme_tells_a_mistake_as_a_program_as_the_command_does(in_directory: Path) -> None:
+    Page(ROOT / "README.md", in_directory).close()
+    config = Path("config.yaml")
+    config.write_text(config.read_text().replace("group_id:", "group_idd:"))
+    told = [
+        subprocess.run(
+            [sys.executable, *arguments],
+            env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for arguments in (["orders.py"], ["-m", "loom.cli.main", "run", "orders:flow", "--config", "config.yaml"])
+    ]
+
+    assert [run.returncode for run in told] == [Exit.CONFIG, Exit.CONFIG], told[0].stderr
+    assert told[0].stderr == told[1].stderr
+    assert told[0].stderr.startswith("loom: ")
+    assert "kafka.consumer.group_idd" in told[0].stderr
+    assert "Traceback" not in told[0].stderr
 
 
 def test_the_whole_flow_of_the_readme_does_what_it_says(in_directory: Path) -> None:

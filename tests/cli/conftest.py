@@ -1,5 +1,6 @@
 """The command line as its users have it: a process of its own, in a folder with a module of flows and a config.
 
+Nearly all of them are forked from one process that has done the imports (`ForkServer`).
 Every config holds a password that nothing may ever print; `Loom` looks for it in all that a command writes.
 """
 
@@ -8,8 +9,7 @@ from __future__ import annotations
 import copy
 import os
 import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.die_with_parent import die_with_parent
 from tests.support.flow_process import SOURCES
+from tests.support.fork_server import ForkedProcess, ForkServer
 from tests.support.running import NOBODY, QUICK
 
 SECRET = "hunter2-is-nobodys-business"
@@ -134,8 +134,9 @@ class Told:
 class Loom:
     """Runs commands in one folder."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, server: ForkServer) -> None:
         self.directory = directory
+        self.server = server
         (directory / "flows.py").write_text(FLOWS)
 
     def config(self, change: Callable[[dict[str, Any]], object] | None = None, *, bootstrap: str = NOBODY) -> Path:
@@ -164,23 +165,15 @@ class Loom:
         file.write_text(text)
         return file
 
-    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+    def start(self, *arguments: str | Path) -> ForkedProcess:
         """Start a command."""
-        return subprocess.Popen(
-            die_with_parent([sys.executable, "-m", "loom.cli.main", *map(str, arguments)]),
-            cwd=self.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self.environment(),
-        )
+        return self.server.start(["loom.cli.main", *map(str, arguments)], cwd=self.directory, env=self.environment())
 
     def __call__(self, *arguments: str | Path, timeout: float = 40.0) -> Told:
         """Run a command to its end."""
         return self.end(self.start(*arguments), timeout)
 
-    def end(self, process: subprocess.Popen[str], timeout: float = 40.0) -> Told:
+    def end(self, process: ForkedProcess, timeout: float = 40.0) -> Told:
         """Wait for a command to end."""
         try:
             out, err = process.communicate(timeout=timeout)
@@ -189,7 +182,7 @@ class Loom:
             out, err = process.communicate()
             raise TimeoutError(f"it has not ended after {timeout} s:\n{out}\n{err}") from None
         assert SECRET not in out + err, "a secret was printed"
-        return Told(process.returncode, out, err)
+        return Told(process.wait(), out, err)
 
     @staticmethod
     def environment() -> Mapping[str, str]:
@@ -197,7 +190,14 @@ class Loom:
         return {**os.environ, "PYTHONPATH": str(SOURCES), "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
 
 
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    """What the processes of these tests are forked from."""
+    with ForkServer() as server:
+        yield server
+
+
 @pytest.fixture
-def loom(tmp_path: Path) -> Loom:
+def loom(tmp_path: Path, fork_server: ForkServer) -> Loom:
     """The command, in a folder of its own."""
-    return Loom(tmp_path)
+    return Loom(tmp_path, fork_server)

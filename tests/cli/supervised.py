@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
+from loom.cli.supervisor import restart_policy
+from loom.streaming.kafka import EmbeddedBroker, KafkaRecord, topics
 from tests.support.flow_process import FlowProcess
+from tests.support.fork_server import ForkServer, fork_runs
 from tests.support.running import QUICK, content, produce
 
 FLOWS = '''
@@ -70,8 +72,29 @@ collecting = flow_of("collecting", CollectBatch(100, timeout_ms=50), All, ForEac
 '''
 
 
+def quick_restarts() -> None:
+    """Before a supervisor that is forked begins: its pauses are short, and it forks its runs as well."""
+    restart_policy._FIRST_PAUSE = 0.01
+    fork_runs()
+
+
+def long_pauses() -> None:
+    """Before a supervisor that is forked begins: its first pause is one of four seconds."""
+    restart_policy._FIRST_PAUSE = 4.0
+    fork_runs()
+
+
+def impatient() -> None:
+    """Before a supervisor that is forked begins: its runs give a broker that is away up after two seconds, not ten."""
+    topics._REACH = 2.0
+    fork_runs()
+
+
 class Supervised(FlowProcess):
-    """`loom run` with restarts, in a folder of its own; one partition is written to."""
+    """`loom run` with restarts, in a folder of its own; one partition is written to.
+
+    With a `server` it begins with `setup`; without one it is a new interpreter, and starts new ones, as its users have it.
+    """
 
     def __init__(
         self,
@@ -84,6 +107,8 @@ class Supervised(FlowProcess):
         consumer: Mapping[str, Any] | None = None,
         topics: Mapping[str, str] | None = None,
         flow: str = "flow",
+        server: ForkServer | None = None,
+        setup: Callable[[], None] | None = None,
     ) -> None:
         (directory / "ends.py").write_text(FLOWS)
         config = {
@@ -105,7 +130,14 @@ class Supervised(FlowProcess):
         }
         file = directory / "loom.yaml"
         file.write_text(yaml.safe_dump(config))
-        super().__init__(f"ends:{flow}", config=file, directory=directory)
+        begin = setup or quick_restarts
+        super().__init__(
+            f"ends:{flow}",
+            config=file,
+            directory=directory,
+            server=server,
+            setup=f"{begin.__module__}:{begin.__name__}",
+        )
 
     @property
     def child(self) -> int:

@@ -12,6 +12,7 @@ import pytest
 
 from loom.cli.exit_codes import Exit
 from tests.cli.conftest import SECRET, Loom, Told
+from tests.support.fork_server import ForkServer
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -226,40 +227,11 @@ ALSO_RUN = (
 RUNS = {**CASES, **{f"run-{name}": replace(CASES[name], command="run") for name in ALSO_RUN}}
 
 
-class Ahead:
-    """Starts the commands of the next tests while one is looked at: nearly all of their time is spent on imports."""
-
-    def __init__(self, tmp_path_factory: pytest.TempPathFactory) -> None:
-        self._folders = tmp_path_factory
-        self._left = list(RUNS)
-        self._started: dict[str, tuple[Loom, Any]] = {}
-
-    def told(self, name: str) -> Told:
-        ahead = [name] if name in self._left else []
-        for one in ahead + [other for other in self._left if other != name][: 3 - len(self._started)]:
-            self._left.remove(one)
-            loom, case = Loom(self._folders.mktemp(one)), RUNS[one]
-            config = prepare(loom, case)
-            self._started[one] = loom, loom.start(case.command, case.flow, "-c", config, *case.arguments)
-        loom, process = self._started.pop(name)
-        return loom.end(process)
-
-    def close(self) -> None:
-        for _, process in self._started.values():
-            process.kill()
-
-
-@pytest.fixture(scope="module")
-def ahead(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ahead]:
-    started = Ahead(tmp_path_factory)
-    yield started
-    started.close()
-
-
 @pytest.mark.parametrize("name", RUNS)
-def test_a_mistake_is_told_in_one_message(ahead: Ahead, name: str) -> None:
-    told = ahead.told(name)
-    assert_told(told, RUNS[name].code, RUNS[name].tells)
+def test_a_mistake_is_told_in_one_message(loom: Loom, name: str) -> None:
+    case = RUNS[name]
+    told = loom(case.command, case.flow, "-c", prepare(loom, case), *case.arguments)
+    assert_told(told, case.code, case.tells)
     assert told.err.startswith("loom: ")
     assert "Traceback" not in told.err
 
@@ -300,7 +272,7 @@ class Waiting:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waiting]:
+def waiting(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -> Iterator[Waiting]:
     from loom.streaming.kafka import EmbeddedBroker
 
     under_way = Waiting()
@@ -311,7 +283,7 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waiting]:
             ("silent-broker", "192.0.2.1:9092", ()),
             ("no-topics", empty.bootstrap, ()),
         ):
-            loom = Loom(tmp_path_factory.mktemp(name))
+            loom = Loom(tmp_path_factory.mktemp(name), fork_server)
             config = loom.config(bootstrap=bootstrap)
             process = loom.start("run", "flows:everything", "-c", config, *arguments)
             under_way.started[name] = (loom, process, time.monotonic())

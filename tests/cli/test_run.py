@@ -46,7 +46,7 @@ def run(loom: Loom, bootstrap: str) -> Iterator[Any]:
 
     def start(flow: str = "flows:everything", change: Any = None, *arguments: str) -> Running:
         config = loom.config(change, bootstrap=bootstrap)
-        process = Running(flow, config=config, directory=loom.directory, arguments=arguments)
+        process = Running(flow, config=config, directory=loom.directory, arguments=arguments, server=loom.server)
         started.append(process)
         process.start()
         return process

@@ -111,7 +111,7 @@ def test_a_sink_that_is_offered_can_be_run(loom: Loom, broker: EmbeddedBroker) -
     offer(loom, "shop-sinks", "lines = flows:Lines")
     lines = loom.directory / "lines.txt"
     config = loom.config(sinks(store={"type": "lines", "text": str(lines)}), bootstrap=broker.bootstrap)
-    with FlowProcess("flows:numbers", config=config, directory=loom.directory) as flow:
+    with FlowProcess("flows:numbers", config=config, directory=loom.directory, server=loom.server) as flow:
         flow.start()
         flow.await_positions(broker.bootstrap, "readers", "numbers", 1)
         flow.sigterm()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import signal
 import time
@@ -14,7 +16,8 @@ import yaml
 
 from loom.cli.exit_codes import Exit
 from loom.streaming.kafka import EmbeddedBroker
-from tests.cli.supervised import Supervised, write, written
+from tests.cli.supervised import Supervised, impatient, long_pauses, write, written
+from tests.support.fork_server import ForkServer
 from tests.support.processes import gone_within
 from tests.support.running import positions
 
@@ -29,10 +32,11 @@ def served(broker: EmbeddedBroker) -> EmbeddedBroker:
 
 
 @pytest.fixture
-def supervised(served: EmbeddedBroker, tmp_path: Path) -> Iterator[Start]:
+def supervised(served: EmbeddedBroker, tmp_path: Path, fork_server: ForkServer) -> Iterator[Start]:
     started: list[Supervised] = []
 
     def start(**settings: Any) -> Supervised:
+        settings = {"server": fork_server, **settings}
         flow = Supervised(settings.pop("bootstrap", served.bootstrap), tmp_path, **settings)
         started.append(flow)
         flow.start()
@@ -49,8 +53,9 @@ def stop(flow: Supervised) -> None:
 
 
 def test_a_run_that_crashed_goes_on_where_it_stood(served: EmbeddedBroker, supervised: Start) -> None:
+    """As its users have it: new interpreters, and real pauses."""
     write(served, "", "", "once", "", "")
-    flow = supervised()
+    flow = supervised(server=None)
     flow.await_confirmed(served.bootstrap, 5)
     stop(flow)
     assert set(written(served)) == set(range(5))
@@ -98,8 +103,10 @@ def test_the_budget_is_renewed_when_positions_move_on(served: EmbeddedBroker, su
     ("mistake", "code"),
     [("no-such-flow", Exit.USAGE), ("unknown-key", Exit.CONFIG), ("unregistered-sink", Exit.CONFIG)],
 )
-def test_a_mistake_is_told_once(served: EmbeddedBroker, tmp_path: Path, mistake: str, code: Exit) -> None:
-    flow = Supervised(served.bootstrap, tmp_path)
+def test_a_mistake_is_told_once(
+    served: EmbeddedBroker, tmp_path: Path, fork_server: ForkServer, mistake: str, code: Exit
+) -> None:
+    flow = Supervised(served.bootstrap, tmp_path, server=fork_server)
     file = tmp_path / "loom.yaml"
     config = yaml.safe_load(file.read_text())
     if mistake == "no-such-flow":
@@ -157,7 +164,7 @@ def test_a_stop_during_a_pause_ends_at_once_with_what_the_last_run_ended_with(
     served: EmbeddedBroker, supervised: Start
 ) -> None:
     write(served, "raise")
-    flow = supervised(restarts=9)
+    flow = supervised(restarts=9, setup=long_pauses)
     flow.await_line(r"flow_restarting.*pause_s=4")
     flow.sigterm()
     began = time.monotonic()
@@ -167,7 +174,7 @@ def test_a_stop_during_a_pause_ends_at_once_with_what_the_last_run_ended_with(
 
 def test_a_run_whose_supervisor_is_killed_ends_in_order(served: EmbeddedBroker, supervised: Start) -> None:
     write(served, "", "")
-    flow = supervised()
+    flow = supervised(server=None)
     flow.await_confirmed(served.bootstrap, 2)
     child = flow.child
     flow.sigkill()
@@ -187,7 +194,7 @@ def test_a_run_that_hangs_while_its_supervisor_is_killed_ends_too(served: Embedd
 
 @pytest.mark.slow
 def test_a_broker_that_is_away_does_not_spend_the_budget(served: EmbeddedBroker, supervised: Start) -> None:
-    flow = supervised(restarts=1, bootstrap="127.0.0.1:1")
+    flow = supervised(restarts=1, bootstrap="127.0.0.1:1", setup=impatient)
     flow.await_line("no broker answered")
     assert flow.restarts_left() == [1]
     flow.sigterm()
@@ -225,14 +232,20 @@ def test_a_run_that_stands_still_is_started_again_and_counts(served: EmbeddedBro
     assert "in perhaps" in flow.output()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-@pytest.mark.parametrize("restarts", [0, 1])
-def test_a_stop_while_the_broker_is_away_at_the_start_is_quick(
-    served: EmbeddedBroker, supervised: Start, number: int, restarts: int
-) -> None:
-    flow = supervised(restarts=restarts, bootstrap="127.0.0.1:1")
-    flow.await_line("broker_check_started")
-    os.kill(flow.pid, number)
-    began = time.monotonic()
-    assert flow.wait(10) == Exit.DONE, flow.output()
-    assert time.monotonic() - began < 5
+def test_a_stop_while_the_broker_is_away_at_the_start_is_quick(fork_server: ForkServer, tmp_path: Path) -> None:
+    """With and without a supervisor, by either signal; side by side, since each waits for most of its time."""
+    with contextlib.ExitStack() as all_of_them:
+        flows: list[tuple[Supervised, int]] = []
+        for restarts, number in itertools.product((0, 1), (signal.SIGTERM, signal.SIGINT)):
+            directory = tmp_path / f"{restarts}-{number.name}"
+            directory.mkdir()
+            flow = Supervised("127.0.0.1:1", directory, restarts=restarts, server=fork_server)
+            flows.append((all_of_them.enter_context(flow), number))
+            flow.start()
+        for flow, number in flows:
+            flow.await_line("broker_check_started")
+            os.kill(flow.pid, number)
+        began = time.monotonic()
+        for flow, _ in flows:
+            assert flow.wait(10) == Exit.DONE, flow.output()
+        assert time.monotonic() - began < 5

@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from tests.support.die_with_parent import die_with_parent
+from tests.support.fork_server import ForkedProcess, ForkServer
 from tests.support.kafka_io import group_positions
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
@@ -39,7 +40,8 @@ class FlowProcess:
     `directory` is where it runs and where its module is looked up; its output, standard error included, is appended to
     the file `output` there, over all starts. `program` is what Python runs in the place of the command line.
 
-    Start it from the main thread (see `die_with_parent`).
+    With a `server` each start is a fork of one that has done the imports, after `setup` (a `module:function`); without one it
+    is a new interpreter, to be started from the main thread (see `die_with_parent`).
     """
 
     def __init__(
@@ -53,13 +55,17 @@ class FlowProcess:
         environment: Mapping[str, str] | None = None,
         pythonpath: Sequence[Path] = (),
         program: Sequence[str] = ("-m", "loom.cli.main", "run"),
+        server: ForkServer | None = None,
+        setup: str | None = None,
     ) -> None:
-        self._command = [sys.executable, *program, target, "--config", str(config), *arguments]
+        self._command = [*program, target, "--config", str(config), *arguments]
+        self._server = server
+        self._setup = setup
         self._directory = directory
         self._log = directory / output
         self._environment = dict(environment or {})
         self._pythonpath = [directory, *pythonpath, SOURCES]
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | ForkedProcess | None = None
         self._log_start = 0
 
     def twin(self, output: str) -> FlowProcess:
@@ -94,21 +100,27 @@ class FlowProcess:
         self._log_start = self._log.stat().st_size if self._log.exists() else 0
         inherited = os.environ.get("PYTHONPATH")
         paths = [*map(str, self._pythonpath), *([inherited] if inherited else [])]
+        env = {
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            **self._environment,
+            **environment,
+            "PYTHONPATH": os.pathsep.join(paths),
+        }
         with self._log.open("ab") as log:
+            if self._server is not None:
+                self._process = self._server.start(
+                    self._command[1:], cwd=self._directory, env=env, output=log, setup=self._setup
+                )
+                return self
             self._process = subprocess.Popen(
-                die_with_parent(self._command),
+                die_with_parent([sys.executable, *self._command]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self._directory,
                 start_new_session=True,
-                env={
-                    **os.environ,
-                    "PYTHONUNBUFFERED": "1",
-                    **self._environment,
-                    **environment,
-                    "PYTHONPATH": os.pathsep.join(paths),
-                },
+                env=env,
             )
         return self
 
@@ -191,7 +203,7 @@ class FlowProcess:
                 raise TimeoutError(f"{otherwise} after {timeout} s:\n{self.tail()}")
             time.sleep(pause)
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _started(self) -> subprocess.Popen[bytes] | ForkedProcess:
         if self._process is None:
             raise RuntimeError("the flow has not been started")
         return self._process

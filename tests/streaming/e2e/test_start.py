@@ -118,7 +118,10 @@ def test_a_position_that_the_log_does_not_hold_is_left_for_one_that_the_config_n
     assert f"offset=7 log_begins=0 log_ends=2 continues_at={goes_on}" in told
 
 
-def test_every_missing_topic_is_named_at_once_before_anything_is_read(broker: EmbeddedBroker) -> None:
+def test_every_missing_topic_is_named_at_once_before_anything_is_read(
+    broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loom.streaming.kafka.topics._APPEAR", 0.5)
     seen: list[LifecycleEvent] = []
 
     class Recorder:
