@@ -1,4 +1,4 @@
-"""What becomes of frozen positions, epoch by epoch: one commit for each, at most one on its way, idle partitions kept alive."""
+"""What becomes of committable offsets, epoch by epoch: one commit for each, at most one in flight, idle ones kept alive."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from loom.streaming.kafka import TopicPartition
 from loom.streaming.kafka.group_look import KEEP_ALIVE
 from loom.streaming.runtime.commit import CommittedElsewhere, GroupCommitter
 from loom.streaming.runtime.keep_alive import KeepAlive
+from loom.streaming.runtime.offsets import OffsetTable
 
 A, B = TopicPartition("numbers", 0), TopicPartition("numbers", 1)
 
@@ -48,16 +49,21 @@ class FakeGroup:
 class Confirming:
     def __init__(self) -> None:
         self.group = FakeGroup()
-        self.frozen: dict[TopicPartition, int] = {}
-        self.partitions = [A, B]
         self.now = 0.0
+        self.table = OffsetTable(lambda: self.now)
+        self.offsets = self.table.worker()
+        self.offsets.take_up({A: 0, B: 0}, committed=True)
         group: Any = self.group
-        self.it = GroupCommitter(self.partitions, self.frozen, group, KEEP_ALIVE, lambda: self.now)
+        self.it = GroupCommitter(self.offsets, group, KEEP_ALIVE)
 
     def epoch(self, **frozen: int) -> None:
-        """One more barrier, with positions of the partitions a and b."""
-        self.frozen.update({{"a": A, "b": B}[name]: offset for name, offset in frozen.items()})
+        """One more epoch, with positions of the partitions a and b."""
+        self.durable({{"a": A, "b": B}[name]: offset for name, offset in frozen.items()})
         self.it.confirm()
+
+    def durable(self, positions: Mapping[TopicPartition, int]) -> None:
+        self.table.complete(positions, self.table.generation)
+        self.table.publish()
 
 
 @pytest.fixture
@@ -107,13 +113,13 @@ def test_nothing_is_committed_while_nobody_says_where_the_group_stands(confirmin
 
 
 def test_the_position_of_a_topic_that_is_gone_is_not_committed(confirming: Confirming) -> None:
-    confirming.partitions.remove(B)
+    confirming.offsets.give_up([B])
     confirming.epoch(a=3, b=5)
     assert confirming.group.commits == [{A: 3}]
 
 
 def test_it_is_finished_when_the_broker_has_said_so(confirming: Confirming) -> None:
-    confirming.frozen[A] = 3
+    confirming.durable({A: 3})
     assert not confirming.it.finish()
     assert not confirming.it.finish()
     confirming.group.answer(well=False)

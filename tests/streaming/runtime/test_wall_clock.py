@@ -231,7 +231,7 @@ def test_a_worker_that_hangs_in_its_client_behind_a_jump_ends_the_process_if_som
 def watched() -> RunState:
     """A run with one worker."""
     delivery = RunState(ObservabilityRuntime.noop())
-    delivery.standings.append(Standing([], dict, None))
+    delivery.standings.append(Standing(delivery.offsets.worker()))
     delivery.stop.held = True
     return delivery
 

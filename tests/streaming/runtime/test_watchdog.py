@@ -41,9 +41,9 @@ class Watched:
 
     def __init__(self, **began: int) -> None:
         self.delivery = RunState(ObservabilityRuntime.noop())
-        self.held: dict[TopicPartition, int] = {}
-        self.standing = Standing([A, B], lambda: self.held, None)
-        self.standing.joined({A: 0, B: 0})
+        self.offsets = self.delivery.offsets.worker()
+        self.offsets.take_up({A: 0, B: 0}, committed=True)
+        self.standing = Standing(self.offsets)
         self.delivery.standings.append(self.standing)
         #: what the broker says
         self.lags: dict[TopicPartition, int] | BrokerUnavailableError = {}
@@ -57,7 +57,7 @@ class Watched:
         return {partition: lag for partition, lag in self.lags.items() if partition in asked}
 
     def read(self, partition: TopicPartition, position: int) -> None:
-        self.standing.read[partition] = position
+        self.offsets.advance({partition: position})
 
     def comes_by(
         self, second: int, kept: Mapping[TopicPartition, tuple[int, float]], full_until: float | None = None
@@ -66,8 +66,7 @@ class Watched:
         self.standing.seen_at = second
 
     def confirm(self, partition: TopicPartition, position: int) -> None:
-        self.held[partition] = position
-        self.standing.look()
+        self.offsets.committed({partition: position})
 
     def found_at(self, until: int, each_second: Callable[[int], object] = lambda _: None) -> int | None:
         """The second at which it finds something, up to that one."""

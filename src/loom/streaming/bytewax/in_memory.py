@@ -18,6 +18,7 @@ from loom.streaming.bytewax.adapter import LONGEST_EPOCH
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.assembly import BuiltDataflow, MakeStage
+from loom.streaming.runtime.offsets import WorkerOffsets
 from loom.streaming.runtime.run_errors import raise_fault
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.source_loop import SourceLoop
@@ -69,7 +70,8 @@ class MemorySource(FixedPartitionedSource[SourceBatch, None]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _MemoryPart:
         stage, delivery = self._make_stage(), self._delivery
-        reader = _ScriptReader(self._script, self._view, self._clock, stage.room, lambda: delivery.metrics.read().read)
+        read = lambda: delivery.metrics.read().read  # noqa: E731
+        reader = _ScriptReader(self._script, self._view, self._clock, stage.room, read, delivery.offsets.worker())
         feed = SourceLoop(reader, stage, delivery, None, batch_size=self._batch_size, clock=self._clock)
         return _MemoryPart(feed, delivery)
 
@@ -106,12 +108,14 @@ class _ScriptReader:
         clock: ManualClock,
         room: BufferingNodes,
         worked_on: Callable[[], int],
+        offsets: WorkerOffsets,
     ) -> None:
         self._script = script
         self._view = view
         self._clock = clock
         self._room = room
         self._worked_on = worked_on
+        self._offsets = offsets
         self._handed_out = 0
         #: where the clock is to stand when the moment at hand is over
         self._until: float | None = None
@@ -144,7 +148,10 @@ class _ScriptReader:
         for record in records:
             topic, partition, offset = self._view.place(record)
             if topic is not None and partition is not None and offset is not None:
-                positions[TopicPartition(topic, partition)] = offset + 1
+                place = TopicPartition(topic, partition)
+                self._offsets.adopt(place, offset)
+                positions[place] = offset + 1
+        self._offsets.advance(positions)
         return positions
 
 

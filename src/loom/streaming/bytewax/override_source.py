@@ -30,6 +30,7 @@ from loom.streaming.kafka.record_headers import key_bytes
 from loom.streaming.message import TOMBSTONE, Message
 from loom.streaming.record import KafkaRecord, TopicPartition, TopicPartitionOffset
 from loom.streaming.runtime.commit import CommitTracker, TrackerCommitter
+from loom.streaming.runtime.offsets import WorkerOffsets
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.source_loop import Committer, SourceLoop
 from loom.streaming.runtime.stages.stage import Stage
@@ -155,13 +156,14 @@ class _WrappedPart(StatefulSourcePartition[SourceBatch, Any]):
         leads: bool,
     ) -> None:
         self._inner = inner
-        self._reader = _OverrideReader(inner, tracks=tracker is not None, keeps=stage.gate is not None)
+        offsets = delivery.offsets.worker() if tracker is not None else None
+        self._reader = _OverrideReader(inner, offsets, keeps=stage.gate is not None)
         if stage.gate is not None:
             self._reader.states = _States(inner.snapshot, stage.gate.oldest_unfinished)
         self._leader = _Leader(delivery, self._reader) if leads else None
         confirming: Committer | None = None
-        if tracker is not None:
-            confirming = TrackerCommitter(self._reader.seen, delivery.frozen, tracker)
+        if tracker is not None and offsets is not None:
+            confirming = TrackerCommitter(offsets, tracker)
         self._feed = SourceLoop(self._reader, stage, delivery, confirming, batch_size=batch_size)
         delivery.opened(self, "source", inner.close)
         self._delivery = delivery
@@ -183,7 +185,7 @@ class _WrappedPart(StatefulSourcePartition[SourceBatch, Any]):
 
 class _WrappedStateless(StatelessSourcePartition[SourceBatch]):
     def __init__(self, inner: StatelessSourcePartition[Any], delivery: RunState, stage: Stage, batch_size: int) -> None:
-        self._reader = _OverrideReader(inner, tracks=False, keeps=stage.gate is not None)
+        self._reader = _OverrideReader(inner, None, keeps=stage.gate is not None)
         self._feed = SourceLoop(self._reader, stage, delivery, None, batch_size=batch_size, snapshots=False)
         self._delivery = delivery
         self._leader = _Leader(delivery, self._reader)
@@ -233,18 +235,21 @@ class _OverrideReader:
     """Gathers the inner part's batches, which may hold one item each, into batches of production size."""
 
     def __init__(
-        self, inner: StatefulSourcePartition[Any, Any] | StatelessSourcePartition[Any], *, tracks: bool, keeps: bool
+        self,
+        inner: StatefulSourcePartition[Any, Any] | StatelessSourcePartition[Any],
+        offsets: WorkerOffsets | None,
+        *,
+        keeps: bool,
     ) -> None:
         self._inner = inner
-        self._tracks = tracks
+        #: where the offsets of what is read are kept, when somebody is to commit them
+        self._offsets = offsets
         #: the stage keeps records, so that one that comes again may meet itself there
         self._keeps = keeps
         self._over = False
         self._fault: BaseException | None = None
         #: what to resume with, where records are kept beyond their batch and the inner part has a state
         self.states: _States | None = None
-        #: the positions that have been handed on so far, when somebody is to confirm them
-        self.seen: set[TopicPartition] = set()
 
     def next_awake(self) -> datetime | None:
         """When the inner part wants to be asked again, but soon: a stop and the ticks of the stage do not wait for it."""
@@ -277,7 +282,11 @@ class _OverrideReader:
             items += batch
         if self.states is not None:
             self.states.handed_on += len(items)
-        return _distinct(items, always=self._keeps), self._positions(items) if self._tracks else {}, self._over
+        return (
+            _distinct(items, always=self._keeps),
+            self._positions(items) if self._offsets is not None else {},
+            self._over,
+        )
 
     def _due(self) -> bool:
         at = self._inner.next_awake()
@@ -288,8 +297,12 @@ class _OverrideReader:
         for item in items:
             topic, partition, offset = _place(item)
             if topic is not None and partition is not None and offset is not None:
-                positions[TopicPartition(topic, partition)] = offset + 1
-        self.seen.update(positions)
+                place = TopicPartition(topic, partition)
+                if self._offsets is not None:
+                    self._offsets.adopt(place, offset)
+                positions[place] = offset + 1
+        if self._offsets is not None:
+            self._offsets.advance(positions)
         return positions
 
 

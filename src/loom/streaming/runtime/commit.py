@@ -1,18 +1,19 @@
-"""What becomes of frozen positions: committed to the group, handed to a tracker, or left to the client's auto-commit.
+"""What becomes of committable offsets: committed to the group, handed to a tracker, or left to the client's auto-commit.
 
-Called by a feed when an epoch's barrier is behind it, on the worker's thread.
+Called by a source loop behind an epoch, on the worker's thread.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from loom.core.logger import get_logger
 from loom.streaming.kafka.errors import AuthorizationFailedError, CommitError
 from loom.streaming.kafka.group_offsets import GroupOffsets
 from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.offsets import WorkerOffsets
 from loom.streaming.runtime.source_loop import Committer
 from loom.streaming.runtime.standing import Standing
 
@@ -58,24 +59,13 @@ class CommitTracker(Protocol):
 class GroupCommitter:
     """Commits to the consumer group: at most one commit on its way, the next one takes what has come together."""
 
-    def __init__(
-        self,
-        partitions: Collection[TopicPartition],
-        frozen: Mapping[TopicPartition, int],
-        group: GroupOffsets,
-        keep_alive_s: float,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._partitions = partitions
-        self._frozen = frozen
+    def __init__(self, offsets: WorkerOffsets, group: GroupOffsets, keep_alive_s: float) -> None:
+        self._offsets = offsets
         self._group = group
         self._keep_alive_s = keep_alive_s
-        self._clock = clock
-        self._confirmed: dict[TopicPartition, int] = {}
-        self._confirmed_at: dict[TopicPartition, float] = {}
 
     def confirm(self) -> None:
-        """Send what is frozen, unless an earlier commit is still on its way."""
+        """Send what is committable, unless an earlier commit is still on its way."""
         self._take_answers()
         if not self._group.commit_outstanding:
             self._send()
@@ -89,12 +79,8 @@ class GroupCommitter:
         return not self._send()
 
     def _send(self) -> bool:
-        """Commit what is new, or was confirmed too long ago; `False` when there is nothing to commit."""
-        long_ago = self._clock() - self._keep_alive_s
-        for partition in [partition for partition, at in self._confirmed_at.items() if at < long_ago]:
-            # A group without members loses its positions after the broker's retention, each by its own last commit.
-            del self._confirmed_at[partition], self._confirmed[partition]
-        positions = _newer(self._partitions, self._frozen, self._confirmed)
+        """Commit what is new, or was committed too long ago; `False` when there is nothing to commit."""
+        positions = self._offsets.uncommitted(self._keep_alive_s)
         if not positions:
             return False
         if self._group.check():
@@ -102,32 +88,22 @@ class GroupCommitter:
         return True
 
     def _take_answers(self) -> None:
-        confirmed = self._group.commit_answers()
-        if confirmed:
-            self._confirmed.update(confirmed)
-            self._confirmed_at.update(dict.fromkeys(confirmed, self._clock()))
+        if committed := self._group.commit_answers():
+            self._offsets.committed(committed)
 
 
 class TrackerCommitter:
-    """Hands positions to a tracker of the caller's; what it raises ends the run."""
+    """Hands offsets to a tracker of the caller's; what it raises ends the run."""
 
-    def __init__(
-        self,
-        partitions: Collection[TopicPartition],
-        frozen: Mapping[TopicPartition, int],
-        tracker: CommitTracker,
-    ) -> None:
-        self._partitions = partitions
-        self._frozen = frozen
+    def __init__(self, offsets: WorkerOffsets, tracker: CommitTracker) -> None:
+        self._offsets = offsets
         self._tracker = tracker
-        self._confirmed: dict[TopicPartition, int] = {}
 
     def confirm(self) -> None:
         """Hand over what is new."""
-        positions = _newer(self._partitions, self._frozen, self._confirmed)
-        if positions:
+        if positions := self._offsets.uncommitted():
             self._tracker.confirm(positions)
-            self._confirmed.update(positions)
+            self._offsets.committed(positions)
 
     def finish(self) -> bool:
         """Hand over the last positions."""
@@ -198,16 +174,3 @@ class WatchedCommitter:
         done = self._inner.finish()
         self._standing.look()
         return done
-
-
-def _newer(
-    partitions: Collection[TopicPartition],
-    frozen: Mapping[TopicPartition, int],
-    confirmed: Mapping[TopicPartition, int],
-) -> dict[TopicPartition, int]:
-    """The frozen positions that are not confirmed yet."""
-    return {
-        partition: frozen[partition]
-        for partition in partitions
-        if partition in frozen and frozen[partition] != confirmed.get(partition)
-    }

@@ -67,6 +67,7 @@ class KafkaPoller:
         if positions and self._commits_before_work:
             # Before anything is done with them: what is handed on now is never read again.
             self._records.group.commit_now(positions)
+            self._standing.offsets.committed(positions)
             failpoint(Failpoint.CLAIMED)
             self._standing.look()
         elif positions and self._commits_by_client:

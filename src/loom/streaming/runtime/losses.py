@@ -8,23 +8,23 @@ from __future__ import annotations
 from loom.core.logger import get_logger
 from loom.streaming.metrics import Counts
 from loom.streaming.record import TopicPartition
-from loom.streaming.runtime.stages.stage_io import Positions
+from loom.streaming.runtime.offsets import WorkerOffsets
 
 __all__ = ["report_losses"]
 
 _log = get_logger(__name__)
 
 
-def report_losses(handed_on: Positions, durable: Positions, began: Positions, counts: Counts) -> None:
+def report_losses(offsets: WorkerOffsets, counts: Counts) -> None:
     """Say which records were handed on and are not known to be written; they are not read again.
 
     The count is of offsets, so it is an upper bound: some may hold no record, and some results may have arrived unheard.
     """
     missing: dict[TopicPartition, tuple[int, int]] = {}
-    for partition, end in handed_on.items():
-        start = durable.get(partition, began.get(partition, end))
-        if end > start:
-            missing[partition] = (start, end)
+    for row in offsets.rows:
+        start = row.start if row.committable is None else row.committable
+        if start is not None and row.read is not None and row.read > start:
+            missing[row.partition] = (start, row.read)
     if missing:
         lost = sum(end - start for start, end in missing.values())
         counts.lost += lost

@@ -1,7 +1,7 @@
-"""What the parts of one running flow share: the stop, the frozen positions, the counters, the first fault.
+"""What the parts of one running flow share: the stop, the offsets, the counters, the first fault.
 
-The way of a position: the source puts it into a batch, the stage says how far it is safe, the sink part freezes it at the
-mark that ends the epoch, once everything before it is durable, and the source confirms what is frozen at its next call.
+The path of an offset: the source puts it into a batch, the stage says how far it is completed, the sink part makes it
+committable at the mark that ends the epoch, once everything before it is durable, and the source commits it at its next call.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from loom.streaming.metrics import FlowMetrics
 from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.epochs import Epochs
 from loom.streaming.runtime.error_log import ErrorLog
+from loom.streaming.runtime.offsets import OffsetTable
 from loom.streaming.runtime.stages.stage_io import GoneLogs
 from loom.streaming.runtime.standing import Standing
 from loom.streaming.runtime.stop import StopSignal
@@ -41,8 +42,7 @@ class RunState:
         self.error_log = ErrorLog()
         #: what the clients of the run are told of their brokers; outages are said while any of them is open
         self.clusters = Clusters(lambda: bool(self._open))
-        #: positions whose results are durable, set by the sink part at a mark, read by the sources
-        self.frozen: dict[TopicPartition, int] = {}
+        self.offsets = OffsetTable()
         #: where each source client stands, for who watches
         self.standings: list[Standing] = []
         #: raised by whoever wants to know the lag; each source client answers with the offsets behind what it has read
@@ -59,12 +59,9 @@ class RunState:
         self._lock = threading.Lock()
 
     def forget(self, gone: GoneLogs) -> None:
-        """No position in these logs may be confirmed any more. Called by the sink when all that came from them has reached it."""
-        for partition in gone.partitions:
-            self.frozen.pop(partition, None)
+        """All that came from these logs has reached the sink part, on whose thread this is called."""
         for tell in self.logs_gone:
             tell(gone.partitions)
-        gone.reached_sink = True
 
     def failed(self, fault: BaseException) -> None:
         """Remember the first fault; with several workers the engine reports only that one of them panicked."""

@@ -1,7 +1,7 @@
 """The one way out: every result of a process leaves through one sink part, durable at the mark that ends the epoch. Hot path.
 
 Numbered steps of an epoch's end: (1) every producer is flushed and every sink of the caller's is durable, dead letters of
-refused records included; (2) the last safe positions are frozen. A failure in (1) ends the run with nothing frozen.
+refused records included; (2) the last completed offsets become committable. A failure in (1) ends the run with nothing committed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 from loom.core.async_bridge import AsyncBridge
 from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.nodes.sink import IntoSink
-from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.custom_sinks import OpenedSink, OpenSink
 from loom.streaming.runtime.epochs import InFlight
 from loom.streaming.runtime.output_table import CustomOutput, OutputTable
@@ -59,7 +58,7 @@ class SinkPart:
             self._hosted[slot] = hosted = open_sink(outlet.sink, outlet.name, outlet.config, state, bridge)
             delivery.opened(hosted, f"sink {outlet.name}", hosted.close)
         self._only_topics = not self._hosted
-        self._seen: dict[TopicPartition, int] = {}
+        self._offsets = delivery.offsets
         self._unflushed = 0
         #: whose batches have been taken since the last epoch
         self._unsettled: set[InFlight] = set()
@@ -79,11 +78,9 @@ class SinkPart:
                     failpoint(Failpoint.PRODUCED)
                 batch = results.batch
                 if batch.gone is not None:
-                    for partition in batch.gone.partitions:
-                        self._seen.pop(partition, None)
                     self._delivery.forget(batch.gone)
                 if results.safe:
-                    self._seen.update(results.safe)
+                    self._offsets.complete(results.safe, batch.generation)
                 if batch.in_flight is not None:
                     self._take(batch.in_flight, batch)
                 if batch.mark is not None:
@@ -112,14 +109,13 @@ class SinkPart:
         self._unsettled.add(in_flight)
 
     def _end_epoch(self) -> dict[int, Any]:
-        """Make everything that was taken durable, then publish the positions that are safe with it."""
+        """Make everything that was taken durable, then publish the offsets that are committable with it."""
         failpoint(Failpoint.BEFORE_FLUSH)
-        self._writers.flush(self._seen)
+        self._writers.flush(self._offsets.pending())
         states = {slot: state for slot, sink in self._hosted.items() if (state := sink.flush()) is not None}
         failpoint(Failpoint.DURABLE)
-        self._delivery.frozen.update(self._seen)
+        self._offsets.publish()
         self._delivery.metrics.durable += self._unflushed
-        self._seen.clear()
         self._unflushed = 0
         for in_flight in self._unsettled:
             in_flight.settled = in_flight.taken

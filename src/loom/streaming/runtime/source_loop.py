@@ -177,6 +177,7 @@ class SourceLoop:
     def _sent(self, batch: SourceBatch) -> SourceBatch:
         in_flight = self._in_flight
         batch.in_flight = in_flight
+        batch.generation = self._delivery.offsets.generation
         in_flight.sent += 1
         in_flight.sent_records += len(batch.origins)
         if self._size is not None and in_flight.taken_thread not in (self._thread, None):

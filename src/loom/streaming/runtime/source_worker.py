@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from loom.streaming.compiler.model import CompiledSource
 from loom.streaming.failpoints import Failpoint, failpoint
@@ -61,15 +61,9 @@ class SourceWorker:
         self._metadata = metadata
         #: all partitions of the source's topics, whoever reads them
         self._all = [TopicPartition(topic, number) for topic, numbers in topics.items() for number in numbers]
-        self.joining: dict[TopicPartition, int | None] = {}
-        self.resumed: dict[TopicPartition, int] = {}
-        #: those whose positions are confirmed
-        self.partitions: list[TopicPartition] = []
-        #: those of topics that were deleted, or recreated
-        self._left: list[TopicPartition] = []
-        #: those that are read of a new log, and what must reach the sink before their positions may be confirmed
-        self._anew: dict[TopicPartition, GoneLogs] = {}
-        self._began: dict[TopicPartition, int] = {}
+        self._offsets = delivery.offsets.worker()
+        #: partitions wait to be taken up
+        self._joins = False
         #: how many parts the engine has open
         self._parts = 0
         #: every part has been closed, and the client with them
@@ -79,9 +73,9 @@ class SourceWorker:
         mode = source.mode
         confirming: Committer
         if tracker is not None:
-            confirming = TrackerCommitter(self.partitions, delivery.frozen, tracker)
+            confirming = TrackerCommitter(self._offsets, tracker)
         elif mode.commits_behind_mark:
-            confirming = GroupCommitter(self.partitions, delivery.frozen, self._records.group, keep_alive_s)
+            confirming = GroupCommitter(self._offsets, self._records.group, keep_alive_s)
         elif mode.commits_by_client:
             confirming = AutoCommitter(self._records.group)
         else:
@@ -89,12 +83,11 @@ class SourceWorker:
         # Under exactly-once the start positions are committed in a transaction before any part is built.
         self._owns_group = tracker is None and not mode.transaction
         self._may_lose = tracker is None and mode.may_lose
-        # Where the group's position is not ours to keep, what is frozen is the best that is known of it.
-        commits = self._owns_group and not mode.commits_by_client
-        held = (lambda: self._records.group.at) if commits else (lambda: delivery.frozen)
+        # Where the group's position is not ours to keep, what is durable is the best that is known of it.
+        self._commits = self._owns_group and not mode.commits_by_client
         supervisor = delivery.supervisor
         told = (supervisor.moved, supervisor.reads) if supervisor is not None else (None, None)
-        self.standing = Standing(self.partitions, held, *told)
+        self.standing = Standing(self._offsets, *told)
         delivery.standings.append(self.standing)
         confirming = WatchedCommitter(confirming, self.standing)
         reader: RecordReader = KafkaPoller(self._records, stage.room, delivery, source, self.standing, keep_alive_s)
@@ -107,8 +100,8 @@ class SourceWorker:
                 isolation,
                 delivery.stop,
                 stage.room,
-                read=self.standing.read,
-                durable=delivery.frozen,
+                read=self._offsets.read(),
+                durable=self._offsets.durable(),
                 place=CLIENT_RECORDS.place,
             )
         self.feed = SourceLoop(
@@ -125,16 +118,14 @@ class SourceWorker:
 
     def join(self, partition: TopicPartition, resume_state: int | None) -> bool:
         """Read one more partition. True for the first one, whose part leads: it asks for the batches of all."""
-        self.joining[partition] = resume_state
-        self.partitions.append(partition)
-        if resume_state is not None:
-            self.resumed[partition] = resume_state
+        self._offsets.expect(partition, resume_state)
+        self._joins = True
         self._parts += 1
         return self._parts == 1
 
     def next_batch(self) -> list[SourceBatch]:
         """The leader's batch."""
-        if self.joining:
+        if self._joins:
             try:
                 self._join()
             except StartGivenUp:
@@ -143,8 +134,6 @@ class SourceWorker:
         left: list[SourceBatch] = []
         while self._inbox:
             left.append(self.feed.left(self._take(self._inbox.popleft())))
-        if self._anew:
-            self._confirm_anew()
         began = self.standing.called_at = time.monotonic()
         if self.delivery.epochs.by_snapshots:
             self._wall_clock.check(self.delivery.engine_epoch_s)
@@ -166,8 +155,11 @@ class SourceWorker:
         return batches
 
     def position(self, partition: TopicPartition) -> int | None:
-        """What a recovery snapshot may hold: the last frozen position, never the read position."""
-        return self.delivery.frozen.get(partition, self.resumed.get(partition))
+        """What a recovery snapshot may hold: the last committable offset, never the one to be read next."""
+        row = self.delivery.offsets.row(partition)
+        if row is not None and row.committable is not None:
+            return row.committable
+        return row.resume if row is not None else self._offsets.expected().get(partition)
 
     def leave(self) -> None:
         """A part has been closed; the last one closes the client."""
@@ -178,7 +170,7 @@ class SourceWorker:
             self.delivery.closed(self)
 
     def _join(self) -> None:
-        joining, self.joining = self.joining, {}
+        joining, self._joins = self._offsets.expected(), False
         fallback = {partition: offset for partition, offset in joining.items() if offset is not None}
         self._records.waiting = self.delivery.stop.check_start
         try:
@@ -187,10 +179,14 @@ class SourceWorker:
             failpoint(Failpoint.POSITIONED)
             if self._owns_group:
                 found = self._take_over(found)
-            self._began.update(found.offsets)
         finally:
             self._records.waiting = self.delivery.stop.check_deadline
-        self.standing.joined({partition: self._records.positions[partition] for partition in joining})
+        self._begin(joining)
+
+    def _begin(self, partitions: Iterable[TopicPartition]) -> None:
+        starts = {partition: self._records.positions[partition] for partition in partitions}
+        self._offsets.take_up(starts, committed=self._commits)
+        self.standing.joined(starts)
 
     def _take_over(self, found: StartPositions) -> StartPositions:
         """Keep the positions to begin at, in our name, before anything is read.
@@ -208,42 +204,26 @@ class SourceWorker:
         return found
 
     def _take(self, change: TopicChange) -> GoneLogs:
-        """A topic was deleted, or recreated: no position in its old log may be confirmed any more."""
-        gone = [partition for partition in self.partitions if partition.topic == change.topic]
-        for partition in gone:
-            self.partitions.remove(partition)
-            self.delivery.frozen.pop(partition, None)
-        self.standing.left(gone)
+        """A topic was deleted, or recreated: no offset in its old log may be committed any more."""
+        gone = {row.partition for row in self._offsets.rows if row.partition.topic == change.topic}
+        self._offsets.give_up(gone)
         if self._isolating is not None:
             self._isolating.forget(change.topic)
-        self._left += gone
-        mark = GoneLogs(partition for partition in self._left if partition.topic == change.topic)
-        for partition in mark.partitions:
-            self._anew.pop(partition, None)
-            self._began.pop(partition, None)
-            self.resumed.pop(partition, None)
         if change.what is Change.DELETED or self._changes.stops:
             self._records.leave(change.topic)
-        else:
-            self._records.begin_anew(change.topic)
-            self._began.update({partition: self._records.positions[partition] for partition in mark.partitions})
-            self._anew.update(dict.fromkeys(mark.partitions, mark))
-        return mark
-
-    def _confirm_anew(self) -> None:
-        """Confirm positions in new logs again, once nothing of the old ones is on its way to the sink."""
-        for partition, mark in list(self._anew.items()):
-            if mark.reached_sink:
-                del self._anew[partition]
-                self._left.remove(partition)
-                self.partitions.append(partition)
+            return GoneLogs(gone)
+        self._records.begin_anew(change.topic)
+        again = [partition for partition in self._records.positions if partition.topic == change.topic]
+        self._begin(again)
+        return GoneLogs(gone.union(again))
 
     def _close(self) -> None:
         if self._may_lose and not self.feed.ended:
             counts = self.delivery.metrics.part()
-            report_losses(self._records.positions, self.delivery.frozen, self._began, counts)
+            report_losses(self._offsets, counts)
         if self.feed.ended:
             # Else a call of the client may still be on its way, which holds up every other call of it.
             self.delivery.lag[id(self._records)] = self._records.lag()
+        self._offsets.close()
         self._records.close()
         self._changes.close(self._inbox)

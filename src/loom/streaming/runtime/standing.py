@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.offsets import WorkerOffsets
 
 __all__ = ["Standing"]
 
@@ -17,36 +18,27 @@ Positions = Mapping[TopicPartition, int]
 
 
 class Standing:
-    """The positions of one source client.
-
-    `held` tells where the next run would begin with each partition if this one ended now; `moved` is told of changes, and
-    `reads` of how far the partitions have been read.
+    """One source client to those who watch it. The supervisor's `moved` is told where the next run would begin, whenever that
+    has changed, and `reads` how far the partitions have been read.
     """
 
     def __init__(
         self,
-        partitions: Collection[TopicPartition],
-        held: Callable[[], Positions],
-        moved: Callable[[Positions], None] | None,
+        offsets: WorkerOffsets,
+        moved: Callable[[Positions], None] | None = None,
         reads: Callable[[Positions], None] | None = None,
     ) -> None:
-        self._partitions = partitions
-        self._held = held
+        self.offsets = offsets
         self._moved = moved
         self._reads = reads
         #: the worker's thread
         self.thread = threading.get_ident()
-        #: where the next run would begin
-        self.confirmed: dict[TopicPartition, int] = {}
         #: the worker waits in the client for a record
         self.waits = False
         #: when the worker was last called, in monotonic seconds
         self.called_at = 0.0
         #: whether something was handed on that is not durable yet
         self.is_unsettled: Callable[[], bool] = lambda: False
-        #: how far this run has read
-        self.read: dict[TopicPartition, int] = {}
-
         #: until when, in monotonic seconds, records from these offsets on are kept on purpose, as of `seen_at`
         self.kept: Mapping[TopicPartition, tuple[int, float]] = {}
         #: until when nothing is read on purpose, since the stage is full; the same
@@ -68,31 +60,22 @@ class Standing:
     def joined(self, positions: Positions) -> None:
         """Reading begins at these positions."""
         self.went_on(positions)
-        self._note(positions)
+        self.look()
 
     def went_on(self, positions: Positions) -> None:
         """Records before these positions have been read, and nothing has been done with them yet."""
-        self.read.update(positions)
+        self.offsets.advance(positions)
         if self._reads is not None and positions:
             self._reads(positions)
 
-    def left(self, partitions: Iterable[TopicPartition]) -> None:
-        """Nothing is read of these any more: their topic is gone."""
-        for partition in partitions:
-            self.read.pop(partition, None)
-            self.confirmed.pop(partition, None)
-
     def look(self) -> None:
-        """Something may have been confirmed."""
-        self._note(self._held())
-
-    def _note(self, positions: Positions) -> None:
-        changed = {
-            partition: positions[partition]
-            for partition in self._partitions
-            if positions.get(partition, -1) >= 0 and positions[partition] != self.confirmed.get(partition)
-        }
+        """Something may have been committed."""
+        if self._moved is None:
+            return
+        changed = {}
+        for row in self.offsets.rows:
+            at = row.restart
+            if at is not None and at != row.reported:
+                row.reported = changed[row.partition] = at
         if changed:
-            self.confirmed.update(changed)
-            if self._moved is not None:
-                self._moved(changed)
+            self._moved(changed)

@@ -110,7 +110,7 @@ class Watchdog:
     def check(self, now: float) -> StalledError | None:
         """What is wrong at this moment, in monotonic seconds."""
         standings = list(self._delivery.standings)
-        here = {partition for standing in standings for partition in list(standing.confirmed)}
+        here = {partition for standing in standings for partition in standing.offsets.restarts()}
         for gone in self._still.keys() - here:
             # Its topic was deleted.
             del self._still[gone]
@@ -136,7 +136,7 @@ class Watchdog:
         return self._judge(standings, overdue, lags, now)
 
     def _note(self, standing: Standing, now: float) -> None:
-        confirmed, read = dict(standing.confirmed), dict(standing.read)
+        confirmed, read = standing.offsets.restarts(), standing.offsets.reads()
         before = self._still
         moved = any(p not in before or before[p].position != position for p, position in confirmed.items())
         for partition, position in confirmed.items():
@@ -188,7 +188,7 @@ class Watchdog:
             for partition, lag in sorted(stalled.items())[:_NAMED]
         ]
         more = f", and {len(stalled) - _NAMED} more" if len(stalled) > _NAMED else ""
-        guilty = {standing.thread for standing in standings if stalled.keys() & standing.confirmed.keys()}
+        guilty = {standing.thread for standing in standings if stalled.keys() & standing.offsets.restarts().keys()}
         at = [place for thread in guilty if (place := _place_of(thread))]
         where = f". The worker is at {'; '.join(at)}" if at else ""
         return StalledError(

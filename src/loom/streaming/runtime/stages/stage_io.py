@@ -36,12 +36,10 @@ class GoneLogs:
     Positions that come before it belong to the old log, those that come with it or later to the new one, if there is one.
     """
 
-    __slots__ = ("partitions", "reached_sink")
+    __slots__ = ("partitions",)
 
     def __init__(self, partitions: Iterable[TopicPartition]) -> None:
         self.partitions = frozenset(partitions)
-        #: set by the sink: from now on no position of the old log is committable any more
-        self.reached_sink = False
 
 
 class RunsBatches(Protocol):
@@ -59,7 +57,19 @@ class SourceBatch:
     was `refused` are not worked on: each is that error.
     """
 
-    __slots__ = ("bytes", "end", "gone", "in_flight", "mark", "now", "origins", "positions", "refused", "stage")
+    __slots__ = (
+        "bytes",
+        "end",
+        "generation",
+        "gone",
+        "in_flight",
+        "mark",
+        "now",
+        "origins",
+        "positions",
+        "refused",
+        "stage",
+    )
 
     def __init__(
         self,
@@ -77,6 +87,8 @@ class SourceBatch:
         self.end = end
         self.refused: Exception | None = None
         self.gone = gone
+        #: of the offset table when this batch was made
+        self.generation = 0
         #: ends an epoch behind this batch
         self.mark: Mark | None = None
         #: counts what its worker has on its way, this batch included, and how many bytes it was counted as
