@@ -20,8 +20,8 @@ from loom.streaming import ErrorKind, FromTopic, IntoTopic, Process, StreamFlow,
 from loom.streaming.bytewax import ForcedShutdownError, UnroutedRecordError
 from loom.streaming.compiler import Code, CompilationError, Issue, Severity
 from loom.streaming.compiler.signatures import UnreadableSignature
+from loom.streaming.kafka.format_settings import _UnknownFormatField
 from loom.streaming.kafka.record_accessor import UnreadableHeadersError
-from loom.streaming.kafka.settings import _UnknownFormatField
 from loom.streaming.runtime.run_errors import ProcessKilledError, RunEndedError
 from loom.streaming.testing import StreamingTestRunner
 

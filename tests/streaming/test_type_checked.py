@@ -46,6 +46,10 @@ keywords = StreamFlow(
 )
 routes = StreamFlow("f", RAW, Process(price), PRICED, [ErrorRoute(ErrorKind.TASK, ERRORS)])
 union = StreamFlow("f", RAW, Process(price), IntoTopic("priced", payload=Order | Priced))
+either = StreamFlow("f", FromTopic("raw", payload=Order | Priced), Process(Router.by(type, {Order: Process(price)})))
+plain = [FromTopic("raw", payload=p) for p in (dict, list, str)]
+mapping = FromTopic("raw", payload=dict[str, Any], dec_hook=lambda cls, value: cls(value))
+listed = StreamFlow("f", FromTopic("raw", payload=list[Order]), Process(Drain()), IntoTopic("out", enc_hook=str))
 several = StreamFlow("f", FromMultiTypeTopic("raw", payloads=(Order, Priced)), Process(Drain()))
 replay = StreamFlow("f", FromTopic("errors", payload=ErrorEnvelope[Order]), Process(Drain()))
 batches = StreamFlow("f", RAW, Process(CollectBatch(10, timeout_ms=100), ForEach(), price), PRICED)

@@ -6,7 +6,7 @@ Built by the stages for code that needs a `Message`; read by steps, selectors an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Generic, TypeVar, cast, final
+from typing import Any, Final, Generic, TypeVar, cast, final, get_origin, is_typeddict
 
 from msgspec.structs import replace
 
@@ -14,7 +14,15 @@ from loom.core.importable import importable_name
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.headers import Headers
 
-__all__ = ["TOMBSTONE", "Message", "MessageMeta", "Tombstone", "loom_message_type", "loom_message_version"]
+__all__ = [
+    "TOMBSTONE",
+    "Message",
+    "MessageMeta",
+    "Tombstone",
+    "has_message_type",
+    "loom_message_type",
+    "loom_message_version",
+]
 
 # Messages are immutable, so a message of a derived payload type can be used as one of its base type.
 P_co = TypeVar("P_co", covariant=True)
@@ -47,6 +55,9 @@ class Tombstone:
 
 
 TOMBSTONE: Final = Tombstone()
+
+#: modules whose classes say nothing of what a record is about
+_NAMELESS = frozenset({"builtins", "collections", "collections.abc", "datetime", "decimal", "types", "typing", "uuid"})
 
 
 class MessageMeta(LoomFrozenStruct):
@@ -157,6 +168,20 @@ def loom_message_type(payload_type: type) -> str:
     """
     named = cast(Any, getattr(payload_type, "__loom_message_type__", None))
     return str(named) if named is not None else importable_name(payload_type)
+
+
+def has_message_type(payload_type: Any) -> bool:
+    """Whether a payload type has a name of its own on the wire: a class that an author has written has one.
+
+    `dict`, `list[X]`, `str`, a `TypedDict` (whose instances are plain `dict`s), `Any` and unions have none.
+
+    >>> has_message_type(Message), has_message_type(dict[str, int]), has_message_type(int | str)
+    (True, False, False)
+    """
+    cls = get_origin(payload_type) or payload_type
+    if not isinstance(cls, type) or is_typeddict(cls):
+        return False
+    return cls.__module__ not in _NAMELESS or hasattr(cls, "__loom_message_type__")
 
 
 def loom_message_version(payload_type: type) -> int:

@@ -129,7 +129,7 @@ CASES = [
         CONFIG,
         "source",
         (),
-        "a source's payload is a struct",
+        "no format of ours holds a Stray",
         "let Stray inherit from LoomFrozenStruct",
         "LoomFrozenStruct",
         "Stray",

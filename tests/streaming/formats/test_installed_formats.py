@@ -42,7 +42,7 @@ class Prefixed(FramedFormat):
     name = "prefixed"
     content_type = "application/x-prefixed"
 
-    def unframer(self, payload):
+    def unframer(self, payload, dec_hook=None):
         decode = msgspec.json.Decoder(payload).decode
 
         def unframe(value):
@@ -51,7 +51,7 @@ class Prefixed(FramedFormat):
 
         return unframe
 
-    def framer(self):
+    def framer(self, encoding=None):
         encode = msgspec.json.Encoder().encode
 
         def frame(payload, meta):

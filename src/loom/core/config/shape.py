@@ -20,6 +20,7 @@ __all__ = [
     "Field",
     "allowed_values",
     "bare",
+    "deeply_bare",
     "element_hints",
     "fields_of",
     "is_union",
@@ -66,6 +67,24 @@ def bare(hint: Any) -> Any:
             hint = hint.__value__
         else:
             return hint
+
+
+def deeply_bare(hint: Any) -> Any:
+    """As `bare`, for the annotations inside this one too.
+
+    >>> deeply_bare(dict[str, Annotated[int, "minutes"]])
+    dict[str, int]
+    """
+    hint = bare(hint)
+    parts = get_args(hint)
+    if not parts or get_origin(hint) in (Literal, collections.abc.Callable):
+        return hint
+    made = tuple(map(deeply_bare, parts))
+    if all(one is other for one, other in zip(made, parts, strict=True)):
+        return hint
+    if is_union(hint):
+        return Union[made]  # noqa: UP007  of as many as there are
+    return hint.copy_with(made) if hasattr(hint, "copy_with") else get_origin(hint)[made]
 
 
 def is_union(hint: Any) -> bool:
@@ -141,6 +160,9 @@ def show(hint: Any) -> str:
         return "null"
     if isinstance(hint, type) and get_origin(hint) is None:
         return hint.__name__
+    if isinstance(get_origin(hint), type) and get_origin(hint) is not collections.abc.Callable:
+        parts = ", ".join("…" if part is Ellipsis else show(part) for part in get_args(hint))
+        return f"{get_origin(hint).__name__}[{parts}]"
     return str(hint).replace("typing.", "").replace("collections.abc.", "")
 
 

@@ -112,6 +112,8 @@ def _is_open(hint: Any, cls: type) -> bool:
     """Whether a value of this class may have attributes that the class does not tell of."""
     if hint is dict or typing.is_typeddict(cls) or issubclass(cls, type):
         return True
+    if isinstance(getattr(cls, "__pydantic_fields__", None), dict):
+        return bool(getattr(cls, "model_config", {}).get("extra") == "allow")
     # A class of the author's own that wraps others, or that answers for any name.
     if inspect.isabstract(cls) or getattr(cls, "_is_protocol", False):
         return True

@@ -41,6 +41,8 @@ def never_iterable(annotation: Any) -> bool:
     cls = get_origin(shape) or shape
     if cls in (Any, object) or not isinstance(cls, type) or getattr(cls, "_is_protocol", False):
         return False
+    if (issubclass(cls, tuple) and hasattr(cls, "_fields")) or hasattr(cls, "__pydantic_fields__"):
+        return True  # a named tuple or a pydantic model, of which only the fields can be iterated
     return issubclass(cls, _ONE_VALUE) or not (hasattr(cls, "__iter__") or hasattr(cls, "__getitem__"))
 
 

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import Any, NewType, TypeAlias
+from typing import Any, NewType, TypeAlias, get_origin
 
+from loom.core.config.shape import show
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.catalogue import Issue
 from loom.streaming.errors import ErrorKind
 from loom.streaming.flow import Unrouted
+from loom.streaming.formats.hooks import DecHook, EncHook
 from loom.streaming.kafka.client_properties import ClientProperties
 from loom.streaming.kafka.delivery import Delivery, DeliveryMode
 from loom.streaming.kafka.settings import ConsumerSettings, ProducerSettings
+from loom.streaming.message import has_message_type
 from loom.streaming.nodes.boundary import PartitionPolicy
 from loom.streaming.nodes.shape import StreamShape
 
@@ -55,10 +58,15 @@ class PayloadTypes(LoomFrozenStruct):
     @property
     def names(self) -> tuple[str, ...]:
         """The types as a reader knows them."""
-        return tuple(getattr(t, "__qualname__", None) or str(t) for t in self.types)
+        return tuple(map(_name, self.types))
 
     def __str__(self) -> str:
         return (" | ".join(self.names) or "nothing") if self.known else "any"
+
+
+def _name(payload: Any) -> str:
+    cls = get_origin(payload) or payload
+    return cls.__qualname__ if has_message_type(cls) else show(payload)
 
 
 class StepKind(StrEnum):
@@ -146,6 +154,7 @@ class CompiledSource(LoomFrozenStruct):
     wire_format: str
     recognise_envelope: bool
     where: str = "source"
+    dec_hook: DecHook | None = None
 
     @property
     def delivery(self) -> Delivery | None:
@@ -178,6 +187,7 @@ class CompiledTopic(LoomFrozenStruct):
     partitioning: PartitionPolicy | None = None
     #: where a record goes that the broker refuses for good
     dlq: CompiledTopic | None = None
+    enc_hook: EncHook | None = None
 
 
 class NodeForm(StrEnum):

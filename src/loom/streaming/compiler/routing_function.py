@@ -33,6 +33,11 @@ class RoutingFunction(LoomFrozenStruct, eq=False):
     #: the answer is the record's key, which is bytes
     is_key: bool = False
 
+    @property
+    def is_type(self) -> bool:
+        """Whether the answer is the payload's class."""
+        return self.call is type
+
     def __eq__(self, other: object) -> bool:
         return self.written == other.written if isinstance(other, RoutingFunction) else NotImplemented
 
@@ -46,6 +51,8 @@ def read_asked(
     """A selector or a predicate (`what`), checked against what arrives; `None` where it cannot be asked at all."""
     if isinstance(asked, Expression):
         return _expression(walk, what, asked, path, flowing)
+    if asked is type and what == "selector":
+        return RoutingFunction(type, type, "payload", takes_tombstones=False, title="type")
     protocol, method = (Selector, "select") if what == "selector" else (Predicate, "matches")
     is_object = isinstance(asked, protocol)
     if isinstance(asked, type) or not (is_object or callable(asked)):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, is_typeddict
 
-from loom.core.config.shape import bare, is_union, show
+from loom.core.config.shape import deeply_bare, is_union, show
 from loom.core.errors import LoomError
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.callables import is_async, is_generator, never_iterable
@@ -41,6 +41,8 @@ _KINDS: tuple[tuple[type, StepKind], ...] = (
     (BatchStep, StepKind.BATCH),
     (BatchExpandStep, StepKind.BATCH_EXPAND),
 )
+#: a type checker takes the one for the others (PEP 484, the numeric tower)
+_TAKEN_FOR: dict[type, tuple[type, ...]] = {int: (float, complex), float: (complex,)}
 _COLLECTIONS = (list, tuple, set, frozenset, Iterable, Iterator, Generator, Collection, Sequence)
 _NAMED_ONLY = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
 
@@ -152,7 +154,7 @@ def fits(flowing: PayloadTypes, accepted: PayloadTypes) -> bool:
 
 def is_type(annotation: Any) -> bool:
     """Whether something written where a type belongs is one; an expression, which answers for any name, is none."""
-    forms = ("typing", "types")
+    forms = ("typing", "typing_extensions", "types")
     return isinstance(annotation, type) or annotation is None or type(annotation).__module__ in forms
 
 
@@ -209,16 +211,30 @@ def _check_given(function: Callable[..., Any], annotation: Any, kind: StepKind) 
 def _is_a(found: Any, wanted: Any) -> bool:
     if wanted is object or found == wanted:
         return True
+    if get_origin(found) is Literal:
+        values = get_args(wanted) if get_origin(wanted) is Literal else None
+        return all(value in values if values is not None else _is_a(type(value), wanted) for value in get_args(found))
     found_class, wanted_class = get_origin(found) or found, get_origin(wanted) or wanted
     if not (isinstance(found_class, type) and isinstance(wanted_class, type)):
         return False
+    if is_typeddict(wanted_class):
+        # Its instances are plain dicts, of which only the declared keys can be compared.
+        if is_typeddict(found_class):
+            return set(wanted_class.__required_keys__) <= set(found_class.__annotations__)  # type: ignore[attr-defined]
+        return found_class is dict
+    if wanted_class in _TAKEN_FOR.get(found_class, ()):
+        return True
     try:
         if not issubclass(found_class, wanted_class):
             return False
-    except TypeError:  # a protocol or a typed dict, which only a type checker can compare
+    except TypeError:  # a protocol, which only a type checker can compare
         return True
-    # `Box[int]` fits `Box` and `Box[int]`, not `Box[str]`.
-    return all(a == b or a is Any or _is_open(b) for a, b in zip(get_args(found), get_args(wanted), strict=False))
+    # `Box[int]` fits `Box` and `Box[int]`, not `Box[str]`. What nobody can add to fits where its elements do.
+    read_only = wanted_class.__module__ == "collections.abc" or wanted_class in (tuple, frozenset)
+    return all(
+        a == b or a is Any or _is_open(b) or (read_only and fits(payloads_of(a), payloads_of(b)))
+        for a, b in zip(get_args(found), get_args(wanted), strict=False)
+    )
 
 
 def _is_open(hint: Any) -> bool:
@@ -246,7 +262,7 @@ def _payloads(annotation: Any) -> tuple[PayloadTypes, bool]:
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    shape = bare(annotation)
+    shape = deeply_bare(annotation)
     return tuple(m for arm in get_args(shape) for m in _members(arm)) if is_union(shape) else (shape,)
 
 

@@ -72,7 +72,8 @@ class TopicResolver:
             self._check_topic_name(topic, "source", (), of_config=bool(settings.topics))
         wire_format = settings.format or WireFormat.JSON
         payloads, reads = _read(node)
-        check_source(self._issues, payloads, wire_format)
+        owner = f"{type(node).__name__}({node.name!r})"
+        check_source(self._issues, payloads, wire_format, owner, node.dec_hook)
         if reads is Reads.LABELLED:
             check_source_labels(self._issues, payloads)
         return CompiledSource(
@@ -86,6 +87,7 @@ class TopicResolver:
             self._clients.cluster(settings),
             wire_format,
             recognise_envelope=settings.format is None,
+            dec_hook=node.dec_hook,
         )
 
     def output(
@@ -165,12 +167,22 @@ class TopicResolver:
         if node.partitioning is not None:
             check_policy(node, where, path, self._issues)
         if where != "errors":
-            check_output(self._issues, without_tombstones(flowing), settings, where, path)
+            owner = f"IntoTopic({node.name!r})"
+            check_output(self._issues, without_tombstones(flowing), settings, owner, node.enc_hook, where, path)
+        elif node.enc_hook is not None:
+            self._issues.error(
+                Code.CONFIG_INVALID,
+                f"IntoTopic({node.name!r}) has an enc_hook, and dead letters are written as they were read",
+                where=where,
+                path=path,
+                expected="an error route without enc_hook",
+                remedy="remove enc_hook=…",
+            )
         topic = settings.topic or node.name
         self._check_topic_name(topic, where, path, of_config=settings.topic is not None)
         producer = self._clients.producer(settings)
         return CompiledTopic(
-            node.name, topic, path, where, step_id, flowing, settings, producer, node.partitioning, dlq
+            node.name, topic, path, where, step_id, flowing, settings, producer, node.partitioning, dlq, node.enc_hook
         )
 
     def _check_topic_name(self, name: str, where: str, path: NodePath, *, of_config: bool) -> None:

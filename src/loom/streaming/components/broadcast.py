@@ -136,6 +136,10 @@ def _is_frozen(payload: Any) -> bool:
     parameters = getattr(cls, "__dataclass_params__", None)
     if parameters is not None:
         return bool(parameters.frozen)
+    if hasattr(cls, "__pydantic_fields__"):
+        return bool(cls.model_config.get("frozen"))
+    if hasattr(cls, "__attrs_attrs__"):
+        return getattr(cls.__setattr__, "__name__", "") == "_frozen_setattrs"
     return not isinstance(cls, type) or issubclass(cls, (*_UNCHANGEABLE, Tombstone))
 
 

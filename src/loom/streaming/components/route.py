@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_origin, is_typeddict
 
 from msgspec.structs import replace
 
+from loom.core.config.shape import show
 from loom.core.shown import shown
 from loom.streaming.compiler.catalogue import Code
-from loom.streaming.compiler.model import CompiledBranch, CompiledNode, NodeForm, NodePath
+from loom.streaming.compiler.model import CompiledBranch, CompiledNode, NodeForm, NodePath, PayloadTypes
 from loom.streaming.compiler.names import branch_label, child_id
 from loom.streaming.compiler.routing_function import RoutingFunction, read_asked
 from loom.streaming.compiler.signatures import together, without_tombstones
@@ -191,24 +192,64 @@ def _choice(walk: ProcessCompiler, node: Router | Fork, path: NodePath, flowing:
         key = branch.key
         if by_key and found.asked is not None and found.asked[0].is_key:
             key = key_as_bytes(key)
-        made, left = walk.branch(key if by_key else None, label, title, branch.process, (*path, index), inside)
+        narrowed = inside
+        if by_key and found.asked is not None and found.asked[0].is_type:
+            narrowed = _of_type(walk, what, key, (*path, index), inside)
+        made, left = walk.branch(key if by_key else None, label, title, branch.process, (*path, index), narrowed)
         cases.append(made)
         found.left.append(left)
     found.cases = tuple(cases)
     if node.default is not None:
         where = (*path, len(node.branches))
+        if found.asked is not None and by_key and found.asked[0].is_type:
+            keys = [branch.key for branch in node.branches]
+            others = tuple(payload for payload in inside.payloads.types if payload not in keys)
+            inside = replace(inside, payloads=PayloadTypes(others) if others else inside.payloads)
         found.default, left = walk.branch(None, "default", "otherwise", node.default, where, inside)
         found.left.append(left)
     return found
 
 
+def _of_type(walk: ProcessCompiler, what: str, key: Any, path: NodePath, flowing: StreamType) -> StreamType:
+    """What flows into the branch for payloads of exactly one class."""
+    if not isinstance(key, type) or is_typeddict(key):
+        walk.issues.error(
+            Code.NODE_UNKNOWN,
+            f"{show(key)}, a key of {what}.by(type, …), is the class of no payload",
+            path=path,
+            expected="classes",
+            found=show(key),
+            remedy="the keys are the classes of the payloads; the instances of a TypedDict and of dict[…] are of the class dict",
+        )
+        return flowing
+    classes = [get_origin(payload) or payload for payload in without_tombstones(flowing.payloads).types]
+    arriving = [dict if is_typeddict(cls) else cls for cls in classes]
+    if flowing.payloads.known and not any(isinstance(cls, type) and issubclass(key, cls) for cls in arriving):
+        walk.issues.error(
+            Code.TYPE_MISMATCH,
+            f"no record takes the branch {key.__qualname__} of {what}.by(type, …)",
+            path=path,
+            expected=flowing.payloads,
+            found=key.__qualname__,
+            remedy="remove the branch, or name a class that arrives here",
+        )
+    whole = [
+        payload for payload, cls in zip(without_tombstones(flowing.payloads).types, arriving, strict=True) if cls is key
+    ]
+    return replace(flowing, payloads=PayloadTypes(tuple(whole) or (key,)))
+
+
 def _label(branch: RouteBranch, *, by_key: bool) -> str:
     if branch.label is not None:
         return branch_label(branch.label)
+    if by_key and isinstance(branch.key, type):
+        return branch_label(branch.key.__name__)
     return branch_label(branch.key if by_key else named(branch.key))
 
 
 def _title(branch: RouteBranch, *, by_key: bool) -> str:
+    if by_key and isinstance(branch.key, type):
+        return branch.key.__qualname__
     return repr(branch.key) if by_key else branch.label or named(branch.key)
 
 

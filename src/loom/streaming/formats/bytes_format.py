@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from loom.core.config.shape import bare
-from loom.streaming.formats.format import Decode, Encode, Format
+from loom.streaming.formats.format import Decode, Encode, Encoding, Format
+from loom.streaming.formats.hooks import DecHook, EncHook
 from loom.streaming.formats.payloads import PayloadProblem
 
 __all__ = ["BytesFormat"]
@@ -17,16 +18,19 @@ class BytesFormat(Format):
     name = "bytes"
     content_type = "application/octet-stream"
 
-    def decoder(self, payload: Any) -> Decode:
+    takes_hooks = False
+    decodes_exactly = True
+
+    def decoder(self, payload: Any, dec_hook: DecHook | None = None) -> Decode:
         return bytes
 
-    def encoder(self) -> Encode:
+    def encoder(self, encoding: Encoding = Encoding()) -> Encode:  # noqa: B008 - immutable
         return _only_bytes
 
-    def why_not_read(self, payload: Any) -> PayloadProblem | None:
+    def why_not_read(self, payload: Any, dec_hook: DecHook | None = None) -> PayloadProblem | None:
         return self.why_not_written(payload)
 
-    def why_not_written(self, payload: Any) -> PayloadProblem | None:
+    def why_not_written(self, payload: Any, enc_hook: EncHook | None = None) -> PayloadProblem | None:
         if bare(payload) is bytes:
             return None
         return PayloadProblem(

@@ -8,10 +8,12 @@ from typing import Any, ClassVar, Generic, TypeVar
 import msgspec
 
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.formats.format import Frame, FramedFormat, Label, Unframe, WholeErrors
+from loom.streaming.formats.format import Encoding, Frame, FramedFormat, Label, Unframe, WholeErrors
+from loom.streaming.formats.hooks import DecHook
+from loom.streaming.formats.pydantic_models import dec_hook_for, model_reader, plain_enc_hook
 from loom.streaming.formats.sealed import SealedErrors
 from loom.streaming.headers import HeaderPairs, Headers
-from loom.streaming.message import MessageMeta, loom_message_type, loom_message_version
+from loom.streaming.message import MessageMeta, has_message_type, loom_message_type, loom_message_version
 
 __all__ = ["EnvelopeFormat", "MessageDescriptor", "MessageEnvelope", "MessageMetadata"]
 
@@ -118,11 +120,21 @@ class EnvelopeFormat(FramedFormat):
     content_type = _CONTENT_TYPE
     whole_errors: ClassVar[WholeErrors | None] = SealedErrors()
 
-    def unframer(self, payload: Any) -> Unframe:
-        return msgspec.msgpack.Decoder(MessageEnvelope[payload]).decode
+    def unframer(self, payload: Any, dec_hook: DecHook | None = None) -> Unframe:
+        models = model_reader(payload)
+        if models is None:
+            hook = dec_hook_for(payload, dec_hook)
+            return msgspec.msgpack.Decoder(MessageEnvelope[payload], dec_hook=hook).decode
+        decode, validate = msgspec.msgpack.Decoder(MessageEnvelope[Any]).decode, models.from_plain
 
-    def framer(self) -> Frame:
-        encode = msgspec.msgpack.Encoder().encode
+        def unframe(value: bytes) -> MessageEnvelope[Any]:
+            found = decode(value)
+            return MessageEnvelope(found.meta, validate(found.payload))
+
+        return unframe
+
+    def framer(self, encoding: Encoding = Encoding()) -> Frame:  # noqa: B008 - immutable
+        encode = msgspec.msgpack.Encoder(enc_hook=plain_enc_hook(encoding.enc_hook)).encode
 
         def frame(payload: Any, meta: MessageMeta) -> bytes:
             payload_type: Any = type(payload)
@@ -158,4 +170,6 @@ _read_label = msgspec.msgpack.Decoder(_Label).decode
 
 @lru_cache(maxsize=256)
 def _descriptor(payload_type: type) -> MessageDescriptor:
+    if not has_message_type(payload_type):
+        return MessageDescriptor(content_type=_CONTENT_TYPE)
     return MessageDescriptor(loom_message_type(payload_type), loom_message_version(payload_type), _CONTENT_TYPE)

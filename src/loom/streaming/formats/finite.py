@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from enum import Enum
 from math import isfinite
 from typing import Any, get_origin, is_typeddict
@@ -19,7 +20,7 @@ from loom.core.config.shape import bare
 from loom.core.model import LoomFrozenStruct
 from loom.core.shown import shown
 
-__all__ = ["NULL", "FiniteNumbers", "NotFiniteError"]
+__all__ = ["NULL", "FiniteNumbers", "NotFiniteError", "check_decimals"]
 
 #: what the encoder makes of such a number; without it in the JSON there is none
 NULL = b"null"
@@ -100,6 +101,8 @@ class FiniteNumbers:
         # A number that is its field's default may have been left out, and most nulls were None.
         if NULL in value and not self._fit((payload,)):
             for place, number in _not_finite(payload):
+                if isinstance(number, Decimal):
+                    continue  # written as text
                 raise NotFiniteError(
                     f"${place} is {number!r}, which JSON does not have. Make it None or a text, or write the topic with "
                     "format: msgpack"
@@ -133,6 +136,24 @@ class FiniteNumbers:
             names = named if named or floats.none else _names(cls)
             found[cls] = lambda value: fit([getattr(value, name, None) for name in names])
         return found[cls]
+
+
+def check_decimals(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """A JSON encoder that writes decimals as numbers, and raises `NotFiniteError` for one that JSON does not have."""
+
+    def write(payload: Any) -> bytes:
+        value = encode(payload)
+        # Such a decimal is written as its text, most often of a field that holds no decimal.
+        if b"NaN" in value or b"Infinity" in value:
+            for place, number in _not_finite(payload):
+                if isinstance(number, Decimal):
+                    raise NotFiniteError(
+                        f"${place} is {number!r}, which JSON does not have. Make it None or a text, or set "
+                        "json.decimal: string"
+                    )
+        return value
+
+    return write
 
 
 def _floats_of(hint: Any) -> _Floats:
@@ -177,13 +198,13 @@ def _parts(info: Any, seen: set[int]) -> Iterator[Any]:
                 yield getattr(info, name)
 
 
-def _not_finite(value: Any) -> Iterator[tuple[str, float]]:
+def _not_finite(value: Any) -> Iterator[tuple[str, float | Decimal]]:
     """Every number in a value that JSON does not have, and where it is. Only for what has been encoded: it ends."""
     cls = type(value)
     if cls in _PLAIN:
         return
-    if cls is float:
-        if not isfinite(value):
+    if cls is float or cls is Decimal:
+        if not (isfinite(value) if cls is float else value.is_finite()):
             yield "", value
     elif issubclass(cls, dict):
         for key, inner in value.items():
@@ -198,7 +219,7 @@ def _not_finite(value: Any) -> Iterator[tuple[str, float]]:
             yield from _below(f".{name}", getattr(value, name, None))
 
 
-def _below(place: str, value: Any) -> Iterator[tuple[str, float]]:
+def _below(place: str, value: Any) -> Iterator[tuple[str, float | Decimal]]:
     for inner, number in _not_finite(value):
         yield place + inner, number
 
@@ -209,4 +230,8 @@ def _names(cls: Any) -> tuple[str, ...]:
         return tuple(cls.__struct_fields__)
     if dataclasses.is_dataclass(cls):
         return tuple(field.name for field in dataclasses.fields(cls))
-    return tuple(field.name for field in getattr(cls, "__attrs_attrs__", ()))
+    if hasattr(cls, "__attrs_attrs__"):
+        return tuple(field.name for field in cls.__attrs_attrs__)
+    # A pydantic model, with the fields that its `extra="allow"` has let in; no other class is written by its fields.
+    models = getattr(cls, "__pydantic_fields__", None)
+    return (*models, "__pydantic_extra__") if isinstance(models, dict) else ()

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from loom.core.config.shape import bare
+from loom.core.model import LoomFrozenStruct
 from loom.streaming.errors import ErrorEnvelope
 from loom.streaming.formats.finite import FiniteNumbers
+from loom.streaming.formats.hooks import DecHook, EncHook
 from loom.streaming.formats.payloads import PayloadProblem, unreadable_payload, unwritable_payload
 from loom.streaming.message import MessageMeta
 
 __all__ = [
     "Decode",
     "Encode",
+    "Encoding",
     "Format",
     "Frame",
     "Framed",
@@ -53,6 +56,14 @@ class Framed(Protocol):
 Unframe: TypeAlias = Callable[[bytes], Framed]
 
 
+class Encoding(LoomFrozenStruct):
+    """What an output asks of its format."""
+
+    enc_hook: EncHook | None = None
+    #: `json.decimal`: a `Decimal` as a JSON string or as a JSON number
+    decimal: Literal["string", "number"] = "string"
+
+
 class WholeErrors(Protocol):
     """How a format writes a whole `ErrorEnvelope` in the place of the original bytes of a dead letter."""
 
@@ -65,7 +76,7 @@ class WholeErrors(Protocol):
     def open(self, value: bytes, open_payload: Callable[[bytes, str | None], Any]) -> ErrorEnvelope[Any]:
         """The envelope in these bytes; `open_payload` makes the payload of its bytes and the name of its type."""
 
-    def payload_decoder(self, payload: Any) -> Decode:
+    def payload_decoder(self, payload: Any, dec_hook: DecHook | None) -> Decode:
         """Decodes the payload of the message inside such an envelope."""
 
     def shortened(self, value: bytes) -> Iterator[bytes]:
@@ -81,9 +92,9 @@ class Format(ABC):
     >>> class Lines(Format):
     ...     name = "lines"
     ...     content_type = "text/plain"
-    ...     def decoder(self, payload):
+    ...     def decoder(self, payload, dec_hook=None):
     ...         return lambda value: value.decode().split(",")
-    ...     def encoder(self):
+    ...     def encoder(self, encoding=Encoding()):
     ...         return lambda payload: ",".join(payload).encode()
     >>> Lines().decoder(list)(b"a,b")
     ['a', 'b']
@@ -95,22 +106,28 @@ class Format(ABC):
     content_type: ClassVar[str]
     #: how whole `ErrorEnvelope`s are written; `None`: a dead letter holds the original bytes
     whole_errors: ClassVar[WholeErrors | None] = None
+    #: whether `dec_hook` and `enc_hook` are called; where not, a flow that gives one does not compile
+    takes_hooks: ClassVar[bool] = True
+    #: whether it heeds `json.decimal`
+    takes_decimal: ClassVar[bool] = False
+    #: whether a payload is decoded to an instance of exactly its declared class, never of a subclass
+    decodes_exactly: ClassVar[bool] = False
 
     @abstractmethod
-    def decoder(self, payload: Any) -> Decode:
+    def decoder(self, payload: Any, dec_hook: DecHook | None = None) -> Decode:
         """What decodes values to payloads of this type."""
 
     @abstractmethod
-    def encoder(self) -> Encode:
+    def encoder(self, encoding: Encoding = Encoding()) -> Encode:  # noqa: B008 - immutable
         """What encodes payloads."""
 
-    def why_not_read(self, payload: Any) -> PayloadProblem | None:
+    def why_not_read(self, payload: Any, dec_hook: DecHook | None = None) -> PayloadProblem | None:
         """Why a source cannot read payloads of this type, or `None`."""
-        return self._not_bytes(payload) or unreadable_payload(payload) or self.why_not_written(payload)
+        return self._not_bytes(payload) or unreadable_payload(payload, hooked=dec_hook is not None)
 
-    def why_not_written(self, payload: Any) -> PayloadProblem | None:
+    def why_not_written(self, payload: Any, enc_hook: EncHook | None = None) -> PayloadProblem | None:
         """Why an output cannot write payloads of this type, or `None`; the rest shows when a record is written."""
-        return self._not_bytes(payload) or unwritable_payload(payload)
+        return self._not_bytes(payload) or unwritable_payload(payload, hooked=enc_hook is not None)
 
     def finite_numbers(self, payloads: Iterable[Any]) -> FiniteNumbers | None:
         """What finds numbers that the format does not have in payloads of these types; `None` where it has all."""
@@ -129,11 +146,11 @@ class FramedFormat(Format):
     """A format whose values hold metadata beside the payload, so that a record can be read without its headers."""
 
     @abstractmethod
-    def unframer(self, payload: Any) -> Unframe:
+    def unframer(self, payload: Any, dec_hook: DecHook | None = None) -> Unframe:
         """What opens values that hold a payload of this type."""
 
     @abstractmethod
-    def framer(self) -> Frame:
+    def framer(self, encoding: Encoding = Encoding()) -> Frame:  # noqa: B008 - immutable
         """What makes a value of a payload and the metadata of its message."""
 
     @abstractmethod
@@ -144,14 +161,14 @@ class FramedFormat(Format):
     def recognises(self, value: bytes) -> bool:
         """Whether a value may be of this format. Called for values of sources without a `format`, so it has to be quick."""
 
-    def decoder(self, payload: Any) -> Decode:
+    def decoder(self, payload: Any, dec_hook: DecHook | None = None) -> Decode:
         """What decodes values to bare payloads of this type."""
-        unframe = self.unframer(payload)
+        unframe = self.unframer(payload, dec_hook)
         return lambda value: unframe(value).payload
 
-    def encoder(self) -> Encode:
+    def encoder(self, encoding: Encoding = Encoding()) -> Encode:  # noqa: B008 - immutable
         """What encodes payloads that have no metadata."""
-        frame = self.framer()
+        frame = self.framer(encoding)
         return lambda payload: frame(payload, _NO_META)
 
 

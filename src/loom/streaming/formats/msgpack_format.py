@@ -6,9 +6,11 @@ from typing import Any
 
 import msgspec
 
-from loom.streaming.formats.format import Decode, Encode, Format
+from loom.streaming.formats.format import Decode, Encode, Encoding, Format
+from loom.streaming.formats.hooks import DecHook
+from loom.streaming.formats.pydantic_models import dec_hook_for, model_reader, plain_enc_hook
 
-__all__ = ["MsgpackFormat"]
+__all__ = ["MsgpackFormat", "msgpack_decoder"]
 
 
 class MsgpackFormat(Format):
@@ -16,9 +18,19 @@ class MsgpackFormat(Format):
 
     name = "msgpack"
     content_type = "application/msgpack"
+    decodes_exactly = True
 
-    def decoder(self, payload: Any) -> Decode:
-        return msgspec.msgpack.Decoder(payload).decode
+    def decoder(self, payload: Any, dec_hook: DecHook | None = None) -> Decode:
+        return msgpack_decoder(payload, dec_hook)
 
-    def encoder(self) -> Encode:
-        return msgspec.msgpack.Encoder().encode
+    def encoder(self, encoding: Encoding = Encoding()) -> Encode:  # noqa: B008 - immutable
+        return msgspec.msgpack.Encoder(enc_hook=plain_enc_hook(encoding.enc_hook)).encode
+
+
+def msgpack_decoder(payload: Any, dec_hook: DecHook | None) -> Decode:
+    """What decodes MessagePack to payloads of this type."""
+    models = model_reader(payload)
+    if models is None:
+        return msgspec.msgpack.Decoder(payload, dec_hook=dec_hook_for(payload, dec_hook)).decode
+    decode, validate = msgspec.msgpack.Decoder().decode, models.from_plain
+    return lambda value: validate(decode(value))

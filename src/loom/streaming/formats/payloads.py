@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
 import msgspec
 from msgspec import inspect as known
 
 from loom.core.config.shape import bare, is_union, show
-from loom.core.model import LoomFrozenStruct, LoomStruct
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.formats.pydantic_models import (
+    PydanticMissingError,
+    is_model,
+    is_model_of_old,
+    made_of_models,
+    model_reader,
+)
+from loom.streaming.formats.type_nodes import strangers, type_nodes
 from loom.streaming.formats.unreadable import find_unreadable
+from loom.streaming.message import Tombstone, has_message_type
 
 __all__ = ["PayloadProblem", "keys_not_text", "unreadable_payload", "unwritable_payload"]
 
@@ -42,40 +50,94 @@ class PayloadProblem(LoomFrozenStruct):
 
     message: str
     remedy: str
-    expected: str = "a LoomStruct or LoomFrozenStruct type, with fields that records can hold"
+    expected: str = "a LoomStruct, a LoomFrozenStruct or another type that msgspec reads and writes"
 
 
-def unreadable_payload(payload: Any) -> PayloadProblem | None:
-    """Why msgspec cannot read this payload type, or `None`."""
-    origin = get_origin(payload) or payload
-    if not (isinstance(origin, type) and issubclass(origin, (LoomStruct, LoomFrozenStruct))):
-        return PayloadProblem("a source's payload is a struct, so that its fields are checked", _instead(payload))
+def unreadable_payload(payload: Any, *, hooked: bool = False) -> PayloadProblem | None:
+    """Why msgspec cannot read this payload type, or `None`. `hooked`: a `dec_hook` makes what msgspec does not know."""
+    if isinstance(payload, str):
+        return PayloadProblem(
+            "the payload is a text, not a type", f"write the class itself, not its name: payload={payload}"
+        )
+    nothing = _without_value(payload)
+    if nothing is not None:
+        return nothing
+    if made_of_models(payload):
+        return _model_problem(payload, hooked=hooked)
     try:
         msgspec.json.Decoder(payload)
     except (TypeError, NameError) as error:
-        return PayloadProblem(f"this type cannot be read: {error}", find_unreadable(payload, error))
-    problem = unwritable_payload(payload)
-    if problem is not None:
+        return PayloadProblem(f"this type cannot be read: {error}", _instead(payload, error))
+    problem = unwritable_payload(payload, hooked=hooked, hook="dec_hook")
+    if problem is not None or hooked:
         return problem
-    for place, cls in _strangers(known.type_info(payload)):
-        if not _may_be_decoded(cls):
+    for place, cls in strangers(known.type_info(payload)):
+        if not is_model(cls) and not _may_be_decoded(cls):
             message = f"this type cannot be read: no record is decoded as a {cls.__qualname__}"
-            return PayloadProblem(message, _another(place, cls))
+            return PayloadProblem(message, _another(place or cls, cls, "dec_hook"))
     return None
 
 
-def unwritable_payload(payload: Any) -> PayloadProblem | None:
+def unwritable_payload(payload: Any, *, hooked: bool = False, hook: str = "enc_hook") -> PayloadProblem | None:
     """Why msgspec cannot write this payload type, or `None`; what cannot be told beforehand is left to the run."""
+    if made_of_models(payload):
+        return _model_problem(payload, hooked=False)
     try:
         found = known.type_info(payload)
     except (TypeError, NameError):
         return None  # only reading needs such an annotation
-    for place, cls in _strangers(found):
+    for place, node in type_nodes(found):
+        cls = getattr(node, "cls", None)
+        if is_model_of_old(cls):
+            return _old_model(cls)
+        if isinstance(node, known.DataclassType) and hasattr(cls, "__pydantic_validator__"):
+            return PayloadProblem(
+                f"{node.cls.__qualname__} is a dataclass of pydantic, whose checks nothing would run",
+                f"let {node.cls.__qualname__} inherit from pydantic.BaseModel",
+            )
+        if not isinstance(node, known.CustomType) or hooked or is_model(node.cls):
+            continue
         # An abstract class or `object` may stand for something that can be written.
-        if cls is not object and not inspect.isabstract(cls) and not issubclass(cls, _PLAIN):
-            message = f"this type cannot be written: no format of ours holds a {cls.__qualname__}"
-            return PayloadProblem(message, _another(place or (cls if cls is payload else ""), cls))
+        if node.cls is not object and not inspect.isabstract(node.cls) and not issubclass(node.cls, _PLAIN):
+            message = f"this type cannot be written: no format of ours holds a {node.cls.__qualname__}"
+            return PayloadProblem(message, _another(place or (node.cls if node.cls is payload else ""), node.cls, hook))
     return None
+
+
+def _without_value(payload: Any) -> PayloadProblem | None:
+    """A payload that names `None` or `Tombstone`, which is what a record without a value holds."""
+    shape = bare(payload)
+    arms = [bare(arm) for arm in get_args(shape)] if is_union(shape) else [shape]
+    left = [arm for arm in arms if not any(arm is nothing for nothing in (None, type(None), Tombstone))]
+    if len(left) == len(arms):
+        return None
+    return PayloadProblem(
+        "a source's payload type does not name what a record without a value holds",
+        f"write payload={' | '.join(map(show, left)) or '…'}: a record without a value is a Tombstone anyway",
+    )
+
+
+def _model_problem(payload: Any, *, hooked: bool) -> PayloadProblem | None:
+    """Why pydantic cannot read a payload that is made of models, or `None`."""
+    try:
+        model_reader(payload)
+    except PydanticMissingError as error:
+        return PayloadProblem(str(error), "install the extra: pip install 'loom-streaming[pydantic]'")
+    except Exception as error:  # noqa: BLE001 - pydantic raises what it likes for a schema that it cannot make
+        return PayloadProblem(
+            f"this type cannot be read: {str(error).splitlines()[0]}",
+            "let every type in the payload be one that pydantic knows, or wrap the models in a LoomFrozenStruct",
+        )
+    if hooked:
+        return PayloadProblem(
+            "a payload that is made of pydantic models calls no dec_hook", "write a validator in the model instead"
+        )
+    return None
+
+
+def _old_model(cls: Any) -> PayloadProblem:
+    name = cls.__qualname__
+    return PayloadProblem(f"{name} is a model of pydantic 1", f"let {name} inherit from the BaseModel of pydantic 2")
 
 
 def keys_not_text(payload: Any) -> PayloadProblem | None:
@@ -84,7 +146,7 @@ def keys_not_text(payload: Any) -> PayloadProblem | None:
         found = known.type_info(payload)
     except (TypeError, NameError):
         return None
-    for place, node in _nodes(found, "", set()):
+    for place, node in type_nodes(found):
         if isinstance(node, known.DictType) and _is_no_key(node.key_type):
             named = f" of the field {place}" if place else ""
             return PayloadProblem(
@@ -94,40 +156,28 @@ def keys_not_text(payload: Any) -> PayloadProblem | None:
     return None
 
 
-def _instead(payload: Any) -> str:
-    """What to write in the place of a source's payload that is no struct of ours."""
-    if isinstance(payload, str):
-        return f"write the class itself, not its name: payload={payload}"
+def _instead(payload: Any, error: Exception) -> str:
+    """What to write in the place of a source's payload that msgspec cannot read."""
     shape = bare(payload)
-    arms = [arm for arm in get_args(shape) if arm is not type(None)] if is_union(shape) else [shape]
-    structs = [arm for arm in arms if isinstance(get_origin(arm) or arm, type) and _is_struct(get_origin(arm) or arm)]
-    if structs == arms and len(arms) == 1:
-        why = ": a record without a value is a Tombstone anyway" if is_union(shape) else ""
-        return f"write payload={show(arms[0])}{why}"
-    if structs == arms:
-        payloads = ", ".join(map(show, arms))
-        return (
-            f"write FromMultiTypeTopic(…, payloads=({payloads})), which tells them apart by the header x-message-type; "
-            f"without that header, {_DECODE_IN_A_STEP}: msgspec.json.decode(value, type={show(payload)})"
-        )
-    if isinstance(shape, type) and shape.__module__ not in ("builtins", "typing", "collections"):
-        if type(shape) is type and shape.__bases__ == (object,) and not hasattr(shape, "__dataclass_fields__"):
-            return f"let {show(shape)} inherit from LoomFrozenStruct, with fields of types that msgspec knows"
-        return f"write it as a struct with the same fields: class {show(shape)}(LoomFrozenStruct): …"
-    decode = f"{_DECODE_IN_A_STEP}: msgspec.json.decode(value, type={show(payload)})"
-    if issubclass(get_origin(shape) or shape, dict) if isinstance(get_origin(shape) or shape, type) else False:
-        return f"declare the fields that you need in a class …(LoomFrozenStruct), which ignores the others; or {decode}"
-    return decode
+    if is_union(shape):
+        arms = get_args(shape)
+        if all(map(has_message_type, arms)):
+            payloads = ", ".join(map(show, arms))
+            return (
+                "give each a tag, class …(LoomFrozenStruct, tag=True), which tells them apart in the JSON; or write "
+                f"FromMultiTypeTopic(…, payloads=({payloads})), which tells them apart by the header x-message-type"
+            )
+        return f"{_DECODE_IN_A_STEP}: msgspec.json.decode(value, type={show(payload)})"
+    if not isinstance(get_origin(shape) or shape, type):
+        return "write the type of what is read: payload=Order"
+    return find_unreadable(payload, error)
 
 
-def _is_struct(cls: type) -> bool:
-    return issubclass(cls, (LoomStruct, LoomFrozenStruct))
-
-
-def _another(place: str | type, cls: type) -> str:
+def _another(place: str | type, cls: type, hook: str) -> str:
     """What to write in the place of a class that no record holds; `place` names the field, or is the payload itself."""
     if isinstance(place, type) or not place:
-        return f"let {cls.__qualname__} inherit from LoomFrozenStruct, or make something else of it in a step"
+        other = "make something else of it in a step" if hook == "enc_hook" else "give FromTopic a dec_hook"
+        return f"let {cls.__qualname__} inherit from LoomFrozenStruct, or {other}"
     plain = next((base.__name__ for base in _PLAIN if issubclass(cls, base)), None)
     if plain is None and "Path" in (base.__name__ for base in cls.__mro__):
         plain = "str"
@@ -136,7 +186,7 @@ def _another(place: str | type, cls: type) -> str:
     known_types = (
         f"{plain}" if plain is not None else "a type that msgspec knows (str, int, datetime, list, a struct …)"
     )
-    return f"give the field {place} {known_types} in the place of {cls.__qualname__}, or leave it out"
+    return f"give the field {place} {known_types} in the place of {cls.__qualname__}, leave it out, or give the topic a {hook}"
 
 
 def _may_be_decoded(cls: type) -> bool:
@@ -150,32 +200,3 @@ def _is_no_key(node: Any) -> bool:
     if isinstance(node, known.UnionType):
         return all(map(_is_no_key, node.types))
     return isinstance(node, _NO_KEYS)
-
-
-def _strangers(node: Any) -> Iterator[tuple[str, type]]:
-    """The classes in a type that msgspec does not know, each with the field that it stands in."""
-    for place, found in _nodes(node, "", set()):
-        if isinstance(found, known.CustomType):
-            yield place, found.cls
-
-
-def _nodes(node: Any, place: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """Every type within a type, each with the field that it stands in."""
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    if isinstance(node, tuple):
-        for part in node:
-            yield from _nodes(part, place, seen)
-    elif isinstance(node, known.Field):
-        yield from _nodes(node.type, place, seen)
-    elif isinstance(node, known.Type):
-        yield place, node
-        owner = getattr(node, "cls", None)
-        for name in node.__struct_fields__:
-            part = getattr(node, name)
-            if name == "fields" and owner is not None:
-                for field in part:
-                    yield from _nodes(field, f"{owner.__qualname__}.{field.name}", seen)
-            elif name not in ("cls", "default", "default_factory"):
-                yield from _nodes(part, place, seen)

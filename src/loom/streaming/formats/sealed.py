@@ -14,6 +14,10 @@ import msgspec
 from loom.core.errors import ENDS_RUN
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.errors import ErrorEnvelope, ErrorKind, ErrorMessage, ErrorMessageMeta
+from loom.streaming.formats.format import Decode
+from loom.streaming.formats.hooks import DecHook
+from loom.streaming.formats.msgpack_format import msgpack_decoder
+from loom.streaming.formats.pydantic_models import plain_enc_hook
 from loom.streaming.headers import HeaderPairs, Headers
 from loom.streaming.record import KafkaRecord
 
@@ -68,7 +72,7 @@ class _Sealed(LoomFrozenStruct):
     at: str | None = None
 
 
-_encode = msgspec.msgpack.Encoder(enc_hook=repr).encode
+_encode = msgspec.msgpack.Encoder(enc_hook=plain_enc_hook(repr)).encode
 _decode = msgspec.msgpack.Decoder(_Sealed).decode
 
 
@@ -89,9 +93,9 @@ class SealedErrors:
         """Whether a value that is no JSON may be a whole envelope."""
         return value[:1] in _FIXMAPS
 
-    def payload_decoder(self, payload: Any) -> Callable[[bytes], Any]:
+    def payload_decoder(self, payload: Any, dec_hook: DecHook | None) -> Decode:
         """The message inside is a part of the map, so it is MessagePack too."""
-        return msgspec.msgpack.Decoder(payload).decode
+        return msgpack_decoder(payload, dec_hook)
 
     def open(self, value: bytes, open_payload: Callable[[bytes, str | None], Any]) -> ErrorEnvelope[Any]:
         """The envelope in these bytes; raises what decoding raises.

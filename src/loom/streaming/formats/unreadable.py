@@ -15,7 +15,7 @@ __all__ = ["find_unreadable"]
 
 
 def find_unreadable(payload: Any, error: Exception) -> str:
-    """The remedy for a struct that msgspec cannot read because of `error`."""
+    """The remedy for a type that msgspec cannot read because of `error`."""
     place, cause = _field(get_origin(payload) or payload, set()) or (None, error)
     what = f"the field {place}" if place is not None else "its fields"
     if isinstance(cause, NameError):
@@ -33,12 +33,12 @@ def find_unreadable(payload: Any, error: Exception) -> str:
 
 def _field(cls: Any, seen: set[Any]) -> tuple[str, Exception] | None:
     """The innermost field that cannot be read, and why."""
-    if cls in seen or not (isinstance(cls, type) and issubclass(cls, msgspec.Struct)):
+    if cls in seen or not _has_fields(cls):
         return None
     seen.add(cls)
     for base in cls.__mro__:
         for name, annotation in vars(base).get("__annotations__", {}).items():
-            if name not in cls.__struct_fields__:
+            if name not in getattr(cls, "__struct_fields__", (name,)):
                 continue
             place = f"{base.__qualname__}.{name}"
             try:
@@ -50,6 +50,17 @@ def _field(cls: Any, seen: set[Any]) -> tuple[str, Exception] | None:
             except (NameError, TypeError) as error:
                 return _within(hint, seen) or (place, error)
     return None
+
+
+def _has_fields(cls: Any) -> bool:
+    """Whether a class is read by its annotated fields."""
+    if not isinstance(cls, type):
+        return False
+    return (
+        issubclass(cls, msgspec.Struct)
+        or typing.is_typeddict(cls)
+        or any(hasattr(cls, mark) for mark in ("__dataclass_fields__", "__attrs_attrs__", "_fields"))
+    )
 
 
 def _within(hint: Any, seen: set[Any]) -> tuple[str, Exception] | None:

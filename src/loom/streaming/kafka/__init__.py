@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         TransactionAbortedError,
         TransactionFailedError,
     )
+    from loom.streaming.kafka.format_settings import JsonSettings
     from loom.streaming.kafka.security_settings import KafkaSecuritySettings
     from loom.streaming.kafka.settings import (
         ConsumerSettings,
@@ -53,6 +54,7 @@ __all__ = [
     "FencedError",
     "HeaderPolicy",
     "Headers",
+    "JsonSettings",
     "KafkaConsumer",
     "KafkaProducer",
     "KafkaRecord",

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from confluent_kafka import Consumer, KafkaError
 from confluent_kafka import Message as ClientMessage
 
+from loom.streaming.formats.format import Encoding
 from loom.streaming.headers import Headers
 from loom.streaming.kafka.client_config import is_denied, is_transient, make_client
 from loom.streaming.kafka.client_records import CLIENT_RECORDS
@@ -60,7 +61,9 @@ class KafkaProducer(Generic[P]):
         if not topic.strip():
             raise ValueError("a KafkaProducer needs the name of a topic")
         self._topic = topic
-        self._codec = MsgspecCodec(payload, settings.format, headers=settings.headers)
+        self._codec = MsgspecCodec(
+            payload, settings.format, headers=settings.headers, encoding=Encoding(decimal=settings.json.decimal)
+        )
         self._writer = TopicWriter(
             settings.to_confluent_config(), max_message_bytes={}, tracked_topics=(), refused=_raise, waiting=_patient
         )

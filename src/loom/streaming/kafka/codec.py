@@ -13,7 +13,8 @@ from loom.core.errors import ENDS_RUN
 from loom.core.model import LoomFrozenStruct
 from loom.core.shown import reason_of
 from loom.streaming.errors import ErrorEnvelope
-from loom.streaming.formats.format import Format, Frame, FramedFormat
+from loom.streaming.formats.format import Encoding, Format, Frame, FramedFormat
+from loom.streaming.formats.hooks import DecHook
 from loom.streaming.formats.registry import Reading, as_wire_format, reading_of
 from loom.streaming.headers import Headers
 from loom.streaming.kafka.read_back import dead_letter_reader
@@ -81,6 +82,8 @@ class MsgspecCodec(Generic[P]):
         payload: the payload type; `ErrorEnvelope[P]` for dead letters.
         wire_format: the format. `None` reads JSON and recognises an envelope, as a consumer does by default; it writes JSON.
         headers: which headers are written.
+        dec_hook: makes what msgspec does not know, as msgspec's own; called with a type and a plain value.
+        encoding: what a producer asks of its format: an `enc_hook`, and how decimals are written as JSON.
 
     Raises:
         ValueError: for an unknown format or header policy.
@@ -92,6 +95,8 @@ class MsgspecCodec(Generic[P]):
         wire_format: str | None = None,
         *,
         headers: HeaderPolicy = HeaderPolicy.AUTO,
+        dec_hook: DecHook | None = None,
+        encoding: Encoding | None = None,
     ) -> None:
         if wire_format is not None:
             wire_format = as_wire_format(wire_format, "MsgspecCodec(wire_format=…)")
@@ -102,8 +107,8 @@ class MsgspecCodec(Generic[P]):
         #: a dead letter is told by its headers, or is a whole envelope
         self._letter: Callable[[KafkaRecord], Any] | None = None
         if (get_origin(payload) or payload) is ErrorEnvelope:
-            self._letter = dead_letter_reader(get_args(payload) or (Any,), wire_format)
-        self._read, self._write = _reader(reading, payload), _writer(reading.format)
+            self._letter = dead_letter_reader(get_args(payload) or (Any,), wire_format, dec_hook)
+        self._read, self._write = _reader(reading, payload, dec_hook), _writer(reading.format, encoding or Encoding())
 
     def decode(self, record: KafkaRecord) -> Decoded:
         """Decode a record. Nothing is raised: bytes that do not decode are returned as data.
@@ -155,13 +160,13 @@ class MsgspecCodec(Generic[P]):
         return Headers(writable_headers(rewritten(Headers.of(message.meta.headers).pairs, wanted)) or ())
 
 
-def _reader(reading: Reading, payload: Any) -> Callable[[bytes, MessageMeta], Message[Any]]:
+def _reader(reading: Reading, payload: Any, dec_hook: DecHook | None) -> Callable[[bytes, MessageMeta], Message[Any]]:
     """(value, metadata of the record) -> message; raises on bytes that do not fit."""
-    decode = reading.format.decoder(payload)
+    decode = reading.format.decoder(payload, dec_hook)
     framed = reading.framed or reading.beside
     if framed is None:
         return lambda value, meta: Message(decode(value), meta)
-    unframe = framed.unframer(payload)
+    unframe = framed.unframer(payload, dec_hook)
 
     def read(value: bytes, meta: MessageMeta) -> Message[Any]:
         if reading.framed is None and not framed.recognises(value):
@@ -172,17 +177,17 @@ def _reader(reading: Reading, payload: Any) -> Callable[[bytes, MessageMeta], Me
     return read
 
 
-def _writer(written: Format) -> Frame:
+def _writer(written: Format, encoding: Encoding) -> Frame:
     """(payload, metadata) -> bytes, whatever the format; raises what it cannot hold."""
     if isinstance(written, FramedFormat):
-        frame = written.framer()
+        frame = written.framer(encoding)
 
         def write_framed(payload: Any, meta: MessageMeta) -> bytes:
             check_ids(meta)
             return frame(payload, meta)
 
         return write_framed
-    encode, numbers = written.encoder(), written.finite_numbers(())
+    encode, numbers = written.encoder(encoding), written.finite_numbers(())
 
     def write(payload: Any, _: MessageMeta) -> bytes:
         value = encode(payload)

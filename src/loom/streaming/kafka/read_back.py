@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from loom.core.errors import ENDS_RUN
 from loom.core.importable import qualified_name
 from loom.streaming.errors import ErrorEnvelope, ErrorKind, ErrorMessage, ErrorMessageMeta
+from loom.streaming.formats.hooks import DecHook
 from loom.streaming.formats.registry import Reading, reading_of
 from loom.streaming.headers import Headers
 from loom.streaming.kafka.record_headers import ERROR_HEADER_PREFIX, MESSAGE_TYPE, whole_number
-from loom.streaming.message import loom_message_type
+from loom.streaming.message import has_message_type, loom_message_type
 from loom.streaming.record import KafkaRecord
 
 __all__ = ["NoDeadLetterError", "dead_letter_reader"]
@@ -26,7 +25,9 @@ class NoDeadLetterError(Exception):
     """A record does not say what went wrong with it, so it is no dead letter."""
 
 
-def dead_letter_reader(payloads: Sequence[Any], wire_format: str | None) -> Callable[[KafkaRecord], ErrorEnvelope[Any]]:
+def dead_letter_reader(
+    payloads: Sequence[Any], wire_format: str | None, dec_hook: DecHook | None = None
+) -> Callable[[KafkaRecord], ErrorEnvelope[Any]]:
     """What reads one dead letter; the original message is decoded as one of `payloads` where it decodes.
 
     Of several it is the one that the letter names, else the first as which it decodes. `wire_format` is what the original
@@ -34,9 +35,13 @@ def dead_letter_reader(payloads: Sequence[Any], wire_format: str | None) -> Call
     `NoDeadLetterError` for a record that is none, and whatever decoding a whole `ErrorEnvelope` raises.
     """
     reading = reading_of(wire_format)
-    original = _first_that_decodes({_label(p): _original_decoder(p, reading) for p in payloads})
+    original = _first_that_decodes({_label(p): _original_decoder(p, reading, dec_hook) for p in payloads})
     whole = reading.format.whole_errors or (reading.beside.whole_errors if reading.beside is not None else None)
-    unsealed = _first_that_decodes({_type_name(p): whole.payload_decoder(p) for p in payloads}) if whole else original
+    unsealed = (
+        _first_that_decodes({_type_name(p): whole.payload_decoder(p, dec_hook) for p in payloads})
+        if whole
+        else original
+    )
 
     def read(record: KafkaRecord) -> ErrorEnvelope[Any]:
         value = record.value
@@ -58,7 +63,7 @@ def _first_that_decodes(decoders: Mapping[Any, Callable[[bytes], Any]]) -> Calla
         for attempt in earlier:
             try:
                 return attempt(value)
-            except msgspec.MsgspecError:
+            except Exception:  # noqa: BLE001 - what a format raises for bytes of another type is its own affair
                 continue
         return last(value)
 
@@ -66,7 +71,7 @@ def _first_that_decodes(decoders: Mapping[Any, Callable[[bytes], Any]]) -> Calla
 
 
 def _label(payload: Any) -> Any:
-    return loom_message_type(payload) if isinstance(payload, type) else payload
+    return loom_message_type(payload) if has_message_type(payload) else payload
 
 
 def _type_name(payload: Any) -> Any:
@@ -120,9 +125,9 @@ def _from_headers(record: KafkaRecord, original: Callable[[bytes, str | None], A
     )
 
 
-def _original_decoder(payload: Any, reading: Reading) -> Callable[[bytes], Any]:
-    decode, framed = reading.format.decoder(payload), reading.beside
+def _original_decoder(payload: Any, reading: Reading, dec_hook: DecHook | None) -> Callable[[bytes], Any]:
+    decode, framed = reading.format.decoder(payload, dec_hook), reading.beside
     if framed is None:
         return decode
-    opened, recognises = framed.decoder(payload), framed.recognises
+    opened, recognises = framed.decoder(payload, dec_hook), framed.recognises
     return lambda value: opened(value) if recognises(value) else decode(value)

@@ -13,7 +13,7 @@ from loom.core.tracing import parse_traceparent
 from loom.streaming.headers import HeaderPairs, Headers
 from loom.streaming.kafka.settings import HeaderPolicy
 from loom.streaming.kafka.writable import writable_id
-from loom.streaming.message import MessageMeta, loom_message_type, loom_message_version
+from loom.streaming.message import MessageMeta, has_message_type, loom_message_type, loom_message_version
 
 __all__ = [
     "CONTENT_TYPE",
@@ -109,7 +109,7 @@ def label_function(policy: HeaderPolicy, content_type: str, *, several_types: bo
         return found
 
     def _label(payload_type: type) -> WantedHeaders:
-        if is_labelled(payload_type, policy, several_types=several_types):
+        if has_message_type(payload_type) and is_labelled(payload_type, policy, several_types=several_types):
             wanted: dict[str, bytes | None] = {
                 MESSAGE_TYPE: loom_message_type(payload_type).encode(),
                 MESSAGE_VERSION: str(loom_message_version(payload_type)).encode(),

@@ -15,8 +15,9 @@ from loom.core.config import ConfigError, ConfigProblem, convert_section
 from loom.core.config.field_error import MOST_MS, FieldError, require_number, require_text
 from loom.core.config.keys import render
 from loom.streaming.errors import LoomStreamingError
-from loom.streaming.formats.registry import UnknownFormatError, WireFormat, as_wire_format, format_names
+from loom.streaming.formats.registry import WireFormat
 from loom.streaming.kafka.delivery import Delivery, DeliveryMode, mode_of
+from loom.streaming.kafka.format_settings import JsonSettings, checked_format
 from loom.streaming.kafka.overlay import as_mapping, overlaid
 from loom.streaming.kafka.reserved_properties import CONSUMER_EXTRA, PRODUCER_EXTRA, refused_keys
 from loom.streaming.kafka.security_settings import ClientConfig, KafkaSecuritySettings, MaskedSettings
@@ -129,7 +130,8 @@ class ConsumerSettings(MaskedSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_addresses(self.brokers)
-        _set_format(self)
+        if self.format is not None:
+            msgspec.structs.force_setattr(self, "format", checked_format(self.format, type(self)))
         require_number("replay_limit", self.replay_limit, 0, MOST_MS)
         require_text("group_id", self.group_id)
         require_text("topics", *self.topics)
@@ -184,6 +186,7 @@ class ProducerSettings(MaskedSettings):
         extra: further properties of librdkafka.
         format: the wire format.
         headers: which headers are written.
+        json: how `format: json` writes; `JsonSettings("number")` writes decimals as numbers.
 
     Raises:
         ValueError: for a value that is not allowed.
@@ -196,12 +199,13 @@ class ProducerSettings(MaskedSettings):
     extra: dict[str, Any] = {}
     format: str = WireFormat.JSON
     headers: HeaderPolicy = HeaderPolicy.AUTO
+    json: JsonSettings = JsonSettings()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_addresses(self.brokers)
         require_text("topic", self.topic)
-        _set_format(self)
+        msgspec.structs.force_setattr(self, "format", checked_format(self.format, type(self)))
         _check_extra(self.extra, PRODUCER_EXTRA)
 
     def to_confluent_config(self) -> ClientConfig:
@@ -362,32 +366,6 @@ def _check_addresses(brokers: tuple[str, ...] | str) -> None:
         require_text("brokers", written)
         if not all(address.strip() for address in written.split(",")):
             raise FieldError("brokers", "holds an empty address", "write host:port, with one comma between two of them")
-
-
-class _UnknownFormatField(FieldError):
-    """A format that no package offers. In a config it is told without the value, which may be a secret in the wrong place."""
-
-    def __init__(self, said: str) -> None:
-        allowed = ", ".join(f"`{name}`" for name in format_names())
-        super().__init__("format", "not one of the allowed values", f"one of {allowed}")
-        self._said = said
-
-    def __str__(self) -> str:
-        return self._said
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._said,), vars(self)
-
-
-def _set_format(settings: ConsumerSettings | ProducerSettings) -> None:
-    """Make a format of Loom the member of `WireFormat` that its name is. Raises `FieldError` for a name that none has."""
-    if settings.format is None:
-        return
-    try:
-        found = as_wire_format(settings.format, f"{type(settings).__name__}(format=…)")
-    except UnknownFormatError as error:
-        raise _UnknownFormatField(str(error)) from None
-    msgspec.structs.force_setattr(settings, "format", found)
 
 
 def _check_extra(extra: Mapping[str, Any], refused: Mapping[str, str | None]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 from msgspec.structs import force_setattr
 
 from loom.core.choices import Declaration
+from loom.streaming.formats.hooks import DecHook, EncHook
 from loom.streaming.message import Message
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.typed import P
@@ -28,27 +29,48 @@ __all__ = [
 P_contra = TypeVar("P_contra", contravariant=True)
 
 
-class FromTopic(Declaration, Generic[P]):
+class _Decoded(Declaration, kw_only=True):
+    """What sources take by keyword."""
+
+    dec_hook: DecHook | None = None
+
+
+class _Encoded(Declaration, kw_only=True):
+    """What outputs take by keyword."""
+
+    enc_hook: EncHook | None = None
+
+
+class FromTopic(_Decoded, Generic[P]):
     """Read records of one payload type from a logical topic.
 
-    `payload` is a `LoomStruct` or `LoomFrozenStruct` type (or `bytes`, with the `bytes` format). With
-    `ErrorEnvelope[P]` the topic's dead letters are read back, their original bytes decoded as `P` where they decode.
-
     >>> raw = FromTopic("orders.raw", payload=Order)
+    >>> clicks = FromTopic("clicks", payload=dict[str, int])
+
+    Args:
+        name: the logical name, which the config maps to topics.
+        payload: any type that msgspec reads: a `LoomFrozenStruct` or other struct, a dataclass, an attrs class, a `TypedDict`
+            or `NamedTuple`, `dict[str, X]`, `list[X]`, `str`, `Any`, or a union of structs with tags; a pydantic model with
+            the extra `pydantic`; or `bytes`, with `format: bytes`. With `ErrorEnvelope[P]` the topic's dead letters are read
+            back, their original bytes decoded as `P` if they decode.
+        shape: leave it at its default.
+        dec_hook: makes instances of types that msgspec does not know; called with the type and a plain value, as msgspec's
+            own `dec_hook`. What it raises is a `WIRE` error of the record.
     """
 
     name: str
-    payload: type[P]
+    payload: type[P] | UnionType
     shape: StreamShape = StreamShape.RECORD
 
 
-class FromMultiTypeTopic(Declaration, Generic[P]):
+class FromMultiTypeTopic(_Decoded, Generic[P]):
     """Read records of two or more payload types from one logical topic, told apart by their message type.
 
     The type stands in the header `x-message-type` (or in the envelope); a record without one, or with one that none of
     `payloads` has, is a `WIRE` error. Types that share a message type are told apart by `x-message-version`. A producer
     writes both with `headers: full`, or by itself where the class names its type (`__loom_message_type__`) or the output
-    holds several.
+    holds several. Types without a class of their own (`dict`, a `TypedDict`, a union) have no message type. `dec_hook`
+    is as in `FromTopic`.
 
     >>> events = FromMultiTypeTopic("orders.events", payloads=(OrderPlaced, OrderCancelled))
     """
@@ -126,14 +148,20 @@ class PartitionPolicy(Declaration):
     allow_repartition: bool = False
 
 
-class IntoTopic(Declaration, Generic[P]):
+class IntoTopic(_Encoded, Generic[P]):
     """Write each message to a logical topic.
-
-    Without `payload` the topic takes whatever type arrives; a union names several. `dlq` is the logical name of the topic for
-    records that the broker refuses for good (too large, not allowed).
 
     >>> IntoTopic("orders.priced", dlq="orders.refused").dlq
     'orders.refused'
+
+    Args:
+        name: the logical name, which the config maps to a topic.
+        payload: the payload type, or a union of several. Without it the topic takes whatever type arrives.
+        shape: what arrives; the default takes records and many.
+        partitioning: how messages get their key.
+        dlq: the logical name of the topic for records that the broker refuses for good (too large, not allowed).
+        enc_hook: makes something that msgspec knows of an object that it does not, as msgspec's own `enc_hook`. What it
+            raises is a `TASK` error of the record.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """Branches of which one takes each record: after a `Router` the stream continues, after a `Fork` it ends.
 
 A selector is an expression (`payload.country`), a function of the payload, a function whose parameter is annotated
-`Message`, or an object with `select(message)`. A predicate is an expression, a function that answers with a truth
-value, or an object with `matches(message)`.
+`Message`, an object with `select(message)`, or `type`, which chooses by the payload's class. A predicate is an expression,
+a function that answers with a truth value, or an object with `matches(message)`.
 """
 
 from __future__ import annotations
@@ -165,7 +165,8 @@ class Router(_Choice[In, Out]):
         """Choose the branch by a key computed from each record.
 
         Args:
-            selector: an expression, a function of the payload or of a `Message`, or a `Selector`.
+            selector: an expression, a function of the payload or of a `Message`, or a `Selector`. With `type`, the keys are
+                classes, and each branch is handed payloads of exactly its class.
             routes: the branch for each key, at least one.
             default: takes a record whose key no branch has. Without it such a record is a `ROUTING` error, as is one whose
                 selector raises.

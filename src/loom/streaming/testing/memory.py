@@ -126,6 +126,8 @@ def _all(plan: CompiledPlan) -> Iterator[Any]:
     for topic in plan.topics():
         if topic.partitioning is not None:
             yield topic.partitioning.strategy
+    hooks = (plan.source.dec_hook, *(topic.enc_hook for topic in plan.topics()))
+    yield from (hook for hook in hooks if hook is not None)
 
 
 def _owner(given: Any) -> Any:

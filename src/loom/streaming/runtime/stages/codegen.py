@@ -17,7 +17,7 @@ from itertools import count
 from textwrap import dedent
 from typing import Any, TypeAlias
 
-from loom.core.model import LoomFrozenStruct, LoomStruct
+from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.message import Message
 from loom.streaming.runtime.stages.failures import Fail
@@ -209,16 +209,17 @@ def build_loop(
     inside: Emitter,
     view: RecordAccessor,
     decode: Callable[[bytes], Any],
-    payload: Any,
+    classes: frozenset[type],
     without_value: Callable[[Any], None],
     undecoded: Callable[[BaseException, bytes, Any], None],
 ) -> Callable[[Sequence[Any]], None]:
-    """The loop over one batch of records; `inside` writes what becomes of each, of which `decode` makes a `payload`."""
+    """The loop over one batch of records; `inside` writes what becomes of each, of which `decode` makes a payload
+    that is an instance of exactly one of `classes`; empty where nobody knows.
+    """
     code = LoopWriter()
     take_none = code.name("without_value", without_value)
     decoder, refuse = code.name("decode", decode), code.name("undecoded", undecoded)
-    if isinstance(payload, type) and issubclass(payload, (LoomStruct, LoomFrozenStruct)):
-        code.classes = frozenset({payload})
+    code.classes = classes
     code.line(
         f"value = {code.part(view, 'value')}",
         "if value is None:",

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin, is_typeddict
 
+from msgspec import inspect
+
 from loom.core.config.shape import bare, is_union
 from loom.streaming.compiler.model import PayloadTypes
 
-__all__ = ["classes_of"]
+__all__ = ["classes_of", "exact_classes"]
 
 #: a type checker takes these for the ones they stand behind (PEP 484, the numeric tower)
 _TAKEN_FOR: dict[type, tuple[type, ...]] = {float: (float, int), complex: (complex, float, int)}
@@ -30,6 +32,42 @@ def classes_of(payloads: PayloadTypes) -> tuple[type, ...] | None:
         return tuple(dict.fromkeys(found for hint in payloads.types for found in _classes(hint)))
     except _Open:
         return None
+
+
+def exact_classes(payload: Any) -> frozenset[type]:
+    """The classes that a decoded payload is an instance of, exactly; empty where its type leaves that open.
+
+    >>> sorted(cls.__name__ for cls in exact_classes(dict[str, int] | list[int]))
+    ['dict', 'list']
+    """
+    try:
+        info = inspect.type_info(payload)
+    except (TypeError, NameError):
+        return frozenset()
+    found = {_exact_class(one) for one in (info.types if isinstance(info, inspect.UnionType) else (info,))}
+    return frozenset() if None in found else frozenset(cls for cls in found if cls is not None)
+
+
+def _exact_class(info: inspect.Type) -> type | None:
+    if isinstance(info, inspect.StructType | inspect.DataclassType | inspect.NamedTupleType):
+        return info.cls
+    return next((cls for kind, cls in _DECODED_AS.items() if isinstance(info, kind)), None)
+
+
+_DECODED_AS: dict[type[inspect.Type], type] = {
+    inspect.BytesType: bytes,
+    inspect.StrType: str,
+    inspect.IntType: int,
+    inspect.FloatType: float,
+    inspect.BoolType: bool,
+    inspect.DictType: dict,
+    inspect.TypedDictType: dict,
+    inspect.ListType: list,
+    inspect.SetType: set,
+    inspect.FrozenSetType: frozenset,
+    inspect.TupleType: tuple,
+    inspect.VarTupleType: tuple,
+}
 
 
 def _classes(hint: Any) -> Iterator[type]:

@@ -14,6 +14,7 @@ from loom.streaming.formats.registry import reading_of
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
 from loom.streaming.runtime.stages.codegen import Emitter, build_loop
+from loom.streaming.runtime.stages.declared import exact_classes
 from loom.streaming.runtime.stages.failures import NOT_DECODED, Fail
 from loom.streaming.runtime.stages.node_input import NodeInput
 from loom.streaming.runtime.stages.read_back import dead_letter_decoder
@@ -37,8 +38,8 @@ def build_head(source: CompiledSource, view: RecordAccessor, entry: NodeInput, f
     return build_loop(
         inside,
         view,
-        reading.format.decoder(source.payload),
-        source.payload,
+        reading.format.decoder(source.payload, source.dec_hook),
+        exact_classes(source.payload) if reading.format.decodes_exactly else frozenset(),
         _without_value(entry),
         _second_look(reading.beside, source, view, entry, fail),
     )
@@ -68,7 +69,7 @@ def _decoding(
 
 def _unframing(framed: FramedFormat, source: CompiledSource, view: RecordAccessor) -> DecodeRecord:
     """Every value holds metadata too."""
-    unframe = framed.unframer(source.payload)
+    unframe = framed.unframer(source.payload, source.dec_hook)
 
     def decode(origin: Any, value: bytes) -> tuple[Any, MessageMeta | None]:
         found = unframe(value)
@@ -97,7 +98,7 @@ def _second_look(
     """What becomes of a value that did not decode: it may be of the format that is recognised beside the source's."""
     if beside is None:
         return lambda error, value, origin: fail(error, NOT_DECODED, origin, None)
-    unframe, recognises = beside.unframer(source.payload), beside.recognises
+    unframe, recognises = beside.unframer(source.payload, source.dec_hook), beside.recognises
 
     def look(error: BaseException, value: bytes, origin: Any) -> None:
         if not recognises(value):

@@ -12,7 +12,7 @@ from typing import Any
 from loom.core.errors import ENDS_RUN
 from loom.streaming.compiler.model import CompiledTopic
 from loom.streaming.formats.finite import NULL, FiniteNumbers
-from loom.streaming.formats.format import Encode, Format, FramedFormat
+from loom.streaming.formats.format import Encode, Encoding, Format, FramedFormat
 from loom.streaming.formats.registry import find_format
 from loom.streaming.headers import Headers
 from loom.streaming.kafka.record_accessor import RecordAccessor, UnreadableHeadersError
@@ -53,7 +53,8 @@ def _build_bare(
     above: Ancestors,
 ) -> tuple[NodeInput, Emitter]:
     headers_for = _header_function(output, written, view)
-    encode, numbers = written.encoder(), written.finite_numbers(output.payloads.types if output.payloads.known else ())
+    encode = written.encoder(_encoding(output))
+    numbers = written.finite_numbers(output.payloads.types if output.payloads.known else ())
 
     def touched(payload: Any, origin: Any, meta: MessageMeta) -> tuple[bytes | None, int | None, Any]:
         return _touched(meta, origin, view.timestamp, headers_for(payload, origin, meta))
@@ -193,7 +194,7 @@ def _build_framed(
     fail: Fail,
     above: Ancestors,
 ) -> NodeInput:
-    frame = written.framer()
+    frame = written.framer(_encoding(output))
     headers_for = _header_function(output, written, view)
     time_of = view.timestamp
 
@@ -235,6 +236,10 @@ def _touched(
     """Key, time and headers of a record whose metadata user code may have set, each checked."""
     time = writable_time(meta.produced_at_ms)
     return writable_key(meta.key), time_of(origin) if time is None else time, writable_headers(headers)
+
+
+def _encoding(output: CompiledTopic) -> Encoding:
+    return Encoding(output.enc_hook, output.settings.json.decimal)
 
 
 def _says_nothing_by_itself(output: CompiledTopic) -> bool:

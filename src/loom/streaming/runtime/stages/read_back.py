@@ -15,7 +15,7 @@ __all__ = ["dead_letter_decoder"]
 
 def dead_letter_decoder(source: CompiledSource, view: RecordAccessor) -> DecodeRecord:
     """Decode each record as the dead letter that it is."""
-    read = dead_letter_reader(source.payloads, source.settings.format)
+    read = dead_letter_reader(source.payloads, source.settings.format, source.dec_hook)
 
     def decode(origin: Any, value: bytes) -> tuple[Any, MessageMeta | None]:
         return read(view.record(origin)), None

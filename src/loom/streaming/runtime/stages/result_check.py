@@ -103,11 +103,16 @@ def several(found: Any, name: str) -> Iterable[Any]:
 
     Iterating those would make records of characters, numbers and keys.
     """
-    if isinstance(found, _ONE_VALUE):
+    if isinstance(found, _ONE_VALUE) or _has_fields(found):
         raise NotSeveralError(
             f"{name} returned {_named(type(found))} where it returns several results. Return a list of them"
         )
     return found  # type: ignore[no-any-return]
+
+
+def _has_fields(found: Any) -> bool:
+    """Whether it is one value whose fields can be iterated: a named tuple, a pydantic model."""
+    return (isinstance(found, tuple) and hasattr(found, "_fields")) or hasattr(type(found), "__pydantic_fields__")
 
 
 def entries_of(found: Any, name: str) -> Any:

@@ -36,11 +36,11 @@ def labelled_decoder(source: CompiledSource, view: RecordAccessor) -> DecodeReco
     reading = reading_of(source.settings.format)
     framed = reading.framed or reading.beside
     always_framed = reading.framed is not None
-    bare_as = reading.format.decoder
-    bare = {label: bare_as(t) for label, t in types.items()}
-    opened = {label: framed.unframer(t) for label, t in types.items()} if framed is not None else {}
-    bare_version = _by_version(several, bare_as)
-    opened_version = _by_version(several, framed.unframer) if framed is not None else {}
+    hook = source.dec_hook
+    bare = {label: reading.format.decoder(t, hook) for label, t in types.items()}
+    opened = {label: framed.unframer(t, hook) for label, t in types.items()} if framed is not None else {}
+    bare_version = _by_version(several, lambda payload: reading.format.decoder(payload, hook))
+    opened_version = _by_version(several, lambda payload: framed.unframer(payload, hook)) if framed is not None else {}
     pairs_of, meta_of = view.pairs, view.meta
 
     def refuse(label: bytes | None, version: int | None) -> UnlabelledError:

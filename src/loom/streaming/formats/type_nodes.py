@@ -1,0 +1,43 @@
+"""A look into a type as msgspec understands it: every type within it, with the field that holds it. Build time only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import inspect as known
+
+__all__ = ["strangers", "type_nodes"]
+
+
+def type_nodes(node: Any) -> Iterator[tuple[str, Any]]:
+    """Every type within `msgspec.inspect.type_info(…)`, each with the field that it stands in."""
+    return _nodes(node, "", set())
+
+
+def strangers(node: Any) -> Iterator[tuple[str, type]]:
+    """The classes in a type that msgspec does not know, each with the field that it stands in."""
+    for place, found in type_nodes(node):
+        if isinstance(found, known.CustomType):
+            yield place, found.cls
+
+
+def _nodes(node: Any, place: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, tuple):
+        for part in node:
+            yield from _nodes(part, place, seen)
+    elif isinstance(node, known.Field):
+        yield from _nodes(node.type, place, seen)
+    elif isinstance(node, known.Type):
+        yield place, node
+        owner = getattr(node, "cls", None)
+        for name in node.__struct_fields__:
+            part = getattr(node, name)
+            if name == "fields" and owner is not None:
+                for field in part:
+                    yield from _nodes(field, f"{owner.__qualname__}.{field.name}", seen)
+            elif name not in ("cls", "default", "default_factory"):
+                yield from _nodes(part, place, seen)
