@@ -10,7 +10,7 @@ from pathlib import Path
 
 __all__ = ["EXTRAS", "build_wheel", "install_wheel"]
 
-#: the package that adds a node, a sink and a command from outside
+#: the package that adds a node, a wire format, a sink and a command from outside
 EXTRAS = Path(__file__).parent / "extras"
 
 

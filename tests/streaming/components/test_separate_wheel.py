@@ -1,4 +1,4 @@
-"""A node, a sink and a command of a package that Loom knows nothing of: built, installed, and found by their entry points."""
+"""A node, a wire format, a sink and a command of a package that Loom knows nothing of, found by their entry points."""
 
 from __future__ import annotations
 
@@ -45,6 +45,22 @@ print(json.dumps([m.payload.value for m in runner.output]))
 print(json.dumps([e.reason for e in runner.errors["task"]]))
 """
 
+FRAMED = """
+import json
+from flows import flow
+from loom.streaming.kafka import KafkaRecord
+from loom.streaming.testing import StreamingTestRunner
+
+kafka = {"consumer": {"brokers": ["x:1"], "group_id": "g"}, "producer": {"brokers": ["x:1"]}}
+for client in kafka.values():
+    client["format"] = "prefixed"
+runner = StreamingTestRunner.from_flow(flow, {"kafka": kafka}).capture_errors("wire")
+values = [b'\\x06number{"value":%d}' % n for n in (1, 2)] + [b"\\x09cut"]
+runner.with_records([KafkaRecord("in", None, value) for value in values]).run()
+print(json.dumps([record.value.decode("latin-1") for record in runner.written("out")]))
+print(json.dumps([error.reason for error in runner.errors["wire"]]))
+"""
+
 CONFIG = """
 kafka:
   consumer: {brokers: ["localhost:9092"], group_id: readers, delivery: at_least_once}
@@ -63,6 +79,7 @@ class Installed:
         self._path = os.pathsep.join(map(str, (packages, SOURCES)))
         (folder / "flows.py").write_text(FLOW)
         (folder / "config.yaml").write_text(CONFIG)
+        (folder / "framed.yaml").write_text(CONFIG.replace("producer: {", "producer: {format: prefixed, "))
 
     def python(self, *arguments: str) -> str:
         run = subprocess.run(
@@ -95,6 +112,16 @@ def test_a_node_of_another_package_runs_in_a_flow(installed: Installed) -> None:
     output, errors = map(json.loads, installed.python("-c", RUN).splitlines())
     assert output == [4, 12]
     assert errors == ["four"]
+
+
+def test_a_wire_format_of_another_package_reads_and_writes(installed: Installed) -> None:
+    written, errors = map(json.loads, installed.python("-c", FRAMED).splitlines())
+    assert written == ['\x0cflows.Number{"value":4}']
+    assert errors == ["the frame is cut off"]
+
+
+def test_a_config_may_name_the_format(installed: Installed) -> None:
+    assert "prefixed" in installed.loom("check", "flows:flow", "-c", "framed.yaml")
 
 
 def test_a_plan_tells_of_a_node_of_another_package(installed: Installed) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -17,55 +16,12 @@ from loom.streaming.formats import UnknownFormatError, find_format, format_names
 from loom.streaming.kafka import KafkaRecord, MsgspecCodec, ProducerSettings
 from loom.streaming.message import Message, MessageMeta
 from loom.streaming.testing import StreamingTestRunner
+from tests.support.wheels import EXTRAS
 
 Offer = Callable[..., None]
 
 #: bytes with the message type in front: `<length><type><JSON>`
-LENGTHS = """
-from typing import Any
-
-import msgspec
-
-from loom.streaming.formats import FramedFormat
-from loom.streaming.message import MessageMeta, loom_message_type
-
-
-class Opened:
-    def __init__(self, label, payload):
-        self.label, self.payload = label, payload
-
-    def over(self, record):
-        return msgspec.structs.replace(record, message_type=self.label)
-
-
-class Prefixed(FramedFormat):
-    name = "prefixed"
-    content_type = "application/x-prefixed"
-
-    def unframer(self, payload, dec_hook=None):
-        decode = msgspec.json.Decoder(payload).decode
-
-        def unframe(value):
-            length = value[0]
-            return Opened(value[1 : length + 1].decode(), decode(value[length + 1 :]))
-
-        return unframe
-
-    def framer(self, encoding=None):
-        encode = msgspec.json.Encoder().encode
-
-        def frame(payload, meta):
-            label = loom_message_type(type(payload)).encode()
-            return bytes([len(label)]) + label + encode(payload)
-
-        return frame
-
-    def label(self, value):
-        return value[1 : value[0] + 1], None
-
-    def recognises(self, value):
-        return True
-"""
+LENGTHS = (EXTRAS / "loom_extras" / "wire_format.py").read_text()
 
 
 class Placed(LoomFrozenStruct):
@@ -94,8 +50,8 @@ def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Offer]:
     monkeypatch.syspath_prepend(str(tmp_path))
     made: list[str] = []
 
-    def install(name: str, source: str, *, offers: str = "prefixed = {name}:Prefixed") -> None:
-        (tmp_path / f"{name}.py").write_text(dedent(source))
+    def install(name: str, source: str, *, offers: str = "prefixed = {name}:LengthPrefixed") -> None:
+        (tmp_path / f"{name}.py").write_text(source)
         info = tmp_path / f"{name}-1.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
@@ -157,7 +113,7 @@ def test_a_name_that_nobody_offers_is_told_with_those_that_are(offer: Offer) -> 
     ("source", "said"),
     [
         ("raise RuntimeError('no schema')", "RuntimeError: no schema"),
-        ("class Prefixed: ...", "is no loom.streaming.formats.Format"),
+        ("class LengthPrefixed: ...", "is no loom.streaming.formats.Format"),
         (LENGTHS.replace('name = "prefixed"', 'name = "other"'), "has the name 'other'"),
     ],
     ids=["broken", "no format", "another name"],
@@ -181,5 +137,5 @@ def test_two_packages_with_one_name_are_told_apart(offer: Offer) -> None:
 
 
 def test_a_format_of_loom_is_not_looked_for_in_packages(offer: Offer) -> None:
-    offer("lengths", "raise RuntimeError", offers="json = {name}:Prefixed")
+    offer("lengths", "raise RuntimeError", offers="json = {name}:LengthPrefixed")
     assert find_format("json").content_type == "application/json"

@@ -11,19 +11,23 @@ from typing import TYPE_CHECKING
 from loom.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from loom.streaming.formats.format import Encoding, Format, Framed, FramedFormat
+    from loom.streaming.formats.format import Decode, Encode, Encoding, Format, Frame, Framed, FramedFormat, Unframe
     from loom.streaming.formats.hooks import DecHook, EncHook
     from loom.streaming.formats.payloads import PayloadProblem
     from loom.streaming.formats.registry import UnknownFormatError, WireFormat, find_format, format_names
 
 __all__ = [
     "DecHook",
+    "Decode",
     "EncHook",
+    "Encode",
     "Encoding",
     "Format",
+    "Frame",
     "Framed",
     "FramedFormat",
     "PayloadProblem",
+    "Unframe",
     "UnknownFormatError",
     "WireFormat",
     "find_format",
