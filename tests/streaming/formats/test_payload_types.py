@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 import pytest
 
-from loom.streaming import ErrorKind, FromTopic, IntoTopic, Process, StreamFlow, compile_flow, step
+from loom.streaming import (
+    ErrorEnvelope,
+    ErrorKind,
+    Explode,
+    FromTopic,
+    IntoTopic,
+    Process,
+    StreamFlow,
+    compile_flow,
+    step,
+)
 from loom.streaming.compiler import Code, CompilationError
 from loom.streaming.formats.envelope_format import MessageEnvelope, MessageMetadata
 from loom.streaming.kafka import KafkaRecord
 from loom.streaming.testing import BrokerTopics, StreamingTestRunner
-from tests.streaming.formats.payloads import PAYLOADS, Payload, kept
+from tests.streaming.formats.payloads import PAYLOADS, Created, Deleted, Fields, Id, Payload, Row, kept
+from tests.streaming.orders import Order, UrgentOrder
 
 FORMATS = ["json", "msgpack", "envelope"]
 #: `Any` declares nothing
 DECLARED = {name: payload for name, payload in PAYLOADS.items() if payload.type is not Any}
 BROKEN = {"json": b"{", "msgpack": b"\xc1", "envelope": b"\x82\xc1"}
 BROKERED = ["dataclass", "dict of structs", "list of structs", "text", "tagged structs, the second", "pydantic"]
+
+
+class Fewer(TypedDict):
+    """Has keys that `Fields` has."""
+
+    id: int
+
+
+class Other(TypedDict):
+    """Has a key that `Fields` lacks."""
+
+    name: str
 
 
 def flow(payload: Any) -> StreamFlow[Any, Any]:
@@ -152,3 +176,90 @@ def test_it_goes_through_a_broker(name: str, loom_topics: BrokerTopics) -> None:
         assert msgspec.to_builtins(plain(record.value, write)) == msgspec.json.decode(payload.json)
         (dead,) = loom_topics.read(f"{write}.errors")
         assert (dead.value, dead.headers["x-error-kind"]) == (payload.wrong, b"wire")
+
+
+@pytest.mark.parametrize("payload", DECLARED.values(), ids=DECLARED)
+@pytest.mark.parametrize("dead", ["json", "envelope"])
+def test_its_dead_letters_are_read_back(payload: Payload, dead: str) -> None:
+    def fail(found: Any) -> Any:
+        raise ValueError("no")
+
+    def original(failed: Any) -> Any:
+        return failed.original_message.payload
+
+    fail.__annotations__["return"] = payload.type
+    original.__annotations__["return"] = payload.type
+    failing = StreamFlow(
+        "types", FromTopic("raw", payload.type), Process(step(fail)), IntoTopic("out"), errors=IntoTopic("dead")
+    )
+    settings = config("json", "json")
+    settings["kafka"]["producers"] = {"dead": {"format": dead}}
+    runner = StreamingTestRunner.from_flow(failing, settings).with_records([KafkaRecord("raw", None, payload.json)])
+    letters = runner.run().written("dead")
+    back = StreamFlow(
+        "again", FromTopic("dead", ErrorEnvelope[payload.type]), Process(step(original)), IntoTopic("out")
+    )
+    again = StreamingTestRunner.from_flow(back).with_records(letters).run()
+    assert [message.payload for message in again.output] == [payload.made]
+    assert [record.value for record in again.written("out")] == [payload.json]
+
+
+def test_a_list_is_one_payload_until_something_explodes_it() -> None:
+    @step
+    def double(found: int) -> int:
+        return 2 * found
+
+    declared = StreamFlow(
+        "lists", FromTopic("raw", list[int]), Process(Explode(lambda found: found), double), IntoTopic("out")
+    )
+    runner = StreamingTestRunner.from_flow(declared).with_records([KafkaRecord("raw", None, b"[1,2]")]).run()
+    assert [message.payload for message in runner.output] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("flowing", "wanted", "fits"),
+    [
+        (dict[str, int], dict, True),
+        (dict[str, int], dict[str, Any], True),
+        (dict[str, int], dict[str, str], False),
+        (dict[str, int], Mapping[str, int], True),
+        (dict[str, int], list, False),
+        (list[UrgentOrder], Sequence[Order], True),
+        (list[UrgentOrder], list[Order], False),
+        (list[Order], tuple[Order, ...], False),
+        (dict[str, Id], dict[str, int], True),
+        (Annotated[dict[str, int], "sizes"], dict[str, int], True),
+        (Id, int, True),
+        (int, float, True),
+        (float, int, False),
+        (Literal["a"], str, True),
+        (Literal["a"], Literal["a", "b"], True),
+        (Literal["a", "c"], Literal["a", "b"], False),
+        (str, Literal["a"], False),
+        (Fields, dict, True),
+        (Fields, Fields, True),
+        (Fields, Fewer, True),
+        (Fields, Other, False),
+        (dict[str, Any], Fields, True),
+        (Order, Fields, False),
+        (Row, tuple, True),
+        (Created | Deleted, Created | Deleted | Order, True),
+        (Created | Deleted, Created, False),
+        (Any, Order, True),
+        (Order, Any, True),
+        (Order, object, True),
+    ],
+    ids=str,
+)
+def test_what_flows_is_held_against_what_a_step_takes(flowing: Any, wanted: Any, fits: bool) -> None:
+    def take(found: Any) -> Any:
+        return found
+
+    take.__annotations__["found"] = wanted
+    declared = StreamFlow("types", FromTopic("raw", flowing), Process(step(take)), IntoTopic("out"))
+    problems = []
+    try:
+        compile_flow(declared, config=config("json", "json"))
+    except CompilationError as error:
+        problems = [issue.code for issue in error.errors]
+    assert problems == ([] if fits else [Code.TYPE_MISMATCH])
