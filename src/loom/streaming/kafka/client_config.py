@@ -1,4 +1,4 @@
-"""What every client of ours is told besides its settings: where its log lines go, and which faults pass by themselves."""
+"""What every client gets besides its settings: where its log lines go, and which faults are temporary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loom.streaming.kafka.errors import AuthenticationFailedError, KafkaTranspor
 
 __all__ = ["CLIENT_LOG", "Ears", "is_denied", "is_transient", "kafka_error", "make_client"]
 
-#: The client's own log lines: hundreds while a broker is away, so they are shown only where somebody has set a level, as
+#: The client's own log lines: hundreds while a broker is unreachable, so they are shown only if a level was set, as
 #: `--debug` does. What an operator must know of them is said by us.
 CLIENT_LOG = logging.getLogger("loom.streaming.kafka.client")
 if CLIENT_LOG.level == logging.NOTSET:
@@ -22,7 +22,7 @@ C = TypeVar("C")
 
 
 class Ears(Protocol):
-    """Who is told what a client says besides the answers to its calls."""
+    """Receives what a client reports besides the answers to its calls."""
 
     def note(self, error: KafkaError) -> None:
         """Its error callback."""
@@ -34,7 +34,7 @@ class Ears(Protocol):
         """A callback for OAuth tokens has failed."""
 
     def explain(self) -> str | None:
-        """What is wrong, as far as it was told lately."""
+        """What is wrong, according to recent reports."""
 
 
 #: Faults that pass: the broker is away, moving, electing or not yet aware of a new topic. The client calls only some of
@@ -102,7 +102,7 @@ def make_client(
 ) -> C:
     """Make a client; a refused property becomes an error that names it, without its value.
 
-    `on_error` is called behind `ears` with what the error callback is told.
+    `on_error` is called after `ears`, with the error of the error callback.
     """
     own = dict(config)
     if ears is not None:

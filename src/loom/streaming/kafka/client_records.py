@@ -1,4 +1,4 @@
-"""The client's own records, looked at without converting them. Hot path."""
+"""Access to the client's own records without converting them. Hot path."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _timestamp(message: Message) -> int:
 #: only where it makes the call by itself: a call that it has specialized would hand the list on (CPython 3.11 and 3.12).
 _headers = partial(Message.headers)
 
-#: the client's own objects, looked at without converting them
+#: access to the client's own objects without converting them
 CLIENT_RECORDS = RecordAccessor(
     value=Message.value,
     key=Message.key,

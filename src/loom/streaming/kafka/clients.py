@@ -1,4 +1,4 @@
-"""Typed clients for code outside a flow: put payloads on a topic, read them back.
+"""Typed clients for code outside a flow: write payloads to a topic, read them back.
 
 Flows use their own source and sink.
 """

@@ -1,7 +1,7 @@
-"""What the clients of one cluster are told of its faults, in words a person can act on.
+"""The faults of one cluster, as its clients report them, in words a person can act on.
 
-A client's calls fail with "Broker transport failure", whatever is wrong; its error callback and its log know more. One
-object per cluster and run, given to each client that talks to it.
+The calls of a client fail with "Broker transport failure", whatever is wrong; its error callback and its log know more.
+There is one object per cluster and run, shared by all clients of that cluster.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from loom.streaming.kafka.errors import (
 
 __all__ = ["ClusterFaults", "denied"]
 
-#: seconds for which a fault explains what fails; a client that goes on trying hits it again within 10
+#: seconds for which a fault explains failures; a client that keeps trying reports it again within 10
 _FRESH = 30.0
 
 #: `protocol://host:port/node: ` in front of what happened, where `bootstrap` is a node of the config's own
 _AT = re.compile(r"^(?:\w+://)?(?:GroupCoordinator: |TxnCoordinator: )?(?P<address>[^\s/]+:\d+)(?:/(?P<node>\w+))?: ")
-#: what is of interest to nobody: how long the client was in which of its own states
+#: noise: how long the client was in which of its own states
 _STATE = re.compile(r" \(after \d+ms in state .*\)$")
 _HUNG_UP = re.compile(
     r"\]: (?:\w+://)?(?P<address>[^\s/]+:\d+)/\w+: Disconnected: .*\(after \d{1,3}ms in state (?:UP|APIVERSION_QUERY)"
@@ -85,7 +85,7 @@ class ClusterFaults:
             self._theirs(error)
 
     def log(self, level: int, message: str, *arguments: Any) -> None:
-        """The log of a client: its lines are for `--debug`, but for one that no callback tells."""
+        """The log of a client. Its lines are for `--debug`, except one that no callback reports."""
         CLIENT_LOG.log(level, message, *arguments)
         found = _HUNG_UP.search(message % arguments if arguments else message)
         if found is not None:
@@ -97,11 +97,11 @@ class ClusterFaults:
 
     @property
     def refuses(self) -> bool:
-        """Whether the cluster does not let us in, which waiting does not change."""
+        """Whether the cluster rejects us, which waiting does not change."""
         return self._fresh(_Kind.AUTHENTICATION) is not None
 
     def explain(self) -> str | None:
-        """What is wrong, as far as the clients have been told lately."""
+        """What is wrong, according to recent reports of the clients."""
         for kind in _Kind:
             text = self._fresh(kind)
             if text is not None:
@@ -114,7 +114,7 @@ class ClusterFaults:
         return None
 
     def failure(self, what: str, found: KafkaError | None = None) -> KafkaTransportError:
-        """The error to end with where `what` did not work; `found` is what the call said, for want of better."""
+        """The error to raise if `what` failed; `found` is the error of the call, used if nothing better is known."""
         if found is not None and is_denied(found):
             return denied(found, what)
         explained = self.explain()

@@ -1,4 +1,4 @@
-"""Records to messages and back, for code outside a flow: tests, tools, producers of one's own.
+"""Records to messages and back, for code outside a flow: tests, tools, other producers.
 
 No client is imported here.
 """
@@ -104,7 +104,7 @@ class MsgspecCodec(Generic[P]):
         reading = reading_of(wire_format)
         self._policy = headers
         self._label = label_function(headers, reading.format.content_type, several_types=False)
-        #: a dead letter is told by its headers, or is a whole envelope
+        #: a dead letter has headers that say so, or is a whole envelope
         self._letter: Callable[[KafkaRecord], Any] | None = None
         if (get_origin(payload) or payload) is ErrorEnvelope:
             self._letter = dead_letter_reader(get_args(payload) or (Any,), wire_format, dec_hook)

@@ -1,7 +1,7 @@
 """One consumer client for all partitions of one worker: large batches in, positions out. Hot path: `read`.
 
 Partitions are pinned with `assign()`, so that a restarted flow reads at once and the group serves as offset store. The
-client never resets an offset by itself; a position that the log does not hold is an error here.
+client never resets an offset by itself; an offset that the log does not hold is an error here.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def _raise_missing(topic: str, why: str) -> None:
 class ConsumerClient:
     """Reads the partitions given to `start`. Ended by `close`; used by one thread.
 
-    `gone` is told of a topic that the broker does not know any more, or of which the group has lost its position; by
-    default the former is a `TopicMissingError`. `metadata` is written beside the positions that `group` commits.
+    `gone` is called with a topic that the broker no longer knows, or for which the group has lost its offset; by default the
+    former is a `TopicMissingError`. `metadata` is written beside the positions that `group` commits.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class ConsumerClient:
     ) -> None:
         self._settings = settings
         self._gone = gone
-        #: asked between the slices of a wait whether to go on; what it raises ends the wait
+        #: called between the slices of a wait; what it raises ends the wait
         self.waiting: Callable[[str], None] | None = None
-        # The end of a partition is said aloud, since the last offsets before it may hold no record (transaction
-        # markers, compaction) and the position has to pass them all the same.
+        # The client reports the end of a partition, because the last offsets before it may hold no record
+        # (transaction markers, compaction), and the position has to pass them.
         own = {
             "on_commit": self._on_commit,
             "enable.partition.eof": True,
@@ -84,13 +84,13 @@ class ConsumerClient:
         )
         self._client_partitions: list[ClientPartition] = []
         self._positions: dict[TopicPartition, int] = {}
-        #: something was read since the last look at the positions
+        #: something was read since the positions were last fetched
         self._stirred = False
-        #: where reading went on because a position was not in the log, until `moved` tells
+        #: where reading continued because an offset was not in the log, until `moved` returns it
         self._jumped: dict[TopicPartition, int] = {}
-        #: partitions whose log was shorter than our position: reading has gone on in what may be another log
+        #: partitions whose log was shorter than our offset: reading has continued in what may be another log
         self._in_another_log: set[TopicPartition] = set()
-        #: where we stood in topics that were deleted
+        #: our offsets in topics that were deleted
         self._left: dict[TopicPartition, int] = {}
 
     def resolve(
@@ -144,7 +144,7 @@ class ConsumerClient:
 
     @property
     def positions(self) -> Mapping[TopicPartition, int]:
-        """The next offset to read of each partition, as of the last look."""
+        """The next offset to read of each partition, when last fetched."""
         return self._positions
 
     def group_metadata(self) -> Any:
@@ -178,7 +178,7 @@ class ConsumerClient:
         return moved
 
     def lag(self) -> int:
-        """Offsets between what was read and the ends of the logs, as far as the client has heard of them. Asks nobody."""
+        """Offsets between what was read and the ends of the logs, as far as the client knows them. Makes no request."""
         behind = 0
         for partition, position in self._positions.items():
             try:
@@ -198,7 +198,7 @@ class ConsumerClient:
         self._client_partitions = [ClientPartition(*partition) for partition in self._positions]
 
     def begin_anew(self, topic: str) -> None:
-        """The topic is another one than that in which our positions were: `on_out_of_range` says where to go on.
+        """The topic was recreated, so our offsets belong to another log: `on_out_of_range` says where to continue.
 
         Raises `OffsetOutOfRangeError` under `fail`.
         """
@@ -215,7 +215,7 @@ class ConsumerClient:
         self._client_partitions = [ClientPartition(*partition) for partition in self._positions]
 
     def serve(self, wait_s: float) -> None:
-        """Let the client answer while nothing is to be read: all partitions are held still meanwhile."""
+        """Let the client work while nothing is to be read: all partitions are paused during the call."""
         self._ask_whether_to_wait()
         self._consumer.pause(self._client_partitions)
         try:
@@ -226,7 +226,7 @@ class ConsumerClient:
             self._consumer.resume(self._client_partitions)
 
     def hold(self, partitions: Iterable[TopicPartition]) -> None:
-        """Read nothing more of these partitions."""
+        """Stop reading these partitions."""
         held = [ClientPartition(*partition) for partition in partitions]
         self._consumer.pause(held)
         self._client_partitions = [partition for partition in self._client_partitions if partition not in held]
@@ -234,8 +234,8 @@ class ConsumerClient:
     def close(self) -> None:
         """Close the client. Confirms nothing of ours; never raises.
 
-        The client's own close() waits for every commit that is on its way, 45 s each while the broker is away (measured),
-        and so does letting go of it. Such a client is left to itself, and ends with the process.
+        The client's own close() waits for every commit in flight, 45 s each while the broker is unreachable (measured), and
+        so does deleting it. Such a client is abandoned, and ends with the process.
         """
         closing = threading.Thread(target=self._close, name="loom-closing", daemon=True)
         closing.start()
@@ -250,7 +250,7 @@ class ConsumerClient:
     def _close(self) -> None:
         try:
             self._consumer.close()
-        except Exception as error:  # noqa: BLE001 - nothing that close() can say may hide what the run ended with
+        except Exception as error:  # noqa: BLE001 - an error of close() must not hide what the run ended with
             _log.warning("close_failed", what="consumer", reason=str(error))
 
     def _on_commit(self, error: KafkaError | None, partitions: list[ClientPartition]) -> None:
@@ -262,7 +262,7 @@ class ConsumerClient:
             return True
         topic, number, offset = message.topic(), message.partition(), message.offset()
         if is_transient(error):
-            # The client goes on trying; that its brokers are away is said elsewhere.
+            # The client retries; that its brokers are unreachable is logged elsewhere.
             CLIENT_LOG.warning("reading %s[%s]: %s", topic, number, error.str())
         elif is_denied(error):
             what = f"{topic} cannot be read" if topic else f"the group {self._settings.group_id!r} cannot be used"
@@ -283,7 +283,7 @@ class ConsumerClient:
         return log_ranges(self._consumer, self._settings, partitions, self.serve, self._faults)
 
     def _go_on(self, partition: TopicPartition, position: int) -> None:
-        """Read on where the settings say, since the log does not hold our position. The client stands still there."""
+        """Continue where the settings say, because the log does not hold our offset. The client would wait there."""
         log = self._logs([partition])[partition]
         offset = go_on_at(self._settings, partition, position, log)
         if position > log.high:

@@ -1,4 +1,4 @@
-"""Dead letters: the record as its source read it, with headers that tell what went wrong.
+"""Dead letters: the record as its source read it, with headers that say what went wrong.
 
 Written by error routes. No client is imported here.
 """
@@ -43,7 +43,7 @@ def dead_letter_writer(wire_format: str) -> DeadLetterWriter:
 
 
 def error_headers(envelope: ErrorEnvelope[Any], flow: str) -> Headers:
-    """The original headers, and what went wrong; the headers of an earlier failure give way, their count goes on."""
+    """The original headers, and what went wrong; the headers of an earlier failure are replaced, their count continues."""
     source = envelope.source or KafkaRecord("", None, None)
     write = header_writer(flow, envelope.kind, envelope.step_id, envelope.path)
     place = TopicPartitionOffset(source.topic, source.partition, source.offset)
@@ -53,7 +53,7 @@ def error_headers(envelope: ErrorEnvelope[Any], flow: str) -> Headers:
     )
 
 
-#: (reason, type of the exception, child index, where the record stood, its timestamp, its headers, the line that raised)
+#: (reason, type of the exception, child index, its position, its timestamp, its headers, the line that raised)
 #: -> headers
 HeaderWriter: TypeAlias = Callable[
     [str, str | None, str, TopicPartitionOffset, int | None, HeaderPairs, str | None], HeaderPairs
@@ -114,7 +114,7 @@ def shortened(
 ) -> tuple[bytes | None, HeaderPairs] | None:
     """Value and headers of a dead letter in at most so many bytes, or `None` where that cannot be.
 
-    The reason is cut; from a whole `ErrorEnvelope` goes the decoded message too, whose bytes stand in its source.
+    The reason is cut; a whole `ErrorEnvelope` loses its decoded message too, whose bytes are in its source.
     """
     if whole is None or value is None:
         return _with_cut_reason(value, headers, most)

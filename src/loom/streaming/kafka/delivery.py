@@ -1,6 +1,6 @@
 """The delivery modes: one row each, which says what a mode asks of every part of a run. No client is imported here.
 
-Whoever has to know reads a field of the row. A new mode is a name and a row, both here.
+Other code reads a field of the row. A new mode is a name and a row, both here.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class DeliveryMode(LoomFrozenStruct, kw_only=True):
     label: str
     #: what a start says of it
     summary: str
-    #: results and positions become visible together, in one transaction per epoch
+    #: results and offsets become visible together, in one transaction per epoch
     transaction: bool = False
-    #: the source commits a batch's positions before the batch is processed
+    #: the source commits the offsets of a batch before the batch is processed
     commits_before_work: bool = False
-    #: the source commits positions after their results have become durable
+    #: the source commits offsets after their results have become durable
     commits_behind_mark: bool = False
-    #: the client commits in its own time
+    #: the client commits by itself
     commits_by_client: bool = False
     #: a record may be committed without having become a result
     may_lose: bool = False

@@ -1,4 +1,4 @@
-"""What the transport can fail with, in words a person can act on. No client is imported here."""
+"""The errors of the Kafka transport, in words a person can act on. No client is imported here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a start asks about its consumer group: has it members, and how long does the broker keep what is confirmed.
+"""What a start asks about its consumer group: does it have members, and how long does the broker keep offsets.
 
 Asked once, before anything is written.
 """
@@ -21,13 +21,13 @@ from loom.streaming.kafka.interruptible import result_interruptibly
 
 __all__ = ["KEEP_ALIVE", "GroupLook", "GroupRequest", "check_no_members", "keep_alive_s"]
 
-#: seconds after which a position that has not moved is confirmed again, where the broker does not say how long it keeps one
+#: seconds after which an offset that has not moved is committed again, if the broker does not say how long it keeps one
 KEEP_ALIVE = 3600.0
-#: A position that moves right after its turn waits for the next but one, so twice this share must lie within what the broker
+#: An offset that moves right after its turn waits for the turn after next, so twice this share must be within what the broker
 #: allows.
 _SHARE = 0.45
-#: seconds for one answer that is waited for in slices, since a far coordinator must be found and connected to first; and
-#: within which the group must be known
+#: seconds for one answer, awaited in slices because a far coordinator must be found and connected to first; and for
+#: the group to be known
 _ANSWER = 5.0
 _REACH = 10.0
 
@@ -35,16 +35,16 @@ _RETENTION, _EXPIRY = "offsets.retention.minutes", "transactional.id.expiration.
 
 
 class GroupLook(LoomFrozenStruct):
-    """What was seen."""
+    """The answer."""
 
-    #: who is subscribed with the group: client id and host of each
+    #: the consumers that are subscribed with the group: client id and host of each
     members: tuple[str, ...]
-    #: seconds after which an idle position is confirmed again
+    #: seconds after which an idle offset is committed again
     keep_alive_s: float
 
 
 class GroupRequest:
-    """A question about one group, on its way as soon as this is made; `result` waits for the answer.
+    """A request about one group, sent when this is created; `result` waits for the answer.
 
     `waiting` is called between the slices of the wait and may raise.
     """
@@ -60,14 +60,14 @@ class GroupRequest:
         self._properties: Future[Any] | None = None
 
     def ask_broker(self, broker_id: int) -> None:
-        """Ask one broker how long it keeps positions."""
+        """Ask one broker how long it keeps offsets."""
         broker = ConfigResource(ResourceType.BROKER, str(broker_id))
         self._properties = self._admin.describe_configs([broker], request_timeout=_ANSWER)[broker]
 
     def result(self) -> GroupLook:
-        """What the cluster says. What the client may not ask counts as not there.
+        """The answer of the cluster. What the client is not allowed to ask counts as absent.
 
-        Raises `BrokerUnavailableError` when the group's coordinator does not answer within 10 s.
+        Raises `BrokerUnavailableError` if the group's coordinator does not answer within 10 s.
         """
         deadline = time.monotonic() + _REACH
         while True:
@@ -98,7 +98,7 @@ class GroupRequest:
             found = result_interruptibly(self._properties, lambda: self._waiting("the properties of a broker"))
             return keep_alive_s(*(_number(found, name) for name in (_RETENTION, _EXPIRY)))
         except KafkaException as error:
-            CLIENT_LOG.info("how long the broker keeps positions is not known: %s", kafka_error(error).str())
+            CLIENT_LOG.info("how long the broker keeps offsets is not known: %s", kafka_error(error).str())
             return KEEP_ALIVE
 
 
@@ -107,13 +107,13 @@ def check_no_members(look: GroupLook, group_id: str) -> None:
     if look.members:
         raise SecondInstanceError(
             f"other consumers are subscribed with the group {group_id!r}: {', '.join(look.members)}. A flow reads by a fixed "
-            "assignment and shares its group with nobody: stop them, or give the flow a group_id of its own. A consumer "
+            "assignment and does not share its group: stop them, or give the flow a group_id of its own. A consumer "
             "that was killed stays a member until its session times out (45 s by default). Nothing was read or written"
         )
 
 
 def keep_alive_s(retention_minutes: int | None, expiration_ms: int | None) -> float:
-    """How often an idle position is confirmed again: at least hourly, and well below half of what the broker allows.
+    """How often an idle offset is committed again: at least hourly, and well below half of what the broker allows.
 
     >>> keep_alive_s(10080, 604_800_000)
     3600.0

@@ -1,6 +1,6 @@
-"""The positions of one consumer group, as one source client commits them: check who moved them, commit, take the answers.
+"""The offsets of one consumer group, as one source client commits them: check who moved them, commit, take the answers.
 
-Made by the reader of partitions, on whose client and thread it works. A commit carries the run's metadata.
+Created by the consumer client, on whose client and thread it works. A commit carries the run's metadata.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ __all__ = ["TOPIC_GONE", "GroupOffsets"]
 
 _log = get_logger(__name__)
 
-#: seconds that a look at the group may take; it holds up the worker
+#: seconds that fetching the offsets of the group may take; it blocks the worker
 _LOOK = 1.0
-#: seconds for which nothing is committed to a group that has lost a position: its topic may have been recreated, which
-#: the look at the topics will tell
+#: seconds for which nothing is committed to a group that has lost an offset: its topic may have been recreated, which the
+#: check of the topics will report
 _SURE = 5.0
 
 #: an error of the protocol that older clients pass on and have no name for
 _INCONSISTENT_TOPIC_ID = 103
-#: what a broker says of a topic that is deleted, or was recreated
+#: the errors for a topic that is deleted, or was recreated
 TOPIC_GONE = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -44,17 +44,17 @@ TOPIC_GONE = frozenset(
         KafkaError._UNKNOWN_PARTITION,
     }
 )
-#: how a broker refuses the positions of a client that is no member of a group which has some
+#: how a broker refuses the commits of a client that is no member, if the group has members
 _HAS_MEMBERS = frozenset(
     {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS}
 )
 
 
 class GroupOffsets:
-    """What the group holds of the partitions of one client, as far as it has told us.
+    """The offsets of the group in the partitions of one client, as far as we know them.
 
-    `serve` lets the client answer for so many seconds; `waiting` is asked between the slices of a wait and may raise;
-    `gone` is told of a topic of which the group has lost a position.
+    `serve` lets the client work for some seconds; `waiting` is called between the slices of a wait and may raise; `gone`
+    is called with a topic for which the group has lost an offset.
     """
 
     def __init__(
@@ -78,40 +78,41 @@ class GroupOffsets:
         self._answers: list[tuple[KafkaError | None, list[ClientPartition]]] = []
         self._outstanding = False
         self._at: dict[TopicPartition, int] = {}
-        #: what a commit that failed may have left there all the same
+        #: what a commit that failed may have written nevertheless
         self._attempted: dict[TopicPartition, int] = {}
-        #: partitions whose position carries our run id, so that another one is another run's
+        #: partitions whose offset carries our run id, so any other id is that of another run
         self._ours: set[TopicPartition] = set()
-        #: when the group was first seen without a position that it had
+        #: when the group was first seen without an offset that it had
         self._lost_at: float | None = None
 
     @property
     def at(self) -> Mapping[TopicPartition, int]:
-        """Where the group is in each partition; negative where it has no position."""
+        """The offset of the group in each partition; negative if it has none."""
         return self._at
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
-        """The positions that the group has."""
+        """The committed offsets of the group."""
         return committed_positions(self._consumer, self._settings, partitions, self.serve, self._faults)
 
     def found(self, start: StartPositions) -> None:
-        """Where the group was found at the start."""
-        # A group that has no position yet has moved as well when it gets one from somebody else.
+        """Note the offsets of the group at the start."""
+        # A group without an offset has moved too, if another program commits one.
         for partition in start.offsets:
             had = start.committed.get(partition)
             self._at[partition] = had.offset if had is not None else OFFSET_INVALID
 
     def leave(self, partition: TopicPartition) -> None:
-        """The log of this partition is gone: its position is not ours any more."""
+        """The log of this partition is gone: its offset is no longer ours."""
         self._at.pop(partition, None)
         self._attempted.pop(partition, None)
         self._ours.discard(partition)
 
     def check(self) -> bool:
-        """Whether the group is still where we left it; `False` when the broker does not say in time, or has just lost it.
+        """Whether another instance has moved the offsets of the group since our last commit; `True` means it has not.
 
-        Raises as `look`. To be asked between an answered commit and the next one; whoever is stopped between this check
-        and its commit may still repeat, and never loses.
+        `False` if the broker does not answer in time, or has just lost an offset. Raises as `look`. To be called between an
+        answered commit and the next one; a process that is stopped between this check and its commit may still repeat
+        records, and never loses any.
         """
         lost = self.look()
         if lost is None:
@@ -127,7 +128,7 @@ class GroupOffsets:
         return now - self._lost_at > _SURE
 
     def look(self) -> set[TopicPartition] | None:
-        """The partitions that the group has lost its position in; `None` when the broker does not say in time.
+        """The partitions in which the group has lost its offset; `None` if the broker does not answer in time.
 
         Nobody moves a group to nowhere: the broker forgets the positions of a topic that is deleted. Raises
         `SecondInstanceError` when another instance has moved the group, or has taken it over.
@@ -163,12 +164,12 @@ class GroupOffsets:
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
-            # Refused at once, which is an answer like those that come later: whether it passes is asked there.
+            # Refused at once: handled like an answer that comes later, where temporary errors are recognised.
             self.answered(kafka_error(error), offsets)
 
     @property
     def commit_outstanding(self) -> bool:
-        """Whether a commit has not been answered yet."""
+        """Whether a commit is in flight."""
         return self._outstanding
 
     def answered(self, error: KafkaError | None, partitions: list[ClientPartition]) -> None:
@@ -177,10 +178,10 @@ class GroupOffsets:
         self._answers.append((error, partitions))
 
     def commit_answers(self) -> dict[TopicPartition, int] | None:
-        """The positions that the last commit confirmed, or `None` while there is no news.
+        """The offsets that the last commit wrote, or `None` if there is no answer yet.
 
-        Raises `CommitError` for an answer that waiting does not mend. A transient failure confirms nothing: the same
-        or later positions are sent again at the next epoch.
+        Raises `CommitError` for a permanent error. A temporary one commits nothing: the same or later offsets are sent
+        again at the next epoch.
         """
         if not self._answers:
             return None
@@ -194,7 +195,7 @@ class GroupOffsets:
                 if problem is None:
                     confirmed[partition] = found.offset
                 elif problem.code() == KafkaError._NO_OFFSET:
-                    # Under the client's auto-commit: nothing has been handed out since the last one.
+                    # Under the client's auto-commit: nothing has been read since the last one.
                     continue
                 elif is_transient(problem):
                     again.append(str(partition))
@@ -209,7 +210,7 @@ class GroupOffsets:
         return confirmed
 
     def commit_now(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Confirm positions and wait for the answer. A topic that is gone is reported to `gone`.
+        """Commit offsets and wait for the answer. A topic that is gone is reported to `gone`.
 
         Raises `CommitError`, and `BrokerUnavailableError` when no coordinator has answered within `start_timeout_ms`.
         """
@@ -267,7 +268,7 @@ class GroupOffsets:
                 _log.warning("commit_failed", reason=kafka_error(error).str())
 
     def wrote(self, positions: Mapping[TopicPartition, int]) -> None:
-        """The group is at these positions, which carry our metadata."""
+        """Note that the group is at these offsets, which carry our metadata."""
         self._at.update(positions)
         if self._metadata is not None:
             self._ours.update(positions)

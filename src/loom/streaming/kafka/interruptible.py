@@ -1,4 +1,4 @@
-"""A client call that nothing interrupts, waited for in slices: whoever waits is asked between them whether to go on."""
+"""Run a blocking client call on a helper thread and poll for its result, so that a stop or deadline can interrupt the wait."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ A = TypeVar("A")
 def call_interruptibly(call: Callable[[], A], waiting: Callable[[], None]) -> A:
     """What `call` returns or raises; `waiting` is called between the slices, and what it raises ends the wait.
 
-    The call has a thread of its own. One that is given up goes on there, and ends with the process at the latest.
+    The call has a thread of its own. A call that is abandoned continues there, and ends with the process at the latest.
     """
     outcome: Future[A] = Future()
 
@@ -33,7 +33,7 @@ def call_interruptibly(call: Callable[[], A], waiting: Callable[[], None]) -> A:
 
 
 def result_interruptibly(outcome: Future[A], waiting: Callable[[], None]) -> A:
-    """What comes of a future that ends by itself; `waiting` as for `call_interruptibly`."""
+    """The result of a future; `waiting` as for `call_interruptibly`."""
     while not wait((outcome,), _SLICE).done:
         waiting()
     return outcome.result()

@@ -1,7 +1,7 @@
-"""Is there something to read behind a position? Asked by a watchdog, with a client of its own, of a flow that stands still.
+"""Is there a record at or after an offset? Asked by the watchdog, with a client of its own, about a flow without progress.
 
-The end of a log does not tell: its last offsets may be transaction markers, and whole stretches may be compacted away. So
-one record is read, as the flow would read it.
+The end of a log is not enough: its last offsets may be transaction markers, and whole ranges may be compacted away. So one
+record is read, as the flow would read it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from loom.streaming.record import TopicPartition
 
 __all__ = ["records_behind"]
 
-#: seconds of one call; between two the caller is asked whether to go on
+#: seconds of one call; between two the caller decides whether to continue
 _SLICE = 0.1
 _CALL = 1.0
 #: seconds in which the partitions must answer
 _REACH = 10.0
 
-#: confirms nothing, says where a log ends, and fetches no more than it must
+#: commits nothing, reports the end of a log, and fetches as little as possible
 _LOOKING = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -38,12 +38,12 @@ _LOOKING = {
 def records_behind(
     settings: ConsumerSettings, positions: Mapping[TopicPartition, int], going_on: Callable[[], bool]
 ) -> dict[TopicPartition, int]:
-    """The partitions that hold a record at or behind these positions, each with the distance to its end.
+    """The partitions that hold a record at or after these offsets, each with the distance to its end.
 
-    A partition that does not answer while others do is left out. `going_on` is asked between the slices of every wait;
-    `False` ends the look with what is known.
+    A partition that does not answer while others do is left out. `going_on` is called between the slices of every wait; `False`
+    ends the search with what is known.
 
-    Raises `BrokerUnavailableError` when no partition answers, or nobody can tell where the group stands.
+    Raises `BrokerUnavailableError` if no partition answers, or the offsets of the group are not available.
     """
     consumer = make_client(Consumer, settings.to_confluent_config() | _LOOKING)
     try:
@@ -74,7 +74,7 @@ def records_behind(
 
 
 def _ask_group(consumer: Consumer, asked: list[ClientPartition], going_on: Callable[[], bool]) -> None:
-    """Positions can be confirmed only where they can be asked for."""
+    """Offsets can be committed only if they can be fetched."""
     deadline = time.monotonic() + _REACH
     while going_on():
         try:
@@ -83,12 +83,12 @@ def _ask_group(consumer: Consumer, asked: list[ClientPartition], going_on: Calla
         except KafkaException as error:
             found = kafka_error(error)
         if not is_transient(found) or time.monotonic() > deadline:
-            raise BrokerUnavailableError(f"nobody tells where the group stands: {found.str()}") from None
+            raise BrokerUnavailableError(f"the offsets of the group are not available: {found.str()}") from None
 
 
 def _distance(consumer: Consumer, partition: TopicPartition, position: int) -> int:
     try:
-        # Told with the record that was read: nobody is asked again.
+        # Known from the record that was read: no request.
         _, end = consumer.get_watermark_offsets(ClientPartition(*partition), cached=True)
     except KafkaException:
         return 1

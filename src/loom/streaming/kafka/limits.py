@@ -1,4 +1,4 @@
-"""What topics take: the size and the timestamps of a record, and the client properties that follow.
+"""The limits of topics: the size and the timestamps of a record, and the client properties that follow.
 
 No client is imported here.
 """

@@ -1,7 +1,7 @@
-"""What is committed beside each position: which flow and run wrote it, how many writers it has, how many partitions its topic.
+"""The metadata of each committed offset: which flow and run wrote it, how many writers it has, how many partitions its topic.
 
-One short text per position, within the 4,096 bytes that brokers take by default. Written by every commit of a flow; read at
-a start and, for the run id, before each commit.
+One short text per offset, within the 4,096 bytes that brokers accept by default. Written by every commit of a flow; read at a
+start and, for the run id, before each commit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _VERSION = "loom/1"
 _WRITERS_ONLY = "loom-writers="
 #: the bound of a layout's processes; a larger number was not written by us
 MAX_WRITERS = 64
-#: bytes of an escaped name; a longer one is cut and told apart by a hash
+#: bytes of an escaped name; a longer one is cut and distinguished by a hash
 _LONGEST_NAME = 512
 
 _log = get_logger(__name__)
@@ -40,7 +40,7 @@ class OffsetMetadata(LoomFrozenStruct):
     partitions: int | None = None  #: partitions of the topic, each of which has had a position
 
     def render(self) -> str:
-        """The text that stands beside a position.
+        """The text that is committed with an offset.
 
         >>> OffsetMetadata("orders", "6f3c", "fixed", 1, 4).render()
         'loom/1 flow=orders run=6f3c mode=fixed writers=1 partitions=4'
@@ -170,7 +170,7 @@ class RunMetadata:
         return raised
 
     def of_another_run(self, topic: str, text: str) -> OffsetMetadata | None:
-        """What metadata says of the run that wrote it, where that is another one. Metadata without a run is nobody's."""
+        """The metadata of another run, or `None` for our own. Metadata without a run is ignored."""
         if text == self._texts.get(topic):
             return None
         metadata = OffsetMetadata.parse(text)

@@ -1,6 +1,6 @@
-"""What becomes of a position that the log does not hold: an error, or a jump that was asked for and is said aloud.
+"""What happens to an offset that the log does not hold: an error, or a reset that was configured and is logged.
 
-Used where a run begins and where a running consumer is told so by the broker.
+Used where a run starts, and when the broker reports it to a running consumer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LogRange(LoomFrozenStruct):
 def go_on_at(
     settings: ConsumerSettings, partition: TopicPartition, position: int, log: LogRange, *, recreated: bool = False
 ) -> int:
-    """Where to go on instead of `position`, by `on_out_of_range`; what that skips is logged.
+    """Where to continue instead of `position`, by `on_out_of_range`; what that skips is logged.
 
     `recreated` says that the log is another one than that in which the position was. Raises `OffsetOutOfRangeError`
     under `fail`.
@@ -43,7 +43,7 @@ def go_on_at(
             "on_out_of_range: earliest or latest"
         )
     offset = log.low if settings.on_out_of_range == "earliest" else log.high
-    # Behind the end, or in another log, the position says nothing of what was read: all of this log is unread.
+    # Beyond the end, or in another log, the offset does not say what was read: all of this log is unread.
     unread_from = log.low if recreated or position > log.high else max(position, log.low)
     deleted = max(log.low - position, 0) if not recreated else 0
     _log.error(
@@ -62,7 +62,7 @@ def go_on_at(
 
 
 def go_on_after_expiry(settings: ConsumerSettings, partition: TopicPartition, log: LogRange) -> int:
-    """Where to go on in a partition whose position the group has lost, by `on_out_of_range`; that is logged.
+    """Where to continue in a partition whose offset the group has lost, by `on_out_of_range`; that is logged.
 
     Raises `OffsetOutOfRangeError` under `fail`.
     """

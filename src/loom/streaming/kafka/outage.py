@@ -1,7 +1,7 @@
-"""Says once when the brokers of a cluster go away, now and then that they still are, and once that they are back.
+"""Logs once when the brokers of a cluster become unreachable, now and then that they still are, and once that they are back.
 
-A client that has lost its last broker says so over and over, and never that it has found one again. So the first time
-starts a thread, which asks the cluster until it answers, and ends.
+A client that has lost its last broker reports it over and over, and never that it has found one again. So the first report
+starts a thread, which polls the cluster until it answers, and ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Clusters"]
 
 _log = get_logger(__name__)
 
-#: seconds that one question may take, between two of them, and between two reminders that the brokers are away
+#: seconds that one request may take, between two of them, and between two reminders that the brokers are unreachable
 _PATIENCE = 2.0
 _PAUSE = 1.0
 _REMIND = 30.0
@@ -65,7 +65,7 @@ class _Outage:
         self.faults = ClusterFaults(config, self._suspect)
 
     def _suspect(self) -> None:
-        """A client has lost its last broker. Called again and again, from within the client's calls."""
+        """A client has lost its last broker. Called again and again, from inside the calls of the client."""
         with self._lock:
             if self._watched or not self._active():
                 return
@@ -91,7 +91,7 @@ class _Outage:
 
 
 class _Asking:
-    """A client of its own for the watch, so that nothing waits for those that read and write."""
+    """A client for the polling alone, so that it does not block those that read and write."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = config

@@ -1,4 +1,4 @@
-"""Entries of the `kafka` section: settings objects as the mappings they stand for, and one mapping laid over another.
+"""Entries of the `kafka` section: settings objects as mappings, and one mapping merged over another.
 
 Used by `KafkaSettings` alone.
 """
@@ -16,7 +16,7 @@ __all__ = ["as_mapping", "overlaid"]
 
 
 def as_mapping(entry: Any, kind: type[LoomFrozenStruct], where: str) -> dict[str, Any]:
-    """An entry as it would be written down; a copy, so that nobody changes it afterwards.
+    """An entry as it would be written down; a copy, so it cannot be changed afterwards.
 
     Raises `TypeError` for what is neither a mapping nor settings of this kind.
     """

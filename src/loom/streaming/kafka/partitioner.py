@@ -1,7 +1,7 @@
-"""Where a key stands among so many partitions: as the client, and every JVM producer, places it.
+"""The partition of a key, chosen as the client and every JVM producer choose it.
 
-Used for topics whose partition count is held on to from the start on, so that keys stay where they are though the topic
-grows. Everywhere else the client places records itself. Hot path of such topics.
+Used for topics whose partition count is fixed at the start, so that keys keep their partition when the topic grows. For
+all others the client chooses. Hot path of such topics.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A call on a coordinator that is repeated while its fault may pass: said every 10 s, and ended in time.
+"""A call on a coordinator that is retried while its error may be temporary: logged every 10 s, and ended in time.
 
-Used by the transactional producer, and for commits that are waited for. `likely_reason` looks at the cluster, for the words
-of such a wait.
+Used by the transactional producer, and for commits that are awaited. `likely_reason` asks the cluster why such a call may
+fail.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _log = get_logger(__name__)
 
 #: seconds between two lines about one wait
 _SAY = 10.0
-#: seconds of a look at the cluster
+#: seconds of a metadata request
 _LOOK = 2.0
 
 #: the topics whose partitions' leaders are the coordinators
@@ -37,7 +37,7 @@ _COPIES = {
 
 
 class Patience:
-    """One wait for something that may pass. `reason` is asked for the likely reason before each line and at the end."""
+    """One wait for a temporary error to end. `reason` returns the likely reason, for each log line and the final error."""
 
     def __init__(
         self,
@@ -53,9 +53,9 @@ class Patience:
         self._began = self._said_at = clock()
 
     def spend(self, answer: str) -> None:
-        """The fault is still there, and this is how the client puts it.
+        """The call failed again, with this message of the client.
 
-        Raises `BrokerUnavailableError` when it has been for too long.
+        Raises `BrokerUnavailableError` if that has lasted too long.
         """
         now = self._clock()
         if now - self._began >= self._limit_s:
@@ -88,7 +88,7 @@ class _Client(Protocol):
 
 
 def likely_reason(client: _Client) -> str:
-    """Why no coordinator answers, as far as the cluster's metadata tell."""
+    """Why no coordinator answers, according to the metadata of the cluster."""
     try:
         # All topics are listed: asking for one by name could create it.
         cluster = client.list_topics(timeout=_LOOK)

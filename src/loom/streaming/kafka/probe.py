@@ -1,6 +1,6 @@
-"""What the Kafka client says against its settings, asked of a client that knows no broker and so connects to none.
+"""Checks client properties by creating a client that knows no broker, and so connects to none.
 
-Called before a flow runs, and by whoever only checks one.
+Called before a flow runs, and by `loom check`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One producer client: writes asynchronously, sees every failed delivery, is durable when `flush` returns. Hot path: `write`.
 
 The client's queue bounds what is in flight, in records and in bytes; when it is full, `write` waits for deliveries. A
-record that the broker refuses for good goes to the dead letters of its topic, alone.
+record that the broker refuses permanently goes to the `dlq` of its output, alone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _log = get_logger(__name__)
 _ANY_PARTITION = -1
 #: where a result holds what it was made of
 _ORIGIN = 5
-#: seconds of one wait on the broker; between two the caller's `waiting` is asked whether to go on
+#: seconds of one wait for the broker; between two the caller's `waiting` is called, which may raise
 _SLICE = 0.1
 #: bytes of a record that the fast way leaves to key and headers, which it does not measure
 _UNMEASURED = 65_536
@@ -294,7 +294,7 @@ class TopicWriter:
     def _on_delivery(self, record: OutgoingRecord, error: KafkaError | None, _: Message) -> None:
         if error is None:
             return
-        # What stands in a transaction cannot be mended there, only given up with it.
+        # What is in a transaction cannot be corrected there, only aborted with it.
         mendable = record.topic in self._tracked and self._transactions is None
         if mendable and (error.code() in REFUSED_FOR_GOOD or error.code() == NEIGHBOUR_REFUSED):
             self._failed.append(record)

@@ -32,7 +32,7 @@ def dead_letter_reader(
 
     Of several it is the one that the letter names, else the first as which it decodes. `wire_format` is what the original
     record was written in; `None` is a consumer's default, JSON that recognises envelopes. The callable raises
-    `NoDeadLetterError` for a record that is none, and whatever decoding a whole `ErrorEnvelope` raises.
+    `NoDeadLetterError` for a record that is no dead letter, and whatever decoding a whole `ErrorEnvelope` raises.
     """
     reading = reading_of(wire_format)
     original = _first_that_decodes({_label(p): _original_decoder(p, reading, dec_hook) for p in payloads})
@@ -104,7 +104,7 @@ def _from_headers(record: KafkaRecord, original: Callable[[bytes, str | None], A
             payload = original(record.value, label.decode("utf-8", "replace") if label else None)
         except ENDS_RUN:
             raise
-        except BaseException:  # noqa: BLE001 - that it does not decode may be the very error; the bytes stand in the source
+        except BaseException:  # noqa: BLE001 - that it does not decode may be the very error; the bytes are in the source
             message = None
         else:
             where = f"{topic}:{partition}:{offset}"

@@ -1,7 +1,7 @@
-"""How to look at a record as its source hands it over, without converting it first. No client is imported here.
+"""Access to a record in the form in which its source yields it, without converting it. No client is imported here.
 
 A source yields the client's own objects, or `KafkaRecord`s, or messages; the stage asks only for the parts it needs,
-through callables that are resolved once. `RECORDS` views `KafkaRecord`s; the client's view stands in `consumer.py`.
+through callables that are resolved once. `RECORDS` views `KafkaRecord`s; the client's records have one in `client_records.py`.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ __all__ = ["RECORDS", "LostHeaders", "RecordAccessor", "UnreadableHeadersError"]
 
 
 class UnreadableHeadersError(LoomError):
-    """The client cannot hand over the headers of a record, because the name of one is not UTF-8."""
+    """The client cannot return the headers of a record, because the name of one is not UTF-8."""
 
     def __init__(self) -> None:
         super().__init__(LOST)
 
 
-#: what is said of a record that has lost its headers
+#: the error text for a record without readable headers
 LOST = "the name of a header is not UTF-8, so the client cannot read the record's headers; they are left out here"
 
 
 class LostHeaders(list[Any]):
-    """In the place of headers that the client cannot hand over. Not empty, so that nobody takes them for none."""
+    """Takes the place of headers that the client cannot return. Not empty, so it is not mistaken for no headers."""
 
 
 _LOST = LostHeaders([("", None)])
-#: they have become an error already
+#: the error was reported already
 _TOLD = LostHeaders([("", None)])
 
 
@@ -54,7 +54,7 @@ class RecordAccessor(LoomFrozenStruct, kw_only=True):
     place: Callable[[Any], TopicPartitionOffset]
     #: the bytes of a record that has no `value` because it came as a message; for dead letters
     encoded: Callable[[Any], bytes | None] | None = None
-    #: by part, what a generated loop may write in the place of a call: an expression of `origin` that says the same
+    #: by part, an expression of `origin` that generated code can use in place of the call
     expressions: Mapping[str, str] = {}
 
     def time(self, origin: Any) -> int | None:
@@ -73,7 +73,7 @@ class RecordAccessor(LoomFrozenStruct, kw_only=True):
         return Headers.of(headers).pairs if headers else ()
 
     def lose(self, origin: Any) -> LostHeaders:
-        """Note that the client could not hand over a record's headers: asked a second time, it would crash the process."""
+        """Note that the client could not return the headers of a record: a second request would crash the process."""
         if self.set_headers is not None:
             self.set_headers(origin, _LOST)
         return _LOST
@@ -84,7 +84,7 @@ class RecordAccessor(LoomFrozenStruct, kw_only=True):
         try:
             return any(map(self.headers, records))
         except SystemError:
-            # The iterator stands behind the record that failed.
+            # The iterator is past the record that failed.
             self.lose(origins[len(origins) - length_hint(records) - 1])
             return True
 
@@ -111,7 +111,7 @@ class RecordAccessor(LoomFrozenStruct, kw_only=True):
         return True
 
     def pairs_left(self, origin: Any) -> HeaderPairs:
-        """Every header pair, and none of headers that cannot be read."""
+        """Every header pair; none if the headers cannot be read."""
         return () if self.has_lost(origin) else self.pairs(origin)
 
     def meta(self, origin: Any) -> MessageMeta:

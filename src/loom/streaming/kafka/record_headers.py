@@ -1,7 +1,7 @@
-"""What headers say, both ways: record headers to metadata, metadata to record headers. No client is imported here.
+"""Record headers to metadata, and metadata to record headers. No client is imported here.
 
-Names and rules are those of the wire contract: a header is written when it says something; one that
-already says it stays where it is; unknown ones pass through in their order.
+Names and rules are those of the wire contract: a header is written if it adds information; one that already has the value
+stays in place; unknown ones pass through in their order.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def _number(headers: Mapping[str, bytes], name: str) -> int | None:
 
 
 def whole_number(text: bytes) -> int | None:
-    """A number in a header, or `None`. Of what somebody sent, a text of thousands of digits would raise.
+    """A number in a header, or `None`. A text of thousands of digits, which anyone may send, would raise.
 
     >>> whole_number(b"12"), whole_number(b"many"), whole_number(b"9" * 5000)
     (12, None, None)

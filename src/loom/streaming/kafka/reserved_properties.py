@@ -41,7 +41,7 @@ _PRODUCER_GUARANTEES = (
     "partitioner",
 )
 
-#: client property -> the key to set instead; `None` where there is none to set
+#: client property -> the key to set instead; `None` if there is none
 CONSUMER_EXTRA: Mapping[str, str | None] = {
     **_TYPED_ELSEWHERE,
     "group.id": "group_id",
@@ -72,7 +72,7 @@ def refused_keys(extra: Iterable[str], refused: Mapping[str, str | None]) -> dic
 
 
 #: What librdkafka's list of properties marks as a consumer's or a producer's, and callbacks that speak of one client's own
-#: work. `error_cb` is among them, since whoever makes a client sets it.
+#: work. `error_cb` is among them, because Loom sets it for each client.
 _OF_ONE_ROLE = frozenset(
     {
         "group.id",
@@ -148,7 +148,7 @@ _OF_ONE_ROLE = frozenset(
 
 
 def shared_properties(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What any client of the same cluster must be told: all but what only a consumer or a producer knows.
+    """The properties for any client of the same cluster: all except those that only a consumer or a producer knows.
 
     >>> shared_properties({"bootstrap.servers": "a:9092", "group.id": "g", "linger.ms": 1, "sasl.oauthbearer.config": "x"})
     {'bootstrap.servers': 'a:9092', 'sasl.oauthbearer.config': 'x'}

@@ -1,4 +1,4 @@
-"""The `kafka` section of the config, as structs, and what the client is told from it. No client is imported here.
+"""The `kafka` section of the config, as structs, and the client properties made from it. No client is imported here.
 
 Read by the compiler (which needs delivery and formats) and by the clients (which need the properties).
 """
@@ -35,9 +35,9 @@ __all__ = [
     "broker_list",
 ]
 
-#: the most records that the client hands over at once
+#: the most records that the client returns at once
 _MOST_RECORDS = 1_000_000
-#: one address, several behind commas, or a list
+#: one address, several with commas, or a list
 Brokers: TypeAlias = tuple[str, ...] | str
 Milliseconds: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MOST_MS)]
 Settings = TypeVar("Settings")
@@ -73,9 +73,9 @@ class HeaderPolicy(StrEnum):
 #: Bounds on the client's own memory. Its defaults allow a gigabyte, which a process with several
 #: clients must not reach; these hold some hundred thousand records of 250 bytes each way.
 _FETCH_QUEUE_KBYTES = 32 * 1024
-#: What one answer of a broker may hold beyond that: an answer that is on its way is taken though the queue is full by then.
+#: The size of one answer of a broker beyond that: an answer in flight is accepted even if the queue is full by then.
 _FETCH_BYTES = 16 * 1024 * 1024
-#: The client drops the connection over a larger answer, for ever, and a record larger than `fetch.max.bytes` comes all the same.
+#: The client drops the connection at a larger answer, again and again, and a record above `fetch.max.bytes` is sent anyway.
 _LARGEST_ANSWER = 2_147_483_647
 SEND_QUEUE_KBYTES = 32 * 1024
 _SEND_QUEUE_RECORDS = 100_000

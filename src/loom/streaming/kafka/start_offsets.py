@@ -1,6 +1,6 @@
-"""Where to begin with partitions: the group's position, else a fallback, else the reset policy as a real offset.
+"""Where to start reading partitions: at the offset of the group, else a fallback, else the reset policy as a real offset.
 
-Asked by a reader before it reads, and by the exactly-once start, which reads positions behind its fencing.
+Used by a consumer before it reads, and by the exactly-once start, which fetches offsets after its fencing.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ __all__ = ["StartPositions", "committed_positions", "log_ranges", "resolve_start
 
 _log = get_logger(__name__)
 
-#: seconds of one call: no request to stop is heard meanwhile. What is under way goes on behind it, connections above all.
+#: seconds of one call, during which no stop is noticed. What it started continues after it, such as connecting.
 _CALL = 1.5
-#: what stands for the ends of a log where an offset is asked for by its time
+#: the ends of a log, in a request for offsets by time
 _BEGINNING, _END = -2, -1
-#: what one broker says of a topic that another has just made
+#: what one broker answers about a topic that another has just created
 _NOT_YET = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 
-#: asks for something of many partitions at once, within so many seconds; a fault of one stands at its answer
+#: a request about many partitions at once, with a limit in seconds; an error of one partition is in its answer
 Ask = Callable[[list[ClientPartition], float], list[ClientPartition]]
-#: lets the client work while a fault may pass; the time is in seconds
+#: lets the client work while an error may pass; the time is in seconds
 Pause = Callable[[float], Any]
 
 
 class StartPositions(LoomFrozenStruct):
-    """Where to begin, and what the group knew of it."""
+    """Where to start, and what the group had committed."""
 
     offsets: Mapping[TopicPartition, int]
-    #: the partitions that the group had no position for
+    #: the partitions without an offset of the group
     unknown: tuple[TopicPartition, ...]
     #: what the group had, of these partitions and of their siblings
     committed: Mapping[TopicPartition, Committed]
@@ -92,7 +92,7 @@ def resolve_start(
 
 
 def _first_offset(settings: ConsumerSettings, partition: TopicPartition, log: LogRange, count: int | None) -> int:
-    """Where to begin with a partition that nobody has a position for."""
+    """Where to start in a partition without any offset."""
     if count is None:
         return log.low if settings.auto_offset_reset == "earliest" else log.high
     if partition.partition < count:
@@ -114,7 +114,7 @@ def committed_positions(
     pause: Pause,
     faults: ClusterFaults,
 ) -> dict[TopicPartition, Committed]:
-    """The positions that the group has of these partitions."""
+    """The offsets of the group in these partitions."""
     asked = [ClientPartition(*partition) for partition in partitions]
     found = _ask_all(
         consumer, asked, lambda left, limit: consumer.committed(left, timeout=limit), settings, pause, faults
@@ -129,7 +129,7 @@ def log_ranges(
     pause: Pause,
     faults: ClusterFaults,
 ) -> dict[TopicPartition, LogRange]:
-    """What the logs of these partitions hold now. Each broker is asked once for all it leads, not once for each partition."""
+    """What the logs of these partitions hold now. One request to each broker for all that it leads, not one per partition."""
     wanted = list(partitions)
 
     def offsets_at(end: int) -> Mapping[TopicPartition, ClientPartition]:
@@ -155,7 +155,7 @@ def _ask_all(
     pause: Pause,
     faults: ClusterFaults,
 ) -> dict[TopicPartition, ClientPartition]:
-    """Ask until every partition has an answer; `start_timeout_ms` begins anew with each call that brings one."""
+    """Ask until every partition has an answer; `start_timeout_ms` starts over with each call that brings one."""
     what = f"the start positions of group {settings.group_id!r}"
 
     def patience() -> Patience:

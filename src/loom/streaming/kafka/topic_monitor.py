@@ -1,6 +1,6 @@
-"""A look at the source's topics now and then, on a thread of its own: deleted, recreated, given more partitions.
+"""Checks the topics of the source at an interval, on a separate thread: deleted, recreated, given more partitions.
 
-The client says none of this by itself: a reader of a deleted topic idles, and one whose topic was recreated reads on in the
+The client reports none of this by itself: a reader of a deleted topic idles, and one whose topic was recreated reads on in the
 middle of it. Opened and closed by the source; the worker's thread is never held up.
 """
 
@@ -22,9 +22,9 @@ from loom.streaming.kafka.topics import EMBEDDED
 
 __all__ = ["Change", "TopicChange", "TopicMonitor", "TopicState", "look_at_states"]
 
-#: seconds that one question to the brokers may take
+#: seconds that one request may take
 _PATIENCE = 10.0
-#: seconds after which a topic that was not listed is looked for again, before it is called deleted
+#: seconds after which a topic that was not listed is checked again, before it counts as deleted
 _SURE = 1.0
 
 
@@ -45,20 +45,20 @@ class TopicChange(LoomFrozenStruct):
 
 
 class TopicState(LoomFrozenStruct):
-    """How a topic was seen. Its id changes when it is recreated; an old broker tells none."""
+    """A topic as it was seen. Its id changes when it is recreated; an old broker has no ids."""
 
     id: str | None
     partitions: int
 
 
-#: the topics that are there
+#: returns the topics that exist
 Look = Callable[[], Mapping[str, TopicState]]
 
 
 class TopicMonitor:
-    """Calls `changed` once for each change, on the watch's thread. A look that fails says nothing.
+    """Calls `changed` once for each change, on the thread of the monitor. A check that fails is ignored.
 
-    `known` is how the topics were seen before. The first look is taken at once where that tells no topic's id.
+    `known` is how the topics were seen before. The first check is made at once if a topic has no id in it.
     """
 
     def __init__(
@@ -75,15 +75,15 @@ class TopicMonitor:
         self._thread = threading.Thread(target=self._run, name="loom-topic-watch", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start checking."""
         self._thread.start()
 
     def look_now(self) -> None:
-        """Do not wait for the next turn. From any thread."""
+        """Check now. From any thread."""
         self._wake.set()
 
     def close(self) -> None:
-        """End; a look under way is not waited for, and says nothing any more."""
+        """Stop. A check in progress is not awaited, and reports nothing."""
         self._closed = True
         self._wake.set()
 
@@ -94,8 +94,8 @@ class TopicMonitor:
             self._wake.clear()
             try:
                 seen = self._look()
-            except Exception as error:  # noqa: BLE001 - a look that fails must not end a flow that reads
-                CLIENT_LOG.info("the look at the topics failed: %s", error)
+            except Exception as error:  # noqa: BLE001 - a check that fails must not end a flow that reads
+                CLIENT_LOG.info("the check of the topics failed: %s", error)
             else:
                 for change in self._compare(seen):
                     if not self._closed:
@@ -109,14 +109,16 @@ class TopicMonitor:
                 if topic in self._missed:
                     self._missed.discard(topic)
                     self._gone.add(topic)
-                    yield TopicChange(topic, Change.DELETED, f"the topic {topic!r} was deleted: nothing is read of it")
+                    yield TopicChange(
+                        topic, Change.DELETED, f"the topic {topic!r} was deleted: nothing is read from it"
+                    )
                 elif topic not in self._gone:
                     self._missed.add(topic)
                 continue
             self._missed.discard(topic)
             was_gone = topic in self._gone
             self._gone.discard(topic)
-            # A look that could not tell the id does away with none that is known.
+            # A check without the id does not erase a known one.
             known_id = found.id if found.id is not None or was_gone else known.id
             self._known[topic] = TopicState(known_id, found.partitions)
             if was_gone or (known.id is not None and found.id is not None and known.id != found.id):
@@ -135,7 +137,7 @@ class TopicMonitor:
 
 
 def look_at_states(config: Mapping[str, Any], topics: Iterable[str]) -> Look:
-    """Looks through one client, which is opened at the first look."""
+    """Checks through one client, which is opened at the first check."""
     wanted = tuple(topics)
     opened: list[AdminClient] = []
 

@@ -28,7 +28,7 @@ __all__ = ["EMBEDDED", "ClusterLook", "look_at_cluster"]
 
 #: seconds; a start must have failed or succeeded within 15
 _REACH = 10.0
-#: seconds of one call within that time: no signal is heard meanwhile
+#: seconds of one call within that time, during which no signal is noticed
 _CALL = 1.5
 #: seconds that a topic made a moment ago may stay invisible
 _APPEAR = 4.0
@@ -130,7 +130,7 @@ def _await_topics(
                 "names in the flow or under kafka.producers / kafka.consumer.topics. A topic that this client's user has no "
                 "right to describe looks the same: then grant it (ACLs)"
             )
-        # The broker tells nobody when a topic appears; a metadata request is the only way to see it.
+        # A broker does not report a new topic; a metadata request is the only way to see it.
         waiting("topics that are not there yet")
         admin.poll(0.2)
 
@@ -142,7 +142,7 @@ def _metadata(admin: AdminClient, faults: ClusterFaults, waiting: Callable[[str]
             return admin.list_topics(timeout=_CALL)
         except KafkaException as error:
             found = kafka_error(error)
-        # What the client's callbacks know is told while it is polled.
+        # The callbacks of the client are called while it is polled.
         admin.poll(0.1)
         if faults.refuses or not is_transient(found) or time.monotonic() > deadline - _CALL:
             raise faults.failure(f"no Kafka broker answers at {faults.brokers} within {_REACH:.0f} s", found)
@@ -161,7 +161,7 @@ def _ask_ids(admin: AdminClient, topics: list[str]) -> dict[str, Future[Any]]:
 
 
 def _answers(asked: Mapping[str, Future[Any]], waiting: Callable[[], None]) -> dict[str, Any]:
-    """The answers that come; of a topic that the client may not ask about, or whose broker is old, there is none."""
+    """The answers; there is none for a topic that the client may not ask about, or from an old broker."""
     found = {}
     for topic, future in asked.items():
         try:

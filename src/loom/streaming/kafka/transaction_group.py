@@ -1,4 +1,4 @@
-"""The group of a transactional run: where it starts, and a check before each commit that nobody else has moved it.
+"""The group of a transactional run: where it starts, and a check before each commit that no other program has moved it.
 
 One client beside the readers', which reads nothing; used by one thread at a time.
 """
@@ -22,13 +22,13 @@ from loom.streaming.record import TopicPartition
 
 __all__ = ["TransactionGroup"]
 
-#: seconds in which the client answers between two questions
+#: seconds in which the client works between two requests
 _PAUSE = 0.05
 
 
 class TransactionGroup:
-    """`topics` is how the start saw them, and `look` looks again. `waiting` is asked between the slices of every wait and may
-    raise; `gone` is told of a topic that is gone.
+    """`topics` is how the start saw them, and `look` checks again. `waiting` is called between the slices of every wait and may
+    raise; `gone` is called with a topic that is gone.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class TransactionGroup:
         self._look_at_topics = look
         #: how the topics were seen last
         self._topics = topics
-        #: partitions of a log that is gone: positions in it are sent no more
+        #: partitions of a log that is gone: their offsets are no longer sent
         self._dead: set[TopicPartition] = set()
-        #: the positions of the last transaction
+        #: the offsets of the last transaction
         self._sent: dict[TopicPartition, int] = {}
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
-        """The positions that the group has."""
+        """The committed offsets of the group."""
         return self._reader.group.committed(partitions)
 
     def client_metadata(self) -> Any:
@@ -94,18 +94,18 @@ class TransactionGroup:
         return positions
 
     def renewed(self, partitions: Iterable[TopicPartition]) -> None:
-        """What follows is in another log than what was sent before."""
+        """From now on these partitions have another log."""
         for partition in partitions:
             self._dead.discard(partition)
             self._sent.pop(partition, None)
             self._reader.group.leave(partition)
 
     def close(self) -> None:
-        """Let the client go; never raises."""
+        """Close the client; never raises."""
         self._reader.close()
 
     def _bury(self, lost: set[TopicPartition]) -> None:
-        """Positions were lost: with their topic, or by somebody's hand."""
+        """Offsets were lost: with their topic, or deleted by someone."""
         seen = self._states()
         for partition in sorted(lost):
             before, now = self._topics.get(partition.topic), seen.get(partition.topic)

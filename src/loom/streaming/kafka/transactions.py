@@ -30,38 +30,38 @@ from loom.streaming.record import TopicPartition
 
 __all__ = ["State", "Transactions"]
 
-#: Seconds of one call. The calls go on where they stood when they are repeated after a time-out, and between two of them
-#: the caller is asked whether there is time left.
+#: Seconds of one call. A call that is repeated after a timeout continues where it was, and between two the caller decides
+#: whether there is time left.
 _SLICE = 0.5
 
-#: When its last broker goes away the client starts anew from its bootstrap list (KIP-899). That drops the transaction's
-#: coordinator with whatever waits for its answer, and the next call on the transaction never returns, whatever its
-#: time-out says (seen with librdkafka 2.16.0: answers lost and then the connection, between positions and commit, in 3 of 12
-#: tries; in none of 6 without). Without it the client reconnects.
+#: When its last broker becomes unreachable, the client starts over from its bootstrap list (KIP-899). That drops the
+#: coordinator of the transaction with whatever waits for its answer, and the next call on the transaction never returns,
+#: whatever its timeout (seen with librdkafka 2.16.0: answers lost and then the connection, between offsets and commit, in 3
+#: of 12 tries; in none of 6 without). Without it the client reconnects.
 _PROPERTIES = {"metadata.recovery.strategy": "none"}
 
-#: Errors that say no more than that an earlier one has broken the transaction, or the producer.
+#: Errors that only say that an earlier one has broken the transaction, or the producer.
 _CONSEQUENCES = frozenset({KafkaError._STATE, KafkaError._FATAL})
 
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 
 
 class State(Enum):
-    """Where the producer stands."""
+    """The state of the producer."""
 
     NEW = "new"  #: not fenced yet: a predecessor may still write
     READY = "ready"  #: fenced, no transaction
-    OPEN = "open"  #: a transaction is under way
-    ENDED = "ended"  #: failed or closed; only a new process goes on
+    OPEN = "open"  #: a transaction is open
+    ENDED = "ended"  #: failed or closed; only a new process can continue
 
 
 class Transactions:
     """The transactions of one process. Used by one thread at a time.
 
-    `metadata` tells, by topic, what is committed beside a position. `checked` is handed the positions right before they are
-    sent; it returns those that may be, or raises. `waiting` is called between the slices of every wait and may raise.
-    `group_at` looks where the group stands in some partitions; it is asked only of a transaction that outlasted its time-out.
-    `patience_s` is how long one call is repeated while the coordinator does not do what it is asked to.
+    `metadata` returns, by topic, the text that is committed with an offset. `checked` receives the offsets right before they are
+    sent; it returns those that may be sent, or raises. `waiting` is called between the slices of every wait and may raise.
+    `group_at` fetches the offsets of the group; it is called only for a transaction that outlasted its timeout. `patience_s`
+    is how long one call is retried while the coordinator refuses it.
     """
 
     def __init__(
@@ -81,14 +81,14 @@ class Transactions:
         self._waiting = waiting
         self._group_at = group_at
         self._checked = checked
-        #: where the group was found, or left by a commit; and where a commit without an answer may have left it
+        #: the offsets found at the start or left by a commit; and those that a commit without an answer may have left
         self._left_at: dict[TopicPartition, int] = {}
         self._in_doubt: Mapping[TopicPartition, int] = {}
         self._patience_s = patience_s
-        #: how long the broker lets a transaction stand open, in seconds, and since when the one at hand does
+        #: how long the broker keeps a transaction open, in seconds, and since when the current one is
         self._longest_s = int(config.get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)) / 1000
         self._open_since: float | None = None
-        #: what the client has said to be the end of this producer
+        #: the fatal error of this producer
         self._fatal: KafkaError | None = None
         config = {**config, **_PROPERTIES, "transactional.id": transactional_id}
         self.faults = clusters.of(config) if clusters is not None else ClusterFaults(config)
@@ -96,9 +96,9 @@ class Transactions:
         self.state = State.NEW
 
     def fence(self) -> None:
-        """Shut out every earlier holder of this id, and let the broker end what it left open.
+        """Fence every earlier holder of this id, and let the broker abort what it left open.
 
-        When this returns, nothing of a predecessor can be committed any more, so the group's positions are final.
+        When this returns, nothing of a predecessor can be committed any more, so the offsets of the group are final.
         """
         self._expect(State.NEW)
         self._connect()
@@ -109,18 +109,18 @@ class Transactions:
         self.state = State.READY
 
     def _connect(self) -> None:
-        """Have a connection before the coordinator is asked for.
+        """Connect before the coordinator is requested.
 
         A client that has none yet asks again half a second later (measured: up to 520 ms for the fencing, and 10 ms with one).
         """
         try:
             self.producer.list_topics(timeout=_SLICE)
         except KafkaException as error:
-            # Fencing waits for as long as it may, and says what is wrong.
+            # Fencing waits as long as allowed, and reports what is wrong.
             CLIENT_LOG.info("no broker has answered the producer yet: %s", kafka_error(error).str())
 
     def found_at(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Where the group stands before our first commit."""
+        """Note the offsets of the group before our first commit."""
         self._left_at.update(positions)
 
     def begin(self) -> None:
@@ -138,7 +138,7 @@ class Transactions:
     def commit(self, positions: Mapping[TopicPartition, int], group: Any) -> None:
         """Make everything produced since `begin`, and these positions of the group, visible together."""
         self._expect(State.OPEN)
-        # Now, and not later: with positions of its own on their way the group would not answer.
+        # Now, not later: with offsets of its own pending the group would not answer.
         positions = self._checked(positions)
         self._in_doubt = positions
         if positions:
@@ -215,7 +215,7 @@ class Transactions:
         return TransactionFailedError(f"the transactional producer {self._id!r} failed permanently: {error.str()}")
 
     def _cause_of(self, error: KafkaError) -> KafkaError:
-        """The error behind one that only says that there was one before it."""
+        """The cause of an error that only says that there was an earlier one."""
         if self._fatal is not None:
             return self._fatal
         if error.code() not in _CONSEQUENCES:
@@ -223,7 +223,7 @@ class Transactions:
         return self._broken_by() or self._fatal_error() or error
 
     def _broken_by(self) -> KafkaError | None:
-        """What has broken the transaction, or the producer: where one is broken, a call that wants a sound one says so."""
+        """What has broken the transaction or the producer: a call that needs an intact one reports it."""
         try:
             self.producer.begin_transaction()
         except KafkaException as told:
@@ -232,7 +232,7 @@ class Transactions:
         return None
 
     def _fatal_error(self) -> KafkaError | None:
-        """What the client calls the end of this producer. It raises that from whichever call serves its events."""
+        """The fatal error of this producer. The client raises it from whichever call serves its events."""
         if self._fatal is None:
             try:
                 self.producer.poll(_SLICE)
@@ -244,16 +244,16 @@ class Transactions:
         return self._open_since is not None and time.monotonic() - self._open_since > self._longest_s
 
     def _taken_over(self) -> bool:
-        """Whether somebody has gone on where we stood still: the group is where we never left it."""
+        """Whether another instance has moved the group's offsets since our last commit."""
         try:
             stands = self._group_at(self._left_at)
         except KafkaTransportError as error:
-            CLIENT_LOG.info("whether another process took over is not to be had: %s", error)
+            CLIENT_LOG.info("whether another process took over is not known: %s", error)
             return False
         return any(at not in (self._left_at[p], self._in_doubt.get(p)) for p, at in stands.items())
 
     def given_up(self, reason: str) -> KafkaTransportError:
-        """Abort what is open, for a reason that a new start does away with, unless somebody has gone on meanwhile."""
+        """Abort what is open, for a reason that a restart solves, unless another instance has taken over."""
         cause = self._broken_by()
         if cause is not None and cause.str() not in reason:
             reason = f"{reason} ({cause.str()})"

@@ -23,7 +23,7 @@ __all__ = ["NEIGHBOUR_REFUSED", "REFUSED_FOR_GOOD", "OutgoingRecord", "Refusal",
 #: bytes of a key that an error shows
 _SHOWN_KEY = 80
 
-#: refusals that no repetition mends
+#: refusals that a retry cannot fix
 REFUSED_FOR_GOOD = frozenset(
     {
         KafkaError.MSG_SIZE_TOO_LARGE,
@@ -47,7 +47,7 @@ NEIGHBOUR_REFUSED = KafkaError._INVALID_DIFFERENT_RECORD
 
 
 class OutgoingRecord(LoomFrozenStruct):
-    """A record on its way out. `origin` is what it was made of, for its dead letter."""
+    """A record to be written. `origin` is what it was made of, for its dead letter."""
 
     topic: str
     value: bytes | None
@@ -77,7 +77,7 @@ class Undelivered:
         self._kind: type[KafkaTransportError] = DeliveryFailedError
         #: the size of the record that `_fatal` names, where a larger one is more likely to be the guilty one
         self._fatal_size: int | None = None
-        #: a record that is innocent of its batch's refusal; told only if the guilty one is never named
+        #: a record that did not cause the refusal of its batch; named only if the cause is never found
         self._neighbour: str | None = None
         #: a record of the transaction that was not delivered, which no successor need suffer from
         self._late: str | None = None
@@ -88,7 +88,7 @@ class Undelivered:
         return self._fatal
 
     def _asks_for(self, error: KafkaError, size: int) -> bool:
-        """Whether one more undelivered record would change what is told."""
+        """Whether one more undelivered record would change the report."""
         if self._fatal is None:
             return error.code() != NEIGHBOUR_REFUSED or self._neighbour is None
         return error.code() in _BATCH_TOO_LARGE and self._fatal_size is not None and size > self._fatal_size
@@ -129,7 +129,7 @@ class Undelivered:
         return f"a record made of one of those from {self._place(first)} to {self._place(last)}"
 
     def failed(self, reason: str) -> None:
-        """The client itself has failed for good."""
+        """The client itself has failed permanently."""
         self._fatal = self._fatal or reason
 
     def check(self, given_up: Callable[[str], KafkaTransportError] | None) -> None:

@@ -37,7 +37,7 @@ def writable_key(key: Any) -> bytes | None:
 
 
 def writable_time(ms: Any) -> int | None:
-    """A record's timestamp, in milliseconds since the epoch. Raises `TypeError` or `ValueError` for what is none."""
+    """A record's timestamp, in milliseconds since the epoch. Raises `TypeError` or `ValueError` for anything else."""
     if ms is None:
         return None
     try:
