@@ -68,6 +68,7 @@ def test_every_client_is_told_what_no_consumer_or_producer_alone_knows() -> None
         "bootstrap.servers": "kafka.test:9092",
         "security.protocol": "PLAINTEXT",
         "sasl.mechanism": "OAUTHBEARER",
+        "reconnect.backoff.ms": 20,
     }
     reads = shared_properties(kafka.consumer_for("orders").to_confluent_config())
     # How large an answer may be concerns every client.

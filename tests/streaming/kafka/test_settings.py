@@ -168,9 +168,10 @@ def test_what_the_guarantees_rest_on_is_among_what_extra_may_not_hold() -> None:
 
 
 def test_every_property_that_a_setting_decides_is_guarded() -> None:
-    tunable = {"queued.max.messages.kbytes", "fetch.max.bytes", "receive.message.max.bytes"}
+    tunable = {"queued.max.messages.kbytes", "fetch.max.bytes", "receive.message.max.bytes", "reconnect.backoff.ms"}
     assert consumer(security=SECURITY).to_confluent_config().keys() - tunable <= CONSUMER_EXTRA.keys()
     tunable = {"compression.type", "linger.ms", "queue.buffering.max.kbytes", "queue.buffering.max.messages"}
+    tunable.add("reconnect.backoff.ms")
     written = producer(security=SECURITY, client_id="x").to_confluent_config()
     assert written.keys() - tunable <= PRODUCER_EXTRA.keys()
 

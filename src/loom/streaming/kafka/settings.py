@@ -77,6 +77,9 @@ _FETCH_QUEUE_KBYTES = 32 * 1024
 _FETCH_BYTES = 16 * 1024 * 1024
 #: The client drops the connection at a larger answer, again and again, and a record above `fetch.max.bytes` is sent anyway.
 _LARGEST_ANSWER = 2_147_483_647
+#: A new client connects after half of this, and so does its first answer (librdkafka 2.16; 62 instead of 22 ms with its
+#: default of 100). It doubles with each failed attempt.
+_RECONNECT_MS = 20
 SEND_QUEUE_KBYTES = 32 * 1024
 _SEND_QUEUE_RECORDS = 100_000
 
@@ -162,6 +165,7 @@ class ConsumerSettings(MaskedSettings):
             "queued.max.messages.kbytes": _FETCH_QUEUE_KBYTES,
             "fetch.max.bytes": _FETCH_BYTES,
             "receive.message.max.bytes": _LARGEST_ANSWER,
+            "reconnect.backoff.ms": _RECONNECT_MS,
             **self.extra,
             "bootstrap.servers": ",".join(broker_list(self.brokers)),
             "group.id": self.group_id,
@@ -217,6 +221,7 @@ class ProducerSettings(MaskedSettings):
             "linger.ms": 1,
             "queue.buffering.max.kbytes": SEND_QUEUE_KBYTES,
             "queue.buffering.max.messages": _SEND_QUEUE_RECORDS,
+            "reconnect.backoff.ms": _RECONNECT_MS,
             **self.extra,
             "bootstrap.servers": ",".join(broker_list(self.brokers)),
             **({"client.id": self.client_id} if self.client_id else {}),
