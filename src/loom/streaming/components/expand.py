@@ -30,6 +30,7 @@ from loom.streaming.nodes.expressions import types_of
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.nodes.step import StepFunction
 from loom.streaming.runtime.stages.builder import StageBuilder
+from loom.streaming.runtime.stages.expansion import build_expansion
 from loom.streaming.runtime.stages.failures import NoBranchError
 from loom.streaming.runtime.stages.node_input import NO_CHILD, Ancestors, NodeInput, Receive
 from loom.streaming.runtime.stages.result_check import Unusual, classify_result, several
@@ -264,32 +265,18 @@ def _accepted(walk: ProcessCompiler, node: ExpandRoutes, path: NodePath, flowing
 def _build_explode(build: StageBuilder, node: CompiledExplode, after: NodeInput | None, above: Ancestors) -> NodeInput:
     """A payload becomes many; one that is no payload (`None`) is an error of its own."""
     assert after is not None
-    cell, explode, name = build.cell(node.path), node.exploder.call, node.step_id
-    fail = build.fail(node.step_id, node.path, above)
-    parts = classify_result(
-        node.returns, after, build.fail(node.step_id, node.path, above.below(cell)), build.view, None, node.step_id
+    return build_expansion(
+        build,
+        node.path,
+        node.step_id,
+        node.exploder.call,
+        node.returns,
+        after,
+        above,
+        name=node.step_id,
+        takes_messages=False,
+        takes_tombstones=node.takes_tombstones,
     )
-    plain, straight, odd = parts.plain, after.record, parts.odd
-
-    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-        try:
-            # Taken whole inside the boundary: an expansion that raises part-way emits nothing.
-            results = list(several(explode(payload), name))
-        except BaseException as error:
-            fail(error, payload, origin, meta)
-            return
-        for index, result in enumerate(results):
-            cell.at = index
-            if type(result) in plain:
-                straight(result, origin, meta)
-            else:
-                odd(result, payload, origin, meta)
-
-    def pass_by(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-        cell.at = NO_CHILD
-        after.tombstone(payload, origin, meta)
-
-    return build.entry(run, run if node.takes_tombstones else pass_by, above)
 
 
 def _build_expand_routes(

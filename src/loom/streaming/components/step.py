@@ -13,13 +13,13 @@ from loom.streaming.compiler.model import BoundStep, CompiledNode, NodePath, Ste
 from loom.streaming.compiler.signatures import UnreadableSignature, kind_of, read_signature
 from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, StreamType
 from loom.streaming.components.batch_steps import build_batch, build_batch_expand
-from loom.streaming.message import Message, MessageMeta
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.nodes.step import Step, StepFunction
 from loom.streaming.runtime.stages.builder import StageBuilder
 from loom.streaming.runtime.stages.codegen import CodeWriter
-from loom.streaming.runtime.stages.node_input import NO_CHILD, Ancestors, NodeInput
-from loom.streaming.runtime.stages.result_check import classify_result, several
+from loom.streaming.runtime.stages.expansion import build_expansion
+from loom.streaming.runtime.stages.node_input import Ancestors, NodeInput
+from loom.streaming.runtime.stages.result_check import classify_result
 
 __all__ = ["COMPONENTS", "CompiledStep"]
 
@@ -209,34 +209,19 @@ def _is_unusual(code: CodeWriter, result: str, plain: frozenset[type]) -> str:
 
 def _build_expand(build: StageBuilder, step: CompiledStep, after: NodeInput, above: Ancestors) -> NodeInput:
     """An `ExpandStep`: its results go on one by one."""
-    execute, straight, lazy_message = step.bound.instance.execute, after.record, build.message
-    name = step.name
-    cell = build.cell(step.path)
-    fail = build.fail(step.step_id, step.path, above)
-    drops = build.counts.drops if step.may_drop else None
-    one_of_many = build.fail(step.step_id, step.path, above.below(cell))
-    plain, odd = classify_result(step.returns, after, one_of_many, build.view, drops, step.step_id, step.name)
-
-    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-        message = lazy_message(payload, origin) if meta is None else Message(payload, meta)
-        try:
-            # Taken whole inside the boundary: an expansion that raises part-way emits nothing.
-            results = list(several(execute(message), name))
-        except BaseException as error:
-            fail(error, payload, origin, meta)
-            return
-        for index, result in enumerate(results):
-            cell.at = index
-            if type(result) in plain:
-                straight(result, origin, meta)
-            else:
-                odd(result, payload, origin, meta)
-
-    def pass_by(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-        cell.at = NO_CHILD
-        after.tombstone(payload, origin, meta)
-
-    return build.entry(run, run if step.takes_tombstones else pass_by, above)
+    return build_expansion(
+        build,
+        step.path,
+        step.step_id,
+        step.bound.instance.execute,
+        step.returns,
+        after,
+        above,
+        name=step.name,
+        takes_messages=True,
+        takes_tombstones=step.takes_tombstones,
+        drops=build.counts.drops if step.may_drop else None,
+    )
 
 
 _BUILDERS: dict[StepKind, Callable[[StageBuilder, CompiledStep, NodeInput, Ancestors], NodeInput]] = {

@@ -1,0 +1,72 @@
+"""One record becomes many: what an `ExpandStep` and an `Explode` have in common. Hot path."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from loom.streaming.compiler.model import NodePath, PayloadTypes, StepId
+from loom.streaming.runtime.stages.builder import StageBuilder
+from loom.streaming.runtime.stages.codegen import CodeWriter, build_function
+from loom.streaming.runtime.stages.node_input import NO_CHILD, Ancestors, NodeInput
+from loom.streaming.runtime.stages.result_check import classify_result, several
+
+__all__ = ["build_expansion"]
+
+
+def build_expansion(
+    build: StageBuilder,
+    path: NodePath,
+    step_id: StepId,
+    expand: Callable[[Any], Iterable[Any]],
+    returns: PayloadTypes,
+    after: NodeInput,
+    above: Ancestors,
+    *,
+    name: str,
+    takes_messages: bool,
+    takes_tombstones: bool,
+    drops: Counter[str] | None = None,
+) -> NodeInput:
+    """A node that makes any number of results of a record, which go on one by one.
+
+    Args:
+        build: the stage that the node is built into.
+        path: where the node stands.
+        step_id: its id.
+        expand: makes the results.
+        returns: the payload types that it declares.
+        after: what stands behind the node.
+        above: the expansions in front of it.
+        name: what errors call it.
+        takes_messages: whether `expand` is handed the message, else the payload.
+        takes_tombstones: whether it is handed tombstones; otherwise they pass it.
+        drops: counts results of `None`, where those are declared.
+    """
+    cell = build.cell(path)
+    fail = build.fail(step_id, path, above)
+    one_of_many = build.fail(step_id, path, above.below(cell))
+    plain, unusual = classify_result(returns, after, one_of_many, build.view, drops, step_id, name)
+
+    def emit(code: CodeWriter) -> None:
+        at = f"{code.name('cell', cell)}.at"
+        if code.tombstones and not takes_tombstones:
+            code.line(f"{at} = {NO_CHILD}")
+            code.leave(after.tombstone)
+            return
+        given, results, result = code.payload, code.variable(), code.variable()
+        argument = code.message(build.message) if takes_messages else given
+        found = f"{code.name('several', several)}({code.name('expand', expand)}({argument}), {name!r})"
+        # Taken whole inside the boundary: an expansion that raises part-way emits nothing.
+        code.attempt(fail, f"{results} = list({found})")
+        code.line(
+            f"for {at}, {result} in enumerate({results}):",
+            f"    if type({result}) in {code.name('plain', plain)}:",
+            f"        {code.name('take', after.record)}({result}, origin, {code.meta})",
+            "    else:",
+            f"        {code.name('unusual', unusual)}({result}, {given}, origin, {code.meta})",
+        )
+        code.end()
+
+    return build.entry(build.emitted(path, emit, None), build_function(emit, None, tombstones=True), above)
