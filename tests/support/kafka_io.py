@@ -19,7 +19,7 @@ _ANSWER_WITHIN = 2.0
 
 #: Clients of tests outlive a broker that is down for a while and say so only by failing in the end. Quick reconnects
 #: keep the time that an outage costs close to the outage.
-_CLIENT = {"log_level": 0, "reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 500}
+_CLIENT = {"log_level": 0, "reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 500}
 
 #: What a consumer reports, and outlives, while its broker is away or just back.
 _PASSING = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError.UNKNOWN_TOPIC_OR_PART}

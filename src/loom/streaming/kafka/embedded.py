@@ -30,7 +30,13 @@ class EmbeddedBroker:
 
     def __init__(self) -> None:
         self._producer: Producer | None = Producer(
-            {"test.mock.num.brokers": 1, "bootstrap.servers": "embedded", "log_level": 0}, logger=CLIENT_LOG
+            {
+                "test.mock.num.brokers": 1,
+                "bootstrap.servers": "embedded",
+                "enable.sparse.connections": False,  # connect at once, not when there is something to do
+                "log_level": 0,
+            },
+            logger=CLIENT_LOG,
         )
         brokers = self._producer.list_topics(timeout=_TIMEOUT).brokers.values()
         #: `host:port`, for the `brokers` of a config
