@@ -237,7 +237,7 @@ ENDS = [
         CONFIG,
         "process",
         (0, 0),
-        "has an output behind a process that has already ended",
+        "has an output after a process that has already ended",
         "remove output=…",
     ),
     Case(

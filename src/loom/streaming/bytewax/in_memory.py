@@ -1,4 +1,4 @@
-"""A flow in memory: records from a script in the place of Kafka, and the engine run until the script is over.
+"""A flow in memory: records from a script in place of Kafka, and the engine run until the script is over.
 
 Called by the test kit. Records come in batches of the size that a consumer makes; time stands still but where the script
 moves it on.
@@ -37,7 +37,7 @@ class Advance(LoomFrozenStruct):
 
 
 class ManualClock:
-    """Seconds that pass only when somebody says so."""
+    """A clock that moves only when it is told to."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -47,7 +47,7 @@ class ManualClock:
 
 
 class MemorySource(FixedPartitionedSource[SourceBatch, None]):
-    """One source client that reads a script of records (objects that `view` can look at) and moments."""
+    """A source client that reads a script of records (objects that `view` can read) and moments."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class _MemoryPart(StatefulSourcePartition[SourceBatch, None]):
 
 
 class _ScriptReader:
-    """Hands out the records up to the next moment; moves the clock when the stage has worked on all of them."""
+    """Returns the records up to the next moment; moves the clock when the stage has processed all of them."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class _ScriptReader:
         self._worked_on = worked_on
         self._offsets = offsets
         self._handed_out = 0
-        #: where the clock is to stand when the moment at hand is over
+        #: the time of the clock after the current moment
         self._until: float | None = None
 
     def read(self, most: int) -> tuple[Sequence[Any], Positions, bool]:

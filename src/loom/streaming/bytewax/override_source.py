@@ -1,4 +1,4 @@
-"""A Bytewax source of the caller's in the place of Kafka: wrapped, so that batches, ticks and the end work as in production.
+"""A Bytewax source of the caller in place of Kafka: wrapped, so that batches, ticks and the end work as in production.
 
 It may yield `Message`s or `KafkaRecord`s, from several parts, or be dynamic.
 """
@@ -315,7 +315,7 @@ class _States:
     def __init__(self, snapshot: Callable[[], Any], oldest_unfinished: Callable[[], int]) -> None:
         self._snapshot = snapshot
         self._oldest_unfinished = oldest_unfinished
-        #: how many records have been handed on
+        #: how many records have been passed on
         self.handed_on = 0
         #: the state before each batch that has not left the stage as a whole, with the number of its first record
         self._before: deque[tuple[int, Any]] = deque()

@@ -39,7 +39,7 @@ def open_sink(sink: Any, name: str, config: Any, state: Any, bridge: Callable[[]
 
 
 class _OpenedDynamic:
-    """Has no epoch signal: what it is handed is durable when `write_batch` returns."""
+    """Has no epoch signal: what it receives is durable when `write_batch` returns."""
 
     def __init__(self, sink: DynamicSink[Any], name: str) -> None:
         self._part = sink.build(name, 0, 1)

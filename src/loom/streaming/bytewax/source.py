@@ -28,7 +28,7 @@ from loom.streaming.runtime.wall_clock import ALWAYS_DUE
 
 __all__ = ["KafkaSource"]
 
-#: how often a part that does not lead is asked whether it has ended
+#: how often a part that does not lead checks whether it has ended
 _FOLLOWER_AWAKE = timedelta(milliseconds=50)
 
 
@@ -73,7 +73,7 @@ class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
     def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> _Part:
         """A part, sharing the client of the worker on whose thread this is called."""
         if self._exactly_once is not None:
-            # Before any position is read: what a predecessor left open must not be committed behind our back.
+            # Before any offset is fetched: what a predecessor left open must not be committed after it.
             self._exactly_once.open()
         topic, _, number = for_part.rpartition("/")
         partition = TopicPartition(topic, int(number))

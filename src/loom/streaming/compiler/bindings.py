@@ -75,7 +75,7 @@ def bind_step(node: Any, config: ConfigContext, issues: Issues, path: tuple[int,
         Code.CONFIG_INVALID if from_section else Code.STEP_ARGUMENTS,
         f"{named}() failed: {said}",
         path=path,
-        remedy=f"mend the arguments, or {named}.__init__",
+        remedy=f"fix the arguments, or {named}.__init__",
     )
     return None
 

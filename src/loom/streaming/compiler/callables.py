@@ -1,4 +1,4 @@
-"""What a callable of the author's gives when it is called: its result, or something that nobody would wait for."""
+"""What a callable of the author returns: its result, or something that would have to be awaited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the compiler's parts leave what they find, so that everything is told at once."""
+"""Where the parts of the compiler collect what they find, so that everything is reported at once."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 The compiler makes it, the adapter lowers it, `explain` prints it.
 
-It is a tree that mirrors the flow. What the compiler has decided (types, shapes, ids, paths, settings) stands here, so
-that nothing is decided again at run time.
+It is a tree that mirrors the flow. What the compiler has decided (types, shapes, ids, paths, settings) is here, so that
+nothing is decided again at run time.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ StepId = NewType("StepId", str)
 
 
 class PayloadTypes(LoomFrozenStruct):
-    """The payload types that may stand at one place of the flow; not `known` where an author left them open."""
+    """The payload types that may arrive at one place of the flow; not `known` if the author left them open."""
 
     types: tuple[Any, ...] = ()
     known: bool = True
@@ -185,7 +185,7 @@ class CompiledTopic(LoomFrozenStruct):
     producer: CompiledProducer
     #: how messages get their key, where the author says
     partitioning: PartitionPolicy | None = None
-    #: where a record goes that the broker refuses for good
+    #: where records go that the broker refuses permanently
     dlq: CompiledTopic | None = None
     enc_hook: EncHook | None = None
 
@@ -213,7 +213,7 @@ class CompiledNode(LoomFrozenStruct, kw_only=True):
     #: `NONE` for a terminal
     out_shape: StreamShape
     accepts: PayloadTypes
-    #: what leaves the node for the one behind it
+    #: what leaves the node for the next one
     returns: PayloadTypes
 
     @property
@@ -223,7 +223,7 @@ class CompiledNode(LoomFrozenStruct, kw_only=True):
 
     @property
     def continues(self) -> bool:
-        """Whether something leaves the node for the one behind it."""
+        """Whether something leaves the node for the next one."""
         return self.out_shape is not StreamShape.NONE
 
     @property
@@ -285,7 +285,7 @@ class CompiledBranch(LoomFrozenStruct):
     [('ES', 'es'), (None, 'default')]
     """
 
-    #: what stands for the branch in the flow: a selector's key, a payload type, or nothing
+    #: what selects the branch: a selector's key, a payload type, or nothing
     key: Any
     label: str
     #: the branch as a reader of the plan knows it
@@ -357,7 +357,7 @@ class PlanModel(LoomFrozenStruct):
 
     @property
     def producers(self) -> tuple[CompiledProducer, ...]:
-        """The producers behind everything that the plan may write to."""
+        """The producers of all topics that the plan may write to."""
         found = {output.producer.index: output.producer for output in self.topics()}
         return tuple(found[index] for index in sorted(found))
 

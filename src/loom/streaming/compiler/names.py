@@ -19,7 +19,7 @@ __all__ = [
     "why_no_topic",
 ]
 
-#: what stands beside the process under the flow's id
+#: what is beside the process under the flow's id
 SOURCE, OUTPUT, ERRORS = RESERVED = ("source", "output", "errors")
 
 _NOT_PLAIN = re.compile(r"[^0-9A-Za-z_-]+")

@@ -35,7 +35,7 @@ def check_source(issues: Issues, payloads: Iterable[Any], name: str, owner: str,
 
 
 def check_source_labels(issues: Issues, payloads: Iterable[Any]) -> None:
-    """Types that share a label and its version cannot be told apart."""
+    """Types that share a label and its version cannot be distinguished."""
     by_label: dict[tuple[str, int], Any] = {}
     for payload in payloads:
         if isinstance(payload, str):

@@ -1,4 +1,4 @@
-"""A compiled flow, as everybody outside the compiler sees it: the data of the plan, and the ways to print it."""
+"""A compiled flow, as code outside the compiler sees it: the data of the plan, and the ways to print it."""
 
 from __future__ import annotations
 

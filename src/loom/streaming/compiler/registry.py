@@ -36,12 +36,12 @@ _found: dict[type[CompiledNode], NodeComponent] = {}
 
 
 def component_of(node: Any) -> NodeComponent | None:
-    """The component of something that stands in a process; `None` where that is no node.
+    """The component of something in a process; `None` if that is no node.
 
     Raises `ComponentError` for a component of another package that cannot be loaded.
     """
     if isinstance(node, ConfigBinding):
-        # A binding stands for the step class that it will make an instance of.
+        # A binding counts as the step class of which it will make an instance.
         return _built_in(Step)
     declared = node if isinstance(node, type) else type(node)
     component = _built_in(declared)

@@ -24,7 +24,7 @@ class RoutingFunction(LoomFrozenStruct, eq=False):
     #: what the author wrote, in a form that can be compared
     written: Any
     call: Any
-    #: what `call` is handed
+    #: what `call` receives
     of: Literal["payload", "message"]
     #: asked of tombstones too
     takes_tombstones: bool

@@ -86,7 +86,7 @@ def read_signature(function: Callable[..., Any], kind: StepKind, owner: type | N
     """Read a function, or the bound `execute` of a step of class `owner`.
 
     The class's generics (`RecordStep[Order, Priced]`) rule where they are given; annotations fill in the rest. Raises
-    `UnreadableSignature` when the callable cannot take what a step of this kind is handed.
+    `UnreadableSignature` if the callable cannot take what a step of this kind receives.
     """
     first, rest = _parameters(function)
     hints = _hints(function, {} if owner is None else _names_in(_generics(owner)))
@@ -153,7 +153,7 @@ def fits(flowing: PayloadTypes, accepted: PayloadTypes) -> bool:
 
 
 def is_type(annotation: Any) -> bool:
-    """Whether something written where a type belongs is one; an expression, which answers for any name, is none."""
+    """Whether something in the place of a type is one. An expression, which has an attribute of any name, is not."""
     forms = ("typing", "typing_extensions", "types")
     return isinstance(annotation, type) or annotation is None or type(annotation).__module__ in forms
 
@@ -181,7 +181,7 @@ def together(several: Iterable[PayloadTypes]) -> PayloadTypes:
 
 
 def _check_handed(annotation: Any, accepts: PayloadTypes, kind: StepKind) -> None:
-    """A function is handed payloads, the methods of a step class messages; an annotation of the other is a mistake."""
+    """A function receives payloads, the methods of a step class messages; the other annotation is a mistake."""
     asks_for_message = list(map(_is_message, _members(annotation)))
     if kind is StepKind.FUNCTION and any(asks_for_message):
         reason = "its parameter is annotated as a Message, but a @step function is handed the payload"
@@ -229,7 +229,7 @@ def _is_a(found: Any, wanted: Any) -> bool:
             return False
     except TypeError:  # a protocol, which only a type checker can compare
         return True
-    # `Box[int]` fits `Box` and `Box[int]`, not `Box[str]`. What nobody can add to fits where its elements do.
+    # `Box[int]` fits `Box` and `Box[int]`, not `Box[str]`. Immutable collections fit if their elements do.
     read_only = wanted_class.__module__ == "collections.abc" or wanted_class in (tuple, frozenset)
     return all(
         a == b or a is Any or _is_open(b) or (read_only and fits(payloads_of(a), payloads_of(b)))
@@ -341,10 +341,10 @@ def _hints(function: Callable[..., Any], named: Mapping[str, Any] | None = None)
 
 
 def _around(function: Any) -> dict[str, Any]:
-    """What a function uses of the functions that it stands in."""
+    """What a function uses of its enclosing functions."""
     try:
         return dict(inspect.getclosurevars(inspect.unwrap(function)).nonlocals)
-    except TypeError:  # written in C, so it stands in none
+    except TypeError:  # written in C, so it has none
         return {}
 
 

@@ -103,7 +103,7 @@ class TopicResolver:
     ) -> CompiledTopic | None:
         """An output of messages, checked against what flows into it.
 
-        `shape` is `None` behind a node that was refused. `mixed`: it comes from branches that make different types, which
+        `shape` is `None` after a node that was refused. `mixed`: it comes from branches that make different types, which
         nothing between has named.
         """
         if node.payload is None and mixed:
@@ -249,7 +249,7 @@ class TopicResolver:
         settings = self._looked_up("consumer", name, kafka.consumer_for, "source", ())
         if settings is None:
             return None
-        # The setting is on by default, so only one that somebody wrote contradicts.
+        # The setting is on by default, so only an explicit one contradicts.
         written = "enable_auto_commit" in (kafka.consumer_entry(name) or {})
         if written and settings.enable_auto_commit and not settings.mode.commits_by_client:
             self._issues.error(

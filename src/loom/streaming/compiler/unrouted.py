@@ -1,4 +1,4 @@
-"""Kinds of errors that go nowhere, told as a warning of the plan: by the compiler, and by who adds sinks to a plan."""
+"""Error kinds without a route, as a warning of the plan: by the compiler, and by code that adds sinks to a plan."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def warn_unrouted(routed: Iterable[ErrorKind], unrouted: Unrouted, issues: Issue
 
 
 def routed_to_sinks(plan: CompiledPlan, kinds: Iterable[ErrorKind]) -> CompiledPlan:
-    """The plan as it stands with sinks for these kinds: a kind that has one is not unrouted."""
+    """The plan with sinks for these kinds: a kind that has one is not unrouted."""
     routed = {kind for route in plan.error_routes for kind in route.kinds} | set(kinds)
     issues = Issues()
     warn_unrouted(routed, plan.unrouted, issues)

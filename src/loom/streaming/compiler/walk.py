@@ -37,20 +37,20 @@ class StreamType(LoomFrozenStruct):
     shape: StreamShape
     payloads: PayloadTypes
     parent: str
-    #: the branches that it came from make different types, and nothing behind them has named these yet
+    #: the branches it came from produce different types, and nothing after them has named these yet
     mixed: bool = False
     #: the id of the node that it left, for nodes that are named after the one in front of them
     left: str = ""
-    #: a node above was refused, so that nobody knows in which shape anything leaves it, or whether anything does
+    #: a node above was refused, so it is unknown in which shape anything leaves it, or whether anything does
     behind_refused: bool = False
 
     @property
     def known_shape(self) -> StreamShape | None:
-        """The shape, where it can be held against who is handed it."""
+        """The shape, if the next node can be checked against it."""
         return None if self.behind_refused else self.shape
 
     def on(self, node: CompiledNode, *, mixed: bool = False) -> StreamType:
-        """What flows on behind a node."""
+        """What leaves a node."""
         return StreamType(node.out_shape, node.returns, self.parent, mixed, node.step_id)
 
 
@@ -78,14 +78,14 @@ class NodeComponent(NamedTuple):
     compiled: type[CompiledNode] | None = None
     #: makes a compiled node part of a stage
     build: BuildNode | None = None
-    #: nothing may stand behind it, even where it is not understood
+    #: nothing may follow it, even if it is not understood
     ends: bool = False
-    #: a class may stand in a process as well as an instance of it
+    #: a class may be in a process as well as an instance of it
     takes_classes: bool = False
 
 
 class ProcessCompiler:
-    """Compiles the nodes of one flow; used once. `taken` are step ids that stand outside the process."""
+    """Compiles the nodes of one flow; used once. `taken` are step ids outside the process."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class ProcessCompiler:
             if flowing.shape is StreamShape.NONE:
                 self.issues.error(
                     Code.BEHIND_TERMINAL,
-                    f"{named(node)} stands behind a node that ends the stream",
+                    f"{named(node)} comes after a node that ends the stream",
                     path=path,
                     remedy="end the process there, or move this node in front of the terminal",
                 )
@@ -152,7 +152,7 @@ class ProcessCompiler:
             )
 
     def check_shape(self, name: str, path: NodePath, flowing: StreamType, takes: tuple[StreamShape, ...]) -> None:
-        """Report a node that is handed a shape it does not take."""
+        """Report a node that receives a shape it does not take."""
         found = flowing.known_shape
         if found is not None and found not in takes:
             self.issues.error(
@@ -165,7 +165,7 @@ class ProcessCompiler:
             )
 
     def check_types(self, name: str, path: NodePath, flowing: StreamType, accepts: PayloadTypes) -> None:
-        """Report a node that is handed a payload type it does not take. Tombstones pass who does not name them."""
+        """Report a node that receives a payload type it does not take. Tombstones bypass nodes that do not name them."""
         if not fits(without_tombstones(flowing.payloads), accepts):
             self.issues.error(
                 Code.TYPE_MISMATCH,

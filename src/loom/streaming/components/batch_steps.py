@@ -1,4 +1,4 @@
-"""User code that takes a batch: what the engine has handed over at once, or what a node has collected. Hot path."""
+"""User code that takes a batch: what was read at once, or what a node has collected. Hot path."""
 
 from __future__ import annotations
 

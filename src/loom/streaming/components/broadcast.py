@@ -92,7 +92,7 @@ def _branch(
     if left.shape is StreamShape.NONE:
         walk.issues.error(
             Code.TWO_ENDS,
-            f"the branch {label!r} of a Broadcast has an output behind a process that has already ended",
+            f"the branch {label!r} of a Broadcast has an output after a process that has already ended",
             path=path,
             remedy="remove output=…, or the terminal in the process",
         )
@@ -124,7 +124,7 @@ def _warn_shared(walk: ProcessCompiler, path: NodePath, payloads: PayloadTypes) 
             path=path,
             expected="a LoomFrozenStruct",
             found=PayloadTypes(tuple(changeable)),
-            remedy="make the type frozen, or make sure that no step changes what it is handed",
+            remedy="make the type frozen, or make sure that no step changes what it receives",
         )
 
 

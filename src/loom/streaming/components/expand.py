@@ -1,4 +1,4 @@
-"""Expansions without a step class: `Explode` goes on in place, `ExpandRoutes` parts what it makes by type and ends."""
+"""Expansions without a step class: after `Explode` the stream continues, `ExpandRoutes` routes by type and ends it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from loom.streaming.runtime.stages.result_check import Unusual, classify_result,
 
 __all__ = ["COMPONENTS", "CompiledExpandRoutes", "CompiledExplode"]
 
-#: into a branch: the classes that need no second look, where those go, and where any other goes
+#: into a branch: the classes that need no further check, where those go, and where any other goes
 Way: TypeAlias = tuple[frozenset[type], Receive, Unusual]
 
 _ONE_BY_ONE = (StreamShape.RECORD, StreamShape.MANY)
@@ -243,7 +243,7 @@ def _compile_expand_routes(walk: ProcessCompiler, node: ExpandRoutes, path: Node
 
 
 def _accepted(walk: ProcessCompiler, node: ExpandRoutes, path: NodePath, flowing: StreamType) -> PayloadTypes | None:
-    """The payload types that the expander takes, or `None` where it is none."""
+    """The payload types that the expander takes, or `None` if it is no expander."""
     if isinstance(node.expander, type | Expression) or not isinstance(node.expander, PayloadExpander):
         walk.issues.error(
             Code.NODE_UNKNOWN,

@@ -84,7 +84,7 @@ class CompiledFork(CompiledChoice, kw_only=True):
 
 
 def _compile_router(walk: ProcessCompiler, node: Router, path: NodePath, flowing: StreamType) -> Compiled:
-    """A router: the branches that do not end have to agree in shape, and something behind them in type."""
+    """A router: the branches that do not end must agree in shape, and the next node must accept their types."""
     found = _choice(walk, node, path, flowing)
     leaving = [left for left in found.left if left.shape is not StreamShape.NONE]
     shapes = {left.shape for left in leaving if not left.behind_refused}
@@ -258,7 +258,7 @@ def _route_class(what: str) -> str:
 
 
 def _build(build: StageBuilder, node: CompiledChoice, after: NodeInput | None, above: Ancestors) -> NodeInput:
-    """One branch takes each record; of a router's, what leaves a branch goes on to `after`."""
+    """One branch takes each record; what leaves a branch of a router continues with `after`."""
     # Behind a fork is nothing.
     end = after if node.continues else None
     places = build.places(node, above)
@@ -318,7 +318,7 @@ def _write_choice(
 
 
 def _write_branches(code: CodeWriter, node: CompiledChoice, chosen: str, build: StageBuilder) -> None:
-    """A block for each branch; what leaves them meets behind the last."""
+    """A block for each branch; what leaves them meets after the last."""
     out, classes, falls_through = code.variable(), [], False
     for number, branch in enumerate(node.branches):
         last = number == len(node.branches) - 1

@@ -1,4 +1,4 @@
-"""Nodes of the contract whose features are not built yet: each is refused where it stands, with a way out."""
+"""Nodes whose features are not built yet: each is refused in its place, with an alternative."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sink of the author's own inside a process: a terminal that hands over messages."""
+"""A custom sink inside a process: a terminal that passes messages to it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _compile(walk: ProcessCompiler, node: IntoSink, path: NodePath, flowing: Str
             Code.STEP_ASYNC,
             f"{type(node).__qualname__}.build_partition is async, so it would open nothing",
             path=path,
-            remedy="make it a plain method; what has to be awaited runs on the bridge that it is handed: bridge.run(…)",
+            remedy="make it a plain method; run what has to be awaited on the bridge that it receives: bridge.run(…)",
         )
     storage = StorageSink(step_id, node, walk.config)
     walk.storage[path] = storage

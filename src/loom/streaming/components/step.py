@@ -124,7 +124,7 @@ def _compile(walk: ProcessCompiler, node: Any, path: NodePath, flowing: StreamTy
         what = "-> …" if owner is None else f"-> … on execute(), or the types of the class, {_BASES[kind]}[…, …]"
         issues.warn(
             Code.STEP_UNTYPED,
-            f"{name} does not say what it returns, so nothing checks that the nodes behind it take it",
+            f"{name} does not say what it returns, so nothing checks that the next nodes accept it",
             path=path,
             remedy=f"annotate its result: {what}",
         )
@@ -172,7 +172,7 @@ def _build(build: StageBuilder, step: CompiledStep, after: NodeInput | None, abo
 
 
 def _build_single(build: StageBuilder, step: CompiledStep, after: NodeInput, above: Ancestors) -> NodeInput:
-    """A `@step` function, which is handed the payload, or a `RecordStep`, which is handed a message."""
+    """A `@step` function, which receives the payload, or a `RecordStep`, which receives a message."""
     fail = build.fail(step.step_id, step.path, above)
     drops = build.counts.drops if step.may_drop else None
     parts = classify_result(step.returns, after, fail, build.view, drops, step.step_id, step.name)
@@ -195,7 +195,7 @@ def _build_single(build: StageBuilder, step: CompiledStep, after: NodeInput, abo
 
 
 def _is_unusual(code: CodeWriter, result: str, plain: frozenset[type]) -> str:
-    """Whether a result of the payload here needs a second look."""
+    """Whether a result needs a further check."""
     if len(plain) == 1:
         (only,) = plain
         unusual = f"type({result}) is not {code.name('plain', only)}"
@@ -208,7 +208,7 @@ def _is_unusual(code: CodeWriter, result: str, plain: frozenset[type]) -> str:
 
 
 def _build_expand(build: StageBuilder, step: CompiledStep, after: NodeInput, above: Ancestors) -> NodeInput:
-    """An `ExpandStep`: its results go on one by one."""
+    """An `ExpandStep`: its results continue one by one."""
     return build_expansion(
         build,
         step.path,

@@ -1,4 +1,4 @@
-"""Numbers that JSON does not have: NaN and the infinities, which the encoder writes as `null`, which nobody can read back.
+"""Numbers that JSON does not have: NaN and the infinities, which the encoder writes as `null`, which cannot be read back.
 
 What a class may hold is worked out once, and only fields that may hold a float are looked at. Hot path of types with floats,
 and of no others. No client is imported here.
@@ -22,7 +22,7 @@ from loom.core.shown import shown
 
 __all__ = ["NULL", "FiniteNumbers", "NotFiniteError", "check_decimals"]
 
-#: what the encoder makes of such a number; without it in the JSON there is none
+#: what the encoder writes for such a number; without it in the JSON there is none
 NULL = b"null"
 #: what holds no float whatever it holds
 _PLAIN: frozenset[type] = frozenset({str, int, bool, bytes, bytearray, type(None), msgspec.Raw})
@@ -39,7 +39,7 @@ class _Floats(LoomFrozenStruct):
     always: tuple[str, ...] = ()
     #: fields that are a float or something else that is no container
     sometimes: tuple[str, ...] = ()
-    #: fields that may hold one below; an empty name stands for what has no fields
+    #: fields that may contain one; an empty name if there are no fields
     deep: tuple[str, ...] = ()
 
     @property
@@ -49,9 +49,9 @@ class _Floats(LoomFrozenStruct):
 
 
 class FiniteNumbers:
-    """What of the payloads of one output has to be looked at. Classes that `payloads` does not name are learned.
+    """The parts of the payloads of one output that must be checked. Classes that `payloads` does not name are learned.
 
-    `harmless` are the classes that hold no float: whoever encodes asks `check` for all others, with what it has encoded.
+    `harmless` are the classes without a float: for all others the encoding code calls `check` with the JSON.
     """
 
     def __init__(self, payloads: Iterable[Any] = ()) -> None:
@@ -121,7 +121,7 @@ class FiniteNumbers:
         return True
 
     def _learn(self, cls: type) -> Callable[[Any], bool]:
-        """How to look into instances of a class."""
+        """How to check instances of a class."""
         fit, found = self._fit, self._fits
         if issubclass(cls, dict):
             # Keys are written as text, which reads back.

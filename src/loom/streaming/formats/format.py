@@ -1,4 +1,4 @@
-"""The interface of a wire format. A format hands out plain callables, which the stages call per record.
+"""The interface of a wire format. A format returns plain callables, which the stages call per record.
 
 Subclass `Format` where a value holds the payload alone, `FramedFormat` where it holds metadata too.
 """
@@ -65,7 +65,7 @@ class Encoding(LoomFrozenStruct):
 
 
 class WholeErrors(Protocol):
-    """How a format writes a whole `ErrorEnvelope` in the place of the original bytes of a dead letter."""
+    """How a format writes a whole `ErrorEnvelope` in place of the original bytes of a dead letter."""
 
     def seal(self, envelope: ErrorEnvelope[Any]) -> bytes:
         """The envelope as bytes. Never raises because of what its message holds: the message is left out then."""

@@ -79,7 +79,7 @@ def unreadable_payload(payload: Any, *, hooked: bool = False) -> PayloadProblem 
 
 
 def unwritable_payload(payload: Any, *, hooked: bool = False, hook: str = "enc_hook") -> PayloadProblem | None:
-    """Why msgspec cannot write this payload type, or `None`; what cannot be told beforehand is left to the run."""
+    """Why msgspec cannot write this payload type, or `None`; what cannot be known beforehand is left to the run."""
     if made_of_models(payload):
         return _model_problem(payload, hooked=False)
     try:
@@ -97,7 +97,7 @@ def unwritable_payload(payload: Any, *, hooked: bool = False, hook: str = "enc_h
             )
         if not isinstance(node, known.CustomType) or hooked or is_model(node.cls):
             continue
-        # An abstract class or `object` may stand for something that can be written.
+        # A value of an abstract class or `object` may be something that can be written.
         if node.cls is not object and not inspect.isabstract(node.cls) and not issubclass(node.cls, _PLAIN):
             message = f"this type cannot be written: no format of ours holds a {node.cls.__qualname__}"
             return PayloadProblem(message, _another(place or (node.cls if node.cls is payload else ""), node.cls, hook))
@@ -157,7 +157,7 @@ def keys_not_text(payload: Any) -> PayloadProblem | None:
 
 
 def _instead(payload: Any, error: Exception) -> str:
-    """What to write in the place of a source's payload that msgspec cannot read."""
+    """What to write in place of a payload of a source that msgspec cannot read."""
     shape = bare(payload)
     if is_union(shape):
         arms = get_args(shape)
@@ -174,7 +174,7 @@ def _instead(payload: Any, error: Exception) -> str:
 
 
 def _another(place: str | type, cls: type, hook: str) -> str:
-    """What to write in the place of a class that no record holds; `place` names the field, or is the payload itself."""
+    """What to write in place of a class that no record holds; `place` names the field, or is the payload itself."""
     if isinstance(place, type) or not place:
         other = "make something else of it in a step" if hook == "enc_hook" else "give FromTopic a dec_hook"
         return f"let {cls.__qualname__} inherit from LoomFrozenStruct, or {other}"
@@ -192,7 +192,7 @@ def _another(place: str | type, cls: type, hook: str) -> str:
 def _may_be_decoded(cls: type) -> bool:
     try:
         return any(issubclass(decoded, cls) for decoded in _DECODED)
-    except TypeError:  # a protocol, of which nothing can be told to be an instance
+    except TypeError:  # a protocol, for which isinstance does not work
         return False
 
 

@@ -23,7 +23,7 @@ from loom.streaming.record import KafkaRecord
 
 __all__ = ["CUT", "SealedErrors", "cut"]
 
-#: stands at the end of a text that was cut
+#: the end of a text that was cut
 CUT = "…"
 
 #: A map of the ten fields, or of fewer before it told the index (nine) and the line that raised (ten), begins with one of

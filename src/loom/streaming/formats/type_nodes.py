@@ -1,4 +1,4 @@
-"""A look into a type as msgspec understands it: every type within it, with the field that holds it. Build time only."""
+"""Walks a type as msgspec understands it: every type within it, with the field that holds it. Build time only."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["strangers", "type_nodes"]
 
 
 def type_nodes(node: Any) -> Iterator[tuple[str, Any]]:
-    """Every type within `msgspec.inspect.type_info(…)`, each with the field that it stands in."""
+    """Every type within `msgspec.inspect.type_info(…)`, each with the field that holds it."""
     return _nodes(node, "", set())
 
 
 def strangers(node: Any) -> Iterator[tuple[str, type]]:
-    """The classes in a type that msgspec does not know, each with the field that it stands in."""
+    """The classes in a type that msgspec does not know, each with the field that holds it."""
     for place, found in type_nodes(node):
         if isinstance(found, known.CustomType):
             yield place, found.cls

@@ -49,7 +49,7 @@ _Types = tuple[str, ...] | None
 class SourceDocument(LoomFrozenStruct):
     """Where records come from."""
 
-    #: the logical name, and the physical topics that it stands for
+    #: the logical name, and the physical topics
     name: str
     topics: tuple[str, ...]
     payloads: tuple[str, ...]
@@ -65,7 +65,7 @@ class SourceDocument(LoomFrozenStruct):
 class OutputDocument(LoomFrozenStruct):
     """A topic that is written to."""
 
-    #: the logical name, and the physical topic that it stands for
+    #: the logical name, and the physical topic
     name: str
     topic: str
     step_id: str
@@ -75,7 +75,7 @@ class OutputDocument(LoomFrozenStruct):
     payloads: _Types
     #: what the key policy promises; `None` where the incoming key is kept
     partitioning: str | None
-    #: where records go that the broker refuses for good
+    #: where records go that the broker refuses permanently
     dlq: OutputDocument | None
     #: the number of the producer that writes it; outputs of one number share a client
     producer: int
@@ -91,7 +91,7 @@ class ProducerDocument(LoomFrozenStruct):
 
 
 class Shapes(LoomFrozenStruct):
-    """What a node is handed and what leaves it: `record`, `many`, `batch` or `none`."""
+    """What a node receives and what leaves it: `record`, `many`, `batch` or `none`."""
 
     arriving: str = msgspec.field(name="in")
     leaving: str = msgspec.field(name="out")
@@ -273,7 +273,7 @@ def kind_of(node_class: type[CompiledNode]) -> str:
 
 
 def said_of(node: CompiledNode) -> str:
-    """A node's summary, which is written to stand behind its id, by itself."""
+    """The summary of a node, without its id."""
     return node.summary.lstrip(" ,:->")
 
 

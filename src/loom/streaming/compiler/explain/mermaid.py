@@ -92,7 +92,7 @@ class _Picture:
             self._edge(_PROCESS, _UNROUTED, _errors(unrouted), dotted=True)
 
     def _chain(self, nodes: Iterable[CompiledNode], arriving: list[_Leaving]) -> list[_Leaving]:
-        """Draw nodes one behind the other; returns where records leave the last one."""
+        """Draw nodes one after the other; returns where records leave the last one."""
         for node in nodes:
             box = _box_id(node.path)
             if node.output is not None:
