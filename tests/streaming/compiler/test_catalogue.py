@@ -162,7 +162,7 @@ CASES = [
         CONFIG,
         "process",
         (1,),
-        "price stands behind",
+        "price comes after",
         "in front of the terminal",
     ),
     Case(Code.NO_END, ended(price), CONFIG, "output", (), "the process has no end", "output=IntoTopic(…)"),

@@ -256,7 +256,7 @@ ENDS = [
             CONFIG,
             "process",
             (1,),
-            "price stands behind",
+            "price comes after",
             "in front of the terminal",
         )
         for terminal in (
@@ -274,7 +274,7 @@ ENDS = [
         CONFIG,
         "process",
         (0, 0, 1),
-        "price stands behind",
+        "price comes after",
         "in front of the terminal",
     ),
 ]

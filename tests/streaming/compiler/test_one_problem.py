@@ -1,4 +1,4 @@
-"""A node that is refused is one problem: what stands behind it is not held against its shape or its end."""
+"""A node that is refused is one problem: what comes after it is not held against its shape or its end."""
 
 from __future__ import annotations
 

@@ -72,5 +72,5 @@ def test_a_branch_may_end_in_another_fork() -> None:
 def test_what_a_node_behind_an_end_was_configured_with_is_not_shown() -> None:
     with pytest.raises(CompilationError) as caught:
         compile_flow(ended(IntoTopic("es"), Price.configure(currency="hunter2")), config=CONFIG)
-    assert "Price stands behind" in str(caught.value)
+    assert "Price comes after" in str(caught.value)
     assert "hunter2" not in str(caught.value)
