@@ -31,7 +31,7 @@ format: $(READY) ## fix what `make check` reports, where a tool can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-reference: $(READY) ## write docs/reference.md from docstrings and structs
+reference: $(READY) ## write docs/reference.md and tests/public_api.txt from the source
 	$(BIN)/python scripts/make_reference.py
 
 bench: $(READY) ## the benchmarks

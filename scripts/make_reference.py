@@ -1,6 +1,7 @@
 """Writes docs/reference.md: every public name, with its signature, from docstrings, annotations and structs.
 
-`python scripts/make_reference.py` writes it, `--check` fails where it is not current. Run by `make reference` and by a test.
+Also writes tests/public_api.txt, the signatures alone, so that a change of the public interface is seen as such. `make
+reference` calls it; tests check that both are current.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-import sys
 import types
 from collections.abc import Iterator
 from enum import Enum
@@ -17,7 +17,9 @@ from typing import Any
 
 import msgspec
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "reference.md"
+SNAPSHOT = ROOT / "tests" / "public_api.txt"
 #: the public modules, and what each is for
 MODULES = {
     "loom.streaming": "What an author writes down: flows, nodes, messages, errors.",
@@ -118,7 +120,9 @@ def _signature(name: str, found: Any) -> list[str]:
     if inspect.isclass(found) and issubclass(found, Enum):
         return []
     if inspect.isclass(found):
-        bases = [base.__name__ for base in found.__bases__ if base.__name__ not in _PLUMBING]
+        bases = [
+            base.__name__ for base in found.__bases__ if base.__name__ not in _PLUMBING and base.__name__[0] != "_"
+        ]
         head = f"class {name}" + (f"({', '.join(bases)})" if bases else "")
         if issubclass(found, msgspec.Struct):
             return [f"{head}:", *(f"    {line}" for line in _fields(found))]
@@ -219,17 +223,46 @@ def _short(function: types.FunctionType) -> str:
     return ", ".join(name for name in names if name not in ("self", "cls"))
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page, or with `--check` compare it."""
-    text = render()
-    if "--check" not in arguments:
-        PAGE.write_text(text, encoding="utf-8")
-        return 0
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == text:
-        return 0
-    print("docs/reference.md is not current: run `make reference`", file=sys.stderr)
-    return 1
+def snapshot() -> str:
+    """Every public name with its signature, and every public member of a class."""
+    lines = []
+    for module_name in MODULES:
+        for name, found in public_names(module_name):
+            home = getattr(found, "__module__", "")
+            if inspect.isclass(found) and issubclass(found, Enum):
+                shown = [f"enum {name}: {', '.join(member.value for member in found)}"]
+            else:
+                shown = _signature(name, found) or [f"{name}: {type(found).__name__}"]
+            lines.append(f"{module_name} {_one_line(shown)}")
+            if inspect.isclass(found) and home.startswith("loom"):
+                lines += [f"    {line}" for line in _public_members(found)]
+    return "\n".join(lines) + "\n"
+
+
+def _one_line(shown: list[str]) -> str:
+    head, *rest = (part.strip() for part in shown)
+    if head.endswith(":"):
+        return f"{head} {', '.join(rest)}".rstrip()
+    return re.sub(r"\( (.*),? \)", r"(\1)", " ".join([head, *rest])).replace(",)", ")")
+
+
+def _public_members(found: type) -> Iterator[str]:
+    for name, member in sorted(vars(found).items()):
+        function = getattr(member, "__func__", member)
+        if name.startswith("_"):
+            continue
+        if isinstance(member, property):
+            yield f"property {name}"
+        elif isinstance(function, types.FunctionType) and function.__module__.startswith("loom"):
+            kind = "classmethod " if isinstance(member, classmethod) else ""
+            yield f"{kind}{_one_line(_call(f'def {name}', function))}"
+
+
+def main() -> None:
+    """Write both files."""
+    PAGE.write_text(render(), encoding="utf-8")
+    SNAPSHOT.write_text(snapshot(), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()
