@@ -1,4 +1,4 @@
-"""What installed packages offer under the groups of entry points that Loom reads: nodes, sinks, commands."""
+"""What installed packages offer under the groups of entry points that Loom reads: nodes, wire formats, sinks, commands."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ class Offer(LoomFrozenStruct):
         return self.point.name
 
     def load(self) -> Any:
-        """What is offered. Raises `EntryPointError` where it cannot be imported."""
+        """Import what is offered.
+
+        Raises:
+            EntryPointError: it cannot be imported.
+        """
         try:
             return self.point.load()
         except Exception as error:
@@ -41,12 +45,27 @@ class Offer(LoomFrozenStruct):
 
 
 def offers(group: str) -> list[Offer]:
-    """Everything that installed packages offer in a group. Reads the metadata of each; loads none of them."""
+    """Everything that installed packages offer in a group. Reads the metadata of each package and loads none.
+
+    >>> offers("a.group.that.nobody.knows")
+    []
+    """
     return [Offer(point) for point in entry_points(group=group)]
 
 
 def offer_of(group: str, name: str) -> Offer | None:
-    """What is offered in a group under a name. Raises `EntryPointError` where two packages offer different things."""
+    """What is offered in a group under a name; `None` where nothing is.
+
+    >>> offer_of("a.group.that.nobody.knows", "name") is None
+    True
+
+    Args:
+        group: the group of entry points.
+        name: the name of the entry point.
+
+    Raises:
+        EntryPointError: two packages offer different things under the name.
+    """
     found = {str(offer): offer for offer in offers(group) if offer.name == name}
     if len(found) > 1:
         raise EntryPointError(f"{' and '.join(found)} have one name; uninstall one of the packages")

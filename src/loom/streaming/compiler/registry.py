@@ -38,7 +38,14 @@ _found: dict[type[CompiledNode], NodeComponent] = {}
 def component_of(node: Any) -> NodeComponent | None:
     """The component of something in a process; `None` if that is no node.
 
-    Raises `ComponentError` for a component of another package that cannot be loaded.
+    >>> component_of("price") is None
+    True
+
+    Args:
+        node: what an author wrote into a process.
+
+    Raises:
+        ComponentError: the component is of another package and cannot be used.
     """
     if isinstance(node, ConfigBinding):
         # A binding counts as the step class of which it will make an instance.
@@ -56,7 +63,14 @@ def component_of(node: Any) -> NodeComponent | None:
 
 
 def builder_of(node_class: type[CompiledNode]) -> BuildNode:
-    """How the stages build a compiled node. Raises `ComponentError` for a class that no component has made."""
+    """How the stages build a compiled node.
+
+    Args:
+        node_class: its class.
+
+    Raises:
+        ComponentError: no component that has been found makes such nodes.
+    """
     component = _found.get(node_class)
     if component is None or component.build is None:
         raise ComponentError(f"no component builds a {node_class.__qualname__}")

@@ -68,7 +68,12 @@ class ComponentError(LoomStreamingError):
 
 
 class NodeComponent(NamedTuple):
-    """The registration of a kind of node: everything that is known of it follows from here."""
+    """The registration of a kind of node: everything that is known of it follows from here.
+
+    >>> from loom.streaming.compiler.registry import component_of
+    >>> component_of(IntoTopic("orders.priced")).ends
+    True
+    """
 
     #: the classes that an author writes; subclasses are recognised too
     declares: tuple[type, ...]

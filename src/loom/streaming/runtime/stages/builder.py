@@ -190,7 +190,13 @@ class StageBuilder:
         self._emitters[path] = emit
 
     def emitted(self, path: NodePath, emit: Emitter, after: NodeInput | None) -> Receive:
-        """A node that its emitter writes: into the loop, and as a function of its own, which is returned."""
+        """Let a node be written into the loop, and return its function for records that are not in the loop.
+
+        Args:
+            path: where the node stands.
+            emit: writes the node.
+            after: what stands behind it; `None` for an emitter that always ends.
+        """
         self.written(path, emit)
         function = self.functions[path] = build_function(emit, after.record if after is not None else None)
         return function

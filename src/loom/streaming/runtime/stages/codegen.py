@@ -33,7 +33,17 @@ _DEEPEST = 60
 
 
 class CodeWriter:
-    """The body of a function that is being written. The record is `origin`, its payload stands in the variable `payload`."""
+    """The body of a function that an emitter writes: the loop over a batch, or the function of one node.
+
+    In the code, `origin` is the record as its source handed it over, and `code.payload` names the variable with its payload.
+    An emitter that changes the payload puts it into a variable of its own, and names that in `code.payload`. Values get into
+    the code by `name` only, never as text.
+
+    >>> def emit(code):
+    ...     priced = code.variable()
+    ...     code.attempt(fail, f"{priced} = {code.name('price', price)}({code.payload})")
+    ...     code.payload = priced
+    """
 
     #: the metadata of the record here: an expression, `None` where it is the origin's own
     meta: str
@@ -64,7 +74,12 @@ class CodeWriter:
         return self._indent >= _DEEPEST
 
     def name(self, prefix: str, value: Any) -> str:
-        """A name in the code for something that it uses."""
+        """Bind a value, and return the name that it has in the code.
+
+        Args:
+            prefix: how the name begins, for people who read the code.
+            value: anything.
+        """
         name = f"{prefix}_{len(self._names)}"
         self._names[name] = value
         return name
@@ -94,7 +109,12 @@ class CodeWriter:
             self.payload, self.classes, self._message = arriving
 
     def attempt(self, fail: Fail, *lines: str) -> None:
-        """Write lines of which whatever they raise makes the record an error, which ends the work on it."""
+        """Write lines that may raise.
+
+        Args:
+            fail: makes the record an error with what was raised; that ends the work on the record.
+            lines: the statements.
+        """
         self.line(
             "try:",
             *(f"    {line}" for line in lines),
@@ -176,7 +196,7 @@ class LoopWriter(CodeWriter):
 
 
 class FunctionWriter(CodeWriter):
-    """One node as a function of its own, which calls what is behind it."""
+    """The function of one node, which calls what is behind it."""
 
     meta, done, fuses = "meta", "return", False
 
@@ -195,7 +215,25 @@ Emitter: TypeAlias = Callable[[CodeWriter], None]
 
 
 def build_function(emit: Emitter, after: Receive | None, *, tombstones: bool = False) -> Receive:
-    """A node as a function, of records or of `tombstones`. `after` is called with what leaves the node."""
+    """Make the function of a node, for records that are not in the loop.
+
+    >>> def emit(code):
+    ...     doubled = code.variable()
+    ...     code.line(f"{doubled} = 2 * {code.payload}")
+    ...     code.payload = doubled
+    >>> taken = []
+    >>> build_function(emit, lambda payload, origin, meta: taken.append(payload))(21, None, None)
+    >>> taken
+    [42]
+
+    Args:
+        emit: writes the node.
+        after: called with what leaves the node; `None` for an emitter that always ends.
+        tombstones: the function is for tombstones.
+
+    Raises:
+        ValueError: something leaves the node and `after` is `None`.
+    """
     code = FunctionWriter(tombstones=tombstones)
     emit(code)
     if not code.ended:
