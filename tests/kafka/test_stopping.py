@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
-from loom.streaming import StreamingRunner
+from loom.streaming import StreamingRunner, step
 from loom.streaming.bytewax import ForcedShutdownError
 from tests.support.broker import ExternalKafka, Proxied
-from tests.support.one_way import OneWay, running, until
+from tests.support.one_way import Number, OneWay, running, until
 
 
 @pytest.mark.timeout(120)
@@ -16,9 +18,17 @@ def test_a_stop_ends_in_its_time_though_the_broker_has_gone_silent(proxied: Prox
     """Under at most once a commit precedes every batch: one call of the client lasts 45 s while nobody answers."""
     one_way = OneWay(ExternalKafka(proxied.bootstrap), proxied.topics)
     one_way.write(20_000)
+    over = threading.Event()
+
+    @step
+    def unhurried(number: Number) -> Number:
+        # However quick the run is, there is something left to be made durable when the broker goes silent.
+        over.wait(0.001)
+        return number
+
     config = one_way.config(delivery=delivery, batch_size=10)
     config["streaming"]["runtime"] |= {"epoch_interval_ms": 200, "force_shutdown_timeout_ms": 1_500}
-    runner = StreamingRunner.from_dict(one_way.flow(), config)
+    runner = StreamingRunner.from_dict(one_way.flow(unhurried), config)
     with running(runner) as raised:
         until(lambda: runner.metrics is not None and runner.metrics.read().durable > 0)
         proxied.proxy.silence()
@@ -26,5 +36,6 @@ def test_a_stop_ends_in_its_time_though_the_broker_has_gone_silent(proxied: Prox
             runner.shutdown()
             until(lambda: bool(raised), timeout=10)
         finally:
+            over.set()
             proxied.proxy.mend()
     assert isinstance(raised[0], ForcedShutdownError), raised
