@@ -1,4 +1,4 @@
-"""What becomes of committable offsets: committed to the group, handed to a tracker, or left to the client's auto-commit.
+"""What happens to committable offsets: committed to the group, passed to a tracker, or left to the client's auto-commit.
 
 Called by a source loop behind an epoch, on the worker's thread.
 """
@@ -57,7 +57,7 @@ class CommitTracker(Protocol):
 
 
 class GroupCommitter:
-    """Commits to the consumer group: at most one commit on its way, the next one takes what has come together."""
+    """Commits to the consumer group: at most one commit in flight, the next one takes what has accumulated."""
 
     def __init__(self, offsets: WorkerOffsets, group: GroupOffsets, keep_alive_s: float) -> None:
         self._offsets = offsets
@@ -65,7 +65,7 @@ class GroupCommitter:
         self._keep_alive_s = keep_alive_s
 
     def confirm(self) -> None:
-        """Send what is committable, unless an earlier commit is still on its way."""
+        """Send what is committable, unless a commit is in flight."""
         self._take_answers()
         if not self._group.commit_outstanding:
             self._send()
@@ -112,7 +112,7 @@ class TrackerCommitter:
 
 
 class CommittedElsewhere:
-    """The positions are confirmed elsewhere: by the sink's transaction, or before their records were handed on.
+    """The offsets are committed elsewhere: by the transaction of the sink, or before their records were processed.
 
     The source still waits for the last epoch, so that it sees how that ends.
     """
@@ -126,7 +126,7 @@ class CommittedElsewhere:
 
 
 class AutoCommitter:
-    """Leaves confirming to the client's auto-commit, which promises nothing; only the last one is asked for."""
+    """Leaves commits to the client's auto-commit, which guarantees nothing; only the last one is requested."""
 
     def __init__(self, group: GroupOffsets) -> None:
         self._group = group
@@ -137,7 +137,7 @@ class AutoCommitter:
         self._take_answers()
 
     def finish(self) -> bool:
-        """Let the client commit what it has handed out; `False` until the broker has answered."""
+        """Let the client commit what was read; `False` until the broker has answered."""
         if self._give_up_at is None:
             self._give_up_at = time.monotonic() + _BEST_EFFORT
             self._group.commit_stored()
@@ -153,7 +153,7 @@ class AutoCommitter:
         try:
             self._group.commit_answers()
         except (AuthorizationFailedError, CommitError) as error:
-            # Nothing was promised, so the run goes on.
+            # Nothing was guaranteed, so the run continues.
             _log.warning("commit_failed", reason=str(error))
 
 
@@ -170,7 +170,7 @@ class WatchedCommitter:
         self._standing.look()
 
     def finish(self) -> bool:
-        """Confirm the last positions; `False` while that is still on its way."""
+        """Commit the last offsets; `False` while that is in flight."""
         done = self._inner.finish()
         self._standing.look()
         return done

@@ -37,7 +37,7 @@ _WORKER_INDEX, _WORKER_COUNT = 0, 1
 
 
 def open_into_sink(sink: IntoSink, name: str, config: Any, bridge: AsyncBridge | None) -> OpenedSink:
-    """Open the partition of an `IntoSink`. Raises `TypeError` where what it builds is none."""
+    """Open the partition of an `IntoSink`. Raises `TypeError` if what it builds is not a partition."""
     partition: object = sink.build_partition(config, _WORKER_INDEX, _WORKER_COUNT, bridge)
     if not isinstance(partition, SinkPartition):
         raise TypeError(

@@ -11,7 +11,7 @@ __all__ = ["EarlyWriters"]
 
 
 class EarlyWriters:
-    """Opens writers ahead of time; whoever calls it takes them over.
+    """Opens writers ahead of time; its caller takes them over.
 
     A producer gets its id from a broker that it has to connect to first. One that is given a record within its first
     milliseconds tries too early, and tries again half a second later (measured: 510 ms until the record is delivered, and 6 ms
@@ -36,7 +36,7 @@ class EarlyWriters:
         return writers if writers is not None else self._open_writers()
 
     def close(self) -> None:
-        """Close those that nobody has taken. Idempotent."""
+        """Close those that were not taken. Idempotent."""
         with self._lock:
             writers, self._early = self._early, None
         if writers is not None:

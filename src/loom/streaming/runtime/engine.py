@@ -33,7 +33,7 @@ class Engine(Protocol):
         bridge: AsyncBridge,
         resumable: bool,
     ) -> BuiltDataflow:
-        """The plan as a dataflow, with sinks in the place of some of its outputs. Opens nothing.
+        """The plan as a dataflow, with sinks in place of some of its outputs. Opens nothing.
 
         `resumable`: a later run may begin with the states that its sinks had at a snapshot.
         """

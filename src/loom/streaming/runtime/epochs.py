@@ -12,7 +12,7 @@ DEFAULT_INTERVAL_S = 1.0
 
 
 class Mark:
-    """The end of an epoch, behind everything that a worker has handed on before.
+    """The end of an epoch, after everything that a worker has passed on before.
 
     When the sink part comes to it, it makes all that it was given durable, publishes the offsets that are committable
     with it, and answers.
@@ -26,7 +26,7 @@ class Mark:
 
 
 class InFlight:
-    """What one worker has on its way to the sink part, in batches, records and bytes.
+    """What one worker has in flight to the sink part, in batches, records and bytes.
 
     The `sent` numbers are written by the worker, the others by the sink part; neither waits for the other.
     """
@@ -43,7 +43,7 @@ class InFlight:
     )
 
     def __init__(self) -> None:
-        #: batches that the worker has handed on, and those of them that the sink part has been given
+        #: batches that the worker has passed on, and those of them that the sink part has received
         self.sent = self.taken = 0
         #: batches whose results are durable
         self.settled = 0
@@ -54,12 +54,12 @@ class InFlight:
 
     @property
     def records(self) -> int:
-        """Records on their way."""
+        """Records in flight."""
         return self.sent_records - self.taken_records
 
     @property
     def bytes(self) -> int:
-        """Bytes of records on their way, as far as they were counted."""
+        """Bytes of records in flight that were counted."""
         return self.sent_bytes - self.taken_bytes
 
 
@@ -81,23 +81,23 @@ class Epochs:
         self._asked = False
 
     def ask(self) -> None:
-        """End the epoch at hand as soon as a worker comes by."""
+        """End the current epoch at the next turn of any worker."""
         self._asked = True
 
     def due(self, now: float) -> bool:
-        """Whether the epoch at hand is over, at this monotonic time in seconds. The first call begins the first one."""
+        """Whether the current epoch is over, at this monotonic time in seconds. The first call begins the first one."""
         if self._last is None:
             self._last = now
         return self._asked or now - self._last >= self.interval_s
 
     def end(self, now: float) -> Mark:
-        """The mark that ends the epoch at hand; the next one begins."""
+        """The mark that ends the current epoch; the next one begins."""
         self._last = now
         self._asked = False
         return Mark()
 
     def answer(self, mark: Mark | None) -> None:
-        """What the sink part had been given is durable, since it has come to a mark, or to a snapshot of the engine."""
+        """What the sink part had received is durable: it has come to a mark, or to a snapshot of the engine."""
         if mark is not None:
             mark.answered = True
         self.answered += 1

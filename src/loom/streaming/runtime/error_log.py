@@ -67,7 +67,7 @@ class ErrorLog:
             _log_repeats(kind, step, repeats, seen.total)
 
     def finish(self) -> None:
-        """The run is over: log the repeats that no line has told yet."""
+        """The run is over: log the repeats that were not logged yet."""
         with self._lock:
             untold = [(key, seen.repeats, seen.total) for key, seen in self._seen.items() if seen.repeats]
             for key, _, _ in untold:

@@ -34,7 +34,7 @@ _log = get_logger(__name__)
 
 
 class ExactlyOnce:
-    """The transactions of this process and the group that their positions belong to. Opened once, by whoever is first."""
+    """The transactions of this process and the group that their offsets belong to. Opened once, by the first user."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class ExactlyOnce:
         self._lock = threading.Lock()
         self._opened: tuple[Transactions, Any] | None = None
         self._group: TransactionGroup | None = None
-        #: is told of a topic that is gone, so that the source looks at it at once
+        #: called with a topic that is gone, so that the source checks it at once
         self.suspect: Callable[[str, str], None] = _nobody
 
     def pace(self) -> Pace:
@@ -123,12 +123,12 @@ class ExactlyOnce:
             )
 
     def _fence_earlier(self, group: TransactionGroup, partitions: list[TopicPartition]) -> None:
-        """Shut out the writers that the group's positions name, also those that nobody starts any more."""
+        """Fence the writers that the group's offsets name, including those that are not started any more."""
         fenced = {_id(self._group_id, self._metadata.flow, 0)}
         while True:
             left = sorted(self._earlier_ids(group.committed(partitions)) - fenced)
             if not left:
-                # Asked once more behind each fencing: what was still written until then may have named others.
+                # Fetched again after each fencing: what was still written until then may have named others.
                 return
             _log.info("writers_fenced", transactional_ids=left)
             for transactional_id in left:

@@ -63,7 +63,7 @@ def _shown(made: Generated) -> Iterator[str]:
 
 
 def _told(value: Any) -> str | None:
-    """What a name stands for, where that is the author's; a value may be a secret, so none is shown."""
+    """The object of the author behind a name; a value may be a secret, so none is shown."""
     if isinstance(value, frozenset):
         return " | ".join(sorted(qualified_name(found) for found in value)) or "any"
     if isinstance(value, type) and not value.__module__.startswith("loom."):

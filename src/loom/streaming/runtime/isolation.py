@@ -42,7 +42,7 @@ _IDLE = 5.0
 
 
 class _Client(Protocol):
-    """What is asked of the client that reads."""
+    """What is needed of the client that reads."""
 
     def serve(self, wait_s: float) -> None:
         """Let it answer while nothing is to be read."""
@@ -81,7 +81,7 @@ def check_poison_route(
 class IsolatingReader:
     """Reads records one by one for the only worker of the process; used on its thread.
 
-    `read` is how far each partition has been read, `durable` how far what it became is durable, `place` where a record stands.
+    `read` is how far each partition has been read, `durable` up to where its results are durable, `place` returns a position.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class IsolatingReader:
         self._few = False
         #: read, and waiting for what is before it in the process
         self._held: tuple[Sequence[Any], Positions] | None = None
-        #: how far records have been handed on
+        #: up to which offset records have been passed on
         self._handed_on: dict[TopicPartition, int] = {}
         #: the last one is alone and not yet durable
         self._busy = False
@@ -141,7 +141,7 @@ class IsolatingReader:
         return self._hand_on(*self._held)
 
     def refuse(self, batches: list[SourceBatch]) -> None:
-        """Mark the batch of a record that is not worked on again."""
+        """Mark the batch of a record that is not processed again."""
         for batch in batches:
             if batch.origins:
                 batch.refused, self._refusal = self._refusal, None

@@ -65,7 +65,7 @@ class KafkaPoller:
         if still := self._keep_alive.still(positions, self._records.positions):
             positions = {**positions, **still}
         if positions and self._commits_before_work:
-            # Before anything is done with them: what is handed on now is never read again.
+            # Before anything is done with them: what is passed on now is never read again.
             self._records.group.commit_now(positions)
             self._standing.offsets.committed(positions)
             failpoint(Failpoint.CLAIMED)
@@ -82,7 +82,7 @@ class KafkaPoller:
         return records, positions, False
 
     def _patience(self) -> float:
-        """How long to wait for a first record: not long where that would hold somebody up."""
+        """How long to wait for a first record: not long if something else would be held up."""
         wait = self._wait
         if self._room.kept():
             # Until the first of what waits is due; what does not say when is looked after at once.

@@ -1,4 +1,4 @@
-"""Positions of idle partitions, said again now and then: a broker forgets what a group without members has not confirmed lately.
+"""Commits the offsets of idle partitions again now and then: a broker deletes old offsets of a group without members.
 
 Asked by the source with each read. Brokers keep positions for a week by default, each partition's from its own last commit;
 how long, and so how often, is asked at the start. In a transaction the repetition keeps the transactional id known too.

@@ -1,4 +1,4 @@
-"""What a run that failed may have lost, under the deliveries that confirm before the work is done. Counted and logged.
+"""What a failed run may have lost, under the deliveries that commit before processing. Counted and logged.
 
 Asked by the source when its client is closed before the run has come to its end in order.
 """
@@ -16,9 +16,10 @@ _log = get_logger(__name__)
 
 
 def report_losses(offsets: WorkerOffsets, counts: Counts) -> None:
-    """Say which records were handed on and are not known to be written; they are not read again.
+    """Log which records were passed on and are not known to be written; they are not read again.
 
-    The count is of offsets, so it is an upper bound: some may hold no record, and some results may have arrived unheard.
+    The count is of offsets, so it is an upper bound: some may hold no record, and some results may
+    have been written without an acknowledgement.
     """
     missing: dict[TopicPartition, tuple[int, int]] = {}
     for row in offsets.rows:

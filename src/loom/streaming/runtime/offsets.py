@@ -58,7 +58,7 @@ class PartitionOffsets:
         self.committed_at = 0.0
         #: whether the next run begins at `committed`; else what is durable is the best that is known
         self.commits = False
-        #: what a supervisor was told last
+        #: what was last reported to a supervisor
         self.reported: int | None = None
 
     @property
@@ -76,7 +76,7 @@ class OffsetTable:
         self.clock = clock
         #: batches that are made now belong to it; raised whenever a row is taken up or given up
         self.generation = 0
-        #: offsets that came for rows which were given up meanwhile
+        #: offsets that came for rows that had been given up
         self.late = 0
         self._rows: dict[TopicPartition, PartitionOffsets] = {}
         #: rows with offsets that have been completed since the last epoch
@@ -102,7 +102,7 @@ class OffsetTable:
             self._rows[row.partition] = row
 
     def ensure(self, partition: TopicPartition, start: int) -> PartitionOffsets:
-        """The row of a partition, taken up here where nobody has it yet."""
+        """The row of a partition, created if there is none yet."""
         with self._lock:
             row = self._rows.get(partition)
             if row is None:
@@ -182,7 +182,7 @@ class WorkerOffsets:
             self._rows[partition] = self._table.ensure(partition, start)
 
     def give_up(self, partitions: Collection[TopicPartition]) -> None:
-        """Read no more of these; nothing that is on its way from them is committed."""
+        """Stop reading these; nothing that is in flight from them is committed."""
         self._table.revoke([partition for partition in partitions if partition in self._rows])
         for partition in partitions:
             self._rows.pop(partition, None)
@@ -239,7 +239,7 @@ class WorkerOffsets:
 
 
 class _Column(Mapping[TopicPartition, int]):
-    """One column of some rows, as it is when it is asked."""
+    """One column of some rows, with the current values."""
 
     def __init__(
         self, rows: Mapping[TopicPartition, PartitionOffsets], column: Callable[[PartitionOffsets], int | None]

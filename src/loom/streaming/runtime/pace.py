@@ -1,4 +1,4 @@
-"""How many records one batch may hold so that the transaction it stands in ends in time. Asked once per batch."""
+"""How many records one batch may hold so that its transaction ends in time. Called once per batch."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ class Pace:
         return min(most, self._most)
 
     def sent(self, records: int, now: float) -> None:
-        """A batch is handed on."""
+        """A batch is passed on."""
         self._sent = records
         self._at = now

@@ -26,16 +26,16 @@ __all__ = ["BrokerSnapshot", "Preflight"]
 
 _log = get_logger(__name__)
 
-#: room for what a dead letter says of its failure
+#: bytes for what a dead letter says about its failure
 _DEAD_LETTER_BYTES = 2048
 
 
 class BrokerSnapshot(LoomFrozenStruct):
-    """What the look found."""
+    """What was found."""
 
     #: partition numbers of the source's topics; empty where the source is the caller's own
     source_partitions: Mapping[str, tuple[int, ...]]
-    #: how the source's topics were seen, for whoever looks at them again
+    #: how the source's topics were seen, for later checks
     source_topics: Mapping[str, TopicState]
     #: the source's group, where its positions are ours to commit
     group: GroupLook
@@ -50,7 +50,7 @@ class BrokerSnapshot(LoomFrozenStruct):
 
 
 class Preflight:
-    """One look at all clusters of a plan, shared by everybody who asks."""
+    """One check of all clusters of a plan, shared by its users."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Preflight:
     def look(self) -> BrokerSnapshot:
         """Raises `BrokerUnavailableError` or `TopicMissingError`, the latter naming everything that is missing.
 
-        All that is asked of a cluster is asked here, together.
+        All requests to a cluster are made here, together.
         """
         with self._lock:
             if self._seen is None:
@@ -152,7 +152,7 @@ class Preflight:
         return BrokerSnapshot(partitions, states, group or GroupLook((), KEEP_ALIVE), limits, counts, times, compacted)
 
     def _compare_limits(self, found: Mapping[str, int], limits: Mapping[int, Mapping[str, int]]) -> None:
-        """Warn of a topic of dead letters that has no room for the largest source record and what is said of it."""
+        """Warn about an error topic that has no room for the largest source record and its error headers."""
         sources = {topic: found[topic] for topic in self._plan.source.topics if topic in found}
         if not sources:
             return
@@ -179,7 +179,7 @@ def _keeps_keys_in_place(output: CompiledTopic) -> bool:
 
 
 class _Cluster:
-    """What is asked of one cluster."""
+    """The requests to one cluster."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config

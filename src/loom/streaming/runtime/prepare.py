@@ -39,14 +39,14 @@ T = TypeVar("T")
 
 
 class PreparedFlow(LoomFrozenStruct):
-    """A compiled flow with everything that its run is made of."""
+    """A compiled flow with everything that its run needs."""
 
     plan: CompiledPlan
     runtime: BytewaxRuntimeConfig
     section: StreamingSection
     #: the sinks of the config
     sinks: BoundSinks
-    #: what takes errors in the place of the flow's own routes
+    #: what takes errors in place of the flow's own routes
     error_sinks: Mapping[ErrorKind, Any]
 
 
@@ -66,7 +66,7 @@ def prepare(
 
     `registry` is `None` where the sinks of the config take no part; `observability` is what they are built with. `runtime`
     overrides the config's. `observed_by_caller`: no observer of the config is made. `elsewhere`: the flow is to run
-    on another machine, so nothing is said of files, directories and packages. `beside`: as for `compile_flow`.
+    on another machine, so files, directories and packages are not checked. `beside`: as for `compile_flow`.
 
     Raises `CompilationError`, with what is wrong in the config among its issues, where the flow does not compile, else
     `ConfigError` with all of its problems. What is wrong alone may raise its own class: `NotSupportedYetError`,
@@ -174,7 +174,7 @@ def _holds(entry: Any, key: tuple[str, ...]) -> bool:
 
 
 class _Findings:
-    """Everything that is against a run, gathered so that it is told at once."""
+    """Everything that prevents a run, collected so that it is reported at once."""
 
     def __init__(self) -> None:
         self.problems: list[ConfigProblem] = []

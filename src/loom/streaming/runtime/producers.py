@@ -45,7 +45,7 @@ class RecordWriter(Protocol):
         """Look for deliveries that failed."""
 
     def flush(self, positions: Positions) -> None:
-        """Return when everything handed over is durable; in a transaction, together with these positions."""
+        """Return when everything written is durable; in a transaction, together with these offsets."""
 
     def close(self) -> None:
         """Let the clients go; never raises."""
@@ -59,10 +59,10 @@ class NoProducers:
         raise AssertionError("a plan without topics wrote a record")
 
     def serve(self) -> None:
-        """Nothing is on its way."""
+        """Nothing is in flight."""
 
     def flush(self, positions: Positions) -> None:
-        """Nothing is on its way."""
+        """Nothing is in flight."""
 
     def close(self) -> None:
         """Nothing is open."""
@@ -146,7 +146,7 @@ class ProducerPool:
             writer.serve()
 
     def flush(self, positions: Positions) -> None:
-        """Return when everything handed over is durable, dead letters of refused records included."""
+        """Return when everything written is durable, dead letters of refused records included."""
         if self._group is not None:
             # One cluster and one producer: the compiler has seen to it.
             self._all[0].commit(positions, self._group)
@@ -162,7 +162,7 @@ class ProducerPool:
             pending = sum(self._counts.refused.values()) != before
 
     def close(self) -> None:
-        """Let the producers go."""
+        """Close the producers."""
         for writer in self._all:
             writer.close()
         if self._exactly_once is not None:
@@ -182,7 +182,7 @@ class ProducerPool:
                 "such records"
             )
         output, writer = self._dlq[record.topic]
-        # The stage has counted it as an output when it left; it is none.
+        # The stage has counted it as an output, which it is not.
         self._counts.refused[record.topic] += 1
         self._counts.outputs[record.topic] -= 1
         source = self._view.record_left(record.origin)

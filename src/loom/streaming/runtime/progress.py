@@ -73,7 +73,7 @@ def _report(flow: str, delivery: RunState, interval_s: float, over: threading.Ev
 
 
 def _counted(counts: FlowCounts) -> dict[str, Any]:
-    """By input record: `read` is the sum of the others, but for those under way."""
+    """By input record: `read` is the sum of the others, except for records in progress."""
     found: dict[str, Any] = {"read": counts.read, "written": counts.written}
     if counts.dropped:
         found["dropped"] = counts.dropped
@@ -84,7 +84,7 @@ def _counted(counts: FlowCounts) -> dict[str, Any]:
 
 
 def _lag(delivery: RunState) -> dict[str, int]:
-    """Offsets behind what was read, where every source client has told."""
+    """Offsets after what was read, if every source client has answered."""
     told = list(delivery.lag.values())
     return {"lag": sum(told)} if told and len(told) >= len(delivery.standings) else {}
 
@@ -92,5 +92,5 @@ def _lag(delivery: RunState) -> dict[str, int]:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - an author's own exception that cannot even be told
+    except Exception:  # noqa: BLE001 - an exception of the author whose text cannot be made
         return "?"

@@ -202,7 +202,7 @@ class SinkRegistry:
             binding = sink_class.build_binding(cfg, ctx)
         except ConfigError:
             raise
-        except Exception as error:  # noqa: BLE001 - what the author of a sink raises, told without what it was given
+        except Exception as error:  # noqa: BLE001 - what the author of a sink raises, reported without its arguments
             said = raised_by_user_code(error, str(error), found)
             # Not chained: a traceback would print the values.
             problem = ConfigProblem(file, key, f"{sink_class.__qualname__}.build_binding failed: {said}")

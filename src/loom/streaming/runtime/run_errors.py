@@ -1,4 +1,4 @@
-"""What a run can end with. Callers act on the class; the command line turns each into its exit code."""
+"""The errors of a run. Callers act on the class; the command line turns each into its exit code."""
 
 from __future__ import annotations
 
@@ -116,16 +116,14 @@ class ClockSetBackError(FlowFailedError):
 
 
 class ProcessKilledError(LoomStreamingError):
-    """A record that killed the process whenever it was worked on. Never raised: it is the error of a record's dead letter."""
+    """A record that killed the process whenever it was processed. Never raised: it is the error of its dead letter."""
 
     #: a contract of its own, whatever this class is called
     __loom_error_type__ = "loom.ProcessKilled"
 
     def __init__(self, ends: str) -> None:
         self.ends = ends
-        super().__init__(
-            f"working on this record ends the process ({ends}), with nothing else in it; it was not worked on again"
-        )
+        super().__init__(f"working on this record ends the process ({ends}), even alone; it was not processed again")
 
 
 class RecoveryDirectoryError(LoomStreamingError):

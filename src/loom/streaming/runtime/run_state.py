@@ -34,25 +34,25 @@ class RunState:
     def __init__(self, observability: ObservabilityRuntime) -> None:
         self.stop = StopSignal()
         self.epochs = Epochs()
-        #: how long the engine makes its epochs; under a plain `cli_main` we are not told, and this is its default
+        #: the length of the engine's epochs; unknown under a plain `cli_main`, where this default applies
         self.engine_epoch_s = 10.0
         self._observability = observability
         self.metrics = FlowMetrics()
-        #: failed records, as far as they are logged
+        #: failed records that are logged
         self.error_log = ErrorLog()
-        #: what the clients of the run are told of their brokers; outages are said while any of them is open
+        #: what the clients of the run report about their brokers; outages are logged while any of them is open
         self.clusters = Clusters(lambda: bool(self._open))
         self.offsets = OffsetTable()
-        #: where each source client stands, for who watches
+        #: the state of each source client, for the watchdog
         self.standings: list[Standing] = []
-        #: raised by whoever wants to know the lag; each source client answers with the offsets behind what it has read
+        #: raised to request the lag; each source client answers with the offsets after what it has read
         self.lag_asked = 0
         self.lag: dict[int, int] = {}
         #: who starts this process again when the run fails
         self.supervisor: Supervisor | None = None
         #: when each source client last had records, in monotonic seconds, so that an idle one knows of a busy one
         self.last_busy: dict[int, float] = {}
-        #: told of partitions whose log is gone, on the sink's thread
+        #: called with partitions whose log is gone, on the sink's thread
         self.logs_gone: list[Callable[[Collection[TopicPartition]], None]] = []
         self.fault: BaseException | None = None
         self._open: dict[object, _Opened] = {}

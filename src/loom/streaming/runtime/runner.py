@@ -1,4 +1,4 @@
-"""Runs a flow: load, compile, look at the brokers, run the engine, stop in order, say what went wrong.
+"""Runs a flow: load, compile, check the brokers, run the engine, stop in order, report what went wrong.
 
 The entry point of programs and of the command line; everything it calls is a page of its own.
 """
@@ -68,7 +68,7 @@ class _PreparedStreamingRun:
         return dataflow
 
     def shutdown(self) -> None:
-        """Stop a run, and let go of what it holds. Idempotent."""
+        """Stop a run, and release what it holds. Idempotent."""
         self.built.shutdown()
         if not self.built.delivery.stop.held:
             self._close_bridge()
@@ -95,7 +95,7 @@ class StreamingRunner:
         self._registry = _registry or SinkRegistry()
         self._flow: StreamFlow[Any, Any] | None = None
         self._config: ConfigContext | None = None
-        #: given by the caller; without one, what the config at hand says
+        #: given by the caller; without one, what the config says
         self._observability: ObservabilityRuntime | None = None
         #: given by the caller, so that no config decides about it
         self._observability_given = False

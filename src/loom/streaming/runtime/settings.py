@@ -95,11 +95,11 @@ _RESTARTS_TO_ISOLATE = 2
 
 
 class SupervisionSettings(LoomFrozenStruct):
-    """What is done about a run that fails or stands still.
+    """What is done about a run that fails or stalls.
 
     `restarts` is how often in a row `loom run` starts a flow again that does not move on; 0 means that it runs without a
-    supervisor. `stall_timeout_ms` is how long a position may stand still with records behind it; `None` means for ever.
-    `on_poison` is what becomes of a record that kills the process whenever it is processed: the flow stays down, or the
+    supervisor. `stall_timeout_ms` is how long an offset may stay the same with records after it; `None` means no limit.
+    `on_poison` is what happens to a record that kills the process whenever it is processed: the flow stays down, or the
     record goes to the route of `TASK` errors.
     """
 

@@ -30,7 +30,7 @@ _APART = 1.0
 class SignalHandlers:
     """The handlers of one dataflow. Whoever had the signals before gets them back in the end.
 
-    The first signal asks for a graceful stop; a second one is passed to whoever had it before, which by default ends
+    The first signal requests an orderly stop; a second one goes to the previous handler, which by default ends
     the process.
     """
 
@@ -53,7 +53,7 @@ class SignalHandlers:
             signal.signal(number, self._handle)
 
     def restore(self) -> None:
-        """Give the signals back, unless somebody else has taken them since. Idempotent."""
+        """Restore the signal handlers, unless other code has replaced them since. Idempotent."""
         if threading.current_thread() is not threading.main_thread():
             return
         while self._before:
@@ -81,7 +81,7 @@ def stopping_on_signals(stop: StopSignal) -> Iterator[None]:
     """Hear signals on a thread of its own, so that the time of a stop begins with the signal.
 
     A second one ends a process that may be ended (`stop.overdue`) when the main thread does not act on it. Does nothing
-    outside the main thread, or where somebody else (an event loop) listens already.
+    outside the main thread, or if other code (an event loop) listens already.
     """
     if threading.current_thread() is not threading.main_thread() or _somebody_listens():
         yield
@@ -112,7 +112,7 @@ def _listen(heard: socket.socket, stop: StopSignal) -> None:
     while numbers := heard.recv(64):
         for number in numbers:
             if not isinstance(getattr(signal.getsignal(number), "__self__", None), SignalHandlers):
-                continue  # somebody else's signal
+                continue  # a signal that is not ours
             name = signal.Signals(number).name
             if first is None:
                 first = time.monotonic()

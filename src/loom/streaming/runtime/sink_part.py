@@ -43,7 +43,7 @@ class SinkPart:
         delivery.opened(self, "producers", writers.close)
         self._hosted: dict[int, OpenedSink] = {}
         self._states = dict(states)
-        #: the slot under which a slot's sink was opened: an `IntoSink` that stands in several places has one partition
+        #: the slot under which a slot's sink was opened: an `IntoSink` in several places has one partition
         self._opened_as: dict[int, int] = {}
         into_sinks: dict[int, int] = {}
         for slot, outlet in enumerate(outlets.table):

@@ -22,7 +22,7 @@ from loom.streaming.runtime.stages.stage_io import EndMark, GoneLogs, Positions,
 
 __all__ = ["Committer", "RecordReader", "SourceLoop"]
 
-#: What a worker may have on its way to a sink part on another thread: nothing else holds it back while that is busy. On one
+#: What a worker may have in flight to a sink part on another thread: nothing else holds it back while that is busy. On one
 #: thread the sink part takes each batch before the next one is read.
 _MOST_BATCHES = 8
 _MOST_BYTES = 64 * 1024 * 1024
@@ -36,13 +36,13 @@ class RecordReader(Protocol):
 
 
 class Committer(Protocol):
-    """What becomes of committable offsets."""
+    """Commits committable offsets."""
 
     def confirm(self) -> None:
         """An epoch has been answered, or it is time to try again: commit what is committable; need not wait."""
 
     def finish(self) -> bool:
-        """Commit the last offsets; `False` while that is still on its way."""
+        """Commit the last offsets; `False` while that is in flight."""
 
 
 class _Phase(Enum):
@@ -86,7 +86,7 @@ class SourceLoop:
         self._snapshots = snapshots
         self._thread = threading.get_ident()
         self._in_flight = InFlight()
-        #: how many batches were handed on when this worker last made a mark
+        #: how many batches were passed on when this worker last made a mark
         self._marked = 0
         self._last_mark: Mark | None = None
         self._answered = self._epochs.answered
@@ -103,7 +103,7 @@ class SourceLoop:
 
     @property
     def is_unsettled(self) -> bool:
-        """Whether something was handed on whose results are not durable yet. Read from any thread."""
+        """Whether something was passed on whose results are not durable yet. Read from any thread."""
         return self._in_flight.sent != self._in_flight.settled
 
     def next_batch(self) -> list[SourceBatch]:
@@ -162,7 +162,7 @@ class SourceLoop:
             self._confirming.confirm()
 
     def _has_news(self) -> bool:
-        """Whether something was handed on that is not durable yet and that no mark of ours is behind."""
+        """Whether something was passed on that is not durable yet and that no mark of ours follows."""
         in_flight = self._in_flight
         return in_flight.sent not in (in_flight.settled, self._marked) and not self._epochs.by_snapshots
 
@@ -186,7 +186,7 @@ class SourceLoop:
         return batch
 
     def _is_full(self) -> bool:
-        """Whether so much is on its way to a sink part on another thread that it has to be taken first."""
+        """Whether so much is in flight to a sink part on another thread that it must be taken first."""
         in_flight = self._in_flight
         return in_flight.records >= _MOST_BATCHES * self._batch_size or in_flight.bytes >= _MOST_BYTES
 

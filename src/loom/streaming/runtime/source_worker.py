@@ -1,4 +1,4 @@
-"""The source client of one worker: reads all its partitions, and confirms what has become durable."""
+"""The source client of one worker: reads all its partitions, and commits what has become durable."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class SourceWorker:
         self._inbox = inbox
         self._records = ConsumerClient(source.settings, changes.suspect, metadata, delivery.clusters)
         self._metadata = metadata
-        #: all partitions of the source's topics, whoever reads them
+        #: all partitions of the source's topics, of all workers
         self._all = [TopicPartition(topic, number) for topic, numbers in topics.items() for number in numbers]
         self._offsets = delivery.offsets.worker()
         #: partitions wait to be taken up
@@ -145,7 +145,7 @@ class SourceWorker:
         except StopIteration:
             reason = self._changes.ended(self._inbox)
             if reason is not None:
-                # Everything is confirmed; what is left is to say why the run is over.
+                # Everything is committed; what is left is to say why the run is over.
                 raise reason from None
             raise
         if not batches:
@@ -222,7 +222,7 @@ class SourceWorker:
             counts = self.delivery.metrics.part()
             report_losses(self._offsets, counts)
         if self.feed.ended:
-            # Else a call of the client may still be on its way, which holds up every other call of it.
+            # Otherwise a call of the client may be in progress, which blocks every other call of it.
             self.delivery.lag[id(self._records)] = self._records.lag()
         self._offsets.close()
         self._records.close()

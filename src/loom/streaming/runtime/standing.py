@@ -1,4 +1,4 @@
-"""Where one source client stands: written on its worker's thread, read by the watchdog and told to a supervisor.
+"""The state of one source client: written on its worker's thread, read by the watchdog and reported to a supervisor.
 
 Once per epoch and per batch; nothing here runs per record.
 """
@@ -18,8 +18,8 @@ Positions = Mapping[TopicPartition, int]
 
 
 class Standing:
-    """One source client to those who watch it. The supervisor's `moved` is told where the next run would begin, whenever that
-    has changed, and `reads` how far the partitions have been read.
+    """One source client, as the watchdog sees it. The supervisor's `moved` is called with the start of the next run,
+    whenever that has changed, and `reads` how far the partitions have been read.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Standing:
         self.waits = False
         #: when the worker was last called, in monotonic seconds
         self.called_at = 0.0
-        #: whether something was handed on that is not durable yet
+        #: whether something was passed on that is not durable yet
         self.is_unsettled: Callable[[], bool] = lambda: False
         #: until when, in monotonic seconds, records from these offsets on are kept on purpose, as of `seen_at`
         self.kept: Mapping[TopicPartition, tuple[int, float]] = {}
@@ -46,11 +46,11 @@ class Standing:
         self.seen_at = 0.0
 
     def keeps(self, kept: Mapping[TopicPartition, tuple[int, float]], paused_until: float | None) -> None:
-        """The worker has come by, and this is what its stage keeps."""
+        """Note a sign of life of the worker, and what its stage keeps."""
         self.kept, self.paused_until, self.seen_at = kept, paused_until, time.monotonic()
 
     def on_purpose_until(self, partition: TopicPartition, position: int) -> float:
-        """Until when a partition may stand at this position; never later than the worker was seen at work."""
+        """Until when a partition may stay at this offset; never later than the worker was last seen working."""
         until = self.paused_until or 0.0
         offset, kept_until = self.kept.get(partition, (position + 1, 0.0))
         if offset <= position:

@@ -16,7 +16,7 @@ _log = get_logger(__name__)
 
 #: seconds beyond the limit of a stop after which it is called overdue
 _OVERDUE_AFTER = 1.0
-#: seconds between two lines about a stop that goes on
+#: seconds between two lines about a stop in progress
 _SAY = 10.0
 
 
@@ -31,14 +31,14 @@ class StopSignal:
         self._clock = clock
         self._requested = threading.Event()
         self._deadline: float | None = None
-        #: when the stop was asked for, and when it was last said that it still goes on, in monotonic seconds
+        #: when the stop was requested, and when its progress was last logged, in monotonic seconds
         self._requested_at = self._said_at = 0.0
         #: how long the whole stop may take, in seconds; `None`: as long as it takes
         self.limit_s: float | None = None
         self.reason = ""
         #: what the watchdog found, when it is what asked
         self.stalled: StalledError | None = None
-        #: a part is open, so there is somebody to see the request; or a runner has begun to run the flow
+        #: a part is open, so the request will be seen; or a runner has begun to run the flow
         self.running = False
         self.held = False
         #: called once, with what to say, when the whole stop has taken longer than it may and a second more
@@ -58,7 +58,7 @@ class StopSignal:
             self._requested_at = self._said_at = self._clock()
             if self.limit_s is not None:
                 self._deadline = self._clock() + self.limit_s
-                # For code that never comes back to a wait of ours. A run that is over in time leaves it unheard.
+                # For code that never returns to a wait of ours. A run that ends in time never needs it.
                 timer = threading.Timer(
                     self.limit_s + _OVERDUE_AFTER,
                     self.force,
@@ -76,13 +76,13 @@ class StopSignal:
         self.request("it stands still")
 
     def force(self, why: str, signal: int | None = None) -> None:
-        """End a process that may be ended, as far as the run still goes on; `signal` is the one that asks for it."""
+        """End a process that may be ended, if the run is still going; `signal` is the cause."""
         forced = ForcedShutdownError(f"{why}, and the code that is at work does not come back: ending now")
         forced.signal = signal
         self.end_now(forced if signal is not None else self.stalled or forced)
 
     def end_now(self, found: LoomError) -> None:
-        """End a process that may be ended, for this reason, as far as the run still goes on."""
+        """End a process that may be ended, for this reason, if the run is still going."""
         if not self.held:
             return
         if self.overdue is not None:
@@ -91,7 +91,7 @@ class StopSignal:
             _log.critical("stop_overdue", reason=str(found))
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until somebody asks for the stop; `False` when the time is over first."""
+        """Wait until a stop is requested; `False` if the time is over first."""
         return self._requested.wait(timeout_s)
 
     def check_deadline(self, waiting_for: str) -> None:

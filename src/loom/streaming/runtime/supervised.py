@@ -1,4 +1,4 @@
-"""What a run and whoever starts its process again tell each other; `loom run` with `streaming.supervision.restarts` does."""
+"""The interface between a run and its supervisor, which is `loom run` with `streaming.supervision.restarts`."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ __all__ = ["Isolation", "Supervisor"]
 class Isolation(LoomFrozenStruct):
     """The records that a run works on one at a time, since one of them may have killed the process of an earlier run."""
 
-    #: the offset behind the last of them, by partition; no other partition is read
+    #: the offset after the last of them, by partition; no other partition is read
     until: Mapping[TopicPartition, int]
-    #: the offset behind the last of those that are alone in the process in any case, however many there are
+    #: the offset after the last of those that are processed alone in any case, however many there are
     alone: Mapping[TopicPartition, int] = {}
-    #: records that are not worked on again but go to the error route, each with how it ended the process
+    #: records that are not processed again but go to the error route, each with how it ended the process
     fatal: Mapping[TopicPartitionOffset, str] = {}
 
 
 class Supervisor(Protocol):
-    """Is told how a run gets on. It also says when a stop is to be forced: a second signal to the run itself is none.
+    """Receives the progress of a run. It also decides when a stop is forced: a second signal to the run itself does not.
 
-    The methods are called on the workers' threads and must not wait. What they are told must outlive the process.
+    The methods are called on the workers' threads and must not wait. What they receive must outlive the process.
     """
 
     @property
     def isolation(self) -> Isolation | None:
-        """Which records are to be worked on one at a time; `None`: none, the run is as any other."""
+        """Which records are to be processed one at a time; `None`: none, the run is normal."""
 
     def moved(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Where the next run would begin with these partitions: at the start, and with each epoch that was confirmed."""
+        """Where the next run would start in these partitions: at the start, and after each committed epoch."""
 
     def reads(self, positions: Mapping[TopicPartition, int]) -> None:
-        """How far these partitions have been read; told before anything is done with the records."""
+        """How far these partitions have been read; called before anything is done with the records."""
 
     def works_on(self, partition: TopicPartition, offset: int, *, alone: bool) -> None:
-        """An isolated record is about to be worked on; `alone`: nothing else is in the process."""
+        """An isolated record is about to be processed; `alone`: nothing else is in the process."""
 
     def works_on_nothing(self) -> None:
         """What the record that was alone became is durable."""

@@ -44,7 +44,7 @@ class TopicChanges:
     def open(self, known: Mapping[str, TopicState]) -> deque[TopicChange]:
         """A worker begins to read; the first one begins the watch. Returns where it finds the changes.
 
-        `known` is how the start saw the topics. A run behind another of the same dataflow sees them anew.
+        `known` is how the start saw the topics. A later run of the same dataflow fetches them again.
         """
         inbox: deque[TopicChange] = deque()
         with self._lock:
@@ -63,7 +63,7 @@ class TopicChanges:
         return inbox
 
     def ended(self, inbox: deque[TopicChange]) -> TopicsChangedError | None:
-        """A worker has come to its end in order; the last one is given the reason, where a change was one."""
+        """A worker has ended in order; the last one gets the reason, if it was a change."""
         with self._lock:
             self._reading.discard(id(inbox))
             return self._ending if not self._reading else None
@@ -78,7 +78,7 @@ class TopicChanges:
                 self._watch = None
 
     def suspect(self, topic: str, why: str) -> None:
-        """A client was told something odd of a topic: look now rather than at the next turn."""
+        """A client reported something unusual about a topic: check now rather than at the next turn."""
         _log.info("topic_check_requested", topic=topic, why=why)
         watch = self._watch
         if watch is not None:

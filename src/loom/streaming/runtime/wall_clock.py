@@ -23,7 +23,7 @@ _log = get_logger(__name__)
 #: when a part wants to be asked that is to be asked whatever the wall clock shows
 ALWAYS_DUE = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: Seconds that an always-due part rests when it has nothing to hand over: the engine would do so for one that names no time.
+#: Seconds that an always-due part rests when it has nothing to return: the engine would do so for a part that names no time.
 _REST = 0.001
 #: a step back by so many seconds makes one epoch longer, and no more
 _LET_BE = 1.0
@@ -47,7 +47,7 @@ class WallClock:
         self._ahead = self._wall() - self._since
 
     def set_back_s(self, epoch_s: float) -> float:
-        """By how many seconds the clock is behind where it was in the last epoch, if by more than one; else 0."""
+        """By how many seconds the clock is behind its value in the last epoch, if by more than one; else 0."""
         now = self._monotonic()
         ahead = self._wall() - now
         back = self._ahead - ahead
@@ -58,7 +58,7 @@ class WallClock:
         return 0.0
 
     def check(self, epoch_s: float) -> None:
-        """Raise `ClockSetBackError` when the clock is more than an epoch behind where it was in the last one."""
+        """Raise `ClockSetBackError` if the clock is more than an epoch behind its value in the last one."""
         if back := self.set_back_s(epoch_s):
             raise _engine_stopped(back, epoch_s)
 
@@ -71,7 +71,7 @@ def _engine_stopped(back: float, epoch_s: float) -> ClockSetBackError:
 
 
 def rested(began: float, rest_s: float = _REST) -> None:
-    """Rest behind a call that began at this monotonic time and handed nothing over, unless it has waited itself."""
+    """Rest after a call that began at this monotonic time and returned nothing, unless it has waited itself."""
     if time.monotonic() - began < rest_s:
         time.sleep(rest_s)
 

@@ -28,22 +28,22 @@ __all__ = ["Watchdog", "watching"]
 
 _log = get_logger(__name__)
 
-#: seconds that a run which stands still has for stopping in order, where the config does not say
+#: seconds that a stalled run has to stop in order, if the config does not say
 _GRACE = 10.0
-#: A standstill is seen twice, a quarter of the time-out apart: a broker that has just come back gives nobody time to go on.
+#: A stall is seen twice, a quarter of the timeout apart: after a broker has come back, a flow needs time to continue.
 _LOOKS = 2
 _APART = 0.25
-#: how often the positions are looked at, as a share of the time-out and in seconds
+#: how often the offsets are checked, as a share of the timeout and in seconds
 _TICK_SHARE = 0.1
 _LONGEST_TICK = 1.0
-#: seconds that the end of a run waits for a look that is under way
+#: seconds that the end of a run waits for a check in progress
 _LEAVE = 3.0
 #: how many partitions and frames are named
 _NAMED = 10
 _FRAMES = 3
 _RUNNER = os.path.join("loom", "streaming", "runtime", "runner.py")
 
-#: the partitions with records behind these positions, each with its lag
+#: the partitions with records after these offsets, each with its lag
 Look: TypeAlias = Callable[[Mapping[TopicPartition, int]], dict[TopicPartition, int]]
 
 
@@ -69,7 +69,7 @@ def watching(settings: ConsumerSettings, delivery: RunState, timeout_ms: int | N
 
 
 class _Still:
-    """How long a position has stood still."""
+    """How long an offset has not moved."""
 
     __slots__ = ("behind", "looks", "position", "since")
 
@@ -77,7 +77,7 @@ class _Still:
         self.position = position
         #: when the time that counts began
         self.since = since
-        #: a record behind it is known of since then
+        #: a record after it is known since then
         self.behind = behind
         #: how many looks have seen it there since its time was up
         self.looks = 0
@@ -94,12 +94,12 @@ class Watchdog:
         self._away = False
 
     def watch(self, over: threading.Event) -> None:
-        """Look until the run is over, is asked to stop, or stands still."""
+        """Check until the run is over, a stop is requested, or it is stalled."""
         tick = min(self._timeout * _TICK_SHARE, _LONGEST_TICK)
         while not over.wait(tick) and not self._delivery.stop.requested:
             try:
                 stalled = self.check(time.monotonic())
-            except Exception as error:  # noqa: BLE001 - a fault of the watchdog is none of the flow
+            except Exception as error:  # noqa: BLE001 - a fault of the watchdog is not a fault of the flow
                 _log.exception("watchdog_failed", error=str(error))
                 continue
             if stalled is not None and not over.is_set() and not self._delivery.stop.requested:
@@ -144,10 +144,10 @@ class Watchdog:
             if still is None or still.position != position or (at_work and not still.behind):
                 self._still[partition] = _Still(position, now, behind=at_work)
             elif moved and not at_work:
-                # Its records wait their turn behind those of others.
+                # Its records wait for their turn after those of others.
                 self._still[partition] = _Still(position, now, behind=False)
             if (until := standing.on_purpose_until(partition, position)) > self._still[partition].since:
-                # What is kept until a time, or not read because of that, stands still from then on.
+                # For records that are kept until a time, or not read because of that, the timeout starts then.
                 self._still[partition].since, self._still[partition].looks = until, 0
 
     def _broker_is_away(self, fault: KafkaTransportError, now: float) -> None:

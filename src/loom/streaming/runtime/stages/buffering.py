@@ -24,7 +24,7 @@ class BufferingNode(Protocol):
     def oldest(self) -> Iterable[tuple[TopicPartition, int]]:
         """The offset of the oldest record it keeps, or has discarded, for each partition it did so with.
 
-        A discarded record stays here for good: its position must not be confirmed.
+        A discarded record stays here permanently: its offset must not be committed.
         """
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
@@ -48,13 +48,13 @@ class BufferingNodes:
 
     def __init__(self, nodes: Iterable[BufferingNode] = ()) -> None:
         self._nodes = list(nodes)
-        #: the time of the batch at hand, in monotonic seconds
+        #: the time of the current batch, in monotonic seconds
         self.now = 0.0
-        #: the source's positions, as far as it has read
+        #: the offsets up to which the source has read
         self._read: dict[TopicPartition, int] = {}
 
     def add(self, node: BufferingNode) -> None:
-        """A node behind those already here."""
+        """Add a node after those already here."""
         self._nodes.append(node)
 
     def reverse(self) -> None:
@@ -66,7 +66,7 @@ class BufferingNodes:
         return sum(node.kept() for node in self._nodes)
 
     def credit(self, most: int) -> int:
-        """How many records the source may hand over, at most `most`; 0 while a node is full."""
+        """How many records the source may return, at most `most`; 0 while a node is full."""
         for node in self._nodes:
             room = node.credit()
             if room is not None and room < most:

@@ -1,4 +1,4 @@
-"""Puts a stage together from the end of each chain to its head, since a closure holds what comes behind it.
+"""Builds a stage from the end of each chain to its head, because a closure holds the next one.
 
 The component of a node says how it becomes closures; this file knows none of them. Runs once per stage.
 """
@@ -39,7 +39,7 @@ __all__ = ["BuildNode", "StageBuilder"]
 
 
 class StageBuilder:
-    """What a node's builder is handed: the stage, and the ways to make everything around the node."""
+    """What the builder of a node receives: the stage, and the means to build everything around the node."""
 
     def __init__(
         self,
@@ -58,14 +58,14 @@ class StageBuilder:
         self.counts = counts
         self.stage = stage
         self._slots = slots
-        #: makes a message whose metadata is worked out when somebody looks
+        #: makes a message whose metadata is built on first access
         self.message: Callable[[Any, Any], Message[Any]] = message_class(view)
         self._failures = Failures(
             plan.name, slots.errors, plan.unrouted, view, counts, self._emitter, log_drop, error_log
         )
         self._cells: dict[NodePath, ChildIndex] = {}
         self._entries: dict[NodePath, NodeInput] = {}
-        #: how nodes, and outputs behind them, are written into the loop
+        #: how nodes, and outputs after them, are written into the loop
         self._emitters: dict[NodePath, Emitter] = {}
         #: the same nodes as functions
         self.functions: dict[NodePath, Receive] = {}
@@ -91,7 +91,7 @@ class StageBuilder:
             end = self.output(plan.output, (), above)
         entry = self.chain(plan.nodes, end, NOWHERE)
         undecoded = self.fail(child_id(plan.name, SOURCE), (), NOWHERE, kind=ErrorKind.WIRE)
-        # Built tail first, so what is nearest to the source stands last.
+        # Built tail first, so what is nearest to the source comes last.
         stage.flushes.reverse()
         stage.room.reverse()
         if stage.gate is not None:
@@ -99,7 +99,7 @@ class StageBuilder:
         return entry, lambda code: self.write_chain(code, plan.nodes, end, ()), undecoded
 
     def chain(self, nodes: tuple[CompiledNode, ...], end: NodeInput | None, above: Ancestors) -> NodeInput:
-        """Nodes one behind the other; `end` is what stands behind the last one, unless that ends the stream."""
+        """Nodes one after the other; `end` follows the last one, unless that ends the stream."""
         places = [above]
         for node in nodes:
             places.append(self._below(node, places[-1]))
@@ -182,7 +182,7 @@ class StageBuilder:
         return self._cells.setdefault(path, ChildIndex())
 
     def emits_on_stop(self) -> bool:
-        """Whether records that wait leave at a stop: where positions have been confirmed already."""
+        """Whether records that wait leave at a stop: if their offsets have been committed already."""
         return self.plan.source.mode.emits_kept_on_stop
 
     def written(self, path: NodePath, emit: Emitter) -> None:
@@ -212,7 +212,7 @@ class StageBuilder:
     def write_chain(
         self, code: CodeWriter, nodes: tuple[CompiledNode, ...], end: NodeInput | None, path: NodePath
     ) -> None:
-        """Write nodes into the loop, up to the first that it cannot run; `path` is that of an output behind them.
+        """Write nodes into the loop, up to the first that it cannot run; `path` is that of an output after them.
 
         Without an `end` the code falls through, with the payload in `code.payload`.
         """
@@ -233,7 +233,7 @@ class StageBuilder:
                 code.leave(end.record)
 
     def places(self, node: CompiledNode, above: Ancestors) -> list[Ancestors]:
-        """What stands above the head of each branch of a node that takes one of them, and at last above what is behind it.
+        """The ancestors of the head of each branch of a node that takes one of them, and last those of the next node.
 
         The expansions of all branches are above each of them, since its records share their way on with those of the
         others, and say there that they are no child of those.
@@ -251,7 +251,7 @@ class StageBuilder:
         return [*places, Ancestors(behind.cells, frozenset(ways) or above.waits, behind.told)]
 
     def _below(self, node: CompiledNode, above: Ancestors) -> Ancestors:
-        """What stands above the node behind this one."""
+        """The ancestors of the next node."""
         if node.gathers:
             return above.behind(node.path)
         if not node.continues:
@@ -277,5 +277,5 @@ class StageBuilder:
         return frozenset(slot for slot, ways in self._ways.items() if len(ways) > 1)
 
 
-#: (builder, node, what stands behind it or `None`, what stands above it)
+#: (builder, node, the next input or `None`, its ancestors)
 BuildNode: TypeAlias = Callable[[StageBuilder, Any, NodeInput | None, Ancestors], NodeInput]

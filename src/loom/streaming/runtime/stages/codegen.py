@@ -26,7 +26,7 @@ from loom.streaming.runtime.stages.node_input import Receive
 __all__ = ["CodeWriter", "Emitter", "Generated", "build_function", "build_loop", "generated"]
 
 _numbers = count(1)
-#: how the names of the files begin that generated code seems to stand in
+#: the prefix of the file names of generated code
 _FILE = "<fused stage"
 #: Python reads no more than a hundred levels of indentation; what is nested deeper stays outside the loop.
 _DEEPEST = 60
@@ -49,7 +49,7 @@ class CodeWriter:
     meta: str
     #: the statement that ends the work on the record
     done: str
-    #: whether the nodes behind this one are written here too; otherwise they are called
+    #: whether the next nodes are written here too; otherwise they are called
     fuses: bool
     #: whether what arrives is a tombstone
     tombstones = False
@@ -89,7 +89,7 @@ class CodeWriter:
         return f"p{next(self._variables)}"
 
     def line(self, *lines: str) -> None:
-        """Write lines at the place at hand."""
+        """Write lines at the current place."""
         self._lines += [f"{'    ' * self._indent}{line}" for line in lines]
 
     def comment(self, text: str) -> None:
@@ -142,7 +142,7 @@ class CodeWriter:
         return made
 
     def of_batch(self, prefix: str, ask: Callable[[Sequence[Any]], Any]) -> str | None:
-        """A variable that holds what a callable says of the whole batch; `None` where there is no batch."""
+        """A variable with the result of a callable for the whole batch; `None` if there is no batch."""
         return None
 
     def call(self, take: Receive) -> None:
@@ -177,7 +177,7 @@ class LoopWriter(CodeWriter):
 
     def __init__(self) -> None:
         super().__init__("", indent=2)
-        #: by callable, the variable that holds what it says of the batch; it is asked once, before the loop
+        #: by callable, the variable with its result for the batch; it is called once, before the loop
         self._of_batch: dict[Callable[[Sequence[Any]], Any], str] = {}
         self.payload = self.variable()
 
@@ -251,8 +251,8 @@ def build_loop(
     without_value: Callable[[Any], None],
     undecoded: Callable[[BaseException, bytes, Any], None],
 ) -> Callable[[Sequence[Any]], None]:
-    """The loop over one batch of records; `inside` writes what becomes of each, of which `decode` makes a payload
-    that is an instance of exactly one of `classes`; empty where nobody knows.
+    """The loop over one batch of records; `inside` writes what happens to each, of which `decode` makes a payload
+    that is an instance of exactly one of `classes`; empty if unknown.
     """
     code = LoopWriter()
     take_none = code.name("without_value", without_value)
@@ -274,7 +274,7 @@ def build_loop(
 
 
 class Generated(LoomFrozenStruct):
-    """A function that was written here: its text, and what the names in it stand for."""
+    """A function that was written here: its text, and the values of the names in it."""
 
     source: str
     names: dict[str, Any]

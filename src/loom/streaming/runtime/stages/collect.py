@@ -55,7 +55,7 @@ class Collector:
         if len(items) >= self._most:
             indexes = items[-1][3]
             self._send()
-            # Others have been at work meanwhile; whoever made this record goes on where it was.
+            # Sending the batch changed the child indexes; restore them for the caller.
             for cell, index in zip(self._above.cells, indexes, strict=True):
                 cell.at = index
 
@@ -74,7 +74,7 @@ class Collector:
                 self._oldest[NO_PARTITION] = flight.offset
 
     def credit(self) -> int | None:
-        """A collector sends what fills it, so only what is held back behind it sets a bound."""
+        """A collector sends what fills it, so only what is held back after it sets a limit."""
         return self._gate.credit()
 
     def due(self) -> float | None:
@@ -90,7 +90,7 @@ class Collector:
                 self._send()
                 self._flush()
         else:
-            # Discarded, not let go: the positions stay where they are, so that these records are read again.
+            # Discarded, not released: the offsets stay where they are, so that these records are read again.
             self._items.clear()
             self._flights.clear()
 

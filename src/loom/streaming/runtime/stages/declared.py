@@ -12,7 +12,7 @@ from loom.streaming.compiler.model import PayloadTypes
 
 __all__ = ["classes_of", "exact_classes"]
 
-#: a type checker takes these for the ones they stand behind (PEP 484, the numeric tower)
+#: a type checker accepts these in place of their keys (PEP 484, the numeric tower)
 _TAKEN_FOR: dict[type, tuple[type, ...]] = {float: (float, int), complex: (complex, float, int)}
 
 

@@ -95,7 +95,7 @@ def _without_value(entry: NodeInput) -> Callable[[Any], None]:
 def _second_look(
     beside: FramedFormat | None, source: CompiledSource, view: RecordAccessor, entry: NodeInput, fail: Fail
 ) -> Callable[[BaseException, bytes, Any], None]:
-    """What becomes of a value that did not decode: it may be of the format that is recognised beside the source's."""
+    """Handle a value that did not decode: it may be of the format that is recognised beside the source's."""
     if beside is None:
         return lambda error, value, origin: fail(error, NOT_DECODED, origin, None)
     unframe, recognises = beside.unframer(source.payload, source.dec_hook), beside.recognises

@@ -29,19 +29,19 @@ def build_expansion(
     takes_tombstones: bool,
     drops: Counter[str] | None = None,
 ) -> NodeInput:
-    """A node that makes any number of results of a record, which go on one by one.
+    """A node that makes any number of results of a record, which continue one by one.
 
     Args:
         build: the stage that the node is built into.
-        path: where the node stands.
+        path: the place of the node.
         step_id: its id.
         expand: makes the results.
         returns: the payload types that it declares.
-        after: what stands behind the node.
+        after: the next node.
         above: the expansions in front of it.
         name: what errors call it.
-        takes_messages: whether `expand` is handed the message, else the payload.
-        takes_tombstones: whether it is handed tombstones; otherwise they pass it.
+        takes_messages: whether `expand` receives the message, otherwise the payload.
+        takes_tombstones: whether it receives tombstones; otherwise they bypass it.
         drops: counts results of `None`, where those are declared.
     """
     cell = build.cell(path)

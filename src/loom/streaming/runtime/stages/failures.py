@@ -27,7 +27,7 @@ from loom.streaming.runtime.stages.stage_io import Result
 
 __all__ = ["NOT_DECODED", "ErrorTarget", "Fail", "Failures", "NoBranchError", "UndeclaredNoneError"]
 
-#: stands for the payload of a record whose bytes do not decode
+#: the payload of a record whose bytes do not decode
 NOT_DECODED: Any = object()
 
 #: (exception, payload, origin, meta): makes the record an error of the place it was taken for
@@ -51,7 +51,7 @@ class ErrorTarget:
         self.slot = slot
         #: `None` for a sink that takes envelopes
         self.write = write
-        #: what is written are the original bytes, key and headers, for which nobody needs an envelope
+        #: the original bytes, key and headers are written, which needs no envelope
         self.original = original
 
 
@@ -77,7 +77,7 @@ class Failures:
         self._emitter = emitter
         self._log_drop = log_drop
         self._error_log = error_log
-        #: origin and kind of each failure in the batch at hand; the stage takes and clears it
+        #: origin and kind of each failure in the current batch; the stage takes and clears it
         self.failed: list[tuple[Any, ErrorKind]] = []
         #: how many of them have left as a result; the stage takes it too
         self.emitted = 0
@@ -104,7 +104,7 @@ class Failures:
         }
 
         def unreadable(error: BaseException, origin: Any) -> None:
-            # Found where somebody asks for the headers, and yet an error of the source: once, however many ask.
+            # Found when the headers are first needed, and yet an error of the source: reported once.
             if self._view.tell_lost(origin):
                 source = child_id(self._flow, SOURCE)
                 self.at(source, (), kind=ErrorKind.WIRE, above=above)(error, NOT_DECODED, origin, None)
@@ -218,7 +218,7 @@ def _error_type(error: BaseException) -> str:
 
 
 def _key(key: Any) -> bytes | None:
-    """The key of a message as bytes; one that no record can have is told by the reason alone."""
+    """The key of a message as bytes; one that no record can have appears in the reason only."""
     if isinstance(key, str):
         return key.encode("utf-8", "replace")
     return bytes(key) if isinstance(key, (bytes, bytearray)) else None

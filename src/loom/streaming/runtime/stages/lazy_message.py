@@ -1,4 +1,4 @@
-"""A `Message` whose metadata is made when somebody looks.
+"""A `Message` whose metadata is built on first access.
 
 Most steps look at the payload only, and the thirteen fields of a `MessageMeta` cost as much as a step's own work
 (`bench/README.md`). Hot path: one is made per record and record step.
@@ -22,7 +22,7 @@ _write_slot: Any = _SLOT.__set__
 def message_class(view: RecordAccessor) -> type[Message[Any]]:
     """A `Message` class whose second argument is an origin of this view.
 
-    Its instances are messages in every respect; the metadata is made from the origin at the first look and kept.
+    Its instances are messages in every respect; the metadata is built from the origin at first access and kept.
     """
     make_meta = view.meta
 

@@ -33,7 +33,7 @@ Indexes: TypeAlias = tuple[int, ...]
 Item: TypeAlias = tuple[Any, Any, MessageMeta | None, Indexes]
 TakeBatch: TypeAlias = Callable[[list[Item]], None]
 
-#: in the place of a child's index: the record has passed an expansion by
+#: in place of a child's index: the record has bypassed an expansion
 NO_CHILD = -1
 
 
@@ -47,11 +47,11 @@ class ChildIndex:
 
 
 class Ancestors(NamedTuple):
-    """What stands above a place in the flow.
+    """What comes before a place in the flow.
 
     `cells` are the expansions on the way here, with those of branches that were not taken, which then say `NO_CHILD`:
     so the children of one record can be put in order wherever they are. `waits` are the ways here, each by the nodes on
-    it that hold records until others have come. `told` are the expansions whose index an error tells: those that a record
+    it that hold records until others have arrived. `told` are the expansions whose index an error tells: those that a record
     here may have passed. A broadcast is none of them, since the step id tells its branch.
     """
 

@@ -60,7 +60,7 @@ def _build_bare(
         return _touched(meta, origin, view.timestamp, headers_for(payload, origin, meta))
 
     def again(error: BaseException, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-        # A field may hold what it does not declare, of which nobody can ask whether it is finite.
+        # A field may hold what it does not declare, for which isfinite does not work.
         if isinstance(error, ENDS_RUN):
             fail(error, payload, origin, meta)
         run(payload, origin, meta)
@@ -72,7 +72,7 @@ def _build_bare(
             code.part(view, "timestamp"),
             _headers(code, output, view, headers_for),
         )
-        # Untouched metadata: what the record carries passes through as it stands.
+        # Untouched metadata: what the record carries passes through unchanged.
         if code.meta == "None":
             made = [] if headers == "None" else [f"headers = {headers}"]
             headers = "headers" if made else headers
@@ -114,7 +114,7 @@ def _headers(
     view: RecordAccessor,
     headers_for: Callable[[Any, Any, MessageMeta | None], Any],
 ) -> str:
-    """An expression for the headers of a record whose metadata nobody has touched."""
+    """An expression for the headers of a record with untouched metadata."""
     if output.settings.headers is HeaderPolicy.NONE:
         return "None"
     headers = f"{code.name('headers_for', headers_for)}({code.payload}, origin, None)"
@@ -122,7 +122,7 @@ def _headers(
         return headers
     if view.set_headers is None:
         return f"{headers} if {code.part(view, 'headers')} else None"
-    # Most batches have no headers at all, and then no record is asked.
+    # Most batches have no headers at all; then no record is checked.
     any_headers = code.of_batch("said", view.any_headers)
     asked = f"{code.name('has_headers', view.has_headers)}(origin)"
     return f"{headers} if {f'{any_headers} and {asked}' if any_headers else asked} else None"
@@ -272,7 +272,7 @@ def _header_function(
         if payload is TOMBSTONE:
             label = dict.fromkeys(label)
         if meta is None and not full:
-            # Untouched metadata: what the record carries passes through as it stands.
+            # Untouched metadata: what the record carries passes through unchanged.
             return rewritten(pairs_of(origin), label) or None
         known = meta_of(origin) if meta is None else meta
         wanted = {**wanted_from_meta(known, full=full), **label}

@@ -23,17 +23,17 @@ __all__ = ["InFlightInput", "ReorderBuffer"]
 _ORIGIN = 5
 #: Results held back beyond which the source is given no more credit. They hold their values in memory.
 _MOST_HELD = 20_000
-#: where records without a position of their own are thought to stand, in the order in which they came
+#: the partition for records without a position, in the order of arrival
 NO_PARTITION = TopicPartition("", -1)
 
 
 class InFlightInput:
-    """One input on its way."""
+    """One input in flight."""
 
     __slots__ = ("failed", "kept", "offset", "origin", "partition", "sequence", "wrote")
 
     def __init__(self, origin: Any, partition: TopicPartition, offset: int, sequence: int) -> None:
-        #: held, so that its id is nobody else's
+        #: held, so that its id stays unique
         self.origin = origin
         self.partition = partition
         self.offset = offset
@@ -44,7 +44,7 @@ class InFlightInput:
         self.failed: ErrorKind | None = None
 
 
-#: where a result stands among all: its input, its place among that one's children, and when it was made
+#: the order of results: by input, by place among the children of that, by when it was made
 _Rank = tuple[int, Indexes, int]
 
 
@@ -61,7 +61,7 @@ class ReorderBuffer:
         self._slots: frozenset[int] | None = frozenset()
         #: what each node that keeps records holds back, by partition the offset of the oldest
         self._bars: list[dict[TopicPartition, int]] = []
-        #: by partition a heap, so that a batch looks at no result that has to wait on
+        #: by partition a heap, so that a batch does not touch results that must keep waiting
         self._held: dict[TopicPartition, list[tuple[int, _Rank, Result]]] = {}
         self._holds = 0
         self._number = 0
@@ -109,7 +109,7 @@ class ReorderBuffer:
         self._touched.append(flight)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
-        """The logs of these partitions are gone: what is on its way from them stands among the records without a position."""
+        """The logs of these partitions are gone: what is in flight from them counts as records without a position."""
         for flight in self._flights.values():
             if flight.partition in partitions:
                 flight.partition, flight.offset = NO_PARTITION, flight.sequence
@@ -147,7 +147,7 @@ class ReorderBuffer:
         return [result for _, result in leaving]
 
     def _released(self, bars: Mapping[TopicPartition, int]) -> list[tuple[_Rank, Result]]:
-        """What was held back and stands behind nothing that is kept any more."""
+        """What was held back and no longer comes after a kept record."""
         released = []
         for partition, heap in list(self._held.items()):
             bar = bars.get(partition)

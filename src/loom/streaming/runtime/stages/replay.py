@@ -23,7 +23,7 @@ class ReplayLimitError(Exception):
 def limited(after: NodeInput, limit: int, view: RecordAccessor, fail: Fail, above: Ancestors) -> NodeInput:
     """The entry of an output of a flow that reads dead letters.
 
-    The count goes on with the record, also where a step has made a message of its own: without it the next failure
+    The count stays with the record, also if a step has made a message of its own: without it the next failure
     would be the first again.
     """
 

@@ -1,4 +1,4 @@
-"""What user code has returned: a result of exactly a declared payload class goes straight on, anything else is looked at here.
+"""What user code has returned: a result of exactly a declared payload class continues at once, anything else is checked here.
 
 That is `None`, a whole `Message`, a tombstone, an instance of a subclass, or something that was not declared. Hot path only
 for the class look-up.
@@ -45,9 +45,9 @@ class NotSeveralError(TypeError):
 
 
 class ResultParts(NamedTuple):
-    """How results of one node are told apart."""
+    """How results of one node are distinguished."""
 
-    #: the classes that need no second look; empty where the author left the type open
+    #: the classes that need no further check; empty if the author left the type open
     plain: frozenset[type]
     odd: Unusual
 

@@ -13,14 +13,14 @@ from loom.streaming.runtime.stages.outputs import build_topic
 
 __all__ = ["BuildTopic", "OutputSlots"]
 
-#: what `build_topic` is, and what may stand in its place
+#: the type of `build_topic` and of its replacements
 BuildTopic: TypeAlias = Callable[..., tuple[Any, Any]]
 
 
 class OutputSlots(LoomFrozenStruct):
     """Which slot of the plan's outlets each output of the flow has, and which of them take messages."""
 
-    #: the flow's own output stands under the empty path
+    #: the flow's own output has the empty path
     outputs: Mapping[NodePath, int]
     hosted: frozenset[int]
     errors: Mapping[ErrorKind, ErrorTarget]

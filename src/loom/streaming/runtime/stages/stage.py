@@ -49,7 +49,7 @@ class Stage:
         #: only where nodes keep records beyond their batch
         self.gate: ReorderBuffer | None = None
         self._ending = False
-        #: the end mark has been worked on and nothing waits any more
+        #: the end mark has been processed and nothing waits any more
         self.ended = False
 
     def prepare(
@@ -171,7 +171,7 @@ class Stage:
             written = len({id(result[_ORIGIN]) for result in results} - first.keys())
             kinds = list(first.values())
         else:
-            # One result for each input: what is no error on its way is written.
+            # One result for each input: what did not become an error is written.
             kinds = [kind for _, kind in failed]
             written = len(results) - (self._failures.emitted if self._failures is not None else 0)
         if kinds:

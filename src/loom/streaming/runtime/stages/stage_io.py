@@ -24,10 +24,10 @@ Result: TypeAlias = tuple[int, Any, bytes | None, int | None, Any, Any]
 
 
 class EndMark(Enum):
-    """Which end a stage is told of. It decides what becomes of records that still wait."""
+    """The reason of an end. It decides what happens to records that still wait."""
 
     INPUT = "input"  #: the input is over: what waits is emitted
-    STOP = "stop"  #: the flow is asked to stop: what waits stays unconfirmed
+    STOP = "stop"  #: a stop was requested: what waits stays uncommitted
 
 
 class GoneLogs:
@@ -54,7 +54,7 @@ class SourceBatch:
 
     `origins` may be empty: a tick, by which a stage acts on time. `positions` are those that the source has moved on to
     with this batch; `now` is a monotonic time in seconds. `gone` are logs that were left before it. Records of a batch that
-    was `refused` are not worked on: each is that error.
+    was `refused` are not processed: each is that error.
     """
 
     __slots__ = (
@@ -89,9 +89,9 @@ class SourceBatch:
         self.gone = gone
         #: of the offset table when this batch was made
         self.generation = 0
-        #: ends an epoch behind this batch
+        #: ends an epoch after this batch
         self.mark: Mark | None = None
-        #: counts what its worker has on its way, this batch included, and how many bytes it was counted as
+        #: counts what its worker has in flight, this batch included, and the bytes it was counted as
         self.in_flight: InFlight | None = None
         self.bytes = 0
 
@@ -100,7 +100,7 @@ class StageResults:
     """What a stage hands to the sink: tagged results in source order, and the positions that are safe with them.
 
     A position is safe when every record before it has left the stage, in this batch or an earlier one. `batch` is what the
-    stage worked on.
+    stage processed.
     """
 
     __slots__ = ("batch", "results", "safe")

@@ -1,4 +1,4 @@
-"""Records of several payload types in one topic, told apart by their message type, and by its version
+"""Records of several payload types in one topic, distinguished by their message type, and by its version
 where several have the same. Hot path of such sources."""
 
 from __future__ import annotations
