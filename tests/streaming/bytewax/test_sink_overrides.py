@@ -1,4 +1,4 @@
-"""Sinks in the place of topics: each gets what its topic would have got, as messages, in order, with an end of epoch."""
+"""Sinks in place of topics: each gets what its topic would have got, as messages, in order, with an end of epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Bytewax source in the place of Kafka: whatever it is and yields, the flow works on it as it would on a topic."""
+"""A Bytewax source in place of Kafka: whatever it is and yields, the flow works on it as it would on a topic."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ CASES = [
         CONFIG,
         "process",
         (0,),
-        "wants_payload: execute() is handed Messages, but its parameter is annotated as Order",
+        "wants_payload: execute() receives Messages, but its parameter is annotated as Order",
         "message: Message[…]",
     ),
     Case(

@@ -136,15 +136,15 @@ def test_a_field_that_cannot_be_read_is_named(payload: Any, remedy: str) -> None
 
 #: types that msgspec writes and never reads, or neither, with a word of the remedy
 FIELDS: list[tuple[Any, str]] = [
-    (collections.Counter[str], "dict in the place of Counter"),
-    (collections.OrderedDict[str, int], "dict in the place of OrderedDict"),
-    (collections.defaultdict[str, int], "dict in the place of defaultdict"),
-    (collections.deque[int], "list in the place of deque"),
-    (Ratio, "float in the place of Ratio"),
-    (Callable, "in the place of Callable"),
-    (Iterator[int], "list in the place of Iterator"),
-    (Path, "str in the place of"),
-    (list[dict[str, Ratio | None]], "float in the place of Ratio"),
+    (collections.Counter[str], "dict in place of Counter"),
+    (collections.OrderedDict[str, int], "dict in place of OrderedDict"),
+    (collections.defaultdict[str, int], "dict in place of defaultdict"),
+    (collections.deque[int], "list in place of deque"),
+    (Ratio, "float in place of Ratio"),
+    (Callable, "in place of Callable"),
+    (Iterator[int], "list in place of Iterator"),
+    (Path, "str in place of"),
+    (list[dict[str, Ratio | None]], "float in place of Ratio"),
     (dict[tuple[int, int], str], "give the mapping of the field Held.it keys of text"),
     (dict[bool, str], "give the mapping of the field Held.it keys of text"),
 ]

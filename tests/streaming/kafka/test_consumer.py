@@ -196,7 +196,7 @@ def test_a_fault_of_one_partitions_position_is_waited_out_too(client: FakeClient
 
 def test_a_fault_that_does_not_pass_ends_the_start_at_once(client: FakeClient) -> None:
     client.group = [fault(KafkaError.GROUP_AUTHORIZATION_FAILED)]
-    with pytest.raises(AuthorizationFailedError, match="start positions of group 'readers'"):
+    with pytest.raises(AuthorizationFailedError, match="start offsets of group 'readers'"):
         reader().start([PLACE], {})
 
 
@@ -400,7 +400,7 @@ def test_a_group_that_has_lost_its_position_is_not_given_an_old_one_before_its_t
     reads = started(client, 4, lambda topic, why: told.append(why))
     client.group = [OFFSET_INVALID]
     assert not reads.group.check()
-    assert told == ["the group has lost its position in numbers[0]"]
+    assert told == ["the group has lost its offset in numbers[0]"]
     monkeypatch.setattr(group_module, "_SURE", 0.0)
     assert reads.group.check()
 

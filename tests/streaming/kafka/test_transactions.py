@@ -64,7 +64,7 @@ def test_what_is_not_fenced_neither_opens_nor_commits(
     broker: EmbeddedBroker, reader: ConsumerClient, move: str
 ) -> None:
     writer = transactions(broker)
-    with pytest.raises(TransactionFailedError, match="is new where it should be"):
+    with pytest.raises(TransactionFailedError, match="is new but should be"):
         writer.begin() if move == "begin" else writer.commit({}, reader.group_metadata())
 
 
@@ -73,7 +73,7 @@ def test_nothing_goes_on_behind_an_end(broker: EmbeddedBroker) -> None:
     writer.fence()
     writer.abort()
     writer.abort()  # again is no harm
-    with pytest.raises(TransactionFailedError, match="is ended where it should be ready"):
+    with pytest.raises(TransactionFailedError, match="is ended but should be ready"):
         writer.begin()
 
 

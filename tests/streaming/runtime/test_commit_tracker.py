@@ -1,4 +1,4 @@
-"""A tracker of the caller's in the place of the group: it is handed what has become safe, and only then."""
+"""A tracker of the caller's in place of the group: it is handed what has become safe, and only then."""
 
 from __future__ import annotations
 

@@ -154,9 +154,9 @@ def lower(
     """
     if commit_tracker is not None:
         if not isinstance(commit_tracker, CommitTracker):
-            raise TypeError(f"commit_tracker must have confirm(positions), which {commit_tracker!r} has not")
+            raise TypeError(f"commit_tracker needs a method confirm(positions); {commit_tracker!r} has none")
         if inspect.iscoroutinefunction(commit_tracker.confirm):
-            raise TypeError("commit_tracker.confirm is async, and nobody would await it; make it a plain method")
+            raise TypeError("commit_tracker.confirm is async and would never be awaited; make it a plain method")
         if plan.source.mode.transaction:
             raise ValueError("a commit_tracker cannot be kept with delivery: exactly_once")
     state = RunState(observability_runtime or ObservabilityRuntime.noop())

@@ -35,7 +35,7 @@ def check_exactly_once(
         if output.producer.cluster != source.cluster:
             issues.error(
                 Code.DELIVERY_UNKEPT,
-                f"exactly_once cannot be kept: {output.name!r} is written to another cluster, or as somebody else, than the "
+                f"exactly_once cannot be kept: {output.name!r} is written to another cluster, or as another user, than the "
                 "source is read from",
                 where=output.where,
                 path=output.path,

@@ -131,7 +131,7 @@ def read_selector(function: Callable[..., Any], *, yields: bool = False) -> Sele
     """
     first, rest = _parameters(function)
     if required := _required(rest):
-        reason = f"it asks for {', '.join(map(repr, required))} too; it is handed one record"
+        reason = f"it asks for {', '.join(map(repr, required))} too; it receives one record"
         raise UnreadableSignature(reason, "give those parameters defaults, or bind them with functools.partial")
     if is_async(function):
         raise UnreadableSignature("it is async, and has to answer at once", "make it a plain function")
@@ -184,12 +184,12 @@ def _check_handed(annotation: Any, accepts: PayloadTypes, kind: StepKind) -> Non
     """A function receives payloads, the methods of a step class messages; the other annotation is a mistake."""
     asks_for_message = list(map(_is_message, _members(annotation)))
     if kind is StepKind.FUNCTION and any(asks_for_message):
-        reason = "its parameter is annotated as a Message, but a @step function is handed the payload"
+        reason = "its parameter is annotated as a Message, but a @step function receives the payload"
         raise UnreadableSignature(reason, "annotate the payload's type, or write a RecordStep")
     if kind is not StepKind.FUNCTION and accepts.known and object not in accepts.types and not all(asks_for_message):
         batch = kind in (StepKind.BATCH, StepKind.BATCH_EXPAND)
         what = "messages: list[Message[…]]" if batch else "message: Message[…]"
-        reason = f"execute() is handed Messages, but its parameter is annotated as {accepts}"
+        reason = f"execute() receives Messages, but its parameter is annotated as {accepts}"
         raise UnreadableSignature(reason, f"annotate it as {what}")
 
 

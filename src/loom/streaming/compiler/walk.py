@@ -162,7 +162,7 @@ class ProcessCompiler:
         if found is not None and found not in takes:
             self.issues.error(
                 Code.SHAPE_MISMATCH,
-                f"{name} cannot be handed a {found.value}",
+                f"{name} cannot receive a {found.value}",
                 path=path,
                 expected=" or ".join(shape.value for shape in takes),
                 found=found.value,

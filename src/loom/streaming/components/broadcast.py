@@ -120,7 +120,7 @@ def _warn_shared(walk: ProcessCompiler, path: NodePath, payloads: PayloadTypes) 
     if changeable:
         walk.issues.warn(
             Code.PAYLOAD_SHARED,
-            "the branches of the Broadcast are handed the same payload object, and its type is not frozen",
+            "the branches of the Broadcast receive the same payload object, and its type is not frozen",
             path=path,
             expected="a LoomFrozenStruct",
             found=PayloadTypes(tuple(changeable)),

@@ -125,7 +125,7 @@ def _compile_explode(walk: ProcessCompiler, node: Explode, path: NodePath, flowi
             )
         if signature.asks_for_message:
             raise UnreadableSignature(
-                "its parameter is annotated as a Message, but it is handed the payload",
+                "its parameter is annotated as a Message, but it receives the payload",
                 "annotate the payload's type, or write an ExpandStep",
             )
     except UnreadableSignature as unreadable:
@@ -148,7 +148,7 @@ def _explode_expression(
     found = types_of(exploder, arriving.types if arriving.known else ())
     problem = None
     if asked.of == "message":
-        problem = "reads the message, but an exploder is handed the payload"
+        problem = "reads the message, but an exploder receives the payload"
     elif found and all(map(never_iterable, found)):
         problem = f"is {' or '.join(map(show, found))}, of which there is one"
     if problem is not None:

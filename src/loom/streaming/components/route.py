@@ -96,7 +96,7 @@ def _compile_router(walk: ProcessCompiler, node: Router, path: NodePath, flowing
         out_shape = StreamShape.RECORD
         walk.issues.error(
             Code.SHAPE_MISMATCH,
-            "some branches of the Router make batches and others do not, so nothing can stand behind it",
+            "some branches of the Router make batches and others do not, so no node can follow it",
             path=path,
             expected="branches of one shape",
             found=", ".join(sorted(shape.value for shape in shapes)),

@@ -167,7 +167,7 @@ def _leaves(kind: StepKind, arrived: StreamShape) -> StreamShape:
 def _build(build: StageBuilder, step: CompiledStep, after: NodeInput | None, above: Ancestors) -> NodeInput:
     """A step of any kind."""
     if after is None:
-        raise ValueError(f"nothing stands behind {step.step_id}")
+        raise ValueError(f"nothing follows {step.step_id}")
     return _BUILDERS[step.kind](build, step, after, above)
 
 

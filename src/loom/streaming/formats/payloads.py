@@ -186,7 +186,9 @@ def _another(place: str | type, cls: type, hook: str) -> str:
     known_types = (
         f"{plain}" if plain is not None else "a type that msgspec knows (str, int, datetime, list, a struct …)"
     )
-    return f"give the field {place} {known_types} in the place of {cls.__qualname__}, leave it out, or give the topic a {hook}"
+    return (
+        f"give the field {place} {known_types} in place of {cls.__qualname__}, leave it out, or give the topic a {hook}"
+    )
 
 
 def _may_be_decoded(cls: type) -> bool:

@@ -28,7 +28,7 @@ def find_unreadable(payload: Any, error: Exception) -> str:
         return (
             f"give each struct that {what} may hold a tag, class …(LoomFrozenStruct, tag=True), or one of them a field"
         )
-    return f"let {what} hold one type that can be told from its JSON, or write Any there and look at it in a step"
+    return f"let {what} hold one type that its JSON identifies, or write Any there and check it in a step"
 
 
 def _field(cls: Any, seen: set[Any]) -> tuple[str, Exception] | None:

@@ -124,7 +124,7 @@ class GroupOffsets:
         if self._lost_at is None:
             self._lost_at = now
             for topic, partition in {partition.topic: partition for partition in lost}.items():
-                self._gone(topic, f"the group has lost its position in {partition}")
+                self._gone(topic, f"the group has lost its offset in {partition}")
         return now - self._lost_at > _SURE
 
     def look(self) -> set[TopicPartition] | None:
@@ -201,7 +201,7 @@ class GroupOffsets:
                     again.append(str(partition))
                     why = problem.str()
                 elif problem.code() in TOPIC_GONE:
-                    self._gone(found.topic, f"its position was refused: {problem.str()}")
+                    self._gone(found.topic, f"its offset was refused: {problem.str()}")
                 else:
                     raise self._commit_error(problem)
         if again:
@@ -237,7 +237,7 @@ class GroupOffsets:
             for partition, problem in problems.items():
                 if problem.code() in TOPIC_GONE:
                     del left[partition]
-                    self._gone(partition.topic, f"its position was refused: {problem.str()}")
+                    self._gone(partition.topic, f"its offset was refused: {problem.str()}")
                 elif not is_transient(problem):
                     raise self._commit_error(problem)
                 else:

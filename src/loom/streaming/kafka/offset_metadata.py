@@ -143,7 +143,7 @@ class RunMetadata:
                 "flow_renamed",
                 was=flow,
                 now=self.flow,
-                means="a flow of another name committed the group's positions, and this one takes over; where both are "
+                means="a flow of another name committed the group's offsets, and this one takes over; if both are "
                 "meant to run, give each a group_id of its own",
             )
 

@@ -303,7 +303,7 @@ class TopicWriter:
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
-            self._undelivered.failed(f"the producer failed for good: {error.str()}")
+            self._undelivered.failed(f"the producer failed permanently: {error.str()}")
 
     def _poll(self, wait_s: float) -> None:
         try:

@@ -156,7 +156,7 @@ def _ask_all(
     faults: ClusterFaults,
 ) -> dict[TopicPartition, ClientPartition]:
     """Ask until every partition has an answer; `start_timeout_ms` starts over with each call that brings one."""
-    what = f"the start positions of group {settings.group_id!r}"
+    what = f"the start offsets of group {settings.group_id!r}"
 
     def patience() -> Patience:
         return Patience(

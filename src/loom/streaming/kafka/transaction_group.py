@@ -84,7 +84,7 @@ class TransactionGroup:
         self._reader.group.wrote(self._sent)
         self._reader.serve(0)
         while (lost := self._reader.group.look()) is None:
-            self._waiting("the positions of the group")
+            self._waiting("the offsets of the group")
             self._reader.serve(_PAUSE)
         if lost - self._dead:
             self._bury(lost - self._dead)
@@ -116,7 +116,7 @@ class TransactionGroup:
                     "should start, and restart it"
                 )
             self._dead.add(partition)
-            self._gone(partition.topic, f"the group has lost its position in {partition}")
+            self._gone(partition.topic, f"the group has lost its offset in {partition}")
         self._topics = {**self._topics, **seen}
 
     def _states(self) -> Mapping[str, TopicState]:

@@ -148,7 +148,7 @@ class Transactions:
             ]
             self._repeat(
                 lambda: self.producer.send_offsets_to_transaction(offsets, group, _SLICE * 4),
-                "the coordinators that take the positions into the transaction",
+                "the coordinators that add the offsets to the transaction",
             )
         failpoint(Failpoint.POSITIONS_SENT)
         self._repeat(lambda: self.producer.commit_transaction(_SLICE * 4), "the commit of the transaction")
@@ -276,5 +276,5 @@ class Transactions:
     def _expect(self, state: State) -> None:
         if self.state is not state:
             raise TransactionFailedError(
-                f"the transactional producer {self._id!r} is {self.state.value} where it should be {state.value}"
+                f"the transactional producer {self._id!r} is {self.state.value} but should be {state.value}"
             )

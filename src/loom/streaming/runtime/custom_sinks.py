@@ -47,7 +47,7 @@ def open_into_sink(sink: IntoSink, name: str, config: Any, bridge: AsyncBridge |
     for method in ("write_batch", "flush", "close"):
         if inspect.iscoroutinefunction(getattr(partition, method)):
             raise TypeError(
-                f"{type(partition).__qualname__}.{method} of the sink for {name} is async, and nobody would await it; "
+                f"{type(partition).__qualname__}.{method} of the sink for {name} is async and would never be awaited; "
                 "make it a plain method that runs what is async on the bridge: bridge.run(…)"
             )
     return _OpenedIntoSink(partition)

@@ -129,7 +129,7 @@ class StreamingSection(LoomFrozenStruct):
         stall, least = self.supervision.stall_timeout_ms, _EPOCHS_TO_MOVE * self.runtime.epoch_ms
         if stall is not None and stall < least:
             raise ValueError(
-                f"supervision.stall_timeout_ms is {stall}, and positions move once per epoch of {self.runtime.epoch_ms} "
+                f"supervision.stall_timeout_ms is {stall}, and offsets advance once per epoch of {self.runtime.epoch_ms} "
                 f"ms; make it {least} or more, or runtime.epoch_interval_ms smaller"
             )
 

@@ -73,7 +73,7 @@ class StopSignal:
         self.stalled = found
         if self.limit_s is None:
             self.limit_s = limit_s
-        self.request("it stands still")
+        self.request("it is stalled")
 
     def force(self, why: str, signal: int | None = None) -> None:
         """End a process that may be ended, if the run is still going; `signal` is the cause."""

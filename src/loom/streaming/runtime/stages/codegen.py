@@ -238,7 +238,7 @@ def build_function(emit: Emitter, after: Receive | None, *, tombstones: bool = F
     emit(code)
     if not code.ended:
         if after is None:
-            raise ValueError("something leaves a node that nothing stands behind")
+            raise ValueError("something leaves a node that nothing follows")
         code.leave(after)
     return code.compiled()
 
