@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import structlog  # noqa: F401 - tests capture its lines; where it is loaded, ours are its lines
 from hypothesis import settings
 
 from loom.core.logger import configure_logging

@@ -19,8 +19,10 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 @pytest.fixture(autouse=True)
 def unconfigured() -> Iterator[None]:
+    configure_logging()
     structlog.reset_defaults()
     yield
+    configure_logging()
     structlog.reset_defaults()
 
 

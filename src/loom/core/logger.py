@@ -1,15 +1,17 @@
 """Structured logs, on stderr, with secrets masked.
 
-`get_logger` is called at import time all over Loom and by steps, so it costs nothing: structlog is imported with the
-first line that is written. `configure_logging` is called by the CLI and the runner.
+`get_logger` is called at import time all over Loom and by steps, so it costs nothing. Lines are structlog's where the process
+uses structlog, and where they are coloured for a terminal; elsewhere they have the same form and structlog is not loaded.
+`configure_logging` is called by the CLI and the runner.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, NamedTuple, TextIO
 
+from loom.core.log_lines import write_line
 from loom.core.redaction import redact_mapping
 
 __all__ = ["Logger", "configure_logging", "get_logger", "redact_secrets"]
@@ -36,35 +38,60 @@ class Logger:
 
     def debug(self, event: str, **fields: Any) -> None:
         """Write a line for developers."""
-        self._structlog().debug(event, **fields)
+        self._write("debug", event, fields)
 
     def info(self, event: str, **fields: Any) -> None:
         """Write a line about normal operation."""
-        self._structlog().info(event, **fields)
+        self._write("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
         """Write a line about something to check."""
-        self._structlog().warning(event, **fields)
+        self._write("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
         """Write a line about what went wrong."""
-        self._structlog().error(event, **fields)
+        self._write("error", event, fields)
 
     def exception(self, event: str, **fields: Any) -> None:
         """Write an error with the traceback of the current exception."""
-        self._structlog().exception(event, **fields)
+        self._write("error", event, fields, exception=True)
 
     def critical(self, event: str, **fields: Any) -> None:
         """Write a line about what ends the program."""
-        self._structlog().critical(event, **fields)
+        self._write("critical", event, fields)
+
+    def _write(self, level: str, event: str, fields: dict[str, Any], *, exception: bool = False) -> None:
+        stream = _settings.stream if _settings.stream is not None else sys.stderr
+        if _needs_structlog(stream):
+            logger = self._structlog()
+            (logger.exception if exception else getattr(logger, level))(event, **fields)
+        elif _LEVELS[level] >= _LEVELS[_settings.level]:
+            line = {"logger": self._name, **self._context, **fields}
+            write_line(stream, _settings.format, level, event, line, exception=exception)
 
     def _structlog(self) -> Any:
         import structlog
 
         if not structlog.is_configured():
-            configure_logging()
-        # Bound again for each line, so that it uses the current configuration.
+            _configure_structlog()
+        # Bound anew for each line, so that it takes up the configuration of the moment.
         return structlog.get_logger().bind(logger=self._name, **self._context)
+
+
+class _Settings(NamedTuple):
+    """What `configure_logging` was last given."""
+
+    level: str = "info"
+    format: Literal["console", "json"] = "console"
+    stream: TextIO | None = None
+
+
+_settings = _Settings()
+
+
+def _needs_structlog(stream: TextIO) -> bool:
+    """Whether somebody in this process uses structlog, perhaps with a configuration of its own, or lines have colours."""
+    return "structlog" in sys.modules or (_settings.format == "console" and stream.isatty())
 
 
 def get_logger(name: str, **context: Any) -> Logger:
@@ -101,6 +128,14 @@ def configure_logging(
     if format not in ("console", "json"):
         raise ValueError(f"the log format {format!r} is none of console, json")
 
+    global _settings  # noqa: PLW0603 - logging is one for the process
+    _settings = _Settings(level.lower(), format, stream)
+    if "structlog" in sys.modules:
+        _configure_structlog()
+
+
+def _configure_structlog() -> None:
+    level, format, stream = _settings
     import structlog
 
     def open_writer(*_: Any) -> structlog.WriteLogger:
@@ -122,7 +157,7 @@ def configure_logging(
     ]
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level.lower()]),
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=open_writer,
         cache_logger_on_first_use=False,
     )
