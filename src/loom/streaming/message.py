@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, TypeVar, cast, final, get_origin, is_typ
 
 from msgspec.structs import replace
 
+from loom.core.config.shape import bare
 from loom.core.importable import importable_name
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.headers import Headers
@@ -166,8 +167,9 @@ def loom_message_type(payload_type: type) -> str:
     Raises:
         NotImportableError: if the class cannot be imported by any name.
     """
-    named = cast(Any, getattr(payload_type, "__loom_message_type__", None))
-    return str(named) if named is not None else importable_name(payload_type)
+    cls = _class_of(payload_type)
+    named = cast(Any, getattr(cls, "__loom_message_type__", None))
+    return str(named) if named is not None else importable_name(cls)
 
 
 def has_message_type(payload_type: Any) -> bool:
@@ -177,8 +179,11 @@ def has_message_type(payload_type: Any) -> bool:
 
     >>> has_message_type(Message), has_message_type(dict[str, int]), has_message_type(int | str)
     (True, False, False)
+
+    Args:
+        payload_type: any annotation.
     """
-    cls = get_origin(payload_type) or payload_type
+    cls = _class_of(payload_type)
     if not isinstance(cls, type) or is_typeddict(cls):
         return False
     return cls.__module__ not in _NAMELESS or hasattr(cls, "__loom_message_type__")
@@ -186,4 +191,10 @@ def has_message_type(payload_type: Any) -> bool:
 
 def loom_message_version(payload_type: type) -> int:
     """The version a payload type has on the wire: `__loom_message_version__`, else 1."""
-    return int(getattr(payload_type, "__loom_message_version__", 1))
+    return int(getattr(_class_of(payload_type), "__loom_message_version__", 1))
+
+
+def _class_of(payload_type: Any) -> Any:
+    """The class of a payload type: without `Annotated` and aliases around it, and without type arguments."""
+    hint = bare(payload_type)
+    return get_origin(hint) or hint

@@ -13,6 +13,7 @@ from uuid import UUID
 import attrs
 import msgspec
 import pydantic
+from typing_extensions import TypeAliasType
 
 from loom.core.model import LoomFrozenStruct, LoomStruct
 from loom.streaming import step
@@ -156,6 +157,7 @@ PAYLOADS: dict[str, Payload] = {
     "scalars": Payload(int | str, "a", b'"a"', b"[]", labelled=False),
     "new type": Payload(Id, Id(7), b"7", b'"a"', labelled=False),
     "new type of a dict": Payload(Note, {"a": 1}, b'{"a":1}', b'{"a":"b"}', labelled=False),
+    "alias": Payload(TypeAliasType("Alias", Frozen), Frozen(1), b'{"id":1,"tags":[]}', b"{}"),
     "annotated": Payload(Positive, 7, b"7", b"-7", labelled=False),
     "annotated struct": Payload(Annotated[Frozen, "an order"], Frozen(1), b'{"id":1,"tags":[]}', b"{}"),
     "dict of new types": Payload(dict[str, Id], {"a": 1}, b'{"a":1}', b'{"a":"b"}', labelled=False),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import pytest
+from typing_extensions import TypeAliasType
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import (
@@ -170,8 +171,9 @@ def test_a_step_that_takes_one_member_does_not_take_the_union() -> None:
     assert (issue.expected, issue.found) == ("Created", "Created | Deleted")
 
 
-def test_dataclasses_are_told_apart_by_the_header() -> None:
-    flow = StreamFlow("events", FromMultiTypeTopic("events", (Opened, Closed)), Process(whatever), IntoTopic("out"))
+@pytest.mark.parametrize("closed", [Closed, Annotated[Closed, "the last"], TypeAliasType("Last", Closed)], ids=str)
+def test_dataclasses_are_told_apart_by_the_header(closed: Any) -> None:
+    flow = StreamFlow("events", FromMultiTypeTopic("events", (Opened, closed)), Process(whatever), IntoTopic("out"))
     label = f"{Opened.__module__}.Closed".encode()
     runner = StreamingTestRunner.from_flow(flow)
     runner.with_records([KafkaRecord("events", None, b'{"id":1}', {"x-message-type": label})]).run()

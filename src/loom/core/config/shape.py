@@ -27,6 +27,7 @@ __all__ = [
     "mapping_hints",
     "show",
     "tag_of",
+    "unaliased",
 ]
 
 _SEQUENCES = frozenset(
@@ -63,10 +64,17 @@ def bare(hint: Any) -> Any:
             hint = get_args(hint)[0]
         elif isinstance(hint, typing.NewType):
             hint = hint.__supertype__
-        elif type(hint).__name__ == "TypeAliasType":  # the `type X = …` of Python 3.12
-            hint = hint.__value__
+        elif unaliased(hint) is not hint:
+            hint = unaliased(hint)
         else:
             return hint
+
+
+def unaliased(hint: Any) -> Any:
+    """The annotation that a `type X = …` of Python 3.12 names; any other as it is."""
+    while type(hint).__name__ == "TypeAliasType":
+        hint = hint.__value__
+    return hint
 
 
 def deeply_bare(hint: Any) -> Any:

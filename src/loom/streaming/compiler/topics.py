@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 from loom.core.config import ConfigContext, ConfigError
 from loom.core.config.keys import nearest, render
+from loom.core.config.shape import bare, unaliased
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.clients import ClientTable
 from loom.streaming.compiler.issues import Issues
@@ -296,9 +297,10 @@ class TopicResolver:
 def _read(node: FromTopic[Any] | FromMultiTypeTopic[Any]) -> tuple[tuple[Any, ...], Reads]:
     """The types that are decoded, and how a record's is found."""
     several = isinstance(node, FromMultiTypeTopic)
-    payloads: tuple[Any, ...] = node.payloads if isinstance(node, FromMultiTypeTopic) else (node.payload,)
-    if all((get_origin(payload) or payload) is ErrorEnvelope for payload in payloads):
-        originals = [original for payload in payloads for original in get_args(payload) or (Any,)]
+    payloads = tuple(map(unaliased, node.payloads if isinstance(node, FromMultiTypeTopic) else (node.payload,)))
+    shapes = list(map(bare, payloads))
+    if all((get_origin(shape) or shape) is ErrorEnvelope for shape in shapes):
+        originals = [unaliased(original) for shape in shapes for original in get_args(shape) or (Any,)]
         return tuple(dict.fromkeys(originals)), Reads.DEAD_LETTERS
     return payloads, Reads.LABELLED if several else Reads.PAYLOAD
 
