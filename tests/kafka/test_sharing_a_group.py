@@ -14,8 +14,8 @@ from confluent_kafka.admin import AdminClient
 from loom.cli.exit_codes import Exit, exit_for
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner
 from loom.streaming.kafka import ConsumerSettings, FencedError, SecondInstanceError
-from loom.streaming.kafka.group_look import KEEP_ALIVE, GroupLook
-from loom.streaming.kafka.topics import look_at_cluster
+from loom.streaming.kafka.cluster_snapshot import fetch_cluster
+from loom.streaming.kafka.group_snapshot import KEEP_ALIVE, GroupSnapshot
 from tests.support.apache_kafka import PROPERTIES
 from tests.support.broker import Broker
 from tests.support.one_way import Number, OneWay, accounted, running, same, until
@@ -132,12 +132,12 @@ def test_a_consumer_that_subscribes_while_a_flow_runs_ends_it_in_words(one_way: 
 
 
 def test_idle_positions_are_confirmed_as_often_as_the_broker_wants(kafka: Broker) -> None:
-    def look(**security: Any) -> GroupLook:
+    def look(**security: Any) -> GroupSnapshot:
         settings = ConsumerSettings((kafka.bootstrap,), "nobody", **security)
-        found = look_at_cluster(settings.to_confluent_config(), {}, group_id=settings.group_id).group
+        found = fetch_cluster(settings.to_confluent_config(), {}, group_id=settings.group_id).group
         assert found is not None
         return found
 
     kept = int(PROPERTIES["offsets.retention.minutes"]) * 60
-    assert look() == GroupLook((), kept * 0.45)
+    assert look() == GroupSnapshot((), kept * 0.45)
     assert look().keep_alive_s < KEEP_ALIVE

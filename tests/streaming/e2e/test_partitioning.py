@@ -18,10 +18,10 @@ from loom.streaming import (
     step,
 )
 from loom.streaming.kafka import EmbeddedBroker
+from loom.streaming.kafka.cluster_snapshot import ClusterSnapshot
 from loom.streaming.kafka.partitioner import partition_of
-from loom.streaming.kafka.topics import ClusterLook
-from tests.support.looks import see_otherwise
 from tests.support.running import config_for, content, produce, run_all
+from tests.support.snapshots import see_otherwise
 
 
 class Order(LoomFrozenStruct):
@@ -64,7 +64,7 @@ def test_only_entity_stable_holds_on_to_the_count_that_was_seen_at_the_start(
 ) -> None:
     """The in-process broker grows no topic, so the look at the start is told of one that was smaller then."""
 
-    def smaller(seen: ClusterLook) -> dict[str, tuple[int, ...]]:
+    def smaller(seen: ClusterSnapshot) -> dict[str, tuple[int, ...]]:
         return {topic: numbers[:2] if topic == "placed" else numbers for topic, numbers in seen.partitions.items()}
 
     see_otherwise(monkeypatch, partitions=smaller)

@@ -13,11 +13,11 @@ from loom.cli.exit_codes import Exit, exit_for
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, failpoints, step
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord, OffsetOutOfRangeError, SecondInstanceError
-from loom.streaming.kafka.group_look import GroupLook
 from loom.streaming.kafka.group_offsets import GroupOffsets
+from loom.streaming.kafka.group_snapshot import GroupSnapshot
 from loom.streaming.kafka.offset_metadata import OffsetMetadata
-from tests.support.looks import see_otherwise
 from tests.support.running import all_done, config_for, content, positions, produce, run_all, run_until
+from tests.support.snapshots import see_otherwise
 
 
 class Number(LoomFrozenStruct):
@@ -201,7 +201,7 @@ def test_the_position_of_an_idle_partition_is_confirmed_again_as_often_as_the_br
         commit(group, offsets)
 
     monkeypatch.setattr(GroupOffsets, "commit", noted)
-    see_otherwise(monkeypatch, group=GroupLook((), 0.1))
+    see_otherwise(monkeypatch, group=GroupSnapshot((), 0.1))
     write(bootstrap, 1)
     run_until(StreamingRunner.from_dict(FLOW, config(bootstrap)), lambda _: commits.count({1: 1}) >= 3)
 

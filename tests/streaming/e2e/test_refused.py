@@ -11,8 +11,8 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming import ErrorKind, FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
 from loom.streaming.kafka import DeliveryFailedError, EmbeddedBroker, KafkaRecord
 from tests.support.kafka_io import ReadRecord
-from tests.support.looks import see_otherwise
 from tests.support.running import QUICK, config_for, content, positions, produce, run_all
+from tests.support.snapshots import see_otherwise
 
 
 class Text(LoomFrozenStruct):

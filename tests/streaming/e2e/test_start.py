@@ -121,7 +121,7 @@ def test_a_position_that_the_log_does_not_hold_is_left_for_one_that_the_config_n
 def test_every_missing_topic_is_named_at_once_before_anything_is_read(
     broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loom.streaming.kafka.topics._APPEAR", 0.5)
+    monkeypatch.setattr("loom.streaming.kafka.cluster_snapshot._APPEAR", 0.5)
     seen: list[LifecycleEvent] = []
 
     class Recorder:

@@ -175,13 +175,13 @@ def stopped_within(runner: StreamingRunner, begun: threading.Event) -> float:
 
 
 def test_a_run_that_waits_for_its_broker_gives_up_when_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    begun, look = threading.Event(), Preflight.look
+    begun, look = threading.Event(), Preflight.snapshot
 
     def noted(preflight: Preflight) -> Any:
         begun.set()
         return look(preflight)
 
-    monkeypatch.setattr(Preflight, "look", noted)
+    monkeypatch.setattr(Preflight, "snapshot", noted)
     assert stopped_within(StreamingRunner.from_dict(flow(), config_for()), begun) < 5
 
 
@@ -190,7 +190,7 @@ def test_a_broker_that_goes_away_behind_the_first_look_holds_up_no_stop(
     broker: EmbeddedBroker, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, delivery: str
 ) -> None:
     """What waits then is the look at the group's positions, or the fencing of a predecessor."""
-    begun, look = threading.Event(), Preflight.look
+    begun, look = threading.Event(), Preflight.snapshot
 
     def look_once(preflight: Preflight) -> Any:
         seen = look(preflight)
@@ -198,7 +198,7 @@ def test_a_broker_that_goes_away_behind_the_first_look_holds_up_no_stop(
         begun.set()
         return seen
 
-    monkeypatch.setattr(Preflight, "look", look_once)
+    monkeypatch.setattr(Preflight, "snapshot", look_once)
     config["kafka"]["consumer"]["delivery"] = delivery
     assert stopped_within(StreamingRunner.from_dict(flow(), config), begun) < 8
 

@@ -14,8 +14,8 @@ from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingR
 from loom.streaming.kafka import DeliveryFailedError, EmbeddedBroker, KafkaRecord
 from loom.streaming.kafka.limits import TimestampLimits
 from tests.support.kafka_io import ReadRecord
-from tests.support.looks import see_otherwise
 from tests.support.running import QUICK, config_for, content, positions, produce, run_all
+from tests.support.snapshots import see_otherwise
 
 HOUR_MS = 3_600_000
 REASON = "no " * 500

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loom.streaming.kafka import TopicPartition
-from loom.streaming.kafka.group_look import KEEP_ALIVE
+from loom.streaming.kafka.group_snapshot import KEEP_ALIVE
 from loom.streaming.runtime.commit import CommittedElsewhere, GroupCommitter
 from loom.streaming.runtime.keep_alive import KeepAlive
 from loom.streaming.runtime.offsets import OffsetTable

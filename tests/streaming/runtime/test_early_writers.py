@@ -62,7 +62,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     note(TopicWriter, "__init__", "producer")
     note(TopicWriter, "close", "producer closed")
-    note(Preflight, "look_at_group", "group")
+    note(Preflight, "group", "group")
     note(ConsumerClient, "start", "positions")
     return noted
 
@@ -110,7 +110,7 @@ def test_a_start_that_fails_behind_it_closes_it(
     def away(_: Preflight) -> None:
         raise BrokerUnavailableError("gone")
 
-    monkeypatch.setattr(Preflight, "look_at_group", away)
+    monkeypatch.setattr(Preflight, "group", away)
     with pytest.raises(BrokerUnavailableError):
         StreamingRunner.from_dict(FLOW, config_for(bootstrap, consumer={"delivery": "at_least_once"})).run()
     assert calls == ["producer", "producer closed"]

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from loom.streaming.compiler.model import CompiledSource
-from loom.streaming.kafka.group_look import GroupLook
+from loom.streaming.kafka.group_snapshot import GroupSnapshot
 from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.topic_monitor import TopicState
 from loom.streaming.record import TopicPartition
@@ -33,7 +33,7 @@ _FOLLOWER_AWAKE = timedelta(milliseconds=50)
 
 
 class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
-    """All partitions of the source's topics. `look_up` tells their numbers, `look_at_group` what is known of the group,
+    """All partitions of the source's topics. `look_up` tells their numbers, `group` what is known of the group,
     `topics_seen` how the topics were.
 
     They are asked before anything is read.
@@ -44,7 +44,7 @@ class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
         source: CompiledSource,
         delivery: RunState,
         look_up: Callable[[], Mapping[str, tuple[int, ...]]],
-        look_at_group: Callable[[], GroupLook],
+        group: Callable[[], GroupSnapshot],
         topics_seen: Callable[[], Mapping[str, TopicState]],
         make_stage: Callable[[], Stage],
         tracker: CommitTracker | None,
@@ -55,7 +55,7 @@ class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
         self._metadata = metadata
         self._delivery = delivery
         self._look_up = look_up
-        self._look_at_group = look_at_group
+        self._group = group
         self._topics_seen = topics_seen
         self._make_stage = make_stage
         self._tracker = tracker
@@ -90,7 +90,7 @@ class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
                     self._tracker,
                     self._metadata,
                     self._look_up(),
-                    self._look_at_group().keep_alive_s,
+                    self._group().keep_alive_s,
                     pace,
                     self._changes,
                     self._changes.open(self._topics_seen()),

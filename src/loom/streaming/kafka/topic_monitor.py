@@ -17,8 +17,8 @@ from confluent_kafka.admin import AdminClient
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.client_config import CLIENT_LOG, kafka_error, make_client
 from loom.streaming.kafka.cluster_faults import ClusterFaults
+from loom.streaming.kafka.cluster_snapshot import EMBEDDED
 from loom.streaming.kafka.reserved_properties import shared_properties
-from loom.streaming.kafka.topics import EMBEDDED
 
 __all__ = ["Change", "TopicChange", "TopicMonitor", "TopicState", "look_at_states"]
 

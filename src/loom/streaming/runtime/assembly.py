@@ -70,7 +70,7 @@ class Assembly:
 
     def source_partitions(self) -> Mapping[str, tuple[int, ...]]:
         """The partition numbers of the source's topics, asked of the broker once."""
-        return self.preflight.look().source_partitions
+        return self.preflight.snapshot().source_partitions
 
     def make_stage(self, view: RecordAccessor) -> Stage:
         """The fused stage of one worker."""
@@ -87,7 +87,7 @@ class Assembly:
             self.outputs,
             view,
             self._counts,
-            self.preflight.look(),
+            self.preflight.snapshot(),
             state.stop.check_deadline,
             self.exactly_once,
             state.clusters,
@@ -107,15 +107,15 @@ class BuiltDataflow:
         self._signals = SignalHandlers(assembly.state.stop)
         self._signals.install()
 
-    def look_before(self) -> None:
+    def check_brokers(self) -> None:
         """Everything that must be there before the engine starts: brokers, topics, and the fencing of predecessors.
 
         The producers are opened here, and connect while the engine loads and the source finds its positions.
         """
-        self._preflight.look()
+        self._preflight.snapshot()
         if self._exactly_once is None:
             self._writers.open()
-        self._preflight.look_at_group()
+        self._preflight.group()
         if self._exactly_once is not None:
             self._exactly_once.open()
 

@@ -85,9 +85,9 @@ class ExactlyOnce:
         check(waiting_for)
 
     def _open(self) -> tuple[Transactions, Any]:
-        seen = self._preflight.look()
+        seen = self._preflight.snapshot()
         self._warn_of_unchecked_sizes()
-        self._preflight.look_at_group()
+        self._preflight.group()
         partitions = [TopicPartition(t, number) for t, numbers in seen.source_partitions.items() for number in numbers]
         transactions = self._fenced(_id(self._group_id, self._metadata.flow, 0))
         failpoint(Failpoint.FENCED)
@@ -151,7 +151,7 @@ class ExactlyOnce:
     def _fenced(self, transactional_id: str) -> Transactions:
         """The writer of an id, with every earlier holder of it shut out."""
         producer = self._plan.producers[0]
-        limits = self._preflight.look().max_message_bytes.get(producer.index, {})
+        limits = self._preflight.snapshot().written[producer.index].max_message_bytes
         transactions = Transactions(
             producer_properties(producer.properties, limits),
             transactional_id,

@@ -1,24 +1,23 @@
 """Before anything starts: every cluster is there, and every topic that the flow reads or writes, dead letters included.
 
-Asked by the runner for a clear refusal, and by the source when the flow is run without it; looks once.
+Asked by the runner for a clear refusal, and by the source when the flow is run without it. The clusters are asked once.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Set
 
 from loom.core.logger import get_logger
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.model import CompiledCluster, CompiledTopic
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.failpoints import Failpoint, failpoint
-from loom.streaming.kafka.group_look import KEEP_ALIVE, GroupLook, check_no_members
+from loom.streaming.kafka.cluster_snapshot import ClusterSnapshot, fetch_cluster
+from loom.streaming.kafka.group_snapshot import KEEP_ALIVE, GroupSnapshot, check_no_members
 from loom.streaming.kafka.limits import TimestampLimits
 from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.topic_monitor import TopicState
-from loom.streaming.kafka.topics import look_at_cluster
 from loom.streaming.nodes.boundary import PartitionGuarantee
 from loom.streaming.runtime.output_table import OutputTable
 
@@ -26,31 +25,38 @@ __all__ = ["BrokerSnapshot", "Preflight"]
 
 _log = get_logger(__name__)
 
-#: bytes for what a dead letter says about its failure
+#: room for what a dead letter says of its failure
 _DEAD_LETTER_BYTES = 2048
 
 
+class WrittenTopics(LoomFrozenStruct):
+    """What is known of the topics that one producer writes to."""
+
+    #: the largest record that each accepts, in bytes, where the broker tells
+    max_message_bytes: Mapping[str, int]
+    #: how far from the broker's clock a timestamp may be, where the topic keeps the producer's
+    timestamp_limits: Mapping[str, TimestampLimits]
+    #: the partition counts of topics whose keys are promised to stay where they are
+    partition_counts: Mapping[str, int]
+    #: the topics that accept no record without a key
+    compacted: frozenset[str]
+
+
 class BrokerSnapshot(LoomFrozenStruct):
-    """What was found."""
+    """The clusters of a plan as they were when it started."""
 
     #: partition numbers of the source's topics; empty where the source is the caller's own
     source_partitions: Mapping[str, tuple[int, ...]]
-    #: how the source's topics were seen, for later checks
+    #: ids and partition counts of the source's topics, to compare them with later
     source_topics: Mapping[str, TopicState]
     #: the source's group, where its positions are ours to commit
-    group: GroupLook
-    #: the largest record of each topic, in bytes, by the number of the producer that writes to it
-    max_message_bytes: Mapping[int, Mapping[str, int]]
-    #: the partition counts of topics whose keys are promised to stay where they are, by producer alike
-    partition_counts: Mapping[int, Mapping[str, int]]
-    #: the timestamps that each topic takes, by producer alike
-    timestamp_limits: Mapping[int, Mapping[str, TimestampLimits]]
-    #: the topics that take no record without a key, by producer alike
-    compacted: Mapping[int, frozenset[str]]
+    group: GroupSnapshot
+    #: the topics that are written to, by the number of their producer
+    written: Mapping[int, WrittenTopics]
 
 
 class Preflight:
-    """One check of all clusters of a plan, shared by its users."""
+    """Asks all clusters of a plan once, and keeps the answers for everyone who needs them."""
 
     def __init__(
         self,
@@ -73,93 +79,80 @@ class Preflight:
         self._lock = threading.Lock()
         self._seen: BrokerSnapshot | None = None
 
-    def look(self) -> BrokerSnapshot:
-        """Raises `BrokerUnavailableError` or `TopicMissingError`, the latter naming everything that is missing.
+    def snapshot(self) -> BrokerSnapshot:
+        """What the clusters said. The first call asks each of them, for everything at once.
 
-        All requests to a cluster are made here, together.
+        Raises `BrokerUnavailableError`, `AuthenticationFailedError`, and `TopicMissingError` naming everything that is missing.
         """
         with self._lock:
             if self._seen is None:
-                self._seen = self._look()
+                self._seen = self._fetch()
             return self._seen
 
-    def look_at_group(self) -> GroupLook:
-        """Raises `SecondInstanceError` when other consumers are subscribed with the group, `BrokerUnavailableError`."""
-        group = self.look().group
+    def group(self) -> GroupSnapshot:
+        """The source's group. Raises `SecondInstanceError` when other consumers are subscribed with it, else as `snapshot`."""
+        group = self.snapshot().group
         check_no_members(group, self._plan.source.settings.group_id)
         return group
 
-    def _look(self) -> BrokerSnapshot:
+    def _fetch(self) -> BrokerSnapshot:
         failpoint(Failpoint.STARTING)
-        clusters: dict[int, _Cluster] = {}
-
-        def asked(cluster: CompiledCluster) -> _Cluster:
-            return clusters.setdefault(cluster.index, _Cluster(cluster.properties))
-
-        source = self._plan.source
-        reading = asked(source.cluster) if self._reads_kafka else None
-        if reading is not None:
-            for topic in source.topics:
-                reading.needed[topic] = f"the source {source.name!r}"
-                reading.limits_of.append(topic)
-            reading.ids_of = source.topics
-            reading.group_id = source.settings.group_id if self._owns_group else None
-        written: list[tuple[int, _Cluster, str]] = []
-        for outlet in self._outlets.topics().values():
-            what = "errors" if outlet.is_errors else f"output of {outlet.output.step_id}"
-            for output, role in ((outlet.output, what), (outlet.output.dlq, f"dead letters of {outlet.output.name!r}")):
-                if output is not None:
-                    target = asked(output.producer.cluster)
-                    target.needed.setdefault(output.topic, role)
-                    target.limits_of.append(output.topic)
-                    written.append((output.producer.index, target, output.topic))
-        looks = {
-            id(c): look_at_cluster(
-                c.config,
-                c.needed,
-                limits_of=c.limits_of,
-                ids_of=c.ids_of,
-                group_id=c.group_id,
+        found = {
+            number: fetch_cluster(
+                question.cluster.properties,
+                question.needed,
+                limits_of=question.needed,
+                ids_of=question.ids_of,
+                group_id=question.group_id,
                 waiting=self._waiting,
-                faults=self._clusters.of(c.config),
+                faults=self._clusters.of(question.cluster.properties),
             )
-            for c in clusters.values()
+            for number, question in self._questions().items()
         }
-        partitions, states, group = {}, {}, None
-        if reading is not None:
-            found = looks[id(reading)]
-            partitions = {topic: found.partitions[topic] for topic in source.topics}
-            states = {t: TopicState(found.topic_ids.get(t), len(numbers)) for t, numbers in partitions.items()}
-            group = found.group
-        limits: dict[int, dict[str, int]] = {}
-        times: dict[int, dict[str, TimestampLimits]] = {}
-        for key, target, topic in written:
-            look = looks[id(target)]
-            if topic in look.max_message_bytes:
-                limits.setdefault(key, {})[topic] = look.max_message_bytes[topic]
-            if topic in look.timestamp_limits:
-                times.setdefault(key, {})[topic] = look.timestamp_limits[topic]
-        compacted = {
-            key: frozenset(t for k, c, t in written if k == key and t in looks[id(c)].compacted) for key, *_ in written
-        }
-        if reading is not None:
-            self._compare_limits(looks[id(reading)].max_message_bytes, limits)
-        counts: dict[int, dict[str, int]] = {}
         stable = {output.topic for output in self._plan.topics() if _keeps_keys_in_place(output)}
-        for key, target, topic in written:
-            if topic in stable:
-                counts.setdefault(key, {})[topic] = len(looks[id(target)].partitions[topic])
-        return BrokerSnapshot(partitions, states, group or GroupLook((), KEEP_ALIVE), limits, counts, times, compacted)
+        written = {}
+        for producer in {output.producer.index: output.producer for output, _ in self._outputs()}.values():
+            topics = {output.topic for output, _ in self._outputs() if output.producer == producer}
+            written[producer.index] = _known(topics, found[producer.cluster.index], stable)
+        if not self._reads_kafka:
+            return BrokerSnapshot({}, {}, _NO_GROUP, written)
+        source = self._plan.source
+        seen = found[source.cluster.index]
+        self._compare_limits(seen.max_message_bytes, written)
+        partitions = {topic: seen.partitions[topic] for topic in source.topics}
+        states = {topic: TopicState(seen.topic_ids.get(topic), len(numbers)) for topic, numbers in partitions.items()}
+        return BrokerSnapshot(partitions, states, seen.group or _NO_GROUP, written)
 
-    def _compare_limits(self, found: Mapping[str, int], limits: Mapping[int, Mapping[str, int]]) -> None:
-        """Warn about an error topic that has no room for the largest source record and its error headers."""
+    def _questions(self) -> dict[int, _Question]:
+        """What each cluster is asked, by its number."""
+        questions: dict[int, _Question] = {}
+        source = self._plan.source
+        if self._reads_kafka:
+            asked = questions[source.cluster.index] = _Question(source.cluster)
+            asked.needed.update(dict.fromkeys(source.topics, f"the source {source.name!r}"))
+            asked.ids_of = source.topics
+            asked.group_id = source.settings.group_id if self._owns_group else None
+        for output, role in self._outputs():
+            cluster = output.producer.cluster
+            questions.setdefault(cluster.index, _Question(cluster)).needed.setdefault(output.topic, role)
+        return questions
+
+    def _outputs(self) -> Iterator[tuple[CompiledTopic, str]]:
+        """Every topic that is written to, dead letters included, and what it is needed for."""
+        for outlet in self._outlets.topics().values():
+            yield outlet.output, "errors" if outlet.is_errors else f"output of {outlet.output.step_id}"
+            if outlet.output.dlq is not None:
+                yield outlet.output.dlq, f"dead letters of {outlet.output.name!r}"
+
+    def _compare_limits(self, found: Mapping[str, int], written: Mapping[int, WrittenTopics]) -> None:
+        """Warn of a topic of dead letters that has no room for the largest source record and what is said of it."""
         sources = {topic: found[topic] for topic in self._plan.source.topics if topic in found}
         if not sources:
             return
         source, largest = max(sources.items(), key=lambda item: item[1])
         low = {}
         for output in self._outlets.dead_letters():
-            limit = limits.get(output.producer.index, {}).get(output.topic)
+            limit = written[output.producer.index].max_message_bytes.get(output.topic)
             if limit is not None and limit < largest + _DEAD_LETTER_BYTES:
                 low[output.topic] = limit
         if low:
@@ -173,17 +166,31 @@ class Preflight:
             )
 
 
+def _known(topics: Set[str], found: ClusterSnapshot, stable: Set[str]) -> WrittenTopics:
+    """What a cluster said of the topics that one producer writes to; keys of those in `stable` stay where they are."""
+    return WrittenTopics(
+        {topic: limit for topic, limit in found.max_message_bytes.items() if topic in topics},
+        {topic: limits for topic, limits in found.timestamp_limits.items() if topic in topics},
+        {topic: len(found.partitions[topic]) for topic in topics & stable},
+        found.compacted & topics,
+    )
+
+
 def _keeps_keys_in_place(output: CompiledTopic) -> bool:
     policy = output.partitioning
     return policy is not None and policy.guarantee is PartitionGuarantee.ENTITY_STABLE
 
 
-class _Cluster:
-    """The requests to one cluster."""
+class _Question:
+    """What one cluster is asked."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = config
+    def __init__(self, cluster: CompiledCluster) -> None:
+        self.cluster = cluster
+        #: what each topic is needed for
         self.needed: dict[str, str] = {}
-        self.limits_of: list[str] = []
         self.ids_of: tuple[str, ...] = ()
         self.group_id: str | None = None
+
+
+#: where no group is ours
+_NO_GROUP = GroupSnapshot((), KEEP_ALIVE)

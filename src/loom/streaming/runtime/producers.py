@@ -102,16 +102,17 @@ class ProducerPool:
         def writer_for(output: CompiledTopic) -> TopicWriter:
             producer, key = output.producer, output.producer.index
             if key not in self._writers:
+                known = seen.written[key]
                 self._writers[key] = TopicWriter(
                     producer.properties,
-                    max_message_bytes=seen.max_message_bytes.get(key, {}),
+                    max_message_bytes=known.max_message_bytes,
                     tracked_topics=tracked,
                     refused=self._refused,
                     waiting=waiting,
                     transactions=transactions,
-                    partition_counts=seen.partition_counts.get(key),
-                    timestamp_limits=seen.timestamp_limits.get(key),
-                    compacted=seen.compacted.get(key, ()),
+                    partition_counts=known.partition_counts,
+                    timestamp_limits=known.timestamp_limits,
+                    compacted=known.compacted,
                     dead_letters=self._dead_letters,
                     place=view.place,
                     clusters=clusters,

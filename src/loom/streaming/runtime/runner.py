@@ -247,7 +247,7 @@ class StreamingRunner:
                 self._take_hold(prepared)
                 with stopping_on_signals(prepared.built.delivery.stop):
                     _log.info("broker_check_started", flow=name)
-                    prepared.built.look_before()
+                    prepared.built.check_brokers()
                     observability.start_scrape_server()
                     self._start_log(prepared.plan)
                     with (

@@ -19,12 +19,12 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
 from loom.streaming.kafka.cluster_faults import ClusterFaults
 from loom.streaming.kafka.errors import TopicMissingError
-from loom.streaming.kafka.group_look import KEEP_ALIVE, GroupLook, GroupRequest
+from loom.streaming.kafka.group_snapshot import KEEP_ALIVE, GroupRequest, GroupSnapshot
 from loom.streaming.kafka.interruptible import result_interruptibly
 from loom.streaming.kafka.limits import TimestampLimits
 from loom.streaming.kafka.reserved_properties import shared_properties
 
-__all__ = ["EMBEDDED", "ClusterLook", "look_at_cluster"]
+__all__ = ["EMBEDDED", "ClusterSnapshot", "fetch_cluster"]
 
 #: seconds; a start must have failed or succeeded within 15
 _REACH = 10.0
@@ -37,8 +37,8 @@ _LIMITS = 3.0
 EMBEDDED = "mockCluster"
 
 
-class ClusterLook(LoomFrozenStruct):
-    """What was seen of the topics and of the group."""
+class ClusterSnapshot(LoomFrozenStruct):
+    """What a cluster said of topics and of a group."""
 
     #: partition numbers of each topic
     partitions: Mapping[str, tuple[int, ...]]
@@ -51,10 +51,10 @@ class ClusterLook(LoomFrozenStruct):
     #: ids of topics that were asked for, where the broker tells; an id changes when its topic is recreated
     topic_ids: Mapping[str, str] = {}
     #: `None` where no group was asked about
-    group: GroupLook | None = None
+    group: GroupSnapshot | None = None
 
 
-def look_at_cluster(
+def fetch_cluster(
     config: Mapping[str, Any],
     needed: Mapping[str, str],
     *,
@@ -63,7 +63,7 @@ def look_at_cluster(
     group_id: str | None = None,
     waiting: Callable[[str], None] = lambda _: None,
     faults: ClusterFaults | None = None,
-) -> ClusterLook:
+) -> ClusterSnapshot:
     """Look up topics, and a group if one is named, on one cluster. `needed` maps each topic to what it is needed for.
 
     `waiting` is called between the slices of every wait and may raise.
@@ -80,7 +80,7 @@ def look_at_cluster(
     group = GroupRequest(admin, group_id, faults, waiting) if group_id is not None else None
     metadata, partitions = _await_topics(admin, config, needed, faults, waiting)
     if str(metadata.cluster_id).startswith(EMBEDDED):
-        return ClusterLook(partitions, group=GroupLook((), KEEP_ALIVE) if group is not None else None)
+        return ClusterSnapshot(partitions, group=GroupSnapshot((), KEEP_ALIVE) if group is not None else None)
     if group is not None:
         group.ask_broker(next(iter(metadata.brokers)))
     asked_limits = _ask_limits(admin, sorted(set(limits_of)))
@@ -91,7 +91,7 @@ def look_at_cluster(
         topic: {name: entry.value for name, entry in entries.items() if entry.value is not None}
         for topic, entries in configs.items()
     }
-    return ClusterLook(
+    return ClusterSnapshot(
         partitions,
         {topic: int(found["max.message.bytes"]) for topic, found in properties.items() if "max.message.bytes" in found},
         {topic: limits for topic, found in properties.items() if (limits := _timestamp_limits(found)) is not None},

@@ -19,7 +19,7 @@ from loom.streaming.kafka.cluster_faults import ClusterFaults
 from loom.streaming.kafka.errors import SecondInstanceError
 from loom.streaming.kafka.interruptible import result_interruptibly
 
-__all__ = ["KEEP_ALIVE", "GroupLook", "GroupRequest", "check_no_members", "keep_alive_s"]
+__all__ = ["KEEP_ALIVE", "GroupRequest", "GroupSnapshot", "check_no_members", "keep_alive_s"]
 
 #: seconds after which an offset that has not moved is committed again, if the broker does not say how long it keeps one
 KEEP_ALIVE = 3600.0
@@ -34,7 +34,7 @@ _REACH = 10.0
 _RETENTION, _EXPIRY = "offsets.retention.minutes", "transactional.id.expiration.ms"
 
 
-class GroupLook(LoomFrozenStruct):
+class GroupSnapshot(LoomFrozenStruct):
     """The answer."""
 
     #: the consumers that are subscribed with the group: client id and host of each
@@ -64,7 +64,7 @@ class GroupRequest:
         broker = ConfigResource(ResourceType.BROKER, str(broker_id))
         self._properties = self._admin.describe_configs([broker], request_timeout=_ANSWER)[broker]
 
-    def result(self) -> GroupLook:
+    def result(self) -> GroupSnapshot:
         """The answer of the cluster. What the client is not allowed to ask counts as absent.
 
         Raises `BrokerUnavailableError` if the group's coordinator does not answer within 10 s.
@@ -72,12 +72,12 @@ class GroupRequest:
         deadline = time.monotonic() + _REACH
         while True:
             try:
-                return GroupLook(_members(self._described, self._waiting), self._keep_alive())
+                return GroupSnapshot(_members(self._described, self._waiting), self._keep_alive())
             except KafkaException as error:
                 found = kafka_error(error)
                 if not is_transient(found):
                     CLIENT_LOG.info("the members of the group %s are not known: %s", self._group_id, found.str())
-                    return GroupLook((), KEEP_ALIVE)
+                    return GroupSnapshot((), KEEP_ALIVE)
                 if time.monotonic() > deadline:
                     raise self._faults.failure(
                         f"the coordinator of the group {self._group_id!r} does not answer within {_REACH:.0f} s", found
@@ -102,11 +102,11 @@ class GroupRequest:
             return KEEP_ALIVE
 
 
-def check_no_members(look: GroupLook, group_id: str) -> None:
+def check_no_members(group: GroupSnapshot, group_id: str) -> None:
     """Raise `SecondInstanceError` for a group that other consumers are subscribed with."""
-    if look.members:
+    if group.members:
         raise SecondInstanceError(
-            f"other consumers are subscribed with the group {group_id!r}: {', '.join(look.members)}. A flow reads by a fixed "
+            f"other consumers are subscribed with the group {group_id!r}: {', '.join(group.members)}. A flow reads by a fixed "
             "assignment and does not share its group: stop them, or give the flow a group_id of its own. A consumer "
             "that was killed stays a member until its session times out (45 s by default). Nothing was read or written"
         )
