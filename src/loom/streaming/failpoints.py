@@ -28,18 +28,18 @@ class Failpoint(StrEnum):
     FENCED = "fenced"  #: exactly-once: predecessors are shut out, no position has been read
     POSITIONED = "positioned"  #: a worker knows where it starts, and has not committed what the group did not know
     POLLED = "polled"  #: a batch has been read, and nothing done with it
-    CLAIMED = "claimed"  #: at-most-once: a batch's positions are committed, and nothing done with it
-    BEFORE_PRODUCE = "before-produce"  #: a batch's results are about to be handed to a producer
+    CLAIMED = "claimed"  #: at-most-once: a batch's offsets are committed, and nothing done with it
+    BEFORE_PRODUCE = "before-produce"  #: a batch's results are about to be passed to a producer
     IN_TRANSACTION = "in-transaction"  #: exactly-once: the transaction is open
     PRODUCED = "produced"  #: a batch's results are in the producer's queue
     MARKED = "marked"  #: a source is about to pass on the mark that ends an epoch
     BEFORE_FLUSH = "before-flush"  #: the sink part ends an epoch
     FLUSHED = "flushed"  #: exactly-once: everything is at the broker, and nothing committed
-    POSITIONS_SENT = "positions-sent"  #: exactly-once: the positions are in the transaction, which is not committed
+    POSITIONS_SENT = "positions-sent"  #: exactly-once: the offsets are in the transaction, which is not committed
     DURABLE = "durable"  #: the epoch's results are durable (its transaction committed); the mark is not answered
     CONFIRMING = "confirming"  #: an epoch has been answered; what is committable is about to be committed
-    STOPPING = "stopping"  #: a stop was asked for; the end mark goes out
-    FINISHING = "finishing"  #: the last positions are about to be confirmed
+    STOPPING = "stopping"  #: a stop was requested; the end mark goes out
+    FINISHING = "finishing"  #: the last offsets are about to be committed
     CLOSING = "closing"  #: the engine has returned; what it left open is about to be closed
 
 

@@ -65,7 +65,7 @@ class FlowCounts(LoomFrozenStruct):
     refused: dict[str, int]
     #: records durable at the end of their epoch, all outputs together
     durable: int
-    #: records of a failed run that were confirmed beforehand and may not have been written; at most so many
+    #: records of a failed run that were committed beforehand and may not have been written; an upper bound
     lost: int = 0
 
     @property

@@ -79,7 +79,7 @@ class ChildEnd:
         return self._recorder.isolation if self._recorder is not None else None
 
     def moved(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Positions were confirmed."""
+        """Offsets were committed."""
         if self._recorder is not None:
             self._recorder.stands(positions)
         with self._lock:

@@ -151,7 +151,7 @@ class Conversion:
             self.add((*path, *place), subject + message, remedy=remedy)
         except TypeError:
             if fields_of(bare(hint)) is not None:
-                raise  # a struct that msgspec cannot handle at all, which no configuration can mend
+                raise  # a struct that msgspec cannot handle at all, which no configuration can fix
             return self._unknown_to_msgspec(value, hint, path)
         except Exception as error:  # noqa: BLE001  a `__post_init__` may raise anything
             self.add(path, raised_by_user_code(error, str(error), value))
@@ -172,7 +172,7 @@ class Conversion:
         elif isinstance(value, list) and element_hints(shape, len(value)) is not None:
             return get_origin(shape)(value) if get_origin(shape) in (tuple, set, frozenset) else value
         elif not isinstance(value, str | int | float | bytes | Mapping | list | None):
-            return value  # an object that somebody made and that nothing can be said against
+            return value  # an object that was created by the caller and cannot be checked
         kind = "null" if value is None else type(value).__name__
         self.add(path, f"expected `{show(hint)}`, got `{kind}`")
         return None

@@ -71,7 +71,7 @@ class CompiledExpression(LoomFrozenStruct, eq=False):
     #: the name of the root that `call` takes
     takes: str
     expression: Expression
-    #: the body of `call`; what has no plain literal stands in it as `_0`, `_1`, …
+    #: the body of `call`; constants that are not plain literals appear in it as `_0`, `_1`, …
     source: str
 
     def __eq__(self, other: object) -> bool:

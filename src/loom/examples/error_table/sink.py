@@ -20,14 +20,14 @@ __all__ = ["ErrorTableSettings", "SqliteErrorTable"]
 
 
 class ErrorTableSettings(LoomFrozenStruct):
-    """What stands under `streaming.sinks.<name>`, beside `type: sqlite_error_table`."""
+    """The section `streaming.sinks.<name>`, without `type: sqlite_error_table`."""
 
     #: the database file; its folder must be there
     path: str
     table: str = "errors"
     #: the kinds of errors to take; all of them where none is named
     kinds: tuple[ErrorKind, ...] = ()
-    #: how long to wait for somebody else who is writing to the database
+    #: how long to wait for another program that writes to the database
     busy_timeout_ms: int = 5000
 
 
@@ -112,7 +112,7 @@ class _ErrorTable:
         self._rows += map(_row, items)
 
     def flush(self) -> None:
-        """Write and commit. An error here ends the run, and what stands in these rows is read again."""
+        """Write and commit. An error here ends the run, and the records of these rows are read again."""
         if not self._rows:
             return
         with self._connection:
@@ -120,7 +120,7 @@ class _ErrorTable:
         self._rows.clear()
 
     def close(self) -> None:
-        """Let go of the database. What was not flushed has not been confirmed, so it is not written either."""
+        """Close the database. What was not flushed has not been committed, so it is not written either."""
         self._connection.close()
 
 
@@ -158,5 +158,5 @@ def _record_id(envelope: ErrorEnvelope[Any]) -> str:
 
 
 def _storable(text: str) -> str:
-    """Text as UTF-8 can hold it: a reason may quote anything, and one row must not stop the flow for ever."""
+    """Text as UTF-8 can hold it: a reason may quote anything, and one row must not stop the flow forever."""
     return text.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""The sample that ships with the example, as the bytes a producer would send. Origin and licence stand in README.md here."""
+"""The sample that ships with the example, as the bytes a producer would send. Origin and licence are in README.md here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib.resources import files
 
 __all__ = ["CORRUPTED_EVERY", "raw_flights"]
 
-#: one record in so many is damaged on its way, as happens
+#: one record in this many is damaged in transit, as happens
 CORRUPTED_EVERY = 2500
 
 

@@ -66,7 +66,7 @@ class Movement(LoomFrozenStruct):
 
 @step
 def validate(flight: Flight) -> Flight | None:
-    """Refuse flights that did not take place; leave out the shuttles, which nobody plans by."""
+    """Refuse flights that did not take place; drop the shuttles, which do not matter here."""
     if flight.dep_time is None:
         raise RuleViolation("cancelled")
     if flight.arr_delay is None or flight.dep_delay is None:

@@ -149,8 +149,8 @@ def lower(
     """Lower a plan to three operators.
 
     `audits` are sinks, by name, that get a copy of every output message. `transport` replaces both ends of Kafka, for
-    benchmarks and the test kit. `resumable`: a later run may begin with the states that its sinks had at a snapshot; whoever
-    runs the dataflow himself may give it a recovery store.
+    benchmarks and the test kit. `resumable`: a later run may start with the states that its sinks had at a snapshot; a
+    caller who runs the dataflow may give it a recovery store.
     """
     if commit_tracker is not None:
         if not isinstance(commit_tracker, CommitTracker):

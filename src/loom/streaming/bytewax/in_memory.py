@@ -1,7 +1,7 @@
 """A flow in memory: records from a script in place of Kafka, and the engine run until the script is over.
 
-Called by the test kit. Records come in batches of the size that a consumer makes; time stands still but where the script
-moves it on.
+Called by the test kit. Records come in batches of the size that a consumer makes; time moves only when the script
+moves it.
 """
 
 from __future__ import annotations

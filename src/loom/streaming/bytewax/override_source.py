@@ -124,7 +124,7 @@ class _WrappedFixed(FixedPartitionedSource[SourceBatch, Any]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: Any) -> _WrappedPart:
         part = self._inner.build_part(step_id, for_part, resume_state)
-        # One part of each worker leads: it is asked whatever the wall clock shows, and looks at it.
+        # One part of each worker leads: it is called whatever the wall clock shows, and checks it.
         leads = threading.get_ident() not in self._led
         self._led.add(threading.get_ident())
         return _WrappedPart(part, self._delivery, self._make_stage(), self._tracker, self._batch_size, leads=leads)
@@ -242,7 +242,7 @@ class _OverrideReader:
         keeps: bool,
     ) -> None:
         self._inner = inner
-        #: where the offsets of what is read are kept, when somebody is to commit them
+        #: where the offsets of what is read are kept, if they are to be committed
         self._offsets = offsets
         #: the stage keeps records, so that one that comes again may meet itself there
         self._keeps = keeps

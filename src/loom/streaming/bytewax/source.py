@@ -1,7 +1,7 @@
 """Kafka as an engine source: one part per partition (the engine's epoch and recovery handles), one client per worker.
 
-Whichever part of a worker leads hands over the whole batch of its client, partitions mixed. That is safe because all
-parts emit in one epoch at a time and the positions travel in the batch.
+One part of each worker leads and returns the whole batch of its client, partitions mixed. That is safe because all
+parts emit in one epoch at a time and the offsets travel in the batch.
 """
 
 from __future__ import annotations

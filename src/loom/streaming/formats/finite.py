@@ -1,6 +1,6 @@
 """Numbers that JSON does not have: NaN and the infinities, which the encoder writes as `null`, which cannot be read back.
 
-What a class may hold is worked out once, and only fields that may hold a float are looked at. Hot path of types with floats,
+What a class may hold is computed once, and only fields that may hold a float are checked. Hot path of types with floats,
 and of no others. No client is imported here.
 """
 

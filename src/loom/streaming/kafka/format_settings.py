@@ -22,7 +22,7 @@ class JsonSettings(Declaration):
 
 
 class _UnknownFormatField(FieldError):
-    """A format that no package offers. In a config it is told without the value, which may be a secret in the wrong place."""
+    """A format that no package offers. In a config it is reported without the value, which may be a misplaced secret."""
 
     def __init__(self, said: str) -> None:
         allowed = ", ".join(f"`{name}`" for name in format_names())

@@ -72,8 +72,8 @@ class TopicWriter:
     """Writes records to the topics of one cluster. Used by one thread.
 
     `refused` is called with each record that will never be accepted; it may write a dead letter with `write`, or raise.
-    Records of a refused produce batch to a topic of `tracked_topics` are sent again one at a time, so that only the guilty
-    one is refused; they may stand behind later ones. `dead_letters` are topics of dead letters, which are
+    Records of a refused produce batch to a topic of `tracked_topics` are sent again one at a time, so that only the one
+    at fault is refused; they may end up after later ones. `dead_letters` are topics of dead letters, which are
     shortened to fit, and how each writes whole `ErrorEnvelope`s.
     `place` names what a record was made of. Records over `max_message_bytes` are refused before they are sent, unless the
     config sets the client's own `message.max.bytes`: then the broker decides, which sees them compressed.

@@ -166,7 +166,7 @@ class Router(_Choice[In, Out]):
 
         Args:
             selector: an expression, a function of the payload or of a `Message`, or a `Selector`. With `type`, the keys are
-                classes, and each branch is handed payloads of exactly its class.
+                classes, and each branch receives payloads of exactly its class.
             routes: the branch for each key, at least one.
             default: takes a record whose key no branch has. Without it such a record is a `ROUTING` error, as is one whose
                 selector raises.

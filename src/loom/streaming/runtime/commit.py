@@ -1,6 +1,6 @@
 """What happens to committable offsets: committed to the group, passed to a tracker, or left to the client's auto-commit.
 
-Called by a source loop behind an epoch, on the worker's thread.
+Called by a source loop after an epoch, on the worker's thread.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class CommittedElsewhere:
         """Done already."""
 
     def finish(self) -> bool:
-        """Done already, and the barrier is behind it."""
+        """Done already."""
         return True
 
 
@@ -158,14 +158,14 @@ class AutoCommitter:
 
 
 class WatchedCommitter:
-    """Confirms as another one does, and notes what came of it."""
+    """Commits as another committer does, and notes the result."""
 
     def __init__(self, inner: Committer, standing: Standing) -> None:
         self._inner = inner
         self._standing = standing
 
     def confirm(self) -> None:
-        """The barrier is behind an epoch."""
+        """Commit after an epoch."""
         self._inner.confirm()
         self._standing.look()
 

@@ -1,8 +1,8 @@
-"""One record at a time: how a supervised run finds the record that kills the process, and gets past it.
+"""One record at a time: how a supervised run finds the record that kills the process, and continues after it.
 
-Used by the source of a run whose supervisor asks for it. Each record is told before it is worked on. One that is alone
-waits until everything before it is durable, and is waited for in the same way, so that whatever kills the process
-meanwhile is about that record.
+Used by the source of a run whose supervisor requests it. Each record is reported before it is processed. One that is alone
+waits until everything before it is durable, and everything after it waits in the same way, so that whatever kills the
+process during that time is caused by that record.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Records of one consumer client for the feed of its worker, and what is due with their positions. Hot path: `read`.
+"""Records of one consumer client for the source loop of its worker, and what is due with their offsets. Hot path: `read`.
 
-Made by the source, one per worker.
+Created by the source, one per worker.
 """
 
 from __future__ import annotations

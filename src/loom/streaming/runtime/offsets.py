@@ -2,7 +2,7 @@
 
 A row is one partition from the moment it is taken up until it is given up. Each column has one writing thread: `start` and
 `read` are written by the worker that reads the partition, `completed` and `committable` by the thread of the sink part,
-`committed` by whoever commits. Readers on other threads see single offsets, never half of one.
+`committed` by the committing thread. Readers on other threads see single offsets, never half of one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Flow, config and sinks become something that is ready to run, or one error with everything that is against it.
+"""Flow, config and sinks become something that is ready to run, or one error with everything that prevents it.
 
-All refusals that need no broker are here. The runner, `loom check` and the test kit call it, so that none of them lets
-pass what another one refuses. Opens nothing.
+All checks that need no broker are here. The runner, `loom check` and the test kit call it, so that none of them accepts
+what another one refuses. Opens nothing.
 """
 
 from __future__ import annotations

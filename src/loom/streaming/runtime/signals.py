@@ -1,8 +1,8 @@
 """SIGTERM and SIGINT: a handler sets a flag, sources see it at their next batch and end in order.
 
-The engine itself dies at once on SIGTERM and surfaces an interrupt wherever it lands, so the handlers must stand before it
-runs; only the main thread can install them. A handler runs between two steps of the interpreter: while the main thread is
-held up in somebody's C code, only `stopping_on_signals` hears a signal.
+The engine itself dies at once on SIGTERM and raises an interrupt wherever it lands, so the handlers must be installed before
+it runs; only the main thread can do that. A handler runs between two steps of the interpreter: while the main thread is
+blocked in C code, only `stopping_on_signals` notices a signal.
 """
 
 from __future__ import annotations

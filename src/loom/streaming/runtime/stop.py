@@ -1,4 +1,4 @@
-"""The stop of a run: asked for by signals, other threads and the watchdog; seen by every source at its next batch."""
+"""The stop of a run: requested by signals, other threads and the watchdog; seen by every source at its next batch."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a change of the source's topics does to a run, by `on_topic_change`: said in the log once, or an orderly end as well.
+"""The effect of a change of the source's topics on a run, by `on_topic_change`: one log event, and possibly an orderly end.
 
-Made by the source, which all workers share; the watch behind it runs on a thread of its own.
+Created by the source, which all workers share; its monitor runs on a separate thread.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The wall clock may be set back. The engine's epochs and the waits of the Kafka client go by it; nothing of ours does.
+"""The wall clock may be set back. The engine's epochs and the waits of the Kafka client use it; nothing of ours does.
 
-Where offsets are committable at the engine's snapshots only, no epoch would end for so long, so the run ends, to be started
-again. Everywhere else it goes on, unless a worker hangs in a wait of its client while something is left to do.
+If offsets are committable at the engine's snapshots only, no epoch would end for that long, so the run ends, to be restarted.
+Otherwise it continues, unless a worker hangs in a wait of its client while something is left to do.
 """
 
 from __future__ import annotations

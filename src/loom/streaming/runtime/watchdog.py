@@ -1,7 +1,7 @@
 """Turns "alive but idle while lag grows" into an end of the run. Started by the runner when the config asks for it.
 
-A thread looks at what the workers note anyway. Only when a position has stood still for the whole time-out does it ask the
-broker, with a client of its own, whether there is a record behind it.
+A thread reads what the workers note anyway. Only when an offset has not moved for the whole timeout does it ask the broker,
+with a client of its own, whether there is a record after it.
 """
 
 from __future__ import annotations

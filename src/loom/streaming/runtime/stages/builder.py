@@ -193,9 +193,9 @@ class StageBuilder:
         """Let a node be written into the loop, and return its function for records that are not in the loop.
 
         Args:
-            path: where the node stands.
+            path: the place of the node.
             emit: writes the node.
-            after: what stands behind it; `None` for an emitter that always ends.
+            after: the next node; `None` for an emitter that always ends.
         """
         self.written(path, emit)
         function = self.functions[path] = build_function(emit, after.record if after is not None else None)

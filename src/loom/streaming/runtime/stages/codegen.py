@@ -1,9 +1,9 @@
 """Code that is written for each plan: the fused loop, and one function for each node. Hot path.
 
 A call of a Python function per node and record costs as much as a small step itself (`bench/README.md`), so the loop decodes a
-record and runs every node that can be written into it. A node says once, by its *emitter*, what it does: the loop is made of
-the emitters one behind the other, and of each emitter alone the function that a record takes that is not the usual case
-(an unusual result, a record that a step gave other metadata, a tombstone) and so has left the loop.
+record and runs every node that can be written into it. A node says once, by its *emitter*, what it does: the loop consists of
+the emitters one after the other, and each emitter alone makes the function for records that have left the loop because they
+are unusual (an unusual result, a record that a step gave other metadata, a tombstone).
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class LoopWriter(CodeWriter):
 
 
 class FunctionWriter(CodeWriter):
-    """The function of one node, which calls what is behind it."""
+    """The function of one node, which calls the next one."""
 
     meta, done, fuses = "meta", "return", False
 

@@ -1,6 +1,6 @@
 """The head of a stage: bytes become payloads. Hot path.
 
-Whatever a value holds, the outcome is a payload, a tombstone or a `WIRE` error; nothing a broker can hand over raises.
+Whatever a value holds, the outcome is a payload, a tombstone or a `WIRE` error; nothing that a broker can return raises.
 """
 
 from __future__ import annotations

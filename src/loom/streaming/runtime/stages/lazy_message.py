@@ -1,6 +1,6 @@
 """A `Message` whose metadata is built on first access.
 
-Most steps look at the payload only, and the thirteen fields of a `MessageMeta` cost as much as a step's own work
+Most steps read the payload only, and the thirteen fields of a `MessageMeta` cost as much as a step's own work
 (`bench/README.md`). Hot path: one is made per record and record step.
 """
 

@@ -1,8 +1,8 @@
-"""Order and account where nodes keep records beyond their batch. Hot path of such flows, and of no others.
+"""Keeps order and count if nodes keep records beyond their batch. Hot path of such flows, and of no others.
 
-Every input is followed until nothing of it is kept any more; only then is it counted. A result of a record that stands
-behind a kept one of its partition is held back where the order of its output, or the transaction, demands it: what has
-left is then a prefix of the source.
+Every input is followed until nothing of it is kept any more; only then is it counted. A result of a record that comes
+after a kept one of its partition is held back if the order of its output, or the transaction, requires it: what has left
+is then a prefix of the source.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Everything between source and sink as one batch function. `run` is the hot path: called by the adapter once per batch.
 
-Each source client has a stage of its own, so nothing in it is shared between worker threads but the author's steps.
+Each source client has a stage of its own, so only the author's steps are shared between worker threads.
 """
 
 from __future__ import annotations
