@@ -1,10 +1,11 @@
-"""Three rules of the house that the import contracts in pyproject.toml cannot express. `make check` runs this.
+"""Four rules of the house that the import contracts in pyproject.toml cannot express. `make check` runs this.
 
 1. A private name (`_x`) is not imported from another package.
 2. Nothing in `loom` imports from the package `loom.streaming` itself, but `loom.examples`, which shows what users do.
 3. The modules import each other without a cycle. An import under `if TYPE_CHECKING:` never runs and does not count; one
    inside a function counts like any other. What is named by a string and loaded on first use (an engine, a command)
    is no import. A name that a package exports counts as an import of the module that defines it.
+4. No file has more than 400 lines.
 """
 
 import ast
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 FACADE, EXAMPLES = "loom.streaming", "loom.examples"
+MOST_LINES = 400
 
 
 class Import(NamedTuple):
@@ -69,7 +71,14 @@ def main(root: Path) -> int:
     except graphlib.CycleError as error:
         problems.append("imports form a cycle: " + " -> ".join(reversed(error.args[1])))
 
-    print("\n".join(problems) or f"{len(modules)} modules: no private import, no import of the facade, no cycle")
+    for path in sorted(modules.values()):
+        if (count := path.read_text(encoding="utf-8").count("\n")) > MOST_LINES:
+            problems.append(f"{path}: {count} lines, more than {MOST_LINES}; split it by its jobs")
+
+    print(
+        "\n".join(problems)
+        or f"{len(modules)} modules: no private import, no import of the facade, no cycle, no long file"
+    )
     return 1 if problems else 0
 
 
