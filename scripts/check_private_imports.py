@@ -71,9 +71,10 @@ def main(root: Path) -> int:
     except graphlib.CycleError as error:
         problems.append("imports form a cycle: " + " -> ".join(reversed(error.args[1])))
 
-    for path in sorted(modules.values()):
-        if (count := path.read_text(encoding="utf-8").count("\n")) > MOST_LINES:
-            problems.append(f"{path}: {count} lines, more than {MOST_LINES}; split it by its jobs")
+    lengths = {path: path.read_text(encoding="utf-8").count("\n") for path in sorted(modules.values())}
+    problems += [
+        f"{path}: {count} lines; split it by its jobs" for path, count in lengths.items() if count > MOST_LINES
+    ]
 
     print(
         "\n".join(problems)
