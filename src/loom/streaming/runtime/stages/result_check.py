@@ -103,11 +103,11 @@ def several(found: Any, name: str) -> Iterable[Any]:
 
     Iterating those would make records of characters, numbers and keys.
     """
-    if isinstance(found, _ONE_VALUE) or _has_fields(found):
+    if found.__class__ is not list and (isinstance(found, _ONE_VALUE) or _has_fields(found)):
         raise NotSeveralError(
             f"{name} returned {_named(type(found))} where it returns several results. Return a list of them"
         )
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _has_fields(found: Any) -> bool:
