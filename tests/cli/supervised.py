@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from loom.cli.supervisor import restart_policy
-from loom.streaming.kafka import EmbeddedBroker, KafkaRecord, topics
+from loom.streaming.kafka import EmbeddedBroker, KafkaRecord, cluster_snapshot
 from tests.support.flow_process import FlowProcess
 from tests.support.fork_server import ForkServer, fork_runs
 from tests.support.running import QUICK, content, produce
@@ -86,7 +86,7 @@ def long_pauses() -> None:
 
 def impatient() -> None:
     """Before a supervisor that is forked begins: its runs give a broker that is away up after two seconds, not ten."""
-    topics._REACH = 2.0
+    cluster_snapshot._REACH = 2.0
     fork_runs()
 
 

@@ -33,7 +33,7 @@ def written_by(recording: Recording) -> Recorder:
 def test_what_a_run_writes_is_read(recording: Recording) -> None:
     run = written_by(recording)
     assert recording.state() == RunState()
-    run.stands({A: 3})
+    run.committed({A: 3})
     run.reads({A: 9, B: 1})
     assert recording.state() == RunState({"numbers[0]": 3}, {"numbers[0]": 9, "numbers.too[12]": 1})
     run.works_on(B, 0, alone=True)

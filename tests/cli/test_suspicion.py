@@ -77,7 +77,7 @@ def test_a_record_that_was_alone_twice_is_named_and_the_ends_are_evidence() -> N
     assert (first.record, first.evidence) == (None, True)
     second = suspicion.ended(LEFT, at(8, 9, alone(8)))
     assert (second.record, second.evidence) == (TopicPartitionOffset("a", 0, 8), True)
-    assert second.told == "killed by SIGABRT, exit code 0, not by the runner"
+    assert second.ends == "killed by SIGABRT, exit code 0, not by the runner"
 
 
 def test_a_record_that_was_not_alone_is_not_blamed_but_what_was_with_it_is_alone_the_next_time() -> None:

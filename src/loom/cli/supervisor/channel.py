@@ -81,7 +81,7 @@ class ChildEnd:
     def moved(self, positions: Mapping[TopicPartition, int]) -> None:
         """Offsets were committed."""
         if self._recorder is not None:
-            self._recorder.stands(positions)
+            self._recorder.committed(positions)
         with self._lock:
             self._positions.update({str(partition): offset for partition, offset in positions.items()})
             self._send()
@@ -161,18 +161,18 @@ class SupervisorEnd:
 
     def read(self) -> tuple[list[Report], bool]:
         """The reports since the last call, and whether more may come."""
-        told: list[Report] = []
+        reports: list[Report] = []
         while True:
             try:
                 received = self._socket.recv(65536)
             except BlockingIOError:
-                return told, True
+                return reports, True
             except OSError:
-                return told, False
+                return reports, False
             if not received:
-                return told, False
+                return reports, False
             *lines, self._rest = (self._rest + received).split(b"\n")
-            told += [msgspec.json.decode(line, type=Report) for line in lines]
+            reports += [msgspec.json.decode(line, type=Report) for line in lines]
 
     def close(self) -> None:
         """Close the socket; a run that is still alive notices it."""

@@ -50,7 +50,7 @@ class RunState(LoomFrozenStruct):
     """Where a run is, or was when it ended."""
 
     #: where the next run would begin, and how far this one has read, by partition
-    stands: dict[str, int] = {}
+    committed: dict[str, int] = {}
     read: dict[str, int] = {}
     at_work: AtWork | None = None
 
@@ -76,7 +76,7 @@ class Recorder:
         #: what the supervisor asks of this run
         self.isolation = _isolation(_text_at(self._memory, _ORDERS))
 
-    def stands(self, positions: Mapping[TopicPartition, int]) -> None:
+    def committed(self, positions: Mapping[TopicPartition, int]) -> None:
         """Where the next run would begin."""
         self._note(positions, 0)
 
@@ -141,16 +141,16 @@ class Recording:
         """Where the run is."""
         whole = _text_at(self._memory, _NAMES).rpartition(b"\n")[0]
         names = [name.decode() for name in whole.split(b"\n") if name]
-        stands, read = {}, {}
+        committed, read = {}, {}
         for row, name in enumerate(names):
-            stood, reached = _ROW.unpack_from(self._memory, _AT_WORK.size + row * _ROW.size)
-            if stood >= 0:
-                stands[name] = stood
+            offset, reached = _ROW.unpack_from(self._memory, _AT_WORK.size + row * _ROW.size)
+            if offset >= 0:
+                committed[name] = offset
             if reached >= 0:
                 read[name] = reached
         row, offset, alone = _AT_WORK.unpack_from(self._memory, 0)
         at_work = AtWork(names[row], offset, bool(alone)) if 0 <= row < len(names) else None
-        return RunState(stands, read, at_work)
+        return RunState(committed, read, at_work)
 
     def close(self) -> None:
         """Let go of the memory."""
@@ -169,7 +169,7 @@ def _written(isolation: Isolation | None) -> bytes:
     orders = _Orders(
         {str(partition): offset for partition, offset in isolation.until.items()},
         {str(partition): offset for partition, offset in isolation.alone.items()},
-        [(f"{place.topic}[{place.partition}]", place.offset or 0, told) for place, told in isolation.fatal.items()],
+        [(f"{place.topic}[{place.partition}]", place.offset or 0, ends) for place, ends in isolation.fatal.items()],
     )
     return msgspec.json.encode(orders)
 
@@ -179,8 +179,8 @@ def _isolation(written: bytes) -> Isolation | None:
         return None
     orders = msgspec.json.decode(written, type=_Orders)
     fatal = {}
-    for name, offset, told in orders.fatal:
-        fatal[TopicPartitionOffset(*partition_named(name), offset)] = told
+    for name, offset, ends in orders.fatal:
+        fatal[TopicPartitionOffset(*partition_named(name), offset)] = ends
     return Isolation(_partitions(orders.until), _partitions(orders.alone), fatal)
 
 

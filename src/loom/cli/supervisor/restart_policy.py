@@ -42,7 +42,8 @@ class End(LoomFrozenStruct):
 
     #: the exit code of the supervisor if this end is the last
     code: int
-    told: str
+    #: for messages
+    text: str
     #: not to be followed by another run
     final: bool
     #: uses up a restart
@@ -61,17 +62,17 @@ def end_of(returncode: int, *, broker: bool, announced: bool = True) -> End:
     """
     number = -returncode if returncode < 0 else returncode - _SIGNALLED
     if returncode < 0 or number in (signal.SIGINT, signal.SIGTERM):
-        told, crash = f"killed by {_name(number)}", number in _CRASHES
+        text, crash = f"killed by {_name(number)}", number in _CRASHES
         killed = returncode < 0 and number == signal.SIGKILL
-        return End(_SIGNALLED + number, told, final=False, counts=crash, crashed=crash, killed=killed)
-    told = f"exit code {returncode}"
+        return End(_SIGNALLED + number, text, final=False, counts=crash, crashed=crash, killed=killed)
+    text = f"exit code {returncode}"
     if not announced:
         # 0 would look like success.
-        told = f"{told}, not by the runner"
-        return End(returncode or Exit.FAILED, told, final=False, counts=True, crashed=True)
+        text = f"{text}, not by the runner"
+        return End(returncode or Exit.FAILED, text, final=False, counts=True, crashed=True)
     if broker:
-        return End(returncode, f"{told}, no broker answered", final=False, counts=False)
-    return End(returncode, told, final=returncode in _FINAL, counts=True)
+        return End(returncode, f"{text}, no broker answered", final=False, counts=False)
+    return End(returncode, text, final=returncode in _FINAL, counts=True)
 
 
 class RestartPolicy:
@@ -83,7 +84,7 @@ class RestartPolicy:
         self._free = _FREE
         #: the ends that used up a restart since offsets last advanced, and the offsets at those ends
         self._ends: list[End] = []
-        self._stood: list[dict[str, int]] = []
+        self._offsets_at: list[dict[str, int]] = []
         self._now: dict[str, int] = {}
         self._farthest: dict[str, int] = {}
 
@@ -99,7 +100,7 @@ class RestartPolicy:
             self._now[partition] = offset
             self._farthest[partition] = max(offset, self._farthest.get(partition, offset))
         if progress:
-            self._ends, self._stood, self._paused = [], [], 0
+            self._ends, self._offsets_at, self._paused = [], [], 0
             self._free = _FREE
 
     def pause_after(self, end: End, lived_s: float, *, evidence: bool = False) -> float | None:
@@ -112,7 +113,7 @@ class RestartPolicy:
             self._free -= 1
         elif end.counts:
             self._ends.append(end)
-            self._stood.append(dict(self._now))
+            self._offsets_at.append(dict(self._now))
             if self.left < 0:
                 return None
         if lived_s > _LONGEST_PAUSE:
@@ -123,15 +124,15 @@ class RestartPolicy:
 
     def ends(self) -> list[str]:
         """How the last runs ended that used up a restart."""
-        return [end.told for end in self._ends]
+        return [end.text for end in self._ends]
 
     def common(self) -> dict[str, int]:
         """The offsets that all of them had in common."""
-        first = self._stood[0] if self._stood else {}
+        first = self._offsets_at[0] if self._offsets_at else {}
         return {
             partition: offset
             for partition, offset in first.items()
-            if all(stood.get(partition) == offset for stood in self._stood)
+            if all(offsets.get(partition) == offset for offsets in self._offsets_at)
         }
 
 

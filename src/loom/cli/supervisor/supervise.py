@@ -68,10 +68,10 @@ def supervise(command: Sequence[str], settings: SupervisionSettings) -> int:
                 return end.code
             _log.warning(
                 "flow_restarting",
-                end=end.told,
+                end=end.text,
                 pause_s=pause,
                 restarts_left=policy.left,
-                **_whereabouts(end, policy, run.state.at_work),
+                **_place_fields(end, policy, run.state.at_work),
             )
             if signals.asked_within(pause):
                 return end.code
@@ -79,21 +79,21 @@ def supervise(command: Sequence[str], settings: SupervisionSettings) -> int:
 
 def _goes_on(found: Finding, settings: SupervisionSettings, suspicion: Suspicion) -> bool:
     """Name the record that kills the process. Returns whether there is anything left to try."""
-    record, told = found.record, found.told
+    record, ends = found.record, found.ends
     if record is None or found.refused:
-        _log.error("poison_record", record=str(record), ends=told, then="it also does when it goes to the error route")
+        _log.error("poison_record", record=str(record), ends=ends, then="it also does when it goes to the error route")
         return True
     if settings.on_poison == "fail":
         print(
-            f"loom: the record {record} kills the process whenever it is processed ({told}), even alone: "
+            f"loom: the record {record} kills the process whenever it is processed ({ends}), even alone: "
             "the flow stays down. Fix the step, or set streaming.supervision.on_poison: dead_letter, which sends such a "
             "record to the error route",
             file=sys.stderr,
             flush=True,
         )
         return False
-    _log.error("poison_record", record=str(record), ends=told, then="it goes to the error route")
-    suspicion.refuse(record, told)
+    _log.error("poison_record", record=str(record), ends=ends, then="it goes to the error route")
+    suspicion.refuse(record, ends)
     return True
 
 
@@ -182,11 +182,11 @@ class _Run:
                     for key, _ in selector.select():
                         if key.fileobj is self._signals:
                             self._pass_on(self._signals.asked())
-                        elif not self._hear():
+                        elif not self._take_reports():
                             selector.unregister(self._channel)
-            self._hear()
+            self._take_reports()
             self.state = self._recording.state()
-            self._policy.moved(self.state.stands)
+            self._policy.moved(self.state.committed)
         finally:
             self._channel.close()
             self._recording.close()
@@ -205,10 +205,10 @@ class _Run:
                 self._process.send_signal(number)
             _log.info("signal_forwarded", signal=signal.Signals(number).name)
 
-    def _hear(self) -> bool:
+    def _take_reports(self) -> bool:
         """Take the reports of the child; `False` if no more can come."""
-        told, more = self._channel.read()
-        for report in told:
+        reports, more = self._channel.read()
+        for report in reports:
             self._broker = self._broker or report.broker
             self.again = self.again or report.again
             if report.exit is not None:
@@ -218,30 +218,30 @@ class _Run:
         return more
 
 
-def _whereabouts(end: End, policy: RestartPolicy, at_work: AtWork | None) -> dict[str, str]:
+def _place_fields(end: End, policy: RestartPolicy, at_work: AtWork | None) -> dict[str, str]:
     """The fields of the log event that say where a run was."""
-    told = {}
-    stands = _named(policy.common()) if end.counts else ""
-    if stands:
-        told["stands_at"] = stands
+    fields = {}
+    offsets = _named(policy.common()) if end.counts else ""
+    if offsets:
+        fields["offsets"] = offsets
     if at_work is not None and (end.crashed or end.killed):
-        told["at_work_on"] = str(at_work)
-        told["alone"] = "yes" if at_work.alone else "no"
-    return told
+        fields["processing"] = str(at_work)
+        fields["alone"] = "yes" if at_work.alone else "no"
+    return fields
 
 
 def _spent(policy: RestartPolicy, restarts: int, at_work: AtWork | None) -> str:
     ends, common = policy.ends(), policy.common()
-    stood = (
+    where = (
         f"All of them were at {_named(common)}: check the records from there on"
         if common
         else ("None of them began to read")
     )
     if at_work is not None:
-        stood += f". The last one was working on {at_work}" + (", with nothing else in it" if at_work.alone else "")
+        where += f". The last one was working on {at_work}" + (", with nothing else in it" if at_work.alone else "")
     return (
         f"the flow ended {len(ends)} times without advancing ({', '.join(ends)}), and streaming.supervision.restarts is "
-        f"{restarts}: it stays down. {stood}"
+        f"{restarts}: it stays down. {where}"
     )
 
 

@@ -24,7 +24,7 @@ class Finding(LoomFrozenStruct):
 
     #: the record that kills the process, with how it ended each time
     record: TopicPartitionOffset | None = None
-    told: str = ""
+    ends: str = ""
     #: it was to go to the error route and killed the process even so
     refused: bool = False
     #: the end has made the record better known, so it is not to be paid for
@@ -56,13 +56,13 @@ class Suspicion:
             dict(self._fatal),
         )
 
-    def refuse(self, record: TopicPartitionOffset, told: str) -> None:
+    def refuse(self, record: TopicPartitionOffset, ends: str) -> None:
         """Let the next runs send a record to the error route without working on it."""
-        self._fatal[record] = told
+        self._fatal[record] = ends
 
     def ended(self, end: End, run: RunState) -> Finding:
         """A run has ended; `run` is where it was."""
-        open_ = {name: at for name, at in run.stands.items() if run.read.get(name, at) > at}
+        open_ = {name: at for name, at in run.committed.items() if run.read.get(name, at) > at}
         if not self._kills(end, open_) or not open_:
             return Finding()
         self._stuck = {
@@ -95,7 +95,7 @@ class Suspicion:
             return Finding(evidence=news)
         place = TopicPartitionOffset(*partition_named(work.partition), work.offset)
         ends = self._ends.setdefault(place, [])
-        ends.append(end.told)
+        ends.append(end.text)
         if len(ends) < _TWICE:
             return Finding(evidence=True)
         return Finding(place, ", ".join(ends), refused=place in self._fatal, evidence=place not in self._fatal)
