@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -139,3 +140,26 @@ def test_two_packages_with_one_name_are_told_apart(offer: Offer) -> None:
 def test_a_format_of_loom_is_not_looked_for_in_packages(offer: Offer) -> None:
     offer("lengths", "raise RuntimeError", offers="json = {name}:LengthPrefixed")
     assert find_format("json").content_type == "application/json"
+
+
+def test_a_flow_of_loom_alone_asks_no_package_and_loads_no_pydantic() -> None:
+    code = """
+import subprocess
+import sys
+from loom.core.model import LoomFrozenStruct
+from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, step
+from loom.streaming.testing import StreamingTestRunner
+
+class Order(LoomFrozenStruct):
+    id: int
+
+@step
+def same(order: Order) -> Order:
+    return order
+
+flow = StreamFlow("orders", FromTopic("raw", Order), Process(same), IntoTopic("out"))
+assert len(StreamingTestRunner.from_flow(flow).with_payloads([Order(1)]).run().written("out")) == 1
+print([name for name in ("importlib.metadata", "pydantic", "attr") if name in sys.modules])
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
