@@ -84,6 +84,11 @@ def test_every_public_name_has_an_example() -> None:
     assert without == []
 
 
+def _arguments(function: Any) -> list[str]:
+    ours = str(getattr(function, "__module__", "")).startswith("loom")
+    return [name for name in inspect.signature(function).parameters if name not in ("self", "cls")] if ours else []
+
+
 def test_docstrings_have_one_form() -> None:
     """Sections are called `Args:`, `Returns:` and `Raises:`, and name the arguments that there are."""
     wrong = []
@@ -98,6 +103,8 @@ def test_docstrings_have_one_form() -> None:
                 wrong.append(f"{name}: {function.__qualname__} has a section of another name")
             section = re.search(r"^Args:\n((?:    .*\n?|\n(?=    ))+)", doc, re.MULTILINE)
             if section is None:
+                if inspect.isfunction(function) and not function.__name__.startswith("_") and _arguments(function):
+                    wrong.append(f"{name}: {function.__qualname__} does not explain its arguments")
                 continue
             told = set(re.findall(r"^    (\w+):", section[1], re.MULTILINE))
             taken = {parameter.lstrip("*") for parameter in inspect.signature(function).parameters}

@@ -19,6 +19,13 @@ class ConfigProblem(LoomFrozenStruct):
 
     >>> print(ConfigProblem("app.yaml", "kafka.brokerz", "unknown key", nearest="brokers").describe())
     kafka.brokerz: unknown key; did you mean `brokers`?
+
+    Args:
+        file: the file it is in; `None` for a mapping.
+        key: the dotted key; empty for the file as a whole.
+        message: what is wrong.
+        nearest: the known name that was most likely meant.
+        remedy: how to fix it.
     """
 
     #: The file that was read, None when the configuration came from a mapping.

@@ -12,10 +12,13 @@ __all__ = ["JsonSettings", "checked_format"]
 
 
 class JsonSettings(Declaration):
-    """How a producer writes JSON. `decimal`: a `Decimal` as a string (`"1.10"`) or as a number (`1.10`).
+    """How a producer writes JSON.
 
     >>> JsonSettings("number").decimal
     'number'
+
+    Args:
+        decimal: whether a `Decimal` is written as a string (`"1.10"`) or as a number (`1.10`).
     """
 
     decimal: Literal["string", "number"] = "string"

@@ -66,13 +66,21 @@ class FromTopic(_Decoded, Generic[P]):
 class FromMultiTypeTopic(_Decoded, Generic[P]):
     """Read records of two or more payload types from one logical topic, distinguished by their message type.
 
-    The type is in the header `x-message-type` (or in the envelope); a record without one, or with one that none of
-    `payloads` has, is a `WIRE` error. Types that share a message type are distinguished by `x-message-version`. A producer
-    writes both with `headers: full`, or by itself where the class names its type (`__loom_message_type__`) or the output
-    holds several. Types without a class of their own (`dict`, a `TypedDict`, a union) have no message type. `dec_hook`
-    is as in `FromTopic`.
+    The type is in the header `x-message-type` (or in the envelope); a record without one, or with one that none of `payloads`
+    has, is a `WIRE` error. Types that share a message type are distinguished by `x-message-version`. A producer writes both with
+    `headers: full`, or always if the class names its type (`__loom_message_type__`) or the output holds several.
 
     >>> events = FromMultiTypeTopic("orders.events", payloads=(OrderPlaced, OrderCancelled))
+
+    Args:
+        name: the logical name, which the config maps to topics.
+        payloads: two types or more. Types without a class of their own (`dict`, a `TypedDict`, a union) have no message type
+            and do not compile.
+        shape: leave it at its default.
+        dec_hook: as in `FromTopic`.
+
+    Raises:
+        ValueError: for fewer than two types.
     """
 
     name: str
