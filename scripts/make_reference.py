@@ -25,6 +25,7 @@ MODULES = {
     "loom.streaming": "What an author writes down: flows, nodes, messages, errors.",
     "loom.streaming.bytewax": "Running a flow: runner, dataflow, settings, sinks named in the config.",
     "loom.streaming.compiler": "The plan of a flow, and the problems that the compiler finds.",
+    "loom.streaming.formats": "Writing a wire format of your own.",
     "loom.streaming.kafka": "Kafka: settings, records, typed clients, errors.",
     "loom.streaming.testing": "Testing a flow in memory and on an in-process broker.",
     "loom.core.config": "Reading a config into typed structs.",

@@ -27,6 +27,7 @@ PUBLIC = [
     "loom.streaming",
     "loom.streaming.bytewax",
     "loom.streaming.compiler",
+    "loom.streaming.formats",
     "loom.streaming.kafka",
     "loom.streaming.testing",
 ]

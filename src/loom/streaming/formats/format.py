@@ -42,14 +42,31 @@ Label: TypeAlias = tuple[bytes | None, int | None]
 
 
 class Framed(Protocol):
-    """What a framed value holds."""
+    """What a framed value holds. Any object with these two members is one.
+
+    >>> from msgspec.structs import replace
+    >>> class Opened(LoomFrozenStruct):
+    ...     payload: str
+    ...     trace: str
+    ...     def over(self, record: MessageMeta) -> MessageMeta:
+    ...         return replace(record, trace_id=self.trace)
+    >>> Opened("hello", "t1").over(MessageMeta("orders:0:7")).trace_id
+    't1'
+    """
 
     @property
     def payload(self) -> Any:
         """The decoded payload."""
 
     def over(self, record: MessageMeta) -> MessageMeta:
-        """The metadata of the record with what the value says laid over it."""
+        """The metadata of the message.
+
+        Args:
+            record: what key, headers and timestamp of the record say.
+
+        Returns:
+            The same, with what the value says laid over it.
+        """
 
 
 #: bytes -> payload and metadata; raises on bytes that do not fit
@@ -57,10 +74,18 @@ Unframe: TypeAlias = Callable[[bytes], Framed]
 
 
 class Encoding(LoomFrozenStruct):
-    """What an output asks of its format."""
+    """What an output asks of its format.
+
+    >>> from loom.streaming.formats import find_format
+    >>> find_format("json").encoder(Encoding(enc_hook=str))([1j])
+    b'["1j"]'
+
+    Args:
+        enc_hook: makes something that the format knows of an object that it does not.
+        decimal: a `Decimal` as a JSON string or as a JSON number; for formats that have `takes_decimal`.
+    """
 
     enc_hook: EncHook | None = None
-    #: `json.decimal`: a `Decimal` as a JSON string or as a JSON number
     decimal: Literal["string", "number"] = "string"
 
 
@@ -86,7 +111,8 @@ class WholeErrors(Protocol):
 class Format(ABC):
     """One wire format: a payload to the value of a record, and back.
 
-    An instance is shared and holds no state; its callables are made once for each source and output.
+    One instance serves all sources and outputs, so it holds no state. What `decoder` and `encoder` return is made once for
+    each of them, and called for each record.
 
     >>> import json
     >>> class Lines(Format):
@@ -115,18 +141,49 @@ class Format(ABC):
 
     @abstractmethod
     def decoder(self, payload: Any, dec_hook: DecHook | None = None) -> Decode:
-        """What decodes values to payloads of this type."""
+        """What decodes values.
+
+        Args:
+            payload: the payload type of the source.
+            dec_hook: makes instances of types that the format does not know.
+
+        Returns:
+            A function from bytes to a payload. What it raises is a `WIRE` error of the record.
+        """
 
     @abstractmethod
     def encoder(self, encoding: Encoding = Encoding()) -> Encode:  # noqa: B008 - immutable
-        """What encodes payloads."""
+        """What encodes payloads, of whatever type a step has made.
+
+        Args:
+            encoding: what the output asks for.
+
+        Returns:
+            A function from a payload to bytes. What it raises is a `TASK` error of the record.
+        """
 
     def why_not_read(self, payload: Any, dec_hook: DecHook | None = None) -> PayloadProblem | None:
-        """Why a source cannot read payloads of this type, or `None`."""
+        """Why a source cannot read payloads of this type, which is then a compile error.
+
+        Args:
+            payload: the payload type of the source.
+            dec_hook: the hook of the source.
+
+        Returns:
+            What is wrong and how to fix it, or `None`. Here: what msgspec cannot read.
+        """
         return self._not_bytes(payload) or unreadable_payload(payload, hooked=dec_hook is not None)
 
     def why_not_written(self, payload: Any, enc_hook: EncHook | None = None) -> PayloadProblem | None:
-        """Why an output cannot write payloads of this type, or `None`; the rest shows when a record is written."""
+        """Why an output cannot write payloads of this type, which is then a compile error.
+
+        Args:
+            payload: a payload type that may arrive at the output.
+            enc_hook: the hook of the output.
+
+        Returns:
+            What is wrong and how to fix it, or `None`. Here: what msgspec cannot write.
+        """
         return self._not_bytes(payload) or unwritable_payload(payload, hooked=enc_hook is not None)
 
     def finite_numbers(self, payloads: Iterable[Any]) -> FiniteNumbers | None:
@@ -143,19 +200,53 @@ class Format(ABC):
 
 
 class FramedFormat(Format):
-    """A format whose values hold metadata beside the payload, so that a record can be read without its headers."""
+    """A format whose values hold metadata beside the payload, so that a record can be read without its headers.
+
+    >>> from loom.streaming.formats import find_format
+    >>> framed = find_format("envelope")
+    >>> isinstance(framed, FramedFormat)
+    True
+    >>> value = framed.framer()({"id": 7}, MessageMeta("orders:0:7", trace_id="t1"))
+    >>> framed.unframer(dict)(value).over(MessageMeta("copied:0:1")).trace_id
+    't1'
+    """
 
     @abstractmethod
     def unframer(self, payload: Any, dec_hook: DecHook | None = None) -> Unframe:
-        """What opens values that hold a payload of this type."""
+        """What opens values.
+
+        Args:
+            payload: the payload type of the source.
+            dec_hook: makes instances of types that the format does not know.
+
+        Returns:
+            A function from bytes to a `Framed`. What it raises is a `WIRE` error of the record.
+        """
 
     @abstractmethod
     def framer(self, encoding: Encoding = Encoding()) -> Frame:  # noqa: B008 - immutable
-        """What makes a value of a payload and the metadata of its message."""
+        """What makes values.
+
+        Args:
+            encoding: what the output asks for.
+
+        Returns:
+            A function from a payload and the metadata of its message to bytes. What it raises is a `TASK` error of the record.
+        """
 
     @abstractmethod
     def label(self, value: bytes) -> Label:
-        """The message type and version that a value names, without decoding its payload. Raises on other bytes."""
+        """What a value says of its payload, for sources of several types.
+
+        Args:
+            value: the value of a record.
+
+        Returns:
+            The message type and version; `None` for what the value does not say.
+
+        Raises:
+            Exception: the value is not of this format, which is a `WIRE` error of the record.
+        """
 
     @abstractmethod
     def recognises(self, value: bytes) -> bool:

@@ -46,7 +46,16 @@ _DECODE_IN_A_STEP = "read payload=bytes with `format: bytes` at the consumer, an
 
 
 class PayloadProblem(LoomFrozenStruct):
-    """Why a format cannot hold a payload type, and how to fix it."""
+    """Why a format cannot hold a payload type, and how to fix it.
+
+    >>> PayloadProblem("this format has no decimals", "write the price as text").expected
+    'a LoomStruct, a LoomFrozenStruct or another type that msgspec reads and writes'
+
+    Args:
+        message: what is wrong.
+        remedy: what to do.
+        expected: what goes with the format.
+    """
 
     message: str
     remedy: str

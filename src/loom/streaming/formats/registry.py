@@ -51,7 +51,12 @@ _BUILT_IN: Final[dict[str, str]] = {
 
 
 class UnknownFormatError(LoomStreamingError, ValueError):
-    """A name that no wire format has, or a format that cannot be loaded."""
+    """A name that no wire format has, or a format that cannot be loaded.
+
+    >>> find_format("jsom")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    loom.streaming.formats.registry.UnknownFormatError: format takes 'json', ..., not 'jsom'; did you mean 'json'?
+    """
 
 
 class Reading(LoomFrozenStruct):
@@ -80,6 +85,9 @@ def find_format(name: str) -> Format:
 
     >>> find_format("json").content_type
     'application/json'
+
+    Args:
+        name: the name in a config.
 
     Raises:
         UnknownFormatError: no format has this name, or the package that offers it is broken.
