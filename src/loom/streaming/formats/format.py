@@ -187,7 +187,14 @@ class Format(ABC):
         return self._not_bytes(payload) or unwritable_payload(payload, hooked=enc_hook is not None)
 
     def finite_numbers(self, payloads: Iterable[Any]) -> FiniteNumbers | None:
-        """What finds numbers that the format does not have in payloads of these types; `None` where it has all."""
+        """What finds numbers that the format does not have, such as NaN in JSON.
+
+        Args:
+            payloads: the payload types that may arrive at an output.
+
+        Returns:
+            `None` if the format has every number.
+        """
         return None
 
     def _not_bytes(self, payload: Any) -> PayloadProblem | None:
@@ -250,15 +257,34 @@ class FramedFormat(Format):
 
     @abstractmethod
     def recognises(self, value: bytes) -> bool:
-        """Whether a value may be of this format. Called for values of sources without a `format`, so it has to be quick."""
+        """Whether a value may be of this format. It is called per record, so it has to be quick.
+
+        Args:
+            value: the value of a record.
+        """
 
     def decoder(self, payload: Any, dec_hook: DecHook | None = None) -> Decode:
-        """What decodes values to bare payloads of this type."""
+        """What decodes values to bare payloads.
+
+        Args:
+            payload: the payload type.
+            dec_hook: makes instances of types that the format does not know.
+
+        Returns:
+            A function from bytes to a payload.
+        """
         unframe = self.unframer(payload, dec_hook)
         return lambda value: unframe(value).payload
 
     def encoder(self, encoding: Encoding = Encoding()) -> Encode:  # noqa: B008 - immutable
-        """What encodes payloads that have no metadata."""
+        """What encodes payloads that have no metadata.
+
+        Args:
+            encoding: what is asked of the format.
+
+        Returns:
+            A function from a payload to bytes.
+        """
         frame = self.framer(encoding)
         return lambda payload: frame(payload, _NO_META)
 
