@@ -126,6 +126,8 @@ def _signature(name: str, found: Any) -> list[str]:
         ]
         head = f"class {name}" + (f"({', '.join(bases)})" if bases else "")
         if issubclass(found, msgspec.Struct):
+            if any(isinstance(member, classmethod) for _, member in _own_members(found)):
+                return [head]  # made by its class methods, not by its fields
             return [f"{head}:", *(f"    {line}" for line in _fields(found))]
         if getattr(found, "_is_protocol", False) or issubclass(found, BaseException):
             return [head]
@@ -195,12 +197,23 @@ def _call(head: str, found: Any) -> list[str]:
     return [f"{head}(", *(f"    {part}," for part in shown), f"){arrow}"]
 
 
+def _own_members(found: type) -> Iterator[tuple[str, Any]]:
+    """The public members of a class, with those of its private bases, which no page of their own shows."""
+    seen = set()
+    for base in found.__mro__:
+        if base is found or (base.__name__.startswith("_") and base.__module__.startswith("loom")):
+            for name, member in vars(base).items():
+                if not name.startswith("_") and name not in seen:
+                    seen.add(name)
+                    yield name, member
+
+
 def _members(found: type) -> list[str]:
     lines = []
     if issubclass(found, Enum):
         lines += ["| member | value |", "| --- | --- |", *(f"| `{m.name}` | `{m.value}` |" for m in found), ""]
     rows = []
-    for name, member in vars(found).items():
+    for name, member in _own_members(found):
         function = getattr(member, "__func__", member)
         if isinstance(member, property):
             first = (inspect.getdoc(member) or "").split("\n")[0]
@@ -248,10 +261,8 @@ def _one_line(shown: list[str]) -> str:
 
 
 def _public_members(found: type) -> Iterator[str]:
-    for name, member in sorted(vars(found).items()):
+    for name, member in sorted(_own_members(found)):
         function = getattr(member, "__func__", member)
-        if name.startswith("_"):
-            continue
         if isinstance(member, property):
             yield f"property {name}"
         elif isinstance(function, types.FunctionType) and function.__module__.startswith("loom"):
