@@ -38,7 +38,7 @@ def as_code(plan: CompiledPlan) -> str:
     build = StageBuilder(builder_of, plan, slots, view, counts, stage, log_drop, ErrorLog())
     entry, inside, undecoded = build.build()
     head = generated(build_head(plan.source, view, entry, undecoded, inside))
-    parts = [f"# flow {plan.name}: "]
+    parts = [f"# flow {_plain(plan.name)}: "]
     if head is None:
         parts[0] += "each record is decoded by itself and handed to the first node"
     else:
@@ -47,9 +47,11 @@ def as_code(plan: CompiledPlan) -> str:
     for node in walk_nodes(plan.nodes):
         function = generated(build.functions.get(node.path))
         if function is None:
-            parts.append(f"\n# [{'.'.join(map(str, node.path))}] {node.step_id}: not generated")
+            parts.append(f"\n# [{'.'.join(map(str, node.path))}] {_plain(node.step_id)}: not generated")
         else:
-            parts.append(f"\n# [{'.'.join(map(str, node.path))}] {node.step_id}: for a record that left the loop")
+            parts.append(
+                f"\n# [{'.'.join(map(str, node.path))}] {_plain(node.step_id)}: for a record that left the loop"
+            )
             parts += _shown(function)
     return "\n".join(parts)
 
@@ -60,6 +62,11 @@ def _shown(made: Generated) -> Iterator[str]:
         if told is not None:
             yield f"# {name}: {told}"
     yield made.source
+
+
+def _plain(name: str) -> str:
+    """A name of the author's, on one line."""
+    return repr(name)[1:-1]
 
 
 def _told(value: Any) -> str | None:

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import (
     CollectBatch,
@@ -117,6 +119,19 @@ def test_a_tombstone_step_is_shown_too() -> None:
 
     flow = StreamFlow("kept", FromTopic("raw", Order), Process(kept), IntoTopic("out"))
     assert "kept.kept: for a record that left the loop" in code_of(flow)
+
+
+@pytest.mark.parametrize(
+    "name", ["two\nlines", "nothing\0here", "lone \udc80 surrogate", 'it\'s "quoted" # so', "precio €"]
+)
+def test_a_strange_name_does_not_get_into_the_code(name: str) -> None:
+    class Named(RecordStep[Order, Order]):
+        def execute(self, message: Message[Order]) -> Order:
+            return message.payload
+
+    Named.name = name
+    flow = StreamFlow("strange", FromTopic("raw", Order), Process(Named, Drain(name=name + "!")))
+    compile(code_of(flow), "strange", "exec")
 
 
 def test_the_code_holds_no_secret() -> None:

@@ -93,8 +93,8 @@ class CodeWriter:
         self._lines += [f"{'    ' * self._indent}{line}" for line in lines]
 
     def comment(self, text: str) -> None:
-        """Write a comment of one line."""
-        self.line(f"# {' '.join(text.split())}")
+        """Write a comment. Whatever an author has called something, it is one line of legal Python."""
+        self.line(f"# {repr(text)[1:-1]}")
 
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
