@@ -131,12 +131,12 @@ def test_a_broker_that_is_away_for_longer_than_a_transaction_may_last_gives_it_u
     transactions = Transactions(config, group, metadata=lambda topic: f"beside {topic}", waiting=lambda what: None)
     transactions.fence()
     writer = writer_of(config, transactions)
-    lanes = [writer.lane(topic)]
-    writer.write_all([(0, b"1", None, 0, None, None)], lanes)
+    targets = [writer.target(topic)]
+    writer.write_all([(0, b"1", None, 0, None, None)], targets)
     assert writer.flush() == 0
     proxied.proxy.cut()
     try:
-        writer.write_all([(0, b"2", None, 0, None, None)], lanes)
+        writer.write_all([(0, b"2", None, 0, None, None)], targets)
         with pytest.raises(TransactionAbortedError, match=r"was not delivered.*restart the flow"):
             writer.flush()
     finally:
@@ -167,13 +167,13 @@ def test_whichever_call_meets_it_first_says_that_another_process_took_over(
     predecessor, successor = transactions(kafka, group), transactions(kafka, group)
     predecessor.fence()
     writer = writer_of(config, predecessor)
-    lanes = [writer.lane(partition.topic)]
+    targets = [writer.target(partition.topic)]
     successor.fence()
-    writer.write_all([(0, b"1", None, 0, None, None)], lanes)
+    writer.write_all([(0, b"1", None, 0, None, None)], targets)
     await_broken(predecessor)
     calls: dict[str, Callable[[], object]] = {
         "serve": writer.serve,
-        "write": lambda: writer.write_all([(0, b"2", None, 0, None, None)], lanes),
+        "write": lambda: writer.write_all([(0, b"2", None, 0, None, None)], targets),
         "flush": writer.flush,
         "commit": lambda: writer.commit({partition: 1}, reader.group_metadata()),
     }
@@ -194,14 +194,14 @@ def test_whichever_call_meets_a_broken_transaction_first_asks_for_a_new_start_an
     transactions_ = transactions(kafka, group)
     transactions_.fence()
     writer = writer_of(config, transactions_)
-    lanes = [writer.lane(topic)]
-    writer.write_all([(0, b"1", None, 0, None, None)], lanes)
+    targets = [writer.target(topic)]
+    writer.write_all([(0, b"1", None, 0, None, None)], targets)
     writer.flush()
     # Past the writer, so that it is the transaction which is broken and no record of its own.
     transactions_.producer.produce(topic, os.urandom(8_000))
     await_broken(transactions_)
     calls: dict[str, Callable[[], object]] = {
-        "write": lambda: writer.write_all([(0, b"2", None, 0, None, None)], lanes),
+        "write": lambda: writer.write_all([(0, b"2", None, 0, None, None)], targets),
         "commit": lambda: writer.commit({}, reader.group_metadata()),
     }
     with pytest.raises(TransactionAbortedError, match=r"size.*restart the flow"):
@@ -218,11 +218,11 @@ def test_a_record_that_breaks_its_transaction_is_named_by_whichever_call_meets_i
     transactions_ = transactions(kafka, group)
     transactions_.fence()
     writer = writer_of(ProducerSettings((kafka.bootstrap,)).to_confluent_config(), transactions_)
-    lanes = [writer.lane(topic)]
-    writer.write_all([(0, os.urandom(8_000), b"guilty", 0, None, None)], lanes)
+    targets = [writer.target(topic)]
+    writer.write_all([(0, os.urandom(8_000), b"guilty", 0, None, None)], targets)
     await_broken(transactions_)
     calls: dict[str, Callable[[], object]] = {
-        "write": lambda: writer.write_all([(0, b"2", None, 0, None, None)], lanes),
+        "write": lambda: writer.write_all([(0, b"2", None, 0, None, None)], targets),
         "commit": lambda: writer.commit({}, reader.group_metadata()),
     }
     with pytest.raises(DeliveryFailedError, match=rf"{topic}.*guilty"):

@@ -47,9 +47,9 @@ def test_a_broker_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_whoever_has_no_more_time_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
-    def going_on() -> bool:
+    def keep_going() -> bool:
         asked.append(True)
         return len(asked) < 2
 
     monkeypatch.setattr(backlog_module, "_CALL", 0.1)
-    assert records_behind(settings(NOBODY), {A: 0}, going_on) == {}
+    assert records_behind(settings(NOBODY), {A: 0}, keep_going) == {}

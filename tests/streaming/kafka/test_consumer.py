@@ -340,7 +340,7 @@ def test_a_topic_recreated_is_begun_once(client: FakeClient, met: str) -> None:
         client.coming = [Record(0)]
         reads.read(10, 0)
         reads.moved()
-    reads.begin_anew("numbers")
+    reads.restart_topic("numbers")
     assert client.at == (0 if met == "by the watch alone" else 1)
 
 

@@ -72,7 +72,7 @@ def test_a_count_that_is_held_on_to_rules_though_the_topic_has_more_partitions(
     keys = [b"k%d" % number for number in range(20)]
     values: list[Any] = [b"{}", None]
     results = [(0, value, key, 1_000, None, None) for key in keys for value in values]
-    writer.write_all(results, [writer.lane(topic)])
+    writer.write_all(results, [writer.target(topic)])
     writer.flush()
     writer.close()
     found = content(broker.bootstrap, topic)[topic]

@@ -20,7 +20,7 @@ from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
 from loom.streaming.kafka.errors import KafkaTransportError, TopicMissingError
 from loom.streaming.kafka.group_offsets import TOPIC_GONE, GroupOffsets
 from loom.streaming.kafka.offset_metadata import RunMetadata
-from loom.streaming.kafka.offset_reset import LogRange, go_on_at
+from loom.streaming.kafka.offset_reset import LogRange, reset_offset
 from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.start_offsets import StartPositions, log_ranges, resolve_start
@@ -197,7 +197,7 @@ class ConsumerClient:
             self._consumer.incremental_unassign([ClientPartition(*partition)])
         self._client_partitions = [ClientPartition(*partition) for partition in self._positions]
 
-    def begin_anew(self, topic: str) -> None:
+    def restart_topic(self, topic: str) -> None:
         """The topic was recreated, so our offsets belong to another log: `on_out_of_range` says where to continue.
 
         Raises `OffsetOutOfRangeError` under `fail`.
@@ -211,7 +211,9 @@ class ConsumerClient:
                 self._in_another_log.discard(partition)
                 self._assign(partition, position)
             else:
-                self._assign(partition, go_on_at(self._settings, partition, position, logs[partition], recreated=True))
+                self._assign(
+                    partition, reset_offset(self._settings, partition, position, logs[partition], recreated=True)
+                )
         self._client_partitions = [ClientPartition(*partition) for partition in self._positions]
 
     def serve(self, wait_s: float) -> None:
@@ -272,7 +274,7 @@ class ConsumerClient:
         elif error.code() == KafkaError._PARTITION_EOF:
             self._stirred = self._stirred or self._positions.get(TopicPartition(topic, number)) != offset
         elif error.code() in _OUT_OF_RANGE:
-            self._go_on(TopicPartition(topic, number), offset)
+            self._reset(TopicPartition(topic, number), offset)
         elif error.code() in TOPIC_GONE:
             self._gone(topic, error.str())
         else:
@@ -282,10 +284,10 @@ class ConsumerClient:
     def _logs(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, LogRange]:
         return log_ranges(self._consumer, self._settings, partitions, self.serve, self._faults)
 
-    def _go_on(self, partition: TopicPartition, position: int) -> None:
+    def _reset(self, partition: TopicPartition, position: int) -> None:
         """Continue where the settings say, because the log does not hold our offset. The client would wait there."""
         log = self._logs([partition])[partition]
-        offset = go_on_at(self._settings, partition, position, log)
+        offset = reset_offset(self._settings, partition, position, log)
         if position > log.high:
             self._in_another_log.add(partition)
         self._consumer.incremental_unassign([ClientPartition(*partition)])

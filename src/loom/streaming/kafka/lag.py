@@ -36,11 +36,11 @@ _LOOKING = {
 
 
 def records_behind(
-    settings: ConsumerSettings, positions: Mapping[TopicPartition, int], going_on: Callable[[], bool]
+    settings: ConsumerSettings, positions: Mapping[TopicPartition, int], keep_going: Callable[[], bool]
 ) -> dict[TopicPartition, int]:
     """The partitions that hold a record at or after these offsets, each with the distance to its end.
 
-    A partition that does not answer while others do is left out. `going_on` is called between the slices of every wait; `False`
+    A partition that does not answer while others do is left out. `keep_going` is called between the slices of every wait; `False`
     ends the search with what is known.
 
     Raises `BrokerUnavailableError` if no partition answers, or the offsets of the group are not available.
@@ -48,12 +48,12 @@ def records_behind(
     consumer = make_client(Consumer, settings.to_confluent_config() | _LOOKING)
     try:
         asked = [ClientPartition(*partition, offset) for partition, offset in positions.items()]
-        _ask_group(consumer, asked, going_on)
+        _ask_group(consumer, asked, keep_going)
         consumer.assign(asked)
         unanswered = set(positions)
         found: list[TopicPartition] = []
         deadline = time.monotonic() + _REACH
-        while unanswered and time.monotonic() < deadline and going_on():
+        while unanswered and time.monotonic() < deadline and keep_going():
             message = consumer.poll(_SLICE)
             if message is None:
                 continue
@@ -66,17 +66,17 @@ def records_behind(
                 consumer.incremental_unassign([ClientPartition(*partition)])
                 if error is None:
                     found.append(partition)
-        if len(unanswered) == len(positions) and going_on():
+        if len(unanswered) == len(positions) and keep_going():
             raise BrokerUnavailableError(f"no partition answers within {_REACH:.0f} s")
         return {partition: _distance(consumer, partition, positions[partition]) for partition in found}
     finally:
         consumer.close()
 
 
-def _ask_group(consumer: Consumer, asked: list[ClientPartition], going_on: Callable[[], bool]) -> None:
+def _ask_group(consumer: Consumer, asked: list[ClientPartition], keep_going: Callable[[], bool]) -> None:
     """Offsets can be committed only if they can be fetched."""
     deadline = time.monotonic() + _REACH
-    while going_on():
+    while keep_going():
         try:
             consumer.committed(asked, timeout=_CALL)
             return

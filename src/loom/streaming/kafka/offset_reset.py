@@ -11,7 +11,7 @@ from loom.streaming.kafka.errors import OffsetOutOfRangeError
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.record import TopicPartition
 
-__all__ = ["LogRange", "go_on_after_expiry", "go_on_at"]
+__all__ = ["LogRange", "reset_expired_offset", "reset_offset"]
 
 _log = get_logger(__name__)
 
@@ -27,7 +27,7 @@ class LogRange(LoomFrozenStruct):
         return self.low <= position <= self.high
 
 
-def go_on_at(
+def reset_offset(
     settings: ConsumerSettings, partition: TopicPartition, position: int, log: LogRange, *, recreated: bool = False
 ) -> int:
     """Where to continue instead of `position`, by `on_out_of_range`; what that skips is logged.
@@ -61,7 +61,7 @@ def go_on_at(
     return offset
 
 
-def go_on_after_expiry(settings: ConsumerSettings, partition: TopicPartition, log: LogRange) -> int:
+def reset_expired_offset(settings: ConsumerSettings, partition: TopicPartition, log: LogRange) -> int:
     """Where to continue in a partition whose offset the group has lost, by `on_out_of_range`; that is logged.
 
     Raises `OffsetOutOfRangeError` under `fail`.

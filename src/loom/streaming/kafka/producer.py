@@ -144,17 +144,17 @@ class TopicWriter:
         if refused is not None:
             self._refused(Refusal(record, refused))
 
-    def lane(self, topic: str) -> TopicTarget:
+    def target(self, topic: str) -> TopicTarget:
         """What `write_all` must know of one topic, looked up once."""
         limit = self._limits.get(topic, _NO_LIMIT)
-        # A tracked topic takes the careful way always; elsewhere so does a value that comes near the limit.
+        # A tracked topic is always written with checks; elsewhere so does a value that comes near the limit.
         limit = -1 if topic in self._tracked else limit - min(_UNMEASURED, limit // 4)
         return TopicTarget(topic, limit, self._counts.get(topic, 0))
 
     def write_all(
-        self, results: Sequence[tuple[int, Any, bytes | None, int | None, Any, Any]], lanes: Sequence[TopicTarget]
+        self, results: Sequence[tuple[int, Any, bytes | None, int | None, Any, Any]], targets: Sequence[TopicTarget]
     ) -> None:
-        """Hand many records to the client: (lane index, value, key, timestamp, headers, origin) each."""
+        """Hand many records to the client: (target index, value, key, timestamp, headers, origin) each."""
         timed, earliest, latest = False, 0, 0
         if self._transactions is not None:
             self._transactions.begin()
@@ -165,18 +165,18 @@ class TopicWriter:
                 earliest = now_ms - min(limits.behind_ms for limits in self._timestamps.values())
                 latest = now_ms + min(limits.ahead_ms for limits in self._timestamps.values())
         keyed = bool(self._compacted)
-        produce, careful = self._produce, self.write
+        produce, write_checked = self._produce, self.write
         # The results themselves are not kept until they are delivered: that costs a tenth of the CPU (`bench kafka`).
         delivered = partial(self._on_batch_delivery, results[0][_ORIGIN], results[-1][_ORIGIN]) if results else None
         for index, value, key, timestamp_ms, headers, origin in results:
-            topic, limit, count = lanes[index]
+            topic, limit, count = targets[index]
             if (
                 (len(value) if value is not None else 0) > limit
                 or (timed and timestamp_ms is not None and not earliest <= timestamp_ms <= latest)
                 or (keyed and key is None)
             ):
-                # Too large, out of time, without a key, or a topic whose refused records are kept: the careful way sorts it out.
-                careful(topic, value, key, timestamp_ms, headers, origin)
+                # Too large, out of time, without a key, or a topic whose refused records are kept: checked before it is written.
+                write_checked(topic, value, key, timestamp_ms, headers, origin)
                 continue
             partition = _placed(key, count) if count else _ANY_PARTITION
             try:
@@ -186,7 +186,7 @@ class TopicWriter:
                     dated = timestamp_ms or _time_of(timestamp_ms)
                     produce(topic, value, key, partition, delivered, None, dated, _listed(headers))
             except (BufferError, KafkaException):
-                careful(topic, value, key, timestamp_ms, headers, origin)
+                write_checked(topic, value, key, timestamp_ms, headers, origin)
 
     def serve(self) -> None:
         """Let the client report deliveries; raises `DeliveryFailedError` when one failed and has nowhere to go."""

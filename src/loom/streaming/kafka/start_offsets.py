@@ -18,7 +18,7 @@ from loom.streaming.kafka.client_config import is_denied, is_transient, kafka_er
 from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
 from loom.streaming.kafka.errors import KafkaTransportError
 from loom.streaming.kafka.offset_metadata import Committed, partition_counts
-from loom.streaming.kafka.offset_reset import LogRange, go_on_after_expiry, go_on_at
+from loom.streaming.kafka.offset_reset import LogRange, reset_expired_offset, reset_offset
 from loom.streaming.kafka.patience import Patience, likely_reason
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.record import TopicPartition
@@ -87,7 +87,7 @@ def resolve_start(
             offset = committed[partition].offset
         else:
             offset = _first_offset(settings, partition, log, counts.get(partition.topic))
-        offsets[partition] = offset if log.holds(offset) else go_on_at(settings, partition, offset, log)
+        offsets[partition] = offset if log.holds(offset) else reset_offset(settings, partition, offset, log)
     return StartPositions(offsets, tuple(unknown), committed)
 
 
@@ -96,7 +96,7 @@ def _first_offset(settings: ConsumerSettings, partition: TopicPartition, log: Lo
     if count is None:
         return log.low if settings.auto_offset_reset == "earliest" else log.high
     if partition.partition < count:
-        return go_on_after_expiry(settings, partition, log)
+        return reset_expired_offset(settings, partition, log)
     _log.warning(
         "partition_added",
         partition=str(partition),

@@ -125,7 +125,7 @@ class ProducerPool:
                 self._dlq[outlet.output.topic] = (outlet.output, writer_for(outlet.output.dlq))
         self._by_slot = [by_slot.get(slot, (None, ""))[0] for slot in range(len(outlets.table))]
         self._lanes = [
-            by_slot[slot][0].lane(by_slot[slot][1]) if slot in by_slot else _NO_LANE
+            by_slot[slot][0].target(by_slot[slot][1]) if slot in by_slot else _NO_TARGET
             for slot in range(len(outlets.table))
         ]
         self._all = list(self._writers.values())
@@ -214,4 +214,4 @@ def _dead_letters(outlets: OutputTable) -> dict[str, WholeErrors | None]:
     return written | {o.output.dlq.topic: None for o in outlets.topics().values() if o.output.dlq is not None}
 
 
-_NO_LANE: Any = None
+_NO_TARGET: Any = None

@@ -212,7 +212,7 @@ class SourceWorker:
         if change.what is Change.DELETED or self._changes.stops:
             self._records.leave(change.topic)
             return GoneLogs(gone)
-        self._records.begin_anew(change.topic)
+        self._records.restart_topic(change.topic)
         again = [partition for partition in self._records.positions if partition.topic == change.topic]
         self._begin(again)
         return GoneLogs(gone.union(again))

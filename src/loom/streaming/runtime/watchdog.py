@@ -131,7 +131,7 @@ class Watchdog:
         if self._away:
             self._away = False
             _log.info("stall_check_resumed")
-            self._begin_anew(now)
+            self._restart_timeouts(now)
             return None
         return self._judge(standings, overdue, lags, now)
 
@@ -155,9 +155,9 @@ class Watchdog:
         if not self._away:
             self._away = True
             _log.warning("stall_check_paused", reason=str(fault))
-        self._begin_anew(now)
+        self._restart_timeouts(now)
 
-    def _begin_anew(self, now: float) -> None:
+    def _restart_timeouts(self, now: float) -> None:
         for still in self._still.values():
             still.since, still.looks = now, 0
 

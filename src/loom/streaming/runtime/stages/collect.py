@@ -99,6 +99,6 @@ class Collector:
         flights, self._flights = self._flights, []
         self._oldest.clear()
         self._batch(items)
-        let_go = self._gate.let_go
+        release = self._gate.release
         for flight in flights:
-            let_go(flight)
+            release(flight)

@@ -103,7 +103,7 @@ class ReorderBuffer:
         flight.kept += 1
         return flight
 
-    def let_go(self, flight: InFlightInput) -> None:
+    def release(self, flight: InFlightInput) -> None:
         """It is kept no longer."""
         flight.kept -= 1
         self._touched.append(flight)
