@@ -6,7 +6,10 @@ import ast
 import re
 from pathlib import Path
 
+from loom.cli import exit_codes
 from loom.cli.exit_codes import Exit
+from loom.streaming.kafka import errors as kafka_errors
+from loom.streaming.runtime import run_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
@@ -39,3 +42,34 @@ def test_every_message_of_the_page_is_one_of_the_source() -> None:
 def test_every_exit_code_is_on_the_page() -> None:
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)}
     assert codes == set(Exit)
+
+
+def _raised_with() -> list[tuple[str, str]]:
+    """(name of the class, text) of every exception that the source makes with a text of its own."""
+    found = []
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("Error"):
+                found += [(node.func.id, _text(argument)) for argument in node.args]
+    return found
+
+
+def _text(node: ast.AST) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else ""
+
+
+def test_the_exit_code_of_a_message_is_that_of_the_error_it_belongs_to() -> None:
+    classes = {**vars(kafka_errors), **vars(run_errors), **vars(exit_codes)}
+    made = [(name, text) for name, text in _raised_with() if isinstance(classes.get(name), type)]
+    wrong, checked = [], 0
+    for message, code in re.findall(r"^\| `(.+?)` \| (\d) \|", PAGE, re.MULTILINE):
+        for name, text in made:
+            if message in text:
+                checked += 1
+                exit_code = exit_codes.exit_for(classes[name].__new__(classes[name]))
+                if exit_code != int(code):
+                    wrong.append(f"{message!r} is {name}, which ends with {int(exit_code)}, not {code}")
+    assert wrong == []
+    assert checked > 15

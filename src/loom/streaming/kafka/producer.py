@@ -295,8 +295,8 @@ class TopicWriter:
         if error is None:
             return
         # What is in a transaction cannot be corrected there, only aborted with it.
-        mendable = record.topic in self._tracked and self._transactions is None
-        if mendable and (error.code() in REFUSED_FOR_GOOD or error.code() == NEIGHBOUR_REFUSED):
+        retriable = record.topic in self._tracked and self._transactions is None
+        if retriable and (error.code() in REFUSED_FOR_GOOD or error.code() == NEIGHBOUR_REFUSED):
             self._failed.append(record)
         else:
             self._undelivered.note(error, record, record.origin, record.origin)
