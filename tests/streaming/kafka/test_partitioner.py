@@ -1,4 +1,4 @@
-"""A key stands where the client would place it, and stays there when its topic grows."""
+"""A key has the partition that the client would choose, and keeps it when its topic grows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether there is something to read behind a position."""
+"""Whether there is a record at or after an offset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The watch over a source's topics: each change is told once, and only when it is sure."""
+"""The monitor of a source's topics: each change is reported once, and only when it is certain."""
 
 from __future__ import annotations
 

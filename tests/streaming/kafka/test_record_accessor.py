@@ -1,4 +1,4 @@
-"""A view looks at a source's own objects and makes metadata or a record of them only when it is asked to."""
+"""An accessor reads a source's own objects and makes metadata or a record of them only on request."""
 
 from __future__ import annotations
 
