@@ -1,4 +1,4 @@
-"""How a flow is run: the `streaming` section. Every option is acted on or refused; none is ignored."""
+"""How a flow is run: the `streaming` section. Options whose feature is not built yet are refused."""
 
 from __future__ import annotations
 
