@@ -140,7 +140,7 @@ def test_a_plain_engine_start_stops_on_sigterm_as_the_runner_does(kafka: Broker,
         "plan = compile_flow(flow, config=ConfigContext.from_yaml(sys.argv[-1]))\n"
         "cli_main(build_dataflow(plan), workers_per_process=2, epoch_interval=timedelta(seconds=1))\n"
     )
-    run.flow._command = [run.flow._command[0], str(plain), str(tmp_path / "numbers.yaml")]
+    run.flow._command = [str(plain), str(tmp_path / "numbers.yaml")]
     count = 20_000
     with run.flow, run.producing(count, rate=5_000) as producer:
         run.flow.start()

@@ -64,7 +64,7 @@ def test_at_start_a_cut_log_is_gone_on_with_where_the_config_says(
     assert raised == []
     assert one_way.written() == [0, 1, 2, *expected]
     told = capsys.readouterr().err
-    assert told.count("offset_reset") == 1
+    assert told.count("] offset_reset ") == 1
     assert "records_deleted_unread=2" in told
     assert f"records_skipped={0 if policy == 'earliest' else 5}" in told
 
@@ -109,7 +109,7 @@ def test_a_running_consumer_whose_log_is_cut_before_it_does_as_the_config_says(
         return
     assert raised == []
     told = capsys.readouterr().err
-    assert told.count("offset_reset") == 1
+    assert told.count("] offset_reset ") == 1
     found = [
         int((record.value or b"").split(b":")[1].split(b"}")[0]) for record in read_all(one_way.bootstrap, one_way.out)
     ]
