@@ -178,10 +178,14 @@ def lower(
     engine_sink = OutputSink(outputs, state, writers, lambda: bridge)
 
     def run(batches: list[SourceBatch]) -> list[tuple[str, StageResults]]:
+        if state.aborting():
+            return []
         try:
             return [(SLOT, batch.stage.run(batch)) for batch in batches]
         except BaseException as fault:
             state.failed(fault)
+            if state.aborting():
+                return []
             raise
 
     flow = Dataflow(engine_id(plan.name))

@@ -46,19 +46,31 @@ class OutputSink(FixedPartitionedSink[StageResults, Any]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: Any) -> _Slot:
         writers, states = self._make_writers(), resume_state or {}
-        return _Slot(SinkPart(self._outlets, self._delivery, writers, open_sink, self._bridge, states))
+        part = SinkPart(self._outlets, self._delivery, writers, open_sink, self._bridge, states)
+        return _Slot(part, self._delivery)
 
 
 class _Slot(StatefulSinkPartition[StageResults, Any]):
     """The sink part, to the engine."""
 
-    def __init__(self, part: SinkPart) -> None:
+    def __init__(self, part: SinkPart, delivery: RunState) -> None:
         self._part = part
+        self._delivery = delivery
 
     def write_batch(self, values: list[StageResults]) -> None:
-        self._part.write(values)
+        if self._delivery.aborting():
+            return
+        try:
+            self._part.write(values)
+        except BaseException:
+            # Noted by the part; the sources end the run.
+            if not self._delivery.aborting():
+                raise
 
     def snapshot(self) -> Any:
+        if self._delivery.fault is not None:
+            # A recovery store must not keep what is behind this epoch.
+            raise self._delivery.fault
         return self._part.snapshot()
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
-from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.inputs import AbortExecution, FixedPartitionedSource, StatefulSourcePartition
 
 from loom.streaming.compiler.model import CompiledSource
 from loom.streaming.kafka.group_snapshot import GroupSnapshot
@@ -108,14 +108,19 @@ class _Part(StatefulSourcePartition[SourceBatch, int | None]):
         self._leads = leads
 
     def next_batch(self) -> list[SourceBatch]:
+        state = self._worker.delivery
         try:
-            if self._leads:
+            if self._leads and not state.aborting():
                 return self._worker.next_batch()
         except StopIteration:
             raise
         except BaseException as fault:
-            self._worker.delivery.failed(fault)
-            raise
+            state.failed(fault)
+            if not state.aborting():
+                raise
+        if state.aborting():
+            # At once, and without a snapshot: nothing of this epoch may be kept.
+            raise AbortExecution
         if self._worker.feed.ended:
             raise StopIteration
         return []

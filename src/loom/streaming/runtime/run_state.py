@@ -55,6 +55,8 @@ class RunState:
         #: called with partitions whose log is gone, on the sink's thread
         self.logs_gone: list[Callable[[Collection[TopicPartition]], None]] = []
         self.fault: BaseException | None = None
+        #: a runner runs the engine, and looks at `fault` when it returns
+        self.has_runner = False
         self._open: dict[object, _Opened] = {}
         self._lock = threading.Lock()
 
@@ -62,6 +64,13 @@ class RunState:
         """All that came from these logs has reached the sink part, on whose thread this is called."""
         for tell in self.logs_gone:
             tell(gone.partitions)
+
+    def aborting(self) -> bool:
+        """A fault ends the run, and a runner raises it: the parts leave the engine without raising it there.
+
+        What an operator raises the engine reports itself, with places in its own source.
+        """
+        return self.fault is not None and self.has_runner
 
     def failed(self, fault: BaseException) -> None:
         """Remember the first fault; with several workers the engine reports only that one of them panicked."""

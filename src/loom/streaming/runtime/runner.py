@@ -269,8 +269,8 @@ class StreamingRunner:
     def _run_engine(self, prepared: _PreparedStreamingRun) -> None:
         """Run the engine, and surface what really went wrong.
 
-        The engine wraps what its operators raise in an error that names a line of its own source, and with several
-        workers it panics and names nothing; the first fault that a part of ours saw is what counts.
+        A part of ours notes its fault and leaves the engine without raising it there: the engine would report places in its
+        own source, and with several workers nothing else. What it raises all the same comes from somewhere else.
         """
         runtime, delivery = prepared.runtime, prepared.built.delivery
         delivery.epochs.interval_s = delivery.engine_epoch_s = runtime.epoch_ms / 1000
@@ -286,7 +286,9 @@ class StreamingRunner:
                 raise delivery.stop.stalled from fault
             raise_fault(prepared.plan.name, fault)
         if delivery.stop.stalled is not None:
-            raise delivery.stop.stalled
+            raise delivery.stop.stalled from delivery.fault
+        if delivery.fault is not None:
+            raise_fault(prepared.plan.name, delivery.fault)
 
     def _take_hold(self, prepared: _PreparedStreamingRun) -> None:
         """From here on a signal is a request to stop, and a stop has its time."""
@@ -294,7 +296,7 @@ class StreamingRunner:
         if limit is not None:
             stop.limit_s = limit / 1000
         stop.overdue = self.on_overdue_stop
-        stop.held = True
+        stop.held = prepared.built.delivery.has_runner = True
         if self.supervisor is not None:
             stop.forced_by_signal = False
             prepared.built.delivery.supervisor = self.supervisor
