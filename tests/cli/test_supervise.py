@@ -223,7 +223,7 @@ def test_without_restarts_there_is_no_child(served: EmbeddedBroker, supervised: 
 
 def test_a_run_that_stands_still_is_started_again_and_counts(served: EmbeddedBroker, supervised: Start) -> None:
     write(served, "")
-    flow = supervised(restarts=1, runtime={"force_shutdown_timeout_ms": 200}, supervision={"stall_timeout_ms": 1_000})
+    flow = supervised(restarts=1, runtime={"force_shutdown_timeout_ms": 200}, supervision={"stall_timeout_ms": 1_500})
     flow.await_confirmed(served.bootstrap, 1)
     write(served, "hang", start=1)
     assert flow.wait(60) == Exit.STALLED, flow.output()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Protocol
 
 from loom.core.async_bridge import AsyncBridge
+from loom.core.model import LoomFrozenStruct
 from loom.core.observability import ObservabilityRuntime
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorKind
@@ -19,30 +20,31 @@ __all__ = ["Engine", "load_engine"]
 _ENGINES = {"bytewax": "loom.streaming.bytewax.engine:ENGINE"}
 
 
-class Engine(Protocol):
-    """Lowers plans to its own dataflows and runs them."""
+class Lower(Protocol):
+    """Makes a dataflow of a plan, with sinks in the place of some of its outputs. Opens nothing."""
 
-    def lower(
+    def __call__(
         self,
         plan: CompiledPlan,
         *,
-        observability: ObservabilityRuntime,
-        sink: Any,
-        error_sinks: Mapping[ErrorKind, Any],
-        audits: Mapping[str, Any],
-        bridge: AsyncBridge,
-        resumable: bool,
+        observability_runtime: ObservabilityRuntime | None = None,
+        sink: Any = None,
+        error_sinks: Mapping[ErrorKind, Any] | None = None,
+        audits: Mapping[str, Any] | None = None,
+        bridge: AsyncBridge | None = None,
+        resumable: bool = True,
     ) -> BuiltDataflow:
-        """The plan as a dataflow, with sinks in place of some of its outputs. Opens nothing.
+        """`resumable`: a later run may begin with the states that its sinks had at a snapshot."""
 
-        `resumable`: a later run may begin with the states that its sinks had at a snapshot.
-        """
 
-    def run(self, dataflow: Any, runtime: BytewaxRuntimeConfig) -> None:
-        """Run a dataflow in this thread until it ends."""
+class Engine(LoomFrozenStruct):
+    """What an engine can do."""
 
-    def is_sink(self, sink: object) -> bool:
-        """Whether a sink of the caller's can be opened."""
+    lower: Lower
+    #: runs a dataflow of its own in this thread until it ends
+    run: Callable[[Any, BytewaxRuntimeConfig], None]
+    #: whether a sink of the caller's can be opened
+    is_sink: Callable[[object], bool]
 
 
 def load_engine(name: str = "bytewax") -> Engine:

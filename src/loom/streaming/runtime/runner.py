@@ -328,7 +328,7 @@ class StreamingRunner:
         bridge = AsyncBridge(chosen.async_backend, use_uvloop=chosen.use_uvloop)
         built = load_engine().lower(
             prepared.plan,
-            observability=observability,
+            observability_runtime=observability,
             sink=prepared.sinks.terminal,
             error_sinks=prepared.error_sinks,
             bridge=bridge,
