@@ -14,14 +14,14 @@ from tests.support.apache_kafka import ApacheKafka
 from tests.support.broker import Broker
 
 TELLING = {
-    ("SIGKILL between durable and the end of snapshot()", Delivery.AT_LEAST_ONCE, 1),
-    ("SIGKILL between flush and commit, behind the barrier", Delivery.AT_LEAST_ONCE, 1),
+    ("SIGKILL between durable and the answer to the mark", Delivery.AT_LEAST_ONCE, 1),
+    ("SIGKILL between the answer to the mark and the commit", Delivery.AT_LEAST_ONCE, 1),
     ("SIGTERM inside a step", Delivery.AT_LEAST_ONCE, 1),
     ("SIGKILL between fencing and reading positions", Delivery.EXACTLY_ONCE, 1),
     ("SIGKILL inside the transaction", Delivery.EXACTLY_ONCE, 1),
     ("SIGKILL between flush and commit", Delivery.EXACTLY_ONCE, 1),
-    ("SIGKILL between durable and the end of snapshot()", Delivery.EXACTLY_ONCE, 2),
-    ("SIGSTOP and successor, between flush and commit, behind the barrier", Delivery.AT_LEAST_ONCE, 1),
+    ("SIGKILL between durable and the answer to the mark", Delivery.EXACTLY_ONCE, 2),
+    ("SIGSTOP and successor, between the answer to the mark and the commit", Delivery.AT_LEAST_ONCE, 1),
     ("SIGSTOP and successor, after produce", Delivery.EXACTLY_ONCE, 1),
     ("SIGSTOP and successor, between positions and commit of the transaction", Delivery.EXACTLY_ONCE, 1),
     ("the broker's answers lost for 3 s, then a reset", Delivery.EXACTLY_ONCE, 1),
