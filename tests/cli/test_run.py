@@ -122,10 +122,9 @@ def test_a_failed_run_tells_kind_step_record_and_cause(bootstrap: str, run: Any)
     assert "/loom/" not in told
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_failed_run_says_nothing_of_the_engines_insides(bootstrap: str, run: Any, workers: int) -> None:
+def test_a_failed_run_says_nothing_of_the_engines_insides(bootstrap: str, run: Any) -> None:
     write(bootstrap, -4)
-    flow = run("flows:numbers", lambda config: config["streaming"]["runtime"].update(workers_per_process=workers))
+    flow = run("flows:numbers")
     assert flow.wait() == Exit.FAILED
     assert "panicked" not in flow.output()
     assert ".rs:" not in flow.output()

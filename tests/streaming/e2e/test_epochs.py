@@ -26,6 +26,7 @@ from loom.streaming import (
     failpoints,
     step,
 )
+from loom.streaming.bytewax import UnroutedRecordError
 from loom.streaming.failpoints import Failpoint
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
 from loom.streaming.metrics import FlowCounts
@@ -268,3 +269,12 @@ class Numbers(FileSink):
         write = part.write_batch
         part.write_batch = lambda envelopes: write([envelope.reason.rpartition(" ")[2] for envelope in envelopes])
         return part
+
+
+def test_a_fault_ends_a_run_in_which_some_workers_read_nothing(bootstrap: str) -> None:
+    """Four partitions and six workers: nothing of their own tells the last two."""
+    write(bootstrap, 1)
+    flow = StreamFlow("alone", FromTopic("numbers", Number), Process(refused), IntoTopic("out"))
+    config = config_for(bootstrap, runtime={"workers_per_process": 6})
+    with pytest.raises(UnroutedRecordError, match="task"):
+        StreamingRunner.from_dict(flow, config).run()

@@ -55,8 +55,8 @@ class RunState:
         #: called with partitions whose log is gone, on the sink's thread
         self.logs_gone: list[Callable[[Collection[TopicPartition]], None]] = []
         self.fault: BaseException | None = None
-        #: a runner runs the engine, and looks at `fault` when it returns
-        self.has_runner = False
+        #: a runner runs the engine with one worker, and looks at `fault` when it returns
+        self.aborts_quietly = False
         self._open: dict[object, _Opened] = {}
         self._lock = threading.Lock()
 
@@ -68,9 +68,10 @@ class RunState:
     def aborting(self) -> bool:
         """A fault ends the run, and a runner raises it: the parts leave the engine without raising it there.
 
-        What an operator raises the engine reports itself, with places in its own source.
+        What an operator raises the engine reports itself, with places in its own source. Of several workers one that
+        aborts is waited for by the others for ever, so there it is raised.
         """
-        return self.fault is not None and self.has_runner
+        return self.fault is not None and self.aborts_quietly
 
     def failed(self, fault: BaseException) -> None:
         """Remember the first fault; with several workers the engine reports only that one of them panicked."""

@@ -296,7 +296,8 @@ class StreamingRunner:
         if limit is not None:
             stop.limit_s = limit / 1000
         stop.overdue = self.on_overdue_stop
-        stop.held = prepared.built.delivery.has_runner = True
+        stop.held = True
+        prepared.built.delivery.aborts_quietly = prepared.runtime.workers_per_process == 1
         if self.supervisor is not None:
             stop.forced_by_signal = False
             prepared.built.delivery.supervisor = self.supervisor
