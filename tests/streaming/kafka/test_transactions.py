@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from loom.streaming import failpoints
+from loom.streaming.failpoints import Failpoint
 from loom.streaming.kafka import (
     EmbeddedBroker,
+    FencedError,
     ProducerSettings,
     TopicPartition,
+    TransactionAbortedError,
     TransactionFailedError,
 )
 from loom.streaming.kafka.consumer import ConsumerClient
@@ -104,3 +109,39 @@ def test_a_connection_is_waited_for_before_the_coordinator_and_its_failure_is_le
     writer.fence()
     assert client.asked == ["a connection", "the coordinator"]
     assert writer.state is State.READY
+
+
+class Frozen(Exception):
+    """The process stands still here."""
+
+
+@pytest.mark.parametrize(
+    ("stands", "told"), [(None, TransactionAbortedError), (0, TransactionAbortedError), (7, FencedError)]
+)
+def test_a_first_transaction_that_outlasted_its_timeout_knows_of_a_successor_though_the_group_had_no_offsets(
+    broker: EmbeddedBroker, reader: ConsumerClient, stands: int | None, told: type[Exception]
+) -> None:
+    config = ProducerSettings((broker.bootstrap,), extra={"transaction.timeout.ms": 1_000}).to_confluent_config()
+    writer = Transactions(
+        config,
+        "g-flow-0",
+        metadata=lambda topic: "a note",
+        waiting=lambda what: None,
+        group_at=lambda partitions: {} if stands is None else dict.fromkeys(partitions, stands),
+    )
+    writer.fence()
+    writer.found_at({})
+    writer.begin()
+
+    def freeze(point: Failpoint) -> None:
+        if point is Failpoint.POSITIONS_SENT:
+            raise Frozen
+
+    before = failpoints.install(freeze)
+    try:
+        with pytest.raises(Frozen):
+            writer.commit({POSITION: 0}, reader.group_metadata())
+    finally:
+        failpoints.install(before)
+    assert not threading.Event().wait(1.1)
+    assert isinstance(writer.given_up("it thaws"), told)

@@ -246,11 +246,12 @@ class Transactions:
     def _taken_over(self) -> bool:
         """Whether another instance has moved the group's offsets since our last commit."""
         try:
-            stands = self._group_at(self._left_at)
+            # A group that had no offsets at the start has only what our first transaction was to bring.
+            stands = self._group_at({*self._left_at, *self._in_doubt})
         except KafkaTransportError as error:
             CLIENT_LOG.info("whether another process took over is not known: %s", error)
             return False
-        return any(at not in (self._left_at[p], self._in_doubt.get(p)) for p, at in stands.items())
+        return any(at not in (self._left_at.get(p), self._in_doubt.get(p)) for p, at in stands.items())
 
     def given_up(self, reason: str) -> KafkaTransportError:
         """Abort what is open, for a reason that a restart solves, unless another instance has taken over."""
