@@ -13,14 +13,7 @@ from loom.streaming.compiler.issues import Issues
 from loom.streaming.compiler.model import BoundStep
 from loom.streaming.nodes.step import Step, StepFunction
 
-__all__ = ["bind_step", "is_step"]
-
-
-def is_step(node: object) -> bool:
-    """Whether a node of a process is user code, in any of the forms it may be written in."""
-    if isinstance(node, ConfigBinding):
-        return True
-    return isinstance(node, (Step, StepFunction)) or (isinstance(node, type) and issubclass(node, Step))
+__all__ = ["bind_step"]
 
 
 def bind_step(node: Any, config: ConfigContext, issues: Issues, path: tuple[int, ...]) -> BoundStep | None:

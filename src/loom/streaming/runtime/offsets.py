@@ -96,21 +96,22 @@ class OffsetTable:
         with self._lock:
             if self._rows.get(row.partition, row) is not row:
                 raise IllegalMoveError(f"{row.partition} has been taken up already")
-            self.generation += 1
-            row.generation = self.generation
-            row.start = row.read = start
-            self._rows[row.partition] = row
+            self._begin(row, start)
 
     def ensure(self, partition: TopicPartition, start: int) -> PartitionOffsets:
         """The row of a partition, created if there is none yet."""
         with self._lock:
             row = self._rows.get(partition)
             if row is None:
-                self.generation += 1
-                row = self._rows[partition] = PartitionOffsets(partition)
-                row.generation = self.generation
-                row.start = row.read = start
+                row = PartitionOffsets(partition)
+                self._begin(row, start)
             return row
+
+    def _begin(self, row: PartitionOffsets, start: int) -> None:
+        self.generation += 1
+        row.generation = self.generation
+        row.start = row.read = start
+        self._rows[row.partition] = row
 
     def revoke(self, partitions: Iterable[TopicPartition]) -> list[PartitionOffsets]:
         """Give partitions up: whatever still comes for their rows is ignored and counted. Returns the rows."""
@@ -145,11 +146,6 @@ class WorkerOffsets:
     def __init__(self, table: OffsetTable) -> None:
         self._table = table
         self._rows: dict[TopicPartition, PartitionOffsets] = {}
-
-    @property
-    def generation(self) -> int:
-        """What batches that are made now carry."""
-        return self._table.generation
 
     @property
     def rows(self) -> list[PartitionOffsets]:

@@ -274,6 +274,7 @@ class StreamingRunner:
         """
         runtime, delivery = prepared.runtime, prepared.built.delivery
         delivery.epochs.interval_s = delivery.engine_epoch_s = runtime.epoch_ms / 1000
+        fault: BaseException | None
         try:
             with (
                 watching(prepared.plan.source.settings, delivery, prepared.supervision.stall_timeout_ms),
@@ -282,13 +283,12 @@ class StreamingRunner:
                 load_engine().run(prepared.dataflow, runtime)
         except BaseException as surfaced:  # noqa: BLE001 - the engine's panics are no Exception
             fault = delivery.fault or surfaced.__cause__ or surfaced
-            if delivery.stop.stalled is not None:
-                raise delivery.stop.stalled from fault
-            raise_fault(prepared.plan.name, fault)
+        else:
+            fault = delivery.fault
         if delivery.stop.stalled is not None:
-            raise delivery.stop.stalled from delivery.fault
-        if delivery.fault is not None:
-            raise_fault(prepared.plan.name, delivery.fault)
+            raise delivery.stop.stalled from fault
+        if fault is not None:
+            raise_fault(prepared.plan.name, fault)
 
     def _take_hold(self, prepared: _PreparedStreamingRun) -> None:
         """From here on a signal is a request to stop, and a stop has its time."""
