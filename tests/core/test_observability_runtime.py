@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -123,6 +124,58 @@ def test_an_observer_that_raises_is_logged_once_per_class(capsys: pytest.Capture
     assert logged.count("observer_failed") == 1
     assert "Broken" in logged
     assert "the observer's own fault" in logged
+
+
+def test_an_observer_that_is_behind_is_not_waited_for_until_it_has_caught_up() -> None:
+    release, seen = threading.Event(), []
+
+    class Slow:
+        def on_event(self, event: LifecycleEvent) -> None:
+            release.wait(30)
+            seen.append(event)
+
+    runtime = ObservabilityRuntime([Slow()])
+    runtime.emit(EVENT)
+    began = time.monotonic()
+    for _ in range(100):
+        runtime.emit(EVENT)
+    assert time.monotonic() - began < 10, "each of a hundred events waited"
+    assert seen == []
+    release.set()
+    deadline = time.monotonic() + 30
+    while len(seen) < 101 and time.monotonic() < deadline:
+        runtime.settle()
+    assert len(seen) == 101
+    runtime.emit(EVENT)
+    assert len(seen) == 102
+
+
+def test_events_that_nobody_takes_are_dropped_counted_and_logged_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loom.core.observability.outbox._MOST_WAITING", 3)
+    release = threading.Event()
+
+    class Stuck:
+        def on_event(self, event: LifecycleEvent) -> None:
+            release.wait(30)
+
+    runtime = ObservabilityRuntime([Stuck()])
+    for _ in range(10):
+        runtime.post(EVENT)
+    assert 6 <= runtime.dropped <= 7
+    assert capsys.readouterr().err.count("observer_behind") == 1
+    release.set()
+
+
+def test_only_the_scopes_that_an_observer_names_are_listened_to() -> None:
+    recorder = Recorder()
+    recorder.scopes = ["flow", Scope.READ]  # type: ignore[attr-defined]
+    runtime = ObservabilityRuntime([recorder])
+    assert [scope for scope in Scope if runtime.listens(scope)] == [Scope.FLOW, Scope.READ]
+    runtime.emit(EVENT)
+    assert runtime.begin(Scope.NODE, "orders.price") is None
+    assert recorder.events == []
 
 
 def test_without_observers_a_runtime_is_not_enabled() -> None:

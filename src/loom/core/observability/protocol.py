@@ -16,8 +16,10 @@ __all__ = ["LifecycleObserver"]
 class LifecycleObserver(Protocol):
     """Receives life-cycle events. Any object with this method is one.
 
-    It is called on the thread where something happens, and from several threads at once, so it should be quick. An exception
-    of it is logged once and otherwise ignored. If it also has a `start_scrape_server()`, that is called when a run begins.
+    It is called on a thread of its own, with one event at a time, in their order. An exception of it is logged once and
+    otherwise ignored; if it is so slow that 10,000 events wait for it, later ones are dropped. An attribute `scopes`, a
+    collection of `Scope`s, limits what it is told; without one it is told everything, for which each record is timed. If it
+    also has a `start_scrape_server()`, that is called when a run begins.
 
     >>> class Printer:
     ...     def on_event(self, event):

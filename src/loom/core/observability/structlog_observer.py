@@ -22,10 +22,13 @@ class StructlogObserver:
 
     Args:
         logger: where lines go; `None` means a logger called `loom.lifecycle`.
+        detailed: whether lines of level debug are wanted; without them most events need not be built.
     """
 
-    def __init__(self, logger: Logger | None = None) -> None:
+    def __init__(self, logger: Logger | None = None, *, detailed: bool = True) -> None:
         self._log = logger if logger is not None else get_logger("loom.lifecycle")
+        #: the scopes whose events the runtime hands over
+        self.scopes = frozenset(Scope) if detailed else _RARE
 
     def on_event(self, event: LifecycleEvent) -> None:
         """Write one line.

@@ -159,7 +159,7 @@ def lower(
             raise TypeError("commit_tracker.confirm is async and would never be awaited; make it a plain method")
         if plan.source.mode.transaction:
             raise ValueError("a commit_tracker cannot be kept with delivery: exactly_once")
-    state = RunState(observability_runtime or ObservabilityRuntime.noop())
+    state = RunState(observability_runtime or ObservabilityRuntime.noop(), plan.source.name)
     outputs = output_table_of(plan, sink=sink, terminal_sinks=terminal_sinks, error_sinks=error_sinks, audits=audits)
     if transport is not None and transport.outlets is not None:
         outputs = transport.outlets(outputs)

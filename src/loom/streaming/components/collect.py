@@ -117,7 +117,7 @@ def _build_collect(build: StageBuilder, node: CompiledCollect, after: NodeInput 
     stage = build.stage
     assert after is not None
     assert stage.gate is not None
-    collector = Collector(build, node.max_records, node.timeout_ms, after, above, stage.gate)
+    collector = Collector(build, node.max_records, node.timeout_ms, after, above, stage.gate, node.step_id)
     stage.room.add(collector)
     return build.entry(collector.take, collector.take, above)
 

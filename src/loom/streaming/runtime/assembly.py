@@ -18,6 +18,7 @@ from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.runtime.early_writers import EarlyWriters
 from loom.streaming.runtime.exactly_once import ExactlyOnce
+from loom.streaming.runtime.node_times import timer_of
 from loom.streaming.runtime.output_table import OutputTable
 from loom.streaming.runtime.preflight import Preflight
 from loom.streaming.runtime.producers import NoProducers, ProducerPool, RecordWriter
@@ -74,8 +75,17 @@ class Assembly:
 
     def make_stage(self, view: RecordAccessor) -> Stage:
         """The fused stage of one worker."""
-        state = self.state
-        return build_stage(self.plan, self.outputs.slots, view, state.metrics.part(), _log_drop, state.error_log)
+        state, counts = self.state, self.state.metrics.part()
+        return build_stage(
+            self.plan,
+            self.outputs.slots,
+            view,
+            counts,
+            _log_drop,
+            state.error_log,
+            observability=state.observability,
+            timer=timer_of(self.plan, state.observability, counts),
+        )
 
     def open_producers(self, view: RecordAccessor) -> RecordWriter:
         """The producers of the process, for its sink part."""

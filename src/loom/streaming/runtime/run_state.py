@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from loom.core.logger import get_logger
-from loom.core.observability import EventKind, LifecycleEvent, ObservabilityRuntime, Scope
+from loom.core.observability import ObservabilityRuntime, Scope
+from loom.core.observability.runtime import Span
 from loom.streaming.kafka.outage import Clusters
 from loom.streaming.metrics import FlowMetrics
 from loom.streaming.record import TopicPartition
@@ -31,12 +32,14 @@ _log = get_logger(__name__)
 class RunState:
     """The shared state of one built dataflow."""
 
-    def __init__(self, observability: ObservabilityRuntime) -> None:
+    def __init__(self, observability: ObservabilityRuntime, source_name: str = "source") -> None:
+        #: the logical name of what is read
+        self.source_name = source_name
         self.stop = StopSignal()
         self.epochs = Epochs()
         #: the length of the engine's epochs; unknown under a plain `cli_main`, where this default applies
         self.engine_epoch_s = 10.0
-        self._observability = observability
+        self.observability = observability
         self.metrics = FlowMetrics()
         #: failed records that are logged
         self.error_log = ErrorLog()
@@ -81,10 +84,10 @@ class RunState:
 
     def opened(self, thing: object, what: str, close: Callable[[], None]) -> None:
         """Note something that must be closed in the end, in whatever way the run ends."""
+        span = self.observability.begin(Scope.TRANSPORT, what)
         with self._lock:
-            self._open[thing] = _Opened(what, close, threading.get_ident())
+            self._open[thing] = _Opened(what, close, threading.get_ident(), span)
             self.stop.running = True
-        self._observability.emit(LifecycleEvent(Scope.TRANSPORT, what, EventKind.START))
 
     def closed(self, thing: object) -> None:
         """Close one thing that was opened; again is no harm."""
@@ -102,14 +105,19 @@ class RunState:
             self.closed(thing)
 
     def _close(self, found: _Opened) -> None:
+        failure: Exception | None = None
         try:
             found.close()
         except Exception as error:  # noqa: BLE001 - a close() that raises would abort the interpreter (engine)
+            failure = error
             _log.warning("close_failed", what=found.what, error=str(error))
-        self._observability.emit(LifecycleEvent(Scope.TRANSPORT, found.what, EventKind.END))
+        if found.span is not None:
+            found.span.end(failure)
 
 
 class _Opened(NamedTuple):
     what: str
     close: Callable[[], None]
     thread: int
+    #: tells observers of the end
+    span: Span | None

@@ -7,10 +7,13 @@ refused records included; (2) the last completed offsets become committable. A f
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from loom.core.async_bridge import AsyncBridge
+from loom.core.observability import Scope
+from loom.core.observability.runtime import Span
 from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.nodes.sink import IntoSink
 from loom.streaming.runtime.custom_sinks import OpenedSink, OpenSink
@@ -60,6 +63,9 @@ class SinkPart:
         self._only_topics = not self._hosted
         self._offsets = delivery.offsets
         self._unflushed = 0
+        self._names = outlets.slots.names
+        #: results since the last epoch, by slot, where an observer is told of them
+        self._unwritten: Counter[int] | None = Counter() if delivery.observability.listens(Scope.WRITE) else None
         #: whose batches have been taken since the last epoch
         self._unsettled: set[InFlight] = set()
         self._thread = threading.get_ident()
@@ -70,6 +76,8 @@ class SinkPart:
             for results in values:
                 if results.results:
                     self._unflushed += len(results.results)
+                    if self._unwritten is not None:
+                        self._unwritten.update([result[0] for result in results.results])
                     failpoint(Failpoint.BEFORE_PRODUCE)
                     if self._only_topics:
                         self._writers.write(results.results)
@@ -110,10 +118,18 @@ class SinkPart:
 
     def _end_epoch(self) -> dict[int, Any]:
         """Make everything that was taken durable, then publish the offsets that are committable with it."""
-        failpoint(Failpoint.BEFORE_FLUSH)
-        self._writers.flush(self._offsets.pending())
-        states = {slot: state for slot, sink in self._hosted.items() if (state := sink.flush()) is not None}
-        failpoint(Failpoint.DURABLE)
+        spans = self._writes()
+        try:
+            failpoint(Failpoint.BEFORE_FLUSH)
+            self._writers.flush(self._offsets.pending())
+            states = {slot: state for slot, sink in self._hosted.items() if (state := sink.flush()) is not None}
+            failpoint(Failpoint.DURABLE)
+        except BaseException as error:
+            for span in spans:
+                span.end(error)
+            raise
+        for span in spans:
+            span.end()
         self._offsets.publish()
         self._delivery.metrics.durable += self._unflushed
         self._unflushed = 0
@@ -121,6 +137,15 @@ class SinkPart:
             in_flight.settled = in_flight.taken
         self._unsettled.clear()
         return states
+
+    def _writes(self) -> list[Span]:
+        """What observers are told of this epoch: one write for each output that has something to make durable."""
+        if not self._unwritten:
+            return []
+        begin, names = self._delivery.observability.begin, self._names
+        written, self._unwritten = self._unwritten, Counter()
+        spans = [begin(Scope.WRITE, names[slot], meta={"records": count}) for slot, count in written.items()]
+        return [span for span in spans if span is not None]
 
     def close(self) -> None:
         """Release producers and sinks; never raises."""

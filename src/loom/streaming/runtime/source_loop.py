@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
+from loom.core.observability import Scope
 from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.runtime.epochs import InFlight, Mark
 from loom.streaming.runtime.pace import Pace
@@ -72,6 +73,7 @@ class SourceLoop:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader = reader
+        self._read = self._read_observed if delivery.observability.listens(Scope.READ) else reader.read
         self._stage = stage
         self._delivery = delivery
         self._epochs = delivery.epochs
@@ -125,7 +127,7 @@ class SourceLoop:
         most = self._stage.room.credit(most)
         if most <= 0 or self._is_full():
             return self._tick({})
-        records, positions, self._input_over = self._reader.read(most)
+        records, positions, self._input_over = self._read(most)
         if not records:
             return self._tick(positions)
         now = self._clock()
@@ -140,6 +142,22 @@ class SourceLoop:
     def snapshot(self) -> None:
         """The engine ends an epoch of its own."""
         self._snapshotted = True
+
+    def _read_observed(self, most: int) -> tuple[Sequence[Any], Positions, bool]:
+        """Read, and tell observers of each batch: when it is there, so that a wait for records is no event."""
+        delivery, began = self._delivery, time.perf_counter()
+        observability = delivery.observability
+        try:
+            found = self._reader.read(most)
+        except Exception as error:
+            if span := observability.begin(Scope.READ, delivery.source_name):
+                span.end(error, duration_ms=(time.perf_counter() - began) * 1000)
+            raise
+        if found[0] and (
+            span := observability.begin(Scope.READ, delivery.source_name, meta={"records": len(found[0])})
+        ):
+            span.end(duration_ms=(time.perf_counter() - began) * 1000)
+        return found
 
     def _commit(self, now: float) -> None:
         if self._phase in (_Phase.COMMITTING, _Phase.ENDED):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from loom.core.observability import ObservabilityRuntime
 from loom.streaming.compiler.model import (
     CompiledBranch,
     CompiledNode,
@@ -17,7 +18,7 @@ from loom.streaming.compiler.model import (
     StepId,
     walk_nodes,
 )
-from loom.streaming.compiler.names import SOURCE, child_id
+from loom.streaming.compiler.names import OUTPUT, SOURCE, child_id
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
 from loom.streaming.kafka.record_accessor import RecordAccessor
@@ -29,6 +30,7 @@ from loom.streaming.runtime.stages.failures import Fail, Failures
 from loom.streaming.runtime.stages.keyed import keyed
 from loom.streaming.runtime.stages.lazy_message import message_class
 from loom.streaming.runtime.stages.node_input import NOWHERE, Ancestors, ChildIndex, NodeInput, Receive, node_input
+from loom.streaming.runtime.stages.node_timer import NodeTimer, timed_input
 from loom.streaming.runtime.stages.outputs import Noted, build_audit, build_hosted
 from loom.streaming.runtime.stages.replay import limited
 from loom.streaming.runtime.stages.slots import OutputSlots
@@ -51,8 +53,13 @@ class StageBuilder:
         stage: Stage,
         log_drop: Callable[[ErrorEnvelope[Any]], None],
         error_log: ErrorLog,
+        observability: ObservabilityRuntime | None = None,
+        timer: NodeTimer | None = None,
     ) -> None:
         self._builder_of = builder_of
+        #: told of batches that nodes collect
+        self.observability = observability or ObservabilityRuntime.noop()
+        self._timer = timer
         self.plan = plan
         self.view = view
         self.counts = counts
@@ -69,6 +76,7 @@ class StageBuilder:
         self._emitters: dict[NodePath, Emitter] = {}
         #: the same nodes as functions
         self.functions: dict[NodePath, Receive] = {}
+        self._step_ids = {node.path: node.step_id for node in walk_nodes(plan.nodes)}
         #: by slot, the ways on which records reach it
         self._ways: dict[int, set[tuple[NodePath, ...]]] = {}
 
@@ -105,10 +113,39 @@ class StageBuilder:
             places.append(self._below(node, places[-1]))
         after = end
         for node, place in zip(reversed(nodes), reversed(places[:-1]), strict=True):
-            after = self._entries[node.path] = self._builder_of(type(node))(self, node, after, place)
+            flushes = len(self.stage.flushes)
+            after = self._builder_of(type(node))(self, node, after, place)
+            if self._timer is not None:
+                after = self._timed(node, after, flushes, self._timer)
+            self._entries[node.path] = after
         if after is None:
             raise ValueError("a process without nodes and without an output")
         return after
+
+    def _timed(self, node: CompiledNode, entry: NodeInput, flushes: int, timer: NodeTimer) -> NodeInput:
+        """A node that tells the timer when records come to it, also those that it has gathered."""
+        number, own = timer.number(node.step_id), self.stage.flushes
+
+        def timed(flush: Callable[[], None]) -> Callable[[], None]:
+            def run() -> None:
+                if timer.on:
+                    timer.lap(number, 0)
+                flush()
+
+            return run
+
+        own[flushes:] = map(timed, own[flushes:])
+        return entry if node.path in self.functions else timed_input(timer, number, entry)
+
+    def _lap(self, code: CodeWriter, step_id: StepId) -> None:
+        """Write that records come to a node here."""
+        if self._timer is None:
+            return
+        lap = f"{code.name('lap', self._timer.lap)}({self._timer.number(step_id)})"
+        if code.timed:
+            code.line(lap)
+        elif not code.fuses:
+            code.line(f"if {code.name('timer', self._timer)}.on:", f"    {lap}")
 
     def branches(
         self, branches: Sequence[CompiledBranch], end: NodeInput | None, places: Sequence[Ancestors]
@@ -198,7 +235,15 @@ class StageBuilder:
             after: the next node; `None` for an emitter that always ends.
         """
         self.written(path, emit)
-        function = self.functions[path] = build_function(emit, after.record if after is not None else None)
+        write = emit
+        if self._timer is not None:
+            step_id = self._step_ids[path]
+
+            def write(code: CodeWriter) -> None:
+                self._lap(code, step_id)
+                emit(code)
+
+        function = self.functions[path] = build_function(write, after.record if after is not None else None)
         return function
 
     def write_branch(self, code: CodeWriter, branch: CompiledBranch) -> None:
@@ -222,12 +267,15 @@ class StageBuilder:
                 code.leave(self._entries[node.path].record)
                 return
             code.comment(node.step_id)
+            self._lap(code, node.step_id)
             emit(code)
             if code.ended:
                 return
         if end is not None:
             emit = self._emitters.get(path)
             if emit is not None:
+                if self._timer is not None:
+                    self._lap(code, child_id(self.plan.name, OUTPUT))
                 emit(code)
             else:
                 code.leave(end.record)

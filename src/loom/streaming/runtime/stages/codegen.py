@@ -53,6 +53,8 @@ class CodeWriter:
     fuses: bool
     #: whether what arrives is a tombstone
     tombstones = False
+    #: whether the code tells a timer of each node it comes to; a function does so only while a batch is timed
+    timed = False
 
     def __init__(self, payload: str, indent: int) -> None:
         self._lines: list[str] = []
@@ -175,8 +177,9 @@ class LoopWriter(CodeWriter):
 
     meta, done, fuses = "None", "continue", True
 
-    def __init__(self) -> None:
+    def __init__(self, *, timed: bool = False) -> None:
         super().__init__("", indent=2)
+        self.timed = timed
         #: by callable, the variable with its result for the batch; it is called once, before the loop
         self._of_batch: dict[Callable[[Sequence[Any]], Any], str] = {}
         self.payload = self.variable()
@@ -250,11 +253,16 @@ def build_loop(
     classes: frozenset[type],
     without_value: Callable[[Any], None],
     undecoded: Callable[[BaseException, bytes, Any], None],
+    *,
+    lap: Callable[[], None] | None = None,
 ) -> Callable[[Sequence[Any]], None]:
     """The loop over one batch of records; `inside` writes what happens to each, of which `decode` makes a payload
-    that is an instance of exactly one of `classes`; empty if unknown.
+    that is an instance of exactly one of `classes`; empty if unknown. `lap` is called before each record is decoded, and makes
+    the loop one that is timed.
     """
-    code = LoopWriter()
+    code = LoopWriter(timed=lap is not None)
+    if lap is not None:
+        code.line(f"{code.name('lap', lap)}()")
     take_none = code.name("without_value", without_value)
     decoder, refuse = code.name("decode", decode), code.name("undecoded", undecoded)
     code.classes = classes

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from loom.core.observability import Scope
+from loom.core.observability.runtime import Span
+from loom.streaming.compiler.model import StepId
 from loom.streaming.message import MessageMeta
 from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.stages.builder import StageBuilder
@@ -26,7 +29,12 @@ class Collector:
         after: NodeInput,
         above: Ancestors,
         gate: ReorderBuffer,
+        step_id: StepId,
     ) -> None:
+        self._observability = build.observability
+        self._step_id = step_id
+        #: the batch that is being collected, as observers know it
+        self._span: Span | None = None
         self._room = build.stage.room
         self._flush = build.stage.flush
         self._gate = gate
@@ -47,6 +55,7 @@ class Collector:
         items, oldest = self._items, self._oldest
         if not items:
             self._since = self._room.now
+            self._span = self._observability.begin(Scope.BATCH_COLLECT, self._step_id)
         items.append((payload, origin, meta, self._above.indexes()))
         flight = self._gate.keep(origin)
         self._flights.append(flight)
@@ -91,10 +100,18 @@ class Collector:
                 self._flush()
         else:
             # Discarded, not released: the offsets stay where they are, so that these records are read again.
+            self._told(discarded=True)
             self._items.clear()
             self._flights.clear()
 
+    def _told(self, *, discarded: bool = False) -> None:
+        if self._span is not None:
+            records = {"records": len(self._items)}
+            self._span.end(meta={**records, "discarded": True} if discarded else records)
+            self._span = None
+
     def _send(self) -> None:
+        self._told()
         items, self._items = self._items, []
         flights, self._flights = self._flights, []
         self._oldest.clear()

@@ -26,8 +26,16 @@ __all__ = ["Head", "build_head"]
 Head = Callable[[Sequence[Any]], None]
 
 
-def build_head(source: CompiledSource, view: RecordAccessor, entry: NodeInput, fail: Fail, inside: Emitter) -> Head:
-    """The loop over one batch of records. `inside` writes the flow into a loop that can hold it."""
+def build_head(
+    source: CompiledSource,
+    view: RecordAccessor,
+    entry: NodeInput,
+    fail: Fail,
+    inside: Emitter,
+    *,
+    lap: Callable[[], None] | None = None,
+) -> Head:
+    """The loop over one batch of records. `inside` writes the flow into a loop that can hold it, one that is timed with `lap`."""
     if source.reads is Reads.LABELLED:
         return _decoding(view, entry, fail, labelled_decoder(source, view))
     if source.reads is Reads.DEAD_LETTERS:
@@ -42,6 +50,7 @@ def build_head(source: CompiledSource, view: RecordAccessor, entry: NodeInput, f
         exact_classes(source.payload) if reading.format.decodes_exactly else frozenset(),
         _without_value(entry),
         _second_look(reading.beside, source, view, entry, fail),
+        lap=lap,
     )
 
 

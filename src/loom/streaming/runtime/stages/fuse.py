@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from loom.core.observability import ObservabilityRuntime
 from loom.streaming.compiler.names import SOURCE, child_id
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.compiler.registry import builder_of
@@ -16,6 +18,7 @@ from loom.streaming.runtime.stages.builder import StageBuilder
 from loom.streaming.runtime.stages.decode import build_head
 from loom.streaming.runtime.stages.failures import NOT_DECODED
 from loom.streaming.runtime.stages.node_input import NOWHERE
+from loom.streaming.runtime.stages.node_timer import NodeTimer
 from loom.streaming.runtime.stages.slots import OutputSlots
 from loom.streaming.runtime.stages.stage import Stage
 
@@ -29,12 +32,20 @@ def build_stage(
     counts: Counts,
     log_drop: Callable[[ErrorEnvelope[Any]], None],
     error_log: ErrorLog | None = None,
+    *,
+    observability: ObservabilityRuntime | None = None,
+    timer: NodeTimer | None = None,
 ) -> Stage:
-    """Resolve a plan to closures for records of one view. `error_log` is shared by the stages of a run."""
+    """Resolve a plan to closures for records of one view. `error_log` and `observability` are shared by the stages of a run."""
     stage = Stage(counts, slots.names, view)
-    build = StageBuilder(builder_of, plan, slots, view, counts, stage, log_drop, error_log or ErrorLog())
+    build = StageBuilder(
+        builder_of, plan, slots, view, counts, stage, log_drop, error_log or ErrorLog(), observability, timer
+    )
     entry, inside, undecoded = build.build()
     stage.head = build_head(plan.source, view, entry, undecoded, inside)
+    if timer is not None:
+        lap = partial(timer.lap, timer.number(child_id(plan.name, SOURCE)))
+        stage.time_with(timer, build_head(plan.source, view, entry, undecoded, inside, lap=lap))
 
     def refuse(error: Exception, origin: Any) -> None:
         # Rare, and built late: as a way to the error route like any other it would hold back what need not wait.

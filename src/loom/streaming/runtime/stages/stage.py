@@ -16,6 +16,7 @@ from loom.streaming.metrics import Counts
 from loom.streaming.runtime.stages.buffering import BufferingNodes
 from loom.streaming.runtime.stages.failures import Failures
 from loom.streaming.runtime.stages.node_input import Ancestors, Indexes
+from loom.streaming.runtime.stages.node_timer import NodeTimer
 from loom.streaming.runtime.stages.reorder_buffer import ReorderBuffer
 from loom.streaming.runtime.stages.stage_io import Result, SourceBatch, StageResults
 
@@ -48,6 +49,8 @@ class Stage:
         self.room = BufferingNodes()
         #: only where nodes keep records beyond their batch
         self.gate: ReorderBuffer | None = None
+        self._timer: NodeTimer | None = None
+        self._timed_head: Callable[[Sequence[Any]], None] = self.head
         self._ending = False
         #: the end mark has been processed and nothing waits any more
         self.ended = False
@@ -71,6 +74,10 @@ class Stage:
         if waits:
             self.gate = ReorderBuffer(self._view, self._counts)
 
+    def time_with(self, timer: NodeTimer, head: Callable[[Sequence[Any]], None]) -> None:
+        """Time batches, those that the timer wants, with a head that tells it of each node."""
+        self._timer, self._timed_head = timer, head
+
     def emitter(self, above: Ancestors) -> Callable[[Result], None]:
         """What takes the results of a place."""
         emit, noted, indexes = self._results.append, self._children, above.indexes
@@ -85,6 +92,19 @@ class Stage:
 
     def run(self, batch: SourceBatch) -> StageResults:
         """Work on one batch; what it returns is in source order per output."""
+        timer = self._timer
+        if timer is None or not timer.wants(batch.now):
+            return self._run(batch, self.head)
+        timer.start()
+        try:
+            results = self._run(batch, self._timed_head)
+        except BaseException as error:
+            timer.stop(batch.now, error)
+            raise
+        timer.stop(batch.now)
+        return results
+
+    def _run(self, batch: SourceBatch, head: Callable[[Sequence[Any]], None]) -> StageResults:
         origins, gate, room = batch.origins, self.gate, self.room
         room.now = batch.now
         if batch.gone is not None:
@@ -95,7 +115,7 @@ class Stage:
             if gate is not None:
                 gate.arrive(origins)
             if batch.refused is None:
-                self.head(origins)
+                head(origins)
             else:
                 self._refuse(origins, batch.refused)
             self.flush()
