@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from loom.streaming.nodes.expand import ExpandRoutes, Explode, PayloadExpander
     from loom.streaming.nodes.expressions import msg, payload
     from loom.streaming.nodes.route import Fork, ForkRoute, Predicate, Route, Router, Selector
-    from loom.streaming.nodes.scope import ContextFactory, ResourceScope, With, WithAsync
+    from loom.streaming.nodes.scope import ContextFactory, Ordering, ResourceScope, With, WithAsync
     from loom.streaming.nodes.shape import StreamShape
     from loom.streaming.nodes.sink import IntoSink, SinkPartition
     from loom.streaming.nodes.step import BatchExpandStep, BatchStep, ExpandStep, RecordStep, Step, step
@@ -57,6 +57,7 @@ __all__ = [
     "LoomStreamingError",
     "Message",
     "MessageMeta",
+    "Ordering",
     "PartitionGuarantee",
     "PartitionPolicy",
     "PartitionStrategy",

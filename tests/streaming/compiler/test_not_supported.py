@@ -14,10 +14,7 @@ from loom.streaming import (
     Message,
     PartitionGuarantee,
     PartitionPolicy,
-    Process,
     StreamShape,
-    With,
-    WithAsync,
     compile_flow,
 )
 from loom.streaming.compiler import Code, CompilationError, Issue
@@ -45,12 +42,6 @@ def test_a_key_policy_on_an_error_route_is_refused() -> None:
     (issue,) = caught.value.errors
     assert (issue.code, issue.where, issue.path) == (Code.NOT_SUPPORTED, "errors", ())
     assert issue.remedy == "remove partitioning=…: a dead letter keeps the key of the record that it was"
-
-
-@pytest.mark.parametrize("scope", [With, WithAsync])
-def test_scopes_are_refused(scope: Any) -> None:
-    issue = refusal(flow(scope(process=Process(validate), client=object())))
-    assert (issue.where, issue.path) == ("process", (0,))
 
 
 def test_collecting_by_event_time_is_refused() -> None:

@@ -60,7 +60,7 @@ FLOWS: dict[str, StreamFlow[Any, Any]] = {
     "a collector that is no node": flow(UNKNOWN, ExpandAll, ForEach()),
     "a batch step behind it": flow(UNKNOWN, PriceAll, ForEach()),
     "a terminal that is no node": ended(price, UNKNOWN),
-    "a scope that holds the end": ended(With(process=Process(price, INTO))),
+    "a scope that holds the end": ended(With(process=Process(UNKNOWN, INTO), rates=1)),
     "an output of batches": flow(UNKNOWN, output=BATCHES),
     "a branch of a fork": ended(Fork.by(by_country, {"ES": Process(UNKNOWN), "PT": Process(INTO)})),
     "a branch of a router": flow(

@@ -14,7 +14,7 @@ import pytest
 import loom.core.entry_points
 import loom.streaming
 from loom.core.model import LoomFrozenStruct
-from loom.streaming import Drain, IntoTopic, Process, With, payload
+from loom.streaming import Drain, IntoTopic, Process, payload
 from loom.streaming.compiler import Code, CompilationError, compile_flow
 from loom.streaming.compiler.registry import (
     COMPONENTS,
@@ -177,9 +177,3 @@ def test_every_node_of_the_authoring_page_is_public_and_documented() -> None:
             name = "step" if cls.__name__ == "StepFunction" else cls.__name__
             assert name in loom.streaming.__all__
             assert f"{name}" in text, f"docs/authoring.md does not mention {name}"
-
-
-def test_what_is_declared_and_not_built_yet_is_known_by_its_name() -> None:
-    component = component_of(With(process=Process(price)))
-    assert component is not None
-    assert component.build is None

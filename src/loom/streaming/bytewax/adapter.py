@@ -169,7 +169,7 @@ def lower(
     state.epochs.by_snapshots = resumable and any(isinstance(sink, FixedPartitionedSink) for sink in outputs.sinks())
     reads_kafka = source is None
     owns_group = reads_kafka and transport is None and commit_tracker is None
-    assembly = Assembly(plan, outputs, state, reads_kafka=reads_kafka, owns_group=owns_group)
+    assembly = Assembly(plan, outputs, state, reads_kafka=reads_kafka, owns_group=owns_group, bridge=bridge)
     if transport is None:
         transport = _transport(assembly, source, commit_tracker)
     view = transport.view

@@ -73,14 +73,14 @@ class MemorySource(FixedPartitionedSource[SourceBatch, None]):
         read = lambda: delivery.metrics.read().read  # noqa: E731
         reader = _ScriptReader(self._script, self._view, self._clock, stage.room, read, delivery.offsets.worker())
         feed = SourceLoop(reader, stage, delivery, None, batch_size=self._batch_size, clock=self._clock)
-        return _MemoryPart(feed, delivery)
+        return _MemoryPart(feed, delivery, stage.close)
 
 
 class _MemoryPart(StatefulSourcePartition[SourceBatch, None]):
-    def __init__(self, feed: SourceLoop, delivery: RunState) -> None:
+    def __init__(self, feed: SourceLoop, delivery: RunState, close: Callable[[], None]) -> None:
         self._feed = feed
         self._delivery = delivery
-        delivery.opened(self, "source", lambda: None)
+        delivery.opened(self, "source", close)
 
     def next_batch(self) -> list[SourceBatch]:
         try:

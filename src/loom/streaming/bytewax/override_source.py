@@ -165,7 +165,7 @@ class _WrappedPart(StatefulSourcePartition[SourceBatch, Any]):
         if tracker is not None and offsets is not None:
             confirming = TrackerCommitter(offsets, tracker)
         self._feed = SourceLoop(self._reader, stage, delivery, confirming, batch_size=batch_size)
-        delivery.opened(self, "source", inner.close)
+        delivery.opened(self, "source", _closing(stage, inner.close))
         self._delivery = delivery
 
     def next_batch(self) -> list[SourceBatch]:
@@ -189,7 +189,7 @@ class _WrappedStateless(StatelessSourcePartition[SourceBatch]):
         self._feed = SourceLoop(self._reader, stage, delivery, None, batch_size=batch_size, snapshots=False)
         self._delivery = delivery
         self._leader = _Leader(delivery, self._reader)
-        delivery.opened(self, "source", inner.close)
+        delivery.opened(self, "source", _closing(stage, inner.close))
 
     def next_batch(self) -> list[SourceBatch]:
         return _guarded(self._feed, self._delivery, self._leader)
@@ -199,6 +199,18 @@ class _WrappedStateless(StatelessSourcePartition[SourceBatch]):
 
     def close(self) -> None:
         self._delivery.closed(self)
+
+
+def _closing(stage: Stage, close: Callable[[], None]) -> Callable[[], None]:
+    """Close what the stage holds, then the part of the caller's."""
+
+    def close_both() -> None:
+        try:
+            stage.close()
+        finally:
+            close()
+
+    return close_both
 
 
 class _Leader:

@@ -13,7 +13,7 @@ from loom.streaming.compiler.issues import Issues
 from loom.streaming.compiler.model import BoundStep
 from loom.streaming.nodes.step import Step, StepFunction
 
-__all__ = ["bind_step"]
+__all__ = ["bind_step", "code_of_problem", "required_arguments"]
 
 
 def bind_step(node: Any, config: ConfigContext, issues: Issues, path: tuple[int, ...]) -> BoundStep | None:
@@ -47,10 +47,10 @@ def bind_step(node: Any, config: ConfigContext, issues: Issues, path: tuple[int,
             arguments = config.arguments(node)
         except ConfigError as error:
             for problem in error.problems:
-                code = _code_of(problem, node, config)
+                code = code_of_problem(problem, node, config)
                 issues.config(code, ConfigError([problem]), subject=named, where="process", path=path)
             return None
-    elif missing := _required(target):
+    elif missing := required_arguments(target):
         issues.error(
             Code.STEP_ARGUMENTS,
             f"{named} cannot be made without arguments",
@@ -73,7 +73,7 @@ def bind_step(node: Any, config: ConfigContext, issues: Issues, path: tuple[int,
     return None
 
 
-def _code_of(problem: ConfigProblem, node: ConfigBinding[Any], config: ConfigContext) -> Code:
+def code_of_problem(problem: ConfigProblem, node: ConfigBinding[Any], config: ConfigContext) -> Code:
     """Whether a problem lies in the config, or in what the declaration itself says."""
     if _is_missing(config, node.config_path):
         return Code.CONFIG_MISSING
@@ -91,7 +91,8 @@ def _is_missing(config: ConfigContext, section: str) -> bool:
         return False
 
 
-def _required(target: type) -> list[str]:
+def required_arguments(target: type) -> list[str]:
+    """The arguments without which a class cannot be made."""
     if target.__init__ is object.__init__:  # type: ignore[misc]
         return []
     parameters = list(inspect.signature(target.__init__).parameters.values())[1:]  # type: ignore[misc]

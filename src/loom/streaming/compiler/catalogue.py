@@ -40,6 +40,8 @@ class Code(StrEnum):
     STEP_ASYNC = "step-async"  #: an `async def` step outside an async scope
     STEP_UNTYPED = "step-untyped"  #: a step without a return annotation, so nothing checks it (warning)
     STEP_DEPENDENCY = "step-dependency"  #: a step asks for a dependency that nothing provides
+    SCOPE_DEPENDENCY = "scope-dependency"  #: a scope's dependency that no step takes, or that the scope cannot open
+    SCOPE_NODE = "scope-node"  #: a node that cannot be inside a scope
     NODE_UNKNOWN = "node-unknown"  #: something in a process that is no node
     NOT_SUPPORTED = "not-supported"  #: a declared option whose feature is not built yet
     SHAPE_MISMATCH = "shape-mismatch"  #: a node receives a shape that it does not take

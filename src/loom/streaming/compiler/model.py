@@ -29,11 +29,13 @@ __all__ = [
     "BoundStep",
     "CompiledBranch",
     "CompiledCluster",
+    "CompiledDependency",
     "CompiledErrorRoute",
     "CompiledNode",
     "CompiledProducer",
     "CompiledSource",
     "CompiledTopic",
+    "DependencyKind",
     "NodeForm",
     "NodePath",
     "PayloadTypes",
@@ -105,6 +107,22 @@ class BoundStep(LoomFrozenStruct, eq=False):
 
     def __repr__(self) -> str:
         return f"BoundStep({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+class DependencyKind(StrEnum):
+    """What a scope does with a dependency."""
+
+    VALUE = "value"  #: it is given to the steps as it is
+    CONTEXT = "context"  #: it is entered and left
+    FACTORY = "factory"  #: it makes a context each time the scope opens
+
+
+class CompiledDependency(LoomFrozenStruct):
+    """What a scope gives to the steps that ask for its name."""
+
+    name: str
+    kind: DependencyKind
+    bound: BoundStep
 
 
 class Reads(StrEnum):
@@ -220,6 +238,16 @@ class CompiledNode(LoomFrozenStruct, kw_only=True):
     def branches(self) -> tuple[CompiledBranch, ...]:
         """The ways out of a node that has several, the default last."""
         return ()
+
+    @property
+    def inside(self) -> tuple[CompiledNode, ...]:
+        """The nodes of a scope, which every record passes. They are those of its only branch."""
+        return ()
+
+    @property
+    def reorders(self) -> bool:
+        """Whether records that the node keeps may leave it in another order, so that results wait for those before them."""
+        return False
 
     @property
     def continues(self) -> bool:

@@ -67,6 +67,10 @@ class Signature(LoomFrozenStruct):
     dependencies: tuple[str, ...]
     #: nothing says what it gives, so that its results are not checked
     untyped: bool = False
+    #: parameters beyond the message that can be given by name, those with a default too
+    named: tuple[str, ...] = ()
+    #: it takes any name (`**deps`)
+    takes_any_name: bool = False
 
 
 class SelectorSignature(LoomFrozenStruct):
@@ -121,6 +125,8 @@ def read_signature(function: Callable[..., Any], kind: StepKind, owner: type | N
         is_async(function),
         _required(rest),
         untyped,
+        tuple(p.name for p in rest if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)),
+        any(p.kind is p.VAR_KEYWORD for p in rest),
     )
 
 

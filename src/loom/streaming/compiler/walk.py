@@ -28,7 +28,16 @@ from loom.streaming.process import Process
 if TYPE_CHECKING:
     from loom.streaming.runtime.stages.builder import BuildNode
 
-__all__ = ["Compiled", "ComponentError", "NodeComponent", "ProcessCompiler", "StreamType", "named", "one_by_one"]
+__all__ = [
+    "Compiled",
+    "ComponentError",
+    "NodeComponent",
+    "ProcessCompiler",
+    "ScopeNames",
+    "StreamType",
+    "named",
+    "one_by_one",
+]
 
 
 class StreamType(LoomFrozenStruct):
@@ -57,6 +66,22 @@ class StreamType(LoomFrozenStruct):
 def one_by_one(flowing: StreamType) -> StreamType:
     """What flows into the branches of a node, which take records one by one; a batch there has been reported."""
     return replace(flowing, shape=StreamShape.RECORD) if flowing.shape is StreamShape.BATCH else flowing
+
+
+class ScopeNames:
+    """The dependencies that the scope around a process provides, by name, and which of them a step takes."""
+
+    def __init__(self, names: Iterable[str], *, is_async: bool) -> None:
+        self.names = tuple(names)
+        #: whether steps inside may be async
+        self.is_async = is_async
+        self.taken: set[str] = set()
+
+    def take(self, wanted: Iterable[str], *, everything: bool) -> tuple[str, ...]:
+        """The names that a step inside is given: those it names; all if it takes whatever there is."""
+        found = self.names if everything else tuple(name for name in self.names if name in set(wanted))
+        self.taken.update(found)
+        return found
 
 
 #: a compiled node and what leaves it; `None` where that has been reported as an issue
@@ -109,6 +134,8 @@ class ProcessCompiler:
         #: inner outputs and storage sinks, in the order of their paths
         self.terminals: dict[NodePath, CompiledTopic] = {}
         self.storage: dict[NodePath, Any] = {}
+        #: of the scope whose process is being compiled
+        self.scope: ScopeNames | None = None
 
     def nodes(
         self, nodes: Iterable[Any], base: NodePath, flowing: StreamType
@@ -184,6 +211,14 @@ class ProcessCompiler:
     def name(self, parent: str, name: str, path: NodePath) -> StepId:
         """The step id of something called `name` under `parent`."""
         return self.take(child_id(parent, name), path)
+
+    def numbered(self, parent: str, name: str, path: NodePath) -> StepId:
+        """The step id of something that has no name of its own; the second under one parent is called `name-2`."""
+        number, found = 1, child_id(parent, name)
+        while found in self._names:
+            number += 1
+            found = child_id(parent, f"{name}-{number}")
+        return self.take(found, path)
 
     def take(self, step_id: StepId, path: NodePath) -> StepId:
         """Note a step id as taken; one that was already is reported."""

@@ -133,7 +133,8 @@ def _whole(entry: Any, name: str, fail: Fail, payload: Any, origin: Any, meta: M
 
 def _asking(build: StageBuilder, step: CompiledStep) -> Callable[[list[Item]], list[Any]]:
     """Calls the step once with the messages of a batch; one entry for each, an exception where it failed."""
-    execute, lazy_message, name = step.bound.instance.execute, build.message, step.name
+    execute = build.bound(step.bound.instance.execute, step.takes)
+    lazy_message, name = build.message, step.name
     can_lose, has_lost = build.view.set_headers is not None, build.view.has_lost
 
     def ask(items: list[Item]) -> list[Any]:

@@ -1,24 +1,206 @@
-"""Nodes whose features are not built yet: each is refused in its place, with an alternative."""
+"""Scopes: a process whose steps are given resources by name."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from msgspec.structs import replace
+
 from loom.streaming.compiler.catalogue import Code
-from loom.streaming.compiler.model import NodePath
-from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, StreamType
-from loom.streaming.nodes.scope import With, WithAsync
+from loom.streaming.compiler.dependencies import bind_dependencies
+from loom.streaming.compiler.model import (
+    CompiledBranch,
+    CompiledDependency,
+    CompiledNode,
+    NodePath,
+    walk_nodes,
+)
+from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, ScopeNames, StreamType
+from loom.streaming.nodes.scope import ResourceScope, With, WithAsync
+from loom.streaming.process import Process
+from loom.streaming.runtime.scopes.resources import Resources
+from loom.streaming.runtime.stages.builder import StageBuilder
+from loom.streaming.runtime.stages.codegen import CodeWriter
+from loom.streaming.runtime.stages.node_input import Ancestors, NodeInput
 
-__all__ = ["COMPONENTS"]
+__all__ = ["COMPONENTS", "CompiledScope", "CompiledWith"]
 
 
-def _refuse(walk: ProcessCompiler, node: With | WithAsync, path: NodePath, flowing: StreamType) -> Compiled:
-    """Scoped resources are not built yet."""
+class CompiledScope(CompiledNode, kw_only=True):
+    """A process with dependencies that its steps are given by name."""
+
+    scope: ResourceScope
+    dependencies: tuple[CompiledDependency, ...]
+    process: CompiledBranch
+
+    @property
+    def branches(self) -> tuple[CompiledBranch, ...]:
+        return (self.process,)
+
+    @property
+    def inside(self) -> tuple[CompiledNode, ...]:
+        return self.process.nodes
+
+    @property
+    def given(self) -> tuple[Any, ...]:
+        # What a binding or a factory makes belongs to its plan.
+        bound = (dependency.bound for dependency in self.dependencies)
+        return tuple(one.instance for one in bound if one.target is one.instance)
+
+    @property
+    def summary(self) -> str:
+        names = ", ".join(dependency.name for dependency in self.dependencies)
+        return f" {names}, for each {self.scope.value}" if names else ""
+
+
+class CompiledWith(CompiledScope, kw_only=True):
+    """A scope with synchronous resources.
+
+    >>> @step
+    ... def price(order: Order, rates: dict[str, float]) -> PricedOrder:
+    ...     return PricedOrder(order.id)
+    >>> node = compiled(With(process=Process(price), rates={"EUR": 1.0}), Drain()).nodes[0]
+    >>> node.step_id, [dependency.name for dependency in node.dependencies], node.inside[0].takes
+    ('orders.with', ['rates'], ('rates',))
+    """
+
+    max_threads: int
+
+
+class _Found:
+    """The parts of a scope, compiled."""
+
+    def __init__(
+        self,
+        step_id: Any,
+        dependencies: tuple[CompiledDependency, ...],
+        process: CompiledBranch,
+        left: StreamType,
+    ) -> None:
+        self.step_id = step_id
+        self.dependencies = dependencies
+        self.process = process
+        self.left = left
+
+
+def _compile_with(walk: ProcessCompiler, node: With[Any, Any], path: NodePath, flowing: StreamType) -> Compiled:
+    """The inner nodes are part of the process around them: a record goes through them one step after the other."""
+    if node.max_threads > 1:
+        walk.issues.error(
+            Code.NOT_SUPPORTED,
+            "With(max_threads=…) of more than one is not supported yet",
+            path=path,
+            remedy="leave max_threads at 1",
+        )
+    found = _scope(walk, node, "With", "with", path, flowing, is_async=False)
+    if found is None:
+        return None
+    made = CompiledWith(
+        path=path,
+        step_id=found.step_id,
+        in_shape=flowing.shape,
+        out_shape=found.left.shape,
+        accepts=flowing.payloads,
+        returns=found.left.payloads,
+        scope=node.scope,
+        dependencies=found.dependencies,
+        process=found.process,
+        max_threads=node.max_threads,
+    )
+    if node.scope is ResourceScope.BATCH:
+        _refuse(walk, "With(ResourceScope.BATCH)", found.process.nodes, "waits", "keeps records beyond their batch")
+    return made, replace(found.left, parent=flowing.parent)
+
+
+def _refuse_async(walk: ProcessCompiler, node: Any, path: NodePath, flowing: StreamType) -> Compiled:
     walk.issues.error(
         Code.NOT_SUPPORTED,
-        f"{type(node).__name__} is not supported yet",
+        "WithAsync is not supported yet",
         path=path,
         remedy="write the inner nodes in this process directly, and let the steps open what they need in their constructors",
     )
     return None
 
 
-COMPONENTS = (NodeComponent((With, WithAsync), _refuse),)
+def _scope(
+    walk: ProcessCompiler,
+    node: With[Any, Any] | WithAsync[Any, Any],
+    what: str,
+    name: str,
+    path: NodePath,
+    flowing: StreamType,
+    *,
+    is_async: bool,
+) -> _Found | None:
+    if walk.scope is not None:
+        walk.issues.error(
+            Code.SCOPE_NODE,
+            f"{what} is inside another scope",
+            path=path,
+            remedy="put one behind the other, or give the outer scope the dependencies of both",
+        )
+        return None
+    step_id = walk.numbered(flowing.parent, name, path)
+    dependencies = bind_dependencies(
+        walk, what, node.deps, path, is_async=is_async, per_batch=node.scope is ResourceScope.BATCH
+    )
+    names = walk.scope = ScopeNames(node.deps, is_async=is_async)
+    try:
+        inner: object = node.process
+        nodes, left = walk.nodes(inner if isinstance(inner, Process) else (inner,), path, replace(flowing, left=""))
+    finally:
+        walk.scope = None
+    # A node that was refused may have been the one that takes it.
+    refused = len(nodes) < (len(inner) if isinstance(inner, Process) else 1)
+    for unused in [] if refused else sorted(names.names):
+        if unused not in names.taken:
+            walk.issues.error(
+                Code.SCOPE_DEPENDENCY,
+                f"no step in {what} takes {unused!r}",
+                path=path,
+                expected="a parameter of that name in one of its steps",
+                found=", ".join(sorted(names.taken)) or "none that is taken",
+                remedy=f"add a parameter {unused!r} to the step that needs it, or remove {unused}=…",
+            )
+    process = CompiledBranch(None, "process", "with", nodes, None, path)
+    return _Found(step_id, dependencies, process, left)
+
+
+def _refuse(walk: ProcessCompiler, what: str, nodes: tuple[CompiledNode, ...], trait: str, why: str) -> None:
+    for inner in walk_nodes(nodes):
+        if getattr(inner, trait):
+            walk.issues.error(
+                Code.SCOPE_NODE,
+                f"{inner.step_id} {why}, which cannot be done inside {what}",
+                path=inner.path,
+                remedy="put it in front of the scope, or behind it",
+            )
+
+
+def _build_with(build: StageBuilder, node: CompiledWith, after: NodeInput | None, above: Ancestors) -> NodeInput:
+    """The inner nodes, fused with those around them; what they are given is opened by the first step that needs it."""
+    stage, per_batch = build.stage, node.scope is ResourceScope.BATCH
+
+    def opened(resources: Resources) -> None:
+        stage.hold(resources, f"resources of {node.step_id}", lambda: resources.close(stage.services.lifetime.fault))
+
+    resources = Resources(node.step_id, node.dependencies, None if per_batch else opened)
+    if per_batch:
+        stage.batch_scopes.append(resources)
+    build.provides = resources
+    try:
+        entry = build.chain(node.inside, after if node.continues else None, above)
+    finally:
+        build.provides = None
+
+    def emit(code: CodeWriter) -> None:
+        build.write_chain(code, node.inside, None, ())
+
+    build.written(node.path, emit)
+    return entry
+
+
+COMPONENTS = (
+    NodeComponent((With,), _compile_with, CompiledWith, _build_with),
+    NodeComponent((WithAsync,), _refuse_async),
+)

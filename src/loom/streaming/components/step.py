@@ -55,6 +55,9 @@ class CompiledStep(CompiledNode, kw_only=True):
     #: `None` was declared as a result: it drops the record
     may_drop: bool
     takes_tombstones: bool
+    #: the dependencies that it is given by name
+    takes: tuple[str, ...] = ()
+    is_async: bool = False
 
     @property
     def multiplies(self) -> bool:
@@ -105,20 +108,24 @@ def _compile(walk: ProcessCompiler, node: Any, path: NodePath, flowing: StreamTy
     except UnreadableSignature as unreadable:
         issues.error(Code.STEP_SIGNATURE, f"{name}: {unreadable}", path=path, remedy=unreadable.remedy)
         return None
-    if signature.is_async:
+    scope = walk.scope
+    if signature.is_async and (scope is None or not scope.is_async):
         issues.error(
             Code.STEP_ASYNC,
             f"{name} is an async step",
             path=path,
-            remedy=f"make {name} a plain function; async steps belong in WithAsync, which is not supported yet",
+            remedy=f"put it into WithAsync(process=Process({name})), or make {name} a plain function",
         )
+    takes = () if scope is None else scope.take(signature.named, everything=signature.takes_any_name)
     for dependency in signature.dependencies:
+        if dependency in takes:
+            continue
         issues.error(
             Code.STEP_DEPENDENCY,
             f"{name} asks for {dependency!r}, which nothing provides",
             path=path,
-            remedy=f"give {dependency!r} to the constructor, or a default; dependencies come from With(…), which "
-            "is not supported yet",
+            remedy=f"provide it: With({dependency}=…, process=Process({name})), or WithAsync; or give {dependency!r} to "
+            "the constructor, or a default",
         )
     if signature.untyped:
         what = "-> …" if owner is None else f"-> … on execute(), or the types of the class, {_BASES[kind]}[…, …]"
@@ -143,6 +150,8 @@ def _compile(walk: ProcessCompiler, node: Any, path: NodePath, flowing: StreamTy
         returns=signature.returns,
         may_drop=signature.may_drop,
         takes_tombstones=signature.takes_tombstones,
+        takes=takes,
+        is_async=signature.is_async,
     )
     left = flowing.on(made)
     # Of a batch step the shape depends on what arrives.
@@ -177,7 +186,7 @@ def _build_single(build: StageBuilder, step: CompiledStep, after: NodeInput, abo
     drops = build.counts.drops if step.may_drop else None
     parts = classify_result(step.returns, after, fail, build.view, drops, step.step_id, step.name)
     whole = step.kind is StepKind.RECORD
-    call = step.bound.instance.execute if whole else step.bound.instance
+    call = build.bound(step.bound.instance.execute if whole else step.bound.instance, step.takes)
 
     def emit(code: CodeWriter) -> None:
         given, result = code.payload, code.variable()
@@ -213,7 +222,7 @@ def _build_expand(build: StageBuilder, step: CompiledStep, after: NodeInput, abo
         build,
         step.path,
         step.step_id,
-        step.bound.instance.execute,
+        build.bound(step.bound.instance.execute, step.takes),
         step.returns,
         after,
         above,

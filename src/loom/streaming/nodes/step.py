@@ -80,7 +80,7 @@ class RecordStep(Step[In, Out]):
         Args:
             message: the message; `message.payload` is an `In`.
             args: none so far.
-            deps: resources of an enclosing scope, by name; none so far.
+            deps: resources of an enclosing `With` or `WithAsync`, by name.
 
         Returns:
             An `Out`, a `Message[Out]`, or `None`.
@@ -106,7 +106,7 @@ class ExpandStep(Step[In, Out]):
         Args:
             message: the message; `message.payload` is an `In`.
             args: none so far.
-            deps: resources of an enclosing scope, by name; none so far.
+            deps: resources of an enclosing `With` or `WithAsync`, by name.
 
         Returns:
             The results in order: each an `Out` or a `Message[Out]`.
@@ -134,7 +134,7 @@ class BatchStep(Step[In, Out]):
         Args:
             messages: the messages, at least one.
             args: none so far.
-            deps: resources of an enclosing scope, by name; none so far.
+            deps: resources of an enclosing `With` or `WithAsync`, by name.
 
         Returns:
             One entry for each message, in the same order.
@@ -162,7 +162,7 @@ class BatchExpandStep(Step[In, Out]):
         Args:
             messages: the messages, at least one.
             args: none so far.
-            deps: resources of an enclosing scope, by name; none so far.
+            deps: resources of an enclosing `With` or `WithAsync`, by name.
 
         Returns:
             One iterable of results for each message, in the same order.

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from loom.core.async_bridge import AsyncBridge
 from loom.core.logger import get_logger
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.plan import CompiledPlan
@@ -25,6 +26,7 @@ from loom.streaming.runtime.producers import NoProducers, ProducerPool, RecordWr
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.signals import SignalHandlers
 from loom.streaming.runtime.stages.fuse import build_stage
+from loom.streaming.runtime.stages.services import StageServices
 from loom.streaming.runtime.stages.stage import Stage
 
 __all__ = ["Assembly", "BuiltDataflow", "MakeStage", "Transport"]
@@ -49,7 +51,14 @@ class Assembly:
     """What the parts of one run share."""
 
     def __init__(
-        self, plan: CompiledPlan, outputs: OutputTable, state: RunState, *, reads_kafka: bool, owns_group: bool
+        self,
+        plan: CompiledPlan,
+        outputs: OutputTable,
+        state: RunState,
+        *,
+        reads_kafka: bool,
+        owns_group: bool,
+        bridge: AsyncBridge | None = None,
     ) -> None:
         self.plan = plan
         self.outputs = outputs
@@ -64,6 +73,7 @@ class Assembly:
         )
         self.metadata = RunMetadata(plan.name, self.source_partitions)
         self._counts = state.metrics.part()
+        self.services = StageServices(state, bridge)
         self.exactly_once: ExactlyOnce | None = None
         if plan.source.mode.transaction:
             self.exactly_once = ExactlyOnce(plan, self.preflight, state.stop, self.metadata, state.clusters)
@@ -84,6 +94,7 @@ class Assembly:
             _log_drop,
             state.error_log,
             observability=state.observability,
+            services=self.services,
             timer=timer_of(self.plan, state.observability, counts),
         )
 

@@ -14,6 +14,7 @@ __all__ = [
     "ForcedShutdownError",
     "ProcessKilledError",
     "RecoveryDirectoryError",
+    "ResourceError",
     "RunEndedError",
     "StalledError",
     "UnroutedRecordError",
@@ -80,6 +81,29 @@ class RunEndedError(FlowFailedError):
             f"{step_id} raised {type(error).__name__} for {place}, which ends the run of {flow!r}. Raise another "
             "exception to make an error of the record"
         )
+
+
+class ResourceError(FlowFailedError):
+    """A resource of a scope does not open, or one that was opened for a batch does not close. Exit code 1.
+
+    It ends the run, since no record could be processed. What the context manager raised is the cause.
+
+    >>> raise ResourceError("orders.with", "client", "open", OSError("refused"))
+    Traceback (most recent call last):
+    loom.streaming.runtime.run_errors.ResourceError: the resource 'client' of orders.with does not open: OSError: refused
+
+    Args:
+        scope: the step id of the scope.
+        name: the name of the dependency; `None` where several are closed together.
+        what: `open` or `close`.
+        error: what the context manager raised.
+    """
+
+    def __init__(self, scope: str, name: str | None, what: str, error: BaseException) -> None:
+        self.scope = scope
+        self.name = name
+        which = f"the resource {name!r} of {scope} does not" if name is not None else f"the resources of {scope} do not"
+        super().__init__(f"{which} {what}: {type(error).__name__}: {error}")
 
 
 class ForcedShutdownError(FlowFailedError):

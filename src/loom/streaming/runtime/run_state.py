@@ -89,6 +89,10 @@ class RunState:
             self._open[thing] = _Opened(what, close, threading.get_ident(), span)
             self.stop.running = True
 
+    def left_s(self) -> float | None:
+        """How many seconds a stop has left, or would have if it were requested now; `None` means no limit."""
+        return self.stop.left_s()
+
     def closed(self, thing: object) -> None:
         """Close one thing that was opened; again is no harm."""
         with self._lock:

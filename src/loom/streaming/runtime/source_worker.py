@@ -69,6 +69,7 @@ class SourceWorker:
         #: every part has been closed, and the client with them
         self.left_by_all = False
         self._wall_clock = WallClock()
+        self._stage = stage
         self._room = stage.room
         mode = source.mode
         confirming: Committer
@@ -218,6 +219,7 @@ class SourceWorker:
         return GoneLogs(gone.union(again))
 
     def _close(self) -> None:
+        self._stage.close()
         if self._may_lose and not self.feed.ended:
             counts = self.delivery.metrics.part()
             report_losses(self._offsets, counts)

@@ -108,6 +108,10 @@ class StopSignal:
             self._said_at = now
             _log.warning("still_stopping", waiting_for=waiting_for, seconds=round(now - self._requested_at))
 
+    def left_s(self) -> float | None:
+        """How many seconds the stop has left, or would have if it were requested now; `None` means no limit."""
+        return self.limit_s if self._deadline is None else max(0.0, self._deadline - self._clock())
+
     def check_start(self, waiting_for: str) -> None:
         """Raise `StartGivenUp` when a stop was asked for. Called between the slices of waits before anything is read."""
         if self.requested:

@@ -6,7 +6,7 @@ The component of a node says how it becomes closures; this file knows none of th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from loom.core.observability import ObservabilityRuntime
 from loom.streaming.compiler.model import (
@@ -37,7 +37,14 @@ from loom.streaming.runtime.stages.slots import OutputSlots
 from loom.streaming.runtime.stages.stage import Stage
 from loom.streaming.runtime.stages.stage_io import Result
 
-__all__ = ["BuildNode", "StageBuilder"]
+__all__ = ["BuildNode", "Provides", "StageBuilder"]
+
+
+class Provides(Protocol):
+    """The dependencies of a scope, for the steps inside it."""
+
+    def bind(self, function: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., Any]:
+        """The function with these dependencies; they are looked up at each call."""
 
 
 class StageBuilder:
@@ -56,15 +63,19 @@ class StageBuilder:
         observability: ObservabilityRuntime | None = None,
         timer: NodeTimer | None = None,
     ) -> None:
-        self._builder_of = builder_of
+        self.builder_of = builder_of
         #: told of batches that nodes collect
         self.observability = observability or ObservabilityRuntime.noop()
         self._timer = timer
+        self.log_drop = log_drop
+        self.error_log = error_log
         self.plan = plan
         self.view = view
         self.counts = counts
         self.stage = stage
-        self._slots = slots
+        self.slots = slots
+        #: what the steps are given that are built now
+        self.provides: Provides | None = None
         #: makes a message whose metadata is built on first access
         self.message: Callable[[Any, Any], Message[Any]] = message_class(view)
         self._failures = Failures(
@@ -86,10 +97,10 @@ class StageBuilder:
         nodes = list(walk_nodes(plan.nodes))
         stage.prepare(
             self._failures,
-            multiplies=any(node.multiplies for node in nodes) or bool(self._slots.audits),
+            multiplies=any(node.multiplies for node in nodes) or bool(self.slots.audits),
             notes_children=any(node.multiplies for node in nodes) and any(node.gathers for node in nodes),
             waits=any(node.waits for node in nodes),
-            outputs={*self._slots.outputs.values(), *self._slots.audits},
+            outputs={*self.slots.outputs.values(), *self.slots.audits},
         )
         end = None
         above = NOWHERE
@@ -114,7 +125,7 @@ class StageBuilder:
         after = end
         for node, place in zip(reversed(nodes), reversed(places[:-1]), strict=True):
             flushes = len(self.stage.flushes)
-            after = self._builder_of(type(node))(self, node, after, place)
+            after = self.builder_of(type(node))(self, node, after, place)
             if self._timer is not None:
                 after = self._timed(node, after, flushes, self._timer)
             self._entries[node.path] = after
@@ -167,16 +178,16 @@ class StageBuilder:
 
     def output(self, output: CompiledTopic, path: NodePath, above: Ancestors) -> NodeInput:
         """A topic, or the sink that has taken its place."""
-        slot = self._slots.outputs[path]
+        slot = self.slots.outputs[path]
         emit = self._emitter(slot, above)
         emitter, noted = None, Noted()
-        if slot in self._slots.hosted:
+        if slot in self.slots.hosted:
             entry = build_hosted(slot, self.view, emit, self._of_source(above), above)
         else:
             fail = self.fail(output.step_id, output.path, above, kind=ErrorKind.TASK)
-            if self._slots.audits:
+            if self.slots.audits:
                 fail = noted.on(fail)
-            entry, emitter = self._slots.into_topic(output, slot, self.view, emit, fail, above)
+            entry, emitter = self.slots.into_topic(output, slot, self.view, emit, fail, above)
         entry = self._audited(entry, above, noted)
         if output.partitioning is not None:
             fail = self.fail(output.step_id, output.path, above, kind=ErrorKind.ROUTING)
@@ -185,19 +196,19 @@ class StageBuilder:
         if source.reads is Reads.DEAD_LETTERS and source.settings.replay_limit is not None:
             fail = self.fail(output.step_id, output.path, above, kind=ErrorKind.TASK)
             return limited(entry, source.settings.replay_limit, self.view, fail, above)
-        if emitter is not None and not self._slots.audits:
+        if emitter is not None and not self.slots.audits:
             self._emitters[path] = emitter
         return entry
 
     def hosted(self, path: NodePath, above: Ancestors) -> NodeInput:
         """A sink that takes messages."""
-        slot = self._slots.outputs[path]
+        slot = self.slots.outputs[path]
         emit = self._emitter(slot, above)
         return self._audited(build_hosted(slot, self.view, emit, self._of_source(above), above), above)
 
     def _audited(self, output: NodeInput, above: Ancestors, noted: Noted | None = None) -> NodeInput:
         """An output with its copies into the sinks of audits."""
-        for audit in self._slots.audits:
+        for audit in self.slots.audits:
             emit = self._emitter(audit, above)
             output = build_audit(output, audit, self.view, emit, self._of_source(above), above, noted)
         return output
@@ -205,6 +216,12 @@ class StageBuilder:
     def _of_source(self, above: Ancestors) -> Fail:
         """The error boundary of what is found wrong here with the record as it was read."""
         return self.fail(child_id(self.plan.name, SOURCE), (), above)
+
+    def bound(self, function: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., Any]:
+        """A function of the author's with the dependencies that it takes by name."""
+        if not names or self.provides is None:
+            return function
+        return self.provides.bind(function, names)
 
     def entry(self, record: Receive, tombstone: Receive, above: Ancestors) -> NodeInput:
         """The entry of a node that takes records one by one."""
@@ -298,8 +315,17 @@ class StageBuilder:
         places = [Ancestors(behind.cells, above.waits, above.told)] * len(node.branches)
         return [*places, Ancestors(behind.cells, frozenset(ways) or above.waits, behind.told)]
 
+    def inside(self, scope: CompiledNode, above: Ancestors) -> list[Ancestors]:
+        """The ancestors of each node in a scope, and last those of the node after it."""
+        places = [above.behind(scope.path) if scope.gathers else above]
+        for node in scope.inside:
+            places.append(self._below(node, places[-1]))
+        return places
+
     def _below(self, node: CompiledNode, above: Ancestors) -> Ancestors:
         """The ancestors of the next node."""
+        if node.inside:
+            return self.inside(node, above)[-1]
         if node.gathers:
             return above.behind(node.path)
         if not node.continues:

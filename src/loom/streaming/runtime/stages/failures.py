@@ -20,7 +20,7 @@ from loom.streaming.kafka.record_accessor import RecordAccessor, UnreadableHeade
 from loom.streaming.message import MessageMeta, Tombstone
 from loom.streaming.metrics import Counts
 from loom.streaming.runtime.error_log import ErrorLog
-from loom.streaming.runtime.run_errors import RunEndedError, UnroutedRecordError
+from loom.streaming.runtime.run_errors import ResourceError, RunEndedError, UnroutedRecordError
 from loom.streaming.runtime.stages.node_input import NO_CHILD, NOWHERE, Ancestors
 from loom.streaming.runtime.stages.raised_at import raised_at
 from loom.streaming.runtime.stages.stage_io import Result
@@ -112,6 +112,8 @@ class Failures:
         def fail(error: BaseException, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
             if isinstance(error, ENDS_RUN):
                 raise RunEndedError(self._flow, step_id, str(self._view.place(origin)), error) from error
+            if isinstance(error, ResourceError):
+                raise error
             if isinstance(error, UnreadableHeadersError) and kind is not ErrorKind.WIRE:
                 unreadable(error, origin)
                 return

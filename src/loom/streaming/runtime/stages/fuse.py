@@ -19,6 +19,7 @@ from loom.streaming.runtime.stages.decode import build_head
 from loom.streaming.runtime.stages.failures import NOT_DECODED
 from loom.streaming.runtime.stages.node_input import NOWHERE
 from loom.streaming.runtime.stages.node_timer import NodeTimer
+from loom.streaming.runtime.stages.services import StageServices
 from loom.streaming.runtime.stages.slots import OutputSlots
 from loom.streaming.runtime.stages.stage import Stage
 
@@ -35,9 +36,10 @@ def build_stage(
     *,
     observability: ObservabilityRuntime | None = None,
     timer: NodeTimer | None = None,
+    services: StageServices | None = None,
 ) -> Stage:
-    """Resolve a plan to closures for records of one view. `error_log` and `observability` are shared by the stages of a run."""
-    stage = Stage(counts, slots.names, view)
+    """Resolve a plan to closures for records of one view. What has a default is shared by the stages of a run."""
+    stage = Stage(counts, slots.names, view, services)
     build = StageBuilder(
         builder_of, plan, slots, view, counts, stage, log_drop, error_log or ErrorLog(), observability, timer
     )

@@ -7,29 +7,45 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 from loom.streaming.errors import ErrorKind
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.metrics import Counts
+from loom.streaming.runtime.run_errors import ResourceError
 from loom.streaming.runtime.stages.buffering import BufferingNodes
 from loom.streaming.runtime.stages.failures import Failures
 from loom.streaming.runtime.stages.node_input import Ancestors, Indexes
 from loom.streaming.runtime.stages.node_timer import NodeTimer
 from loom.streaming.runtime.stages.reorder_buffer import ReorderBuffer
+from loom.streaming.runtime.stages.services import StageServices
 from loom.streaming.runtime.stages.stage_io import Result, SourceBatch, StageResults
 
-__all__ = ["Stage"]
+__all__ = ["BatchScope", "Stage"]
 
 _slot_of = itemgetter(0)
 _ORIGIN = 5
 
 
+class BatchScope(Protocol):
+    """Resources that are opened for one batch."""
+
+    def close(self, error: BaseException | None) -> None:
+        """The batch is over, or has failed. Raises `ResourceError`."""
+
+
 class Stage:
     """One worker's work on the records of one source client."""
 
-    def __init__(self, counts: Counts, names: tuple[str, ...], view: RecordAccessor) -> None:
+    def __init__(
+        self, counts: Counts, names: tuple[str, ...], view: RecordAccessor, services: StageServices | None = None
+    ) -> None:
+        self.services = services or StageServices()
+        self._held: list[Any] = []
+        #: what is opened by a batch and closed at its end
+        self.batch_scopes: list[BatchScope] = []
         self._counts = counts
         self._names = names
         self._view = view
@@ -92,6 +108,31 @@ class Stage:
 
     def run(self, batch: SourceBatch) -> StageResults:
         """Work on one batch; what it returns is in source order per output."""
+        if not self.batch_scopes:
+            return self._run_timed(batch)
+        try:
+            results = self._run_timed(batch)
+        except BaseException as error:
+            for scope in reversed(self.batch_scopes):
+                with suppress(ResourceError):  # the first error is the one that is reported
+                    scope.close(error)
+            raise
+        for scope in reversed(self.batch_scopes):
+            scope.close(None)
+        return results
+
+    def close(self) -> None:
+        """Release what the scopes of this stage hold, the last opened first. Called on the thread of the worker. Idempotent."""
+        for held in reversed(self._held):
+            self.services.lifetime.closed(held)
+        self._held.clear()
+
+    def hold(self, thing: Any, what: str, close: Callable[[], None]) -> None:
+        """Note something that was opened for this stage and is closed with it, however the run ends."""
+        self._held.append(thing)
+        self.services.lifetime.opened(thing, what, close)
+
+    def _run_timed(self, batch: SourceBatch) -> StageResults:
         timer = self._timer
         if timer is None or not timer.wants(batch.now):
             return self._run(batch, self.head)
