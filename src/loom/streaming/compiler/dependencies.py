@@ -10,7 +10,8 @@ from typing import Any
 from loom.core.config import ConfigBinding, ConfigError
 from loom.streaming.compiler.bindings import code_of_problem, required_arguments
 from loom.streaming.compiler.catalogue import Code
-from loom.streaming.compiler.model import BoundStep, CompiledDependency, DependencyKind, NodePath
+from loom.streaming.compiler.model import BoundStep, NodePath
+from loom.streaming.compiler.scope_model import CompiledDependency, DependencyKind
 from loom.streaming.compiler.walk import ProcessCompiler
 from loom.streaming.nodes.scope import ContextFactory
 

@@ -29,13 +29,11 @@ __all__ = [
     "BoundStep",
     "CompiledBranch",
     "CompiledCluster",
-    "CompiledDependency",
     "CompiledErrorRoute",
     "CompiledNode",
     "CompiledProducer",
     "CompiledSource",
     "CompiledTopic",
-    "DependencyKind",
     "NodeForm",
     "NodePath",
     "PayloadTypes",
@@ -107,22 +105,6 @@ class BoundStep(LoomFrozenStruct, eq=False):
 
     def __repr__(self) -> str:
         return f"BoundStep({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
-
-
-class DependencyKind(StrEnum):
-    """What a scope does with a dependency."""
-
-    VALUE = "value"  #: it is given to the steps as it is
-    CONTEXT = "context"  #: it is entered and left
-    FACTORY = "factory"  #: it makes a context each time the scope opens
-
-
-class CompiledDependency(LoomFrozenStruct):
-    """What a scope gives to the steps that ask for its name."""
-
-    name: str
-    kind: DependencyKind
-    bound: BoundStep
 
 
 class Reads(StrEnum):

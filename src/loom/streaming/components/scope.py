@@ -10,11 +10,11 @@ from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.dependencies import bind_dependencies
 from loom.streaming.compiler.model import (
     CompiledBranch,
-    CompiledDependency,
     CompiledNode,
     NodePath,
     walk_nodes,
 )
+from loom.streaming.compiler.scope_model import CompiledDependency
 from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, ScopeNames, StreamType
 from loom.streaming.nodes.scope import ResourceScope, With, WithAsync
 from loom.streaming.process import Process

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from loom.streaming.compiler.model import CompiledDependency, DependencyKind
+from loom.streaming.compiler.scope_model import CompiledDependency, DependencyKind
 from loom.streaming.runtime.run_errors import ResourceError
 
 __all__ = ["Resources", "context_of", "is_async_context", "is_context"]
