@@ -35,6 +35,8 @@ _UNRELEASED = "## [Unreleased]"
 _IN_WHEEL = (
     "loom/py.typed",
     "loom/cli/main.py",
+    "loom/cli/templates/common/DOT_gitignore.tmpl",
+    "loom/cli/templates/routing/TESTS/test_flow.py.tmpl",
     "loom/examples/flights/flow.py",
     ".dist-info/entry_points.txt",
     ".dist-info/licenses/LICENSE",

@@ -7,18 +7,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import pytest
+import yaml
 
 from tests.support.apache_kafka import ApacheKafka, Behind, free_port, why_unavailable
 from tests.support.broker import Broker, ExternalKafka, FreshTopics, Proxied
+from tests.support.flow_process import SOURCES
 from tests.support.one_way import OneWay
 from tests.support.proxy import Proxy
 
 FOLDER = Path(__file__).parent
+#: (a config or its file, arguments…) -> the command of `loom` that has ended
+LoomCommand: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
@@ -73,6 +79,27 @@ def fresh_topics(kafka: Broker) -> FreshTopics:
 def one_way(kafka: Broker, fresh_topics: FreshTopics) -> OneWay:
     """A flow with topics and a group of its own."""
     return OneWay(kafka, fresh_topics)
+
+
+@pytest.fixture
+def loom_command(tmp_path: Path) -> LoomCommand:
+    """Runs a command of `loom` with a config, in a folder of its own, beside the flows of this folder."""
+
+    def run(config: Path | Mapping[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
+        file = config if isinstance(config, Path) else tmp_path / "config.yaml"
+        if not isinstance(config, Path):
+            file.write_text(yaml.safe_dump(config))
+        return subprocess.run(
+            [sys.executable, "-m", "loom.cli.main", *arguments, "-c", str(file)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(SOURCES), str(FOLDER))), "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=90,
+        )
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,13 @@
 """The `loom` command line: finds a command by its name and loads it when it is called.
 
 The commands of Loom itself are the files in `loom.cli.commands`. Any other name is looked up among the entry points of the
-group of that name, each of which names a function with `typer` annotations.
+group of that name, each of which names a function with `typer` annotations, or a `typer.Typer` with commands of its own.
 """
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import version
 from pkgutil import iter_modules
 from typing import Annotated, Any
 
@@ -17,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from loom.cli.exit_codes import Exit
+from loom.cli.versions import version_line, versions
 from loom.core.entry_points import EntryPointError, offer_of, offers
 
 __all__ = ["COMMANDS", "app"]
@@ -47,9 +46,13 @@ def _built_in() -> set[str]:
     return {module.name for module in iter_modules(import_module(COMMANDS).__path__)}
 
 
-def _command(name: str, function: Callable[..., Any], **options: Any) -> Any:
+def _command(name: str, command: Callable[..., Any] | typer.Typer, **options: Any) -> Any:
+    if isinstance(command, typer.Typer):
+        group = typer.main.get_group(command)
+        group.name = name
+        return group
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    alone.command(name, **options)(function)
+    alone.command(name, **options)(command)
     return typer.main.get_command(alone)
 
 
@@ -67,15 +70,13 @@ def _broken(name: str, problem: str) -> Any:
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
 def _version(asked: bool) -> None:
     if asked:
-        parts = ", ".join(f"{name} {version(name)}" for name in ("bytewax", "confluent-kafka"))
-        typer.echo(f"loom-streaming {version('loom-streaming')} ({parts}, Python {platform.python_version()})")
+        typer.echo(version_line(versions()))
         raise typer.Exit
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from loom.core.config import ConfigError
-from loom.core.errors import NotSupportedYetError
+from loom.core.errors import LoomError, NotSupportedYetError
 from loom.streaming.compiler.catalogue import Code, CompilationError
 from loom.streaming.kafka.errors import (
     AuthenticationFailedError,
@@ -27,7 +27,7 @@ from loom.streaming.runtime.run_errors import (
     StalledError,
 )
 
-__all__ = ["Exit", "FlowNotFoundError", "exit_for"]
+__all__ = ["Exit", "FlowNotFoundError", "InputError", "exit_for"]
 
 
 class Exit(IntEnum):
@@ -35,7 +35,7 @@ class Exit(IntEnum):
 
     DONE = 0  #: stopped in order, or the input is over
     FAILED = 1  #: the run failed: a record, a step, a delivery
-    USAGE = 2  #: wrong arguments, or no such module or flow
+    USAGE = 2  #: wrong arguments or input, or no such module or flow
     CONFIG = 3  #: the config cannot be read or does not fit
     COMPILATION = 4  #: the flow does not compile
     ENVIRONMENT = 5  #: no broker, or one that rejects us, no topic, no such offset, a directory that cannot be written
@@ -49,8 +49,13 @@ class FlowNotFoundError(Exception):
     """`module:flow` names nothing that can be run."""
 
 
+class InputError(LoomError):
+    """An argument or a file that a tool was given cannot be used: which line, and why."""
+
+
 _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (FlowNotFoundError, Exit.USAGE),
+    (InputError, Exit.USAGE),
     (ConfigError, Exit.CONFIG),
     (DuplicateErrorSinkError, Exit.CONFIG),
     (KafkaSettingsError, Exit.CONFIG),

@@ -9,7 +9,8 @@ import typer
 
 from loom.cli.beside import flows_beside
 from loom.cli.load_flow import load_flow
-from loom.cli.options import Config, Debug, Sinks, Target, end_guarded
+from loom.cli.options import Debug, ProjectConfig, ProjectFlow, Sinks, end_guarded
+from loom.cli.project import project_config, project_flow
 from loom.cli.sinks import register_sinks
 from loom.core.config import ConfigContext
 from loom.streaming.flow import StreamFlow
@@ -17,11 +18,13 @@ from loom.streaming.flow import StreamFlow
 __all__ = ["check_flow", "command"]
 
 
-def command(flow: Target, config: Config, debug: Debug = False, sink: Sinks = None) -> None:
+def command(flow: ProjectFlow = None, config: ProjectConfig = None, debug: Debug = False, sink: Sinks = None) -> None:
     """Compile a flow and print its plan and the sinks of the config. Needs no broker."""
 
     def work() -> None:
-        typer.echo(check_flow(load_flow(flow), ConfigContext.from_yaml(config), sink or []))
+        typer.echo(
+            check_flow(load_flow(project_flow(flow)), ConfigContext.from_yaml(project_config(config)), sink or [])
+        )
 
     end_guarded(work, debug)
 

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from loom.cli.load_flow import load_flow
-from loom.cli.options import Config, Debug, Target, end_guarded
+from loom.cli.options import Debug, ProjectConfig, ProjectFlow, end_guarded
+from loom.cli.project import project_config, project_flow
 from loom.core.config import ConfigContext
 from loom.streaming.compiler.compile import compile_flow
 
@@ -24,8 +25,8 @@ class _GraphFormat(Enum):
 
 
 def command(
-    flow: Target,
-    config: Config,
+    flow: ProjectFlow = None,
+    config: ProjectConfig = None,
     debug: Debug = False,
     format: Annotated[
         _GraphFormat,
@@ -38,7 +39,7 @@ def command(
     """Draw the plan of a flow. Needs no broker; sinks that the config names are not part of the plan."""
 
     def work() -> None:
-        plan = compile_flow(load_flow(flow), config=ConfigContext.from_yaml(config))
+        plan = compile_flow(load_flow(project_flow(flow)), config=ConfigContext.from_yaml(project_config(config)))
         text = plan.explain(format.value)
         if output is None:
             typer.echo(text)

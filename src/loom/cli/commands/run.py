@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from loom.cli.load_flow import load_flow
-from loom.cli.options import Config, Debug, Sinks, Target, end
+from loom.cli.options import Debug, ProjectConfig, ProjectFlow, Sinks, end
 from loom.cli.program import run_program
+from loom.cli.project import project_config, project_flow
 from loom.core.config import ConfigContext
 
 __all__ = ["command"]
 
 
-def command(flow: Target, config: Config, debug: Debug = False, sink: Sinks = None) -> None:
+def command(flow: ProjectFlow = None, config: ProjectConfig = None, debug: Debug = False, sink: Sinks = None) -> None:
     """Run a flow until it is stopped (SIGTERM or SIGINT) or its input ends.
 
     Exit codes: 0 done, 1 the run failed, 2 usage, 3 config, 4 the flow does not compile, 5 broker, topic, offset or
@@ -22,6 +23,9 @@ def command(flow: Target, config: Config, debug: Debug = False, sink: Sinks = No
 
     end(
         run_program(
-            lambda: load_flow(flow), lambda: ConfigContext.from_yaml(config), sink_names=sink or [], debug=debug
+            lambda: load_flow(project_flow(flow)),
+            lambda: ConfigContext.from_yaml(project_config(config)),
+            sink_names=sink or [],
+            debug=debug,
         )
     )

@@ -24,7 +24,7 @@ from loom.streaming.kafka.interruptible import result_interruptibly
 from loom.streaming.kafka.limits import TimestampLimits
 from loom.streaming.kafka.reserved_properties import shared_properties
 
-__all__ = ["EMBEDDED", "ClusterSnapshot", "fetch_cluster"]
+__all__ = ["EMBEDDED", "ClusterSnapshot", "cluster_metadata", "fetch_cluster"]
 
 #: seconds; a start must have failed or succeeded within 15
 _REACH = 10.0
@@ -112,7 +112,7 @@ def _await_topics(
     appear_by: float | None = None
     while True:
         # All topics are listed: asking for one by name could create it.
-        metadata = _metadata(admin, faults, waiting)
+        metadata = cluster_metadata(admin, faults, waiting)
         partitions = {
             name: tuple(sorted(topic.partitions))
             for name, topic in metadata.topics.items()
@@ -135,7 +135,8 @@ def _await_topics(
         admin.poll(0.2)
 
 
-def _metadata(admin: AdminClient, faults: ClusterFaults, waiting: Callable[[str], None]) -> Any:
+def cluster_metadata(admin: AdminClient, faults: ClusterFaults, waiting: Callable[[str], None]) -> Any:
+    """The metadata of a cluster and of all its topics. Raises `BrokerUnavailableError` after 10 s without an answer."""
     deadline = time.monotonic() + _REACH
     while True:
         try:

@@ -22,7 +22,7 @@ from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.start_offsets import StartPositions, committed_positions
 from loom.streaming.record import TopicPartition
 
-__all__ = ["TOPIC_GONE", "GroupOffsets"]
+__all__ = ["HAS_MEMBERS", "TOPIC_GONE", "GroupOffsets"]
 
 _log = get_logger(__name__)
 
@@ -45,9 +45,7 @@ TOPIC_GONE = frozenset(
     }
 )
 #: how a broker refuses the commits of a client that is no member, if the group has members
-_HAS_MEMBERS = frozenset(
-    {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS}
-)
+HAS_MEMBERS = frozenset({KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS})
 
 
 class GroupOffsets:
@@ -280,7 +278,7 @@ class GroupOffsets:
         return [ClientPartition(*p, offset, metadata.text(p.topic)) for p, offset in positions.items()]
 
     def _commit_error(self, error: KafkaError) -> KafkaTransportError:
-        if error.code() in _HAS_MEMBERS:
+        if error.code() in HAS_MEMBERS:
             return SecondInstanceError(
                 f"the broker refuses the commits of the group {self._settings.group_id!r}, because other consumers are "
                 f"subscribed with it: {error.str()}. A flow reads by a fixed assignment and does not share its group: "

@@ -1,0 +1,44 @@
+"""The transcripts of docs/cli.md that need a broker, typed by a reader in front of Apache Kafka."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaException
+
+from tests.support.broker import Broker
+from tests.support.kafka_io import delete_topic, end_offsets, group_positions
+from tests.support.transcripts import Reader, agrees, transcripts
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
+TOPICS = ("orders.raw", "orders.priced", "orders.errors")
+
+
+@pytest.fixture
+def names_of_the_page(kafka: Broker) -> Iterator[None]:
+    """The page uses the names of the template, which nothing else here has."""
+    yield
+    for topic in TOPICS:
+        with contextlib.suppress(KafkaException):
+            delete_topic(kafka.bootstrap, topic)
+
+
+@pytest.mark.timeout(180)
+def test_the_transcripts_that_need_a_broker_are_true(kafka: Broker, names_of_the_page: None, tmp_path: Path) -> None:
+    def nothing_left() -> None:
+        deadline = time.monotonic() + 60
+        ends = end_offsets(kafka.bootstrap, "orders.raw")
+        while any(group_positions(kafka.bootstrap, "shop", "orders.raw").get(p, 0) < end for p, end in ends.items()):
+            assert time.monotonic() < deadline, "the flow did not read everything"
+            time.sleep(0.2)
+
+    reader = Reader(tmp_path, {"BROKERS": kafka.bootstrap}, nothing_left)
+    reader.types(next(command for command in transcripts(PAGE, "") if command.text == "loom new shop"))
+    reader.types(next(command for command in transcripts(PAGE, "") if command.text == "cd shop"))
+    for command in transcripts(PAGE, "kafka"):
+        printed = reader.types(command)
+        assert agrees(command.printed, printed), f"cli.md:{command.line}: {command.text}\n" + "\n".join(printed)

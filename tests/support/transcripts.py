@@ -1,0 +1,112 @@
+"""Transcripts of a page (` ```console `): the commands are run as they stand, and what they print is compared with the page.
+
+A line of `…` stands for any lines, `…` within a line for any text; a moment and the id of a run are of their day. `^C` as the
+last line of a transcript stops the last command in order, once the page's flow has nothing left to read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.support.flow_process import SOURCES
+
+_BLOCK = re.compile(r"^```console[ \t]*([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_STOP = "^C"
+#: what differs each time and is shown all the same: a moment, milliseconds since 1970, the id of a run
+_OF_THE_DAY = (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), re.compile(r"\b1[78]\d{11}\b"), re.compile(r"\b[0-9a-f]{16}\b"))
+
+
+class Command(NamedTuple):
+    """One command of a page, and what it printed there."""
+
+    line: int
+    text: str
+    printed: list[str]
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the reader stopped it."""
+        return bool(self.printed) and self.printed[-1] == _STOP
+
+
+def transcripts(page: Path, info: str) -> Iterator[Command]:
+    """The commands of the blocks of a page that are marked so, in order."""
+    text = page.read_text()
+    for block in _BLOCK.finditer(text):
+        if block[1].strip() != info:
+            continue
+        first = text.count("\n", 0, block.start()) + 2
+        commands: list[Command] = []
+        for number, line in enumerate(block[2].splitlines(), first):
+            if line.startswith("$ "):
+                commands.append(Command(number, line[2:], []))
+            else:
+                assert commands, f"{page.name}:{number}: a transcript begins with a command"
+                commands[-1].printed.append(line)
+        yield from commands
+
+
+class Reader:
+    """Somebody who types the commands of a page in a folder."""
+
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], read_all: Callable[[], object] = lambda: None
+    ) -> None:
+        self._folder = folder
+        self._environment = {**os.environ, "PYTHONPATH": str(SOURCES), "COLUMNS": "130", **environment}
+        self._read_all = read_all
+        self._code = 0
+
+    def types(self, command: Command) -> list[str]:
+        """Run a command and return the lines that it printed."""
+        words = shlex.split(command.text)
+        if words[0] == "cd":
+            self._folder = (self._folder / words[1]).resolve()
+            return []
+        if words == ["echo", "$?"]:
+            return [str(self._code)]
+        program = {"loom": "loom.cli.main", "pytest": "pytest"}[words[0]]
+        process = subprocess.Popen(
+            [sys.executable, "-m", program, *words[1:]],
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if command.is_stopped:
+            self._read_all()
+            process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=90)
+        self._code = process.returncode
+        printed = [line.rstrip() for line in out.splitlines()]
+        return [*printed, _STOP] if command.is_stopped else printed
+
+
+def agrees(told: list[str], printed: list[str]) -> bool:
+    """Whether a page tells what was printed.
+
+    >>> agrees(["a … c", "…"], ["a b c", "d", "e"]), agrees(["a"], ["a", "b"])
+    (True, False)
+    """
+    told, printed = ([_any_day(line) for line in lines] for lines in (told, printed))
+    pattern = "".join(
+        "(?:.*\n)*" if line.strip() == "…" else ".*".join(map(re.escape, line.rstrip().split("…"))) + "\n"
+        for line in told
+    )
+    return re.fullmatch(pattern, "".join(line + "\n" for line in printed)) is not None
+
+
+def _any_day(line: str) -> str:
+    for expression in _OF_THE_DAY:
+        line = expression.sub("<then>", line)
+    return line
