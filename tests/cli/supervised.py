@@ -145,22 +145,9 @@ class Supervised(FlowProcess):
         found = self._await(lambda: self.children() or None, "there is no child", 30)
         return found[0]
 
-    def children(self) -> list[int]:
-        """The processes that this one has started."""
-        found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
-        return [int(child) for child in found.split()]
-
     def await_confirmed(self, bootstrap: str, position: int, timeout: float = 60.0) -> None:
         """Wait until the group stands there."""
         self.await_positions(bootstrap, "readers", "numbers", {0: position}, timeout)
-
-    def await_starts(self, count: int, timeout: float = 60.0) -> None:
-        """Wait until the flow has started so many times."""
-
-        def started() -> bool | None:
-            return True if self.output().count("flow_started") >= count else None
-
-        self._await(started, f"the flow has not started {count} times", timeout)
 
     def restarts_left(self) -> list[int]:
         """What the supervisor has said was left, at each restart."""

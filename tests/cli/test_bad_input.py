@@ -155,7 +155,7 @@ CASES = {
     ),
     "later-cluster": Case(
         Exit.CONFIG,
-        ("process_id", "not supported yet"),
+        ("streaming.runtime.addresses", "not supported yet"),
         config=streaming(runtime={"process_id": 0, "addresses": ["a:1", "b:1"]}),
     ),
     "later-prometheus": Case(

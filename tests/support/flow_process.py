@@ -28,6 +28,7 @@ from typing import Self, TypeVar
 from tests.support.die_with_parent import die_with_parent
 from tests.support.fork_server import ForkedProcess, ForkServer
 from tests.support.kafka_io import group_positions
+from tests.support.processes import children_of
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 
@@ -73,6 +74,18 @@ class FlowProcess:
         other = copy(self)
         other._log, other._process, other._log_start = self._directory / output, None, 0
         return other
+
+    def variant(self, *arguments: str, **environment: str) -> FlowProcess:
+        """The same flow with further arguments and variables, as its next start."""
+        other = copy(self)
+        other._command = [*self._command, *arguments]
+        other._environment = {**self._environment, **environment}
+        other._process = None
+        return other
+
+    def children(self) -> list[int]:
+        """The processes that this one has started and that still run."""
+        return children_of(self.pid)
 
     def __enter__(self) -> Self:
         return self
@@ -173,6 +186,14 @@ class FlowProcess:
             return next((line for line in self.output().splitlines() if expression.search(line)), None)
 
         return self._await(found, f"no line matches {pattern!r}", timeout)
+
+    def await_starts(self, count: int, timeout: float = 60.0) -> None:
+        """Wait until the flow has started so many times."""
+
+        def started() -> bool | None:
+            return True if self.output().count("flow_started") >= count else None
+
+        self._await(started, f"the flow has not started {count} times", timeout)
 
     def await_positions(
         self, bootstrap: str, group: str, topic: str, at_least: int | Mapping[int, int], timeout: float = 60.0

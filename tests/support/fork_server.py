@@ -179,25 +179,36 @@ class ForkedProcess:
 
 def fork_runs() -> None:
     """A `setup`: let a supervisor fork its runs from itself, for it has loaded all that they need and has no threads."""
-    from loom.cli.supervisor import supervise
+    from loom.cli.supervisor import child
 
-    supervise.subprocess = _Forking()  # type: ignore[assignment]
+    child.subprocess = _Forking()  # type: ignore[assignment]
 
 
 class _Forking:
     """In the place of the module `subprocess` where a supervisor starts its runs."""
 
     @staticmethod
-    def Popen(command: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequence[int]) -> _ForkedRun:
-        return _ForkedRun(command, env, pass_fds)
+    def Popen(
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        pass_fds: Sequence[int],
+        stdout: int = 1,
+        stderr: int = 2,
+    ) -> _ForkedRun:
+        return _ForkedRun(command, env, pass_fds, stdout, stderr)
 
 
 class _ForkedRun:
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], pass_fds: Sequence[int]) -> None:
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str], pass_fds: Sequence[int], stdout: int, stderr: int
+    ) -> None:
         self.returncode: int | None = None
         _refuse_threads()
         self._pid = os.fork()
         if not self._pid:
+            os.dup2(stdout, 1)
+            os.dup2(stderr, 2)
             _close_all_but({0, 1, 2, *pass_fds})
             _run(list(command[command.index("-m") + 1 :]), env)
 

@@ -30,3 +30,9 @@ def resident_megabytes(process: int) -> float:
 def command_name(process: int) -> str:
     """The name of the program that a process runs."""
     return Path(f"/proc/{process}/comm").read_text(encoding="ascii", errors="replace").strip()
+
+
+def children_of(process: int) -> list[int]:
+    """The processes that a process has started and that still run."""
+    found = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii")
+    return [int(child) for child in found.split()]

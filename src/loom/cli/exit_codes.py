@@ -19,12 +19,14 @@ from loom.streaming.kafka.errors import (
     TransactionFailedError,
 )
 from loom.streaming.kafka.settings import KafkaSettingsError
+from loom.streaming.runtime.layout import TooManyProcessesError
 from loom.streaming.runtime.run_errors import (
     ClockSetBackError,
     DuplicateErrorSinkError,
     ForcedShutdownError,
     RecoveryDirectoryError,
     StalledError,
+    UnshareableSinkError,
 )
 
 __all__ = ["Exit", "FlowNotFoundError", "InputError", "exit_for"]
@@ -60,6 +62,8 @@ _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (DuplicateErrorSinkError, Exit.CONFIG),
     (KafkaSettingsError, Exit.CONFIG),
     (NotSupportedYetError, Exit.CONFIG),
+    (TooManyProcessesError, Exit.CONFIG),
+    (UnshareableSinkError, Exit.CONFIG),
     (CompilationError, Exit.COMPILATION),
     (BrokerUnavailableError, Exit.ENVIRONMENT),
     (AuthenticationFailedError, Exit.ENVIRONMENT),

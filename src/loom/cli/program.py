@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from loom.cli.beside import flows_beside
 from loom.cli.exit_codes import Exit, FlowNotFoundError, exit_for
+from loom.cli.processes import process_count, refuse_other_layouts
 from loom.cli.sinks import register_sinks
 from loom.cli.supervisor.channel import ChildEnd
 from loom.cli.supervisor.supervise import same_command, supervise
@@ -81,9 +82,12 @@ def run_program(
     *,
     sinks: Iterable[type[RegisteredSink]] = (),
     sink_names: Iterable[str] = (),
+    processes: str | None = None,
     debug: bool,
 ) -> int:
     """Run a flow until it is stopped or its input ends, in a child process where the config asks for restarts.
+
+    `processes` is a number or `auto`: so many child processes share the partitions.
 
     Returns the exit code, after printing what went wrong.
     """
@@ -94,6 +98,11 @@ def run_program(
         log_to_stderr(debug)
         settings = configure()
         section = _streaming_section(settings)
+        if supervisor is None and processes is not None:
+            refuse_other_layouts(os.environ, section.runtime, settings.file)
+            count = process_count(processes, load, settings)
+            passed_on.append(supervise(same_command(), section.supervision, count))
+            return
         if supervisor is None and section.supervision.restarts:
             passed_on.append(supervise(same_command(), section.supervision))
             return

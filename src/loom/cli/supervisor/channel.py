@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -24,7 +24,8 @@ from loom.streaming.runtime.supervised import Isolation
 
 __all__ = ["MARK", "ChildEnd", "Report", "SupervisorEnd"]
 
-#: the environment variable that marks a supervised run; it holds the number of its end of the socket and that of the recorder
+#: The environment variable that marks a supervised run. It holds the numbers of its end of the socket and of the recorder; where
+#: its output goes to the supervisor, also those of the supervisor's streams and of the reading ends of its own.
 MARK = "LOOM_SUPERVISOR_FD"
 
 #: seconds that a run whose supervisor is gone has for stopping in order, where the config does not say
@@ -61,6 +62,8 @@ class ChildEnd:
         self._unsent = b""
         #: seconds that the run has for stopping when its supervisor is gone
         self.orphan_limit_s = _ORPHAN
+        #: the streams of the supervisor, where our own lead to it
+        self._streams: tuple[int, ...] = ()
 
     @classmethod
     def from_environment(cls) -> ChildEnd | None:
@@ -68,8 +71,9 @@ class ChildEnd:
         descriptor = os.environ.pop(MARK, None)
         if descriptor is None:
             return None
-        link, _, recorder = descriptor.partition(",")
-        end = cls(int(link), Recorder(int(recorder)) if recorder else None)
+        link, *rest = [int(number) for number in descriptor.split(",")]
+        end = cls(link, Recorder(rest[0]) if rest else None)
+        end._keep_streams(rest[1:])
         threading.Thread(target=end._listen, name="loom-supervisor", daemon=True).start()
         return end
 
@@ -135,12 +139,20 @@ class ChildEnd:
         self._unsent = self._unsent[sent:]
         return bool(self._unsent)
 
+    def _keep_streams(self, descriptors: Sequence[int]) -> None:
+        """The supervisor's output and error, and the reading ends of ours: nothing that is written meets a closed pipe."""
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        self._streams = tuple(descriptors[:2])
+
     def _listen(self) -> None:
         try:
             while self._socket.recv(1):
                 pass
         except OSError:
             pass
+        for number, stream in enumerate(self._streams, 1):
+            os.dup2(stream, number)
         print("loom: the supervisor is gone; the flow stops", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(self.orphan_limit_s)

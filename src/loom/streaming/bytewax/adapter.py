@@ -18,7 +18,8 @@ from msgspec.structs import replace
 from loom.core.async_bridge import AsyncBridge
 from loom.core.observability import ObservabilityRuntime
 from loom.streaming.bytewax.override_source import override_view, wrap_source
-from loom.streaming.bytewax.sink import SLOT, OutputSink
+from loom.streaming.bytewax.sink import OutputSink, slot_of
+from loom.streaming.bytewax.sink_overrides import refuse_unshareable
 from loom.streaming.bytewax.source import KafkaSource
 from loom.streaming.compiler.model import NodePath
 from loom.streaming.compiler.names import engine_id
@@ -29,6 +30,7 @@ from loom.streaming.kafka.delivery import Delivery, mode_of
 from loom.streaming.runtime.assembly import Assembly, BuiltDataflow, Transport
 from loom.streaming.runtime.commit import CommitTracker
 from loom.streaming.runtime.early_writers import EarlyWriters
+from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.output_table import output_table_of
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.stages.stage_io import SourceBatch, StageResults
@@ -145,8 +147,9 @@ def lower(
     audits: Mapping[str, Any] | None = None,
     transport: Transport | None = None,
     resumable: bool = True,
+    layout: Layout = Layout(),  # noqa: B008 - frozen
 ) -> BuiltDataflow:
-    """Lower a plan to three operators.
+    """Lower a plan to three operators, for one process of a layout.
 
     `audits` are sinks, by name, that get a copy of every output message. `transport` replaces both ends of Kafka, for
     benchmarks and the test kit. `resumable`: a later run may start with the states that its sinks had at a snapshot; a
@@ -165,23 +168,34 @@ def lower(
         outputs = transport.outlets(outputs)
     if source is not None or outputs.has_sinks:
         plan = _without_transactions(plan)
+    refuse_unshareable(outputs, layout)
     # What was committed since a sink's last state would be lost with it: it truncates its file to where it was then, say.
     state.epochs.by_snapshots = resumable and any(isinstance(sink, FixedPartitionedSink) for sink in outputs.sinks())
     reads_kafka = source is None
     owns_group = reads_kafka and transport is None and commit_tracker is None
-    assembly = Assembly(plan, outputs, state, reads_kafka=reads_kafka, owns_group=owns_group, bridge=bridge)
+    assembly = Assembly(
+        plan,
+        outputs,
+        state,
+        reads_kafka=reads_kafka,
+        owns_group=owns_group,
+        bridge=bridge,
+        layout=layout,
+        resumable=resumable,
+    )
     if transport is None:
         transport = _transport(assembly, source, commit_tracker)
     view = transport.view
     engine_source = transport.source(state, lambda: assembly.make_stage(view))
     writers = EarlyWriters(transport.writers)
-    engine_sink = OutputSink(outputs, state, writers, lambda: bridge)
+    engine_sink = OutputSink(outputs, state, writers, lambda: bridge, layout)
+    slot = slot_of(layout)
 
     def run(batches: list[SourceBatch]) -> list[tuple[str, StageResults]]:
         if state.aborting():
             return []
         try:
-            return [(SLOT, batch.stage.run(batch)) for batch in batches]
+            return [(slot, batch.stage.run(batch)) for batch in batches]
         except BaseException as fault:
             state.failed(fault)
             if state.aborting():
@@ -211,6 +225,7 @@ def _transport(assembly: Assembly, source: Any, tracker: CommitTracker | None) -
             plan_source,
             state,
             assembly.source_partitions,
+            assembly.own_partitions,
             assembly.preflight.group,
             lambda: assembly.preflight.snapshot().source_topics,
             make_stage,

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from loom.core.async_bridge import AsyncBridge
 from loom.streaming.bytewax.sink_overrides import open_sink
+from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.output_table import OutputTable
 from loom.streaming.runtime.producers import RecordWriter
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.sink_part import SinkPart
 from loom.streaming.runtime.stages.stage_io import StageResults
 
-__all__ = ["SLOT", "OutputSink"]
+__all__ = ["OutputSink", "slot_of"]
 
 #: Partition names are part of the recovery store, so their number is fixed whatever the layout: one slot per process
-#: that a cluster may have. Only this process's slot is ever written to; the others open nothing.
+#: that a cluster may have. Each process of a cluster reaches its own slot and every N-th after it, so nothing crosses the
+#: network. Only this process's slot is ever written to; the others open nothing.
 _SLOTS = 64
-SLOT = "00"
+
+
+def slot_of(layout: Layout) -> str:
+    """The key of everything that this process writes."""
+    return f"{layout.index:02d}"
 
 
 class OutputSink(FixedPartitionedSink[StageResults, Any]):
@@ -32,21 +39,25 @@ class OutputSink(FixedPartitionedSink[StageResults, Any]):
         delivery: RunState,
         make_writers: Callable[[], RecordWriter],
         bridge: Callable[[], AsyncBridge | None],
+        layout: Layout = Layout(),  # noqa: B008 - frozen
     ) -> None:
+        self._layout = layout
         self._outlets = outlets
         self._delivery = delivery
         self._make_writers = make_writers
         self._bridge = bridge
 
     def list_parts(self) -> list[str]:
-        return [f"{slot:02d}" for slot in range(_SLOTS)]
+        slots = range(self._layout.index, _SLOTS, self._layout.processes) if self._layout.is_cluster else range(_SLOTS)
+        return [f"{slot:02d}" for slot in slots]
 
     def part_fn(self, item_key: str) -> int:
         return int(item_key)
 
     def build_part(self, step_id: str, for_part: str, resume_state: Any) -> _Slot:
         writers, states = self._make_writers(), resume_state or {}
-        part = SinkPart(self._outlets, self._delivery, writers, open_sink, self._bridge, states)
+        opened = partial(open_sink, layout=self._layout)
+        part = SinkPart(self._outlets, self._delivery, writers, opened, self._bridge, states)
         return _Slot(part, self._delivery)
 
 

@@ -15,8 +15,11 @@ from loom.streaming.errors import ErrorEnvelope
 from loom.streaming.message import Message
 from loom.streaming.nodes.sink import IntoSink
 from loom.streaming.runtime.custom_sinks import OpenedSink, open_into_sink
+from loom.streaming.runtime.layout import Layout
+from loom.streaming.runtime.output_table import CustomOutput, OutputTable
+from loom.streaming.runtime.run_errors import UnshareableSinkError
 
-__all__ = ["ErrorSink", "is_sink", "open_sink"]
+__all__ = ["ErrorSink", "is_sink", "open_sink", "refuse_unshareable"]
 
 #: what `error_sinks` takes: a Bytewax sink, or an `IntoSink`, of `ErrorEnvelope`s
 ErrorSink: TypeAlias = Sink[Any] | IntoSink
@@ -27,22 +30,46 @@ def is_sink(sink: object) -> bool:
     return isinstance(sink, Sink | IntoSink) and not isinstance(sink, type)
 
 
-def open_sink(sink: Any, name: str, config: Any, state: Any, bridge: Callable[[], AsyncBridge | None]) -> OpenedSink:
-    """Open a Bytewax sink or an `IntoSink`. Raises `TypeError` for what is neither."""
+def refuse_unshareable(outputs: OutputTable, layout: Layout) -> None:
+    """Raise `UnshareableSinkError` for a `FixedPartitionedSink` in a flow of several processes.
+
+    Each process opens the sinks that it writes to, so every part would have several writers: of a `FileSink` each would
+    truncate what the others have written.
+    """
+    if layout.is_alone:
+        return
+    for output in outputs.table:
+        if isinstance(output, CustomOutput) and isinstance(output.sink, FixedPartitionedSink):
+            raise UnshareableSinkError(
+                f"the sink for {output.name} is a {type(output.sink).__qualname__}, a FixedPartitionedSink, and the flow has "
+                f"{layout.processes} processes: each would open its parts and overwrite what the others write. Use one "
+                "process, or a DynamicSink or an IntoSink, which get the number of their process"
+            )
+
+
+def open_sink(
+    sink: Any,
+    name: str,
+    config: Any,
+    state: Any,
+    bridge: Callable[[], AsyncBridge | None],
+    layout: Layout = Layout(),  # noqa: B008 - frozen
+) -> OpenedSink:
+    """Open a Bytewax sink or an `IntoSink`, of which each process has one part. Raises `TypeError` for what is neither."""
     if isinstance(sink, FixedPartitionedSink):
         return _OpenedFixed(sink, name, state or {})
     if isinstance(sink, DynamicSink):
-        return _OpenedDynamic(sink, name)
+        return _OpenedDynamic(sink, name, layout)
     if isinstance(sink, IntoSink):
-        return open_into_sink(sink, name, config, bridge())
+        return open_into_sink(sink, name, config, bridge(), layout)
     raise TypeError(f"the sink for {name} must be a Bytewax sink or an IntoSink, not {sink!r}")
 
 
 class _OpenedDynamic:
     """Has no epoch signal: what it receives is durable when `write_batch` returns."""
 
-    def __init__(self, sink: DynamicSink[Any], name: str) -> None:
-        self._part = sink.build(name, 0, 1)
+    def __init__(self, sink: DynamicSink[Any], name: str, layout: Layout) -> None:
+        self._part = sink.build(name, layout.index, layout.processes)
 
     def write(self, items: list[Any]) -> None:
         self._part.write_batch(items)

@@ -7,7 +7,7 @@ parts emit in one epoch at a time and the offsets travel in the batch.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from bytewax.inputs import AbortExecution, FixedPartitionedSource, StatefulSourcePartition
@@ -33,7 +33,9 @@ _FOLLOWER_AWAKE = timedelta(milliseconds=50)
 
 
 class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
-    """All partitions of the source's topics. `look_up` tells their numbers, `group` what is known of the group,
+    """The partitions of the source's topics that this process reads.
+
+    `look_up` tells the numbers of all partitions, `own` those of this process, `group` what is known of the group,
     `topics_seen` how the topics were.
 
     They are asked before anything is read.
@@ -44,6 +46,7 @@ class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
         source: CompiledSource,
         delivery: RunState,
         look_up: Callable[[], Mapping[str, tuple[int, ...]]],
+        own: Callable[[], Iterable[TopicPartition]],
         group: Callable[[], GroupSnapshot],
         topics_seen: Callable[[], Mapping[str, TopicState]],
         make_stage: Callable[[], Stage],
@@ -55,6 +58,7 @@ class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
         self._metadata = metadata
         self._delivery = delivery
         self._look_up = look_up
+        self._own = own
         self._group = group
         self._topics_seen = topics_seen
         self._make_stage = make_stage
@@ -68,7 +72,7 @@ class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
 
     def list_parts(self) -> list[str]:
         """A part per Kafka partition. Numbers are padded, since the engine deals parts out in sorted order."""
-        return sorted(f"{topic}/{number:06d}" for topic, numbers in self._look_up().items() for number in numbers)
+        return sorted(f"{topic}/{number:06d}" for topic, number in self._own())
 
     def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> _Part:
         """A part, sharing the client of the worker on whose thread this is called."""

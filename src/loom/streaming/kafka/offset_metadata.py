@@ -131,6 +131,18 @@ class RunMetadata:
                 text = self._texts[topic] = metadata.render()
         return text
 
+    def unclaimed(
+        self, partitions: Iterable[TopicPartition], committed: Mapping[TopicPartition, Committed]
+    ) -> list[TopicPartition]:
+        """The partitions without a position, and those whose position does not name this flow and its number of writers."""
+        return [partition for partition in partitions if not self._claimed(committed.get(partition))]
+
+    def _claimed(self, had: Committed | None) -> bool:
+        if had is None:
+            return False
+        said = OffsetMetadata.parse(had.metadata)
+        return (said.flow, said.mode, said.writers) == (self.flow, "fixed", self.writers)
+
     def replaces(self, committed: Iterable[Committed]) -> None:
         """Log, once, each flow of another name that committed these positions: this run takes its group over."""
         for had in committed:

@@ -63,11 +63,16 @@ class TransactionGroup:
         """What ties positions to the group in a transaction; the client's own object."""
         return self._reader.group_metadata()
 
-    def start(self, partitions: Iterable[TopicPartition]) -> StartPositions:
-        """Where to begin with these partitions; they are checked from now on."""
+    def serve(self, wait_s: float) -> None:
+        """Let the client work for some seconds; raises what `waiting` raises."""
+        self._waiting("the offsets of the group")
+        self._reader.serve(wait_s)
+
+    def start(self, partitions: Iterable[TopicPartition], siblings: Iterable[TopicPartition] = ()) -> StartPositions:
+        """Where to begin with these partitions; they are checked from now on. `siblings` as for `resolve_start`."""
         if any(state.id is None for state in self._topics.values()):
             self._topics = self._states()
-        found = self._reader.resolve(partitions, {})
+        found = self._reader.resolve(partitions, {}, siblings)
         self._reader.group.found(found)
         return found
 

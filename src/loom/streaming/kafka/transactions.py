@@ -123,6 +123,12 @@ class Transactions:
         """Note the offsets of the group before our first commit."""
         self._left_at.update(positions)
 
+    def forget(self, partitions: Iterable[TopicPartition]) -> None:
+        """These belong to other processes now: they say nothing about whether this one was replaced."""
+        for partition in partitions:
+            self._left_at.pop(partition, None)
+        self._in_doubt = {p: offset for p, offset in self._in_doubt.items() if p in self._left_at}
+
     def begin(self) -> None:
         """Open a transaction, unless one is open."""
         if self.state is State.OPEN:

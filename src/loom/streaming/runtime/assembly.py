@@ -17,8 +17,11 @@ from loom.streaming.errors import ErrorEnvelope
 from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.record_accessor import RecordAccessor
+from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.claim import LayoutClaim
 from loom.streaming.runtime.early_writers import EarlyWriters
 from loom.streaming.runtime.exactly_once import ExactlyOnce
+from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.node_times import timer_of
 from loom.streaming.runtime.output_table import OutputTable
 from loom.streaming.runtime.preflight import Preflight
@@ -59,8 +62,12 @@ class Assembly:
         reads_kafka: bool,
         owns_group: bool,
         bridge: AsyncBridge | None = None,
+        layout: Layout = Layout(),  # noqa: B008 - frozen
+        resumable: bool = False,
     ) -> None:
         self.plan = plan
+        self.layout = layout
+        self._reads_kafka = reads_kafka
         self.outputs = outputs
         self.state = state
         self.preflight = Preflight(
@@ -71,17 +78,33 @@ class Assembly:
             waiting=state.stop.check_start,
             clusters=state.clusters,
         )
-        self.metadata = RunMetadata(plan.name, self.source_partitions)
+        self.metadata = RunMetadata(plan.name, self.source_partitions, writers=layout.processes)
         self._counts = state.metrics.part()
         self.services = StageServices(state, bridge)
         self.exactly_once: ExactlyOnce | None = None
         if plan.source.mode.transaction:
-            self.exactly_once = ExactlyOnce(plan, self.preflight, state.stop, self.metadata, state.clusters)
+            self.exactly_once = ExactlyOnce(plan, self.preflight, state.stop, self.metadata, state.clusters, layout)
             state.logs_gone.append(self.exactly_once.renewed)
+        self.claim: LayoutClaim | None = None
+        if owns_group and self.exactly_once is None:
+            self.claim = LayoutClaim(
+                plan, layout, self.preflight, state.stop, self.metadata, state.clusters, keeps_unknown=resumable
+            )
 
     def source_partitions(self) -> Mapping[str, tuple[int, ...]]:
         """The partition numbers of the source's topics, asked of the broker once."""
         return self.preflight.snapshot().source_partitions
+
+    def check_layout(self) -> None:
+        """Raise `TooManyProcessesError` where a process would have nothing to read."""
+        if self._reads_kafka and not self.layout.is_alone:
+            self.layout.check(self.source_partitions())
+
+    def own_partitions(self) -> list[TopicPartition]:
+        """The partitions of the source's topics that this process reads, with the group taken over by its layout."""
+        if self.claim is not None:
+            self.claim.open()
+        return self.layout.owned(self.source_partitions())
 
     def make_stage(self, view: RecordAccessor) -> Stage:
         """The fused stage of one worker."""
@@ -122,6 +145,7 @@ class BuiltDataflow:
     def __init__(self, dataflow: Any, assembly: Assembly, writers: EarlyWriters) -> None:
         self.dataflow = dataflow
         self.delivery = assembly.state
+        self._assembly = assembly
         self._preflight = assembly.preflight
         self._exactly_once = assembly.exactly_once
         self._writers = writers
@@ -134,11 +158,14 @@ class BuiltDataflow:
         The producers are opened here, and connect while the engine loads and the source finds its positions.
         """
         self._preflight.snapshot()
+        self._assembly.check_layout()
         if self._exactly_once is None:
             self._writers.open()
         self._preflight.group()
         if self._exactly_once is not None:
             self._exactly_once.open()
+        elif self._assembly.claim is not None:
+            self._assembly.claim.open()
 
     def shutdown(self) -> None:
         """Stop a run of this dataflow and release what it holds. Idempotent, from any thread.

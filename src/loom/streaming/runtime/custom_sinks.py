@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 from loom.core.async_bridge import AsyncBridge
 from loom.streaming.nodes.sink import IntoSink, SinkPartition
+from loom.streaming.runtime.layout import Layout
 
 __all__ = ["OpenSink", "OpenedSink", "open_into_sink"]
 
@@ -31,14 +32,19 @@ class OpenedSink(Protocol):
 #: opens a sink: given the sink, its name, its config, the state of a recovery snapshot, and what gives the async bridge
 OpenSink: TypeAlias = Callable[[Any, str, Any, Any, Callable[[], AsyncBridge | None]], OpenedSink]
 
-#: Whatever the number of its workers, a process has one sink part, and so one partition of each `IntoSink`. The processes of
-#: a plan without an exchange know nothing of each other.
-_WORKER_INDEX, _WORKER_COUNT = 0, 1
 
+def open_into_sink(
+    sink: IntoSink,
+    name: str,
+    config: Any,
+    bridge: AsyncBridge | None,
+    layout: Layout = Layout(),  # noqa: B008 - frozen
+) -> OpenedSink:
+    """Open the partition of an `IntoSink`. Raises `TypeError` if what it builds is not a partition.
 
-def open_into_sink(sink: IntoSink, name: str, config: Any, bridge: AsyncBridge | None) -> OpenedSink:
-    """Open the partition of an `IntoSink`. Raises `TypeError` if what it builds is not a partition."""
-    partition: object = sink.build_partition(config, _WORKER_INDEX, _WORKER_COUNT, bridge)
+    Whatever the number of its workers, a process has one sink part, and so one partition of each `IntoSink`.
+    """
+    partition: object = sink.build_partition(config, layout.index, layout.processes, bridge)
     if not isinstance(partition, SinkPartition):
         raise TypeError(
             f"the sink for {name} built a {type(partition).__qualname__}, which is no SinkPartition: it needs "

@@ -12,6 +12,7 @@ from loom.core.observability import ObservabilityRuntime
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorKind
 from loom.streaming.runtime.assembly import BuiltDataflow
+from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.settings import BytewaxRuntimeConfig
 
 __all__ = ["Engine", "load_engine"]
@@ -33,8 +34,11 @@ class Lower(Protocol):
         audits: Mapping[str, Any] | None = None,
         bridge: AsyncBridge | None = None,
         resumable: bool = True,
+        layout: Layout = ...,
     ) -> BuiltDataflow:
-        """`resumable`: a later run may begin with the states that its sinks had at a snapshot."""
+        """`resumable`: a later run may begin with the states that its sinks had at a snapshot. `layout`: which process of
+        how many this is.
+        """
 
 
 class Engine(LoomFrozenStruct):

@@ -23,6 +23,8 @@ from loom.streaming.kafka.topic_monitor import look_at_states
 from loom.streaming.kafka.transaction_group import TransactionGroup
 from loom.streaming.kafka.transactions import Transactions
 from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.claim import await_claim, log_claim
+from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.pace import Pace
 from loom.streaming.runtime.preflight import Preflight
 from loom.streaming.runtime.stages.stage_io import Positions
@@ -43,7 +45,9 @@ class ExactlyOnce:
         stop: StopSignal,
         metadata: RunMetadata,
         clusters: Clusters | None = None,
+        layout: Layout = Layout(),  # noqa: B008 - frozen
     ) -> None:
+        self._layout = layout
         self._plan = plan
         self._preflight = preflight
         self._stop = stop
@@ -88,9 +92,10 @@ class ExactlyOnce:
         seen = self._preflight.snapshot()
         self._warn_of_unchecked_sizes()
         self._preflight.group()
-        partitions = [TopicPartition(t, number) for t, numbers in seen.source_partitions.items() for number in numbers]
-        transactions = self._fenced(_id(self._group_id, self._metadata.flow, 0))
-        failpoint(Failpoint.FENCED)
+        everywhere = Layout().owned(seen.source_partitions)
+        partitions = self._layout.owned(seen.source_partitions)
+        own_id = self._own_id(self._layout.index)
+        transactions = self._fenced(own_id) if self._layout.is_first else None
         settings = self._plan.source.settings
         self._group = group = TransactionGroup(
             settings,
@@ -101,16 +106,36 @@ class ExactlyOnce:
             gone=self._gone,
             clusters=self._clusters,
         )
-        self._fence_earlier(group, partitions)
-        found = group.start(partitions)
-        transactions.found_at({partition: had.offset for partition, had in found.committed.items()})
+        others: list[TopicPartition] = []
+        if transactions is not None:
+            failpoint(Failpoint.FENCED)
+            self._fence_earlier(group, everywhere)
+            others = self._unclaimed(group, set(everywhere).difference(partitions))
+        else:
+            await_claim(
+                lambda: self._unclaimed(group, partitions), self._layout, group.serve, settings.start_timeout_ms
+            )
+            # Not before: the claim fences every id of the layout.
+            transactions = self._fenced(own_id)
+            failpoint(Failpoint.FENCED)
+        found = group.start([*partitions, *others], everywhere)
+        transactions.found_at({p: found.committed[p].offset for p in partitions if p in found.committed})
         self._metadata.replaces(found.committed.values())
         self._metadata.found(found.committed)
-        self._metadata.covered(partitions)
+        self._metadata.covered(found.offsets)
+        if others:
+            log_claim(self._layout, found.offsets, found.committed)
         transactions.begin()
         transactions.commit(found.offsets, group.client_metadata())
         group.wrote(found.offsets)
+        # From now on they belong to the processes that read them.
+        group.renewed(others)
+        transactions.forget(others)
         return transactions, group.client_metadata()
+
+    def _unclaimed(self, group: TransactionGroup, partitions: Iterable[TopicPartition]) -> list[TopicPartition]:
+        wanted = sorted(partitions)
+        return self._metadata.unclaimed(wanted, group.committed(wanted)) if wanted else []
 
     def _warn_of_unchecked_sizes(self) -> None:
         unchecked = sorted(output.name for output in self._plan.topics() if MESSAGE_MAX_BYTES in output.settings.extra)
@@ -124,7 +149,7 @@ class ExactlyOnce:
 
     def _fence_earlier(self, group: TransactionGroup, partitions: list[TopicPartition]) -> None:
         """Fence the writers that the group's offsets name, including those that are not started any more."""
-        fenced = {_id(self._group_id, self._metadata.flow, 0)}
+        fenced = {self._own_id(0)}
         while True:
             left = sorted(self._earlier_ids(group.committed(partitions)) - fenced)
             if not left:
@@ -142,7 +167,15 @@ class ExactlyOnce:
             # Nobody has written in this form yet: an earlier version of the product named its writers otherwise.
             writers = max((m.writers or 1 for m in found), default=1)
             ids = {f"{self._group_id}-{self._plan.name}-{index}" for index in range(writers)}
-        return ids
+        ours = {self._own_id(index) for index in range(self._layout.processes)}
+        if len(self._metadata.unclaimed(committed, committed)) < len(committed):
+            # Processes of this layout may be running. One that starts again takes its own id, and no other.
+            return ids - ours
+        return ids | ours if committed else ids
+
+    def _own_id(self, index: int) -> str:
+        """The id of a process of this layout."""
+        return _id(self._group_id, self._metadata.flow, index)
 
     @property
     def _group_id(self) -> str:

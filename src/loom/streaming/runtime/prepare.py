@@ -6,6 +6,7 @@ what another one refuses. Opens nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -27,10 +28,11 @@ from loom.streaming.flow import StreamFlow
 from loom.streaming.kafka.probe import ClientRefusal, client_refusals
 from loom.streaming.kafka.settings import KafkaSettings
 from loom.streaming.runtime.isolation import check_poison_route
+from loom.streaming.runtime.layout import Layout, layout_of
 from loom.streaming.runtime.recovery_directory import check_recovery
 from loom.streaming.runtime.registry import SinkRegistry
 from loom.streaming.runtime.run_errors import DuplicateErrorSinkError, RecoveryDirectoryError
-from loom.streaming.runtime.settings import BytewaxRuntimeConfig, StreamingSection, refuse_what_is_later
+from loom.streaming.runtime.settings import BytewaxRuntimeConfig, StreamingSection
 from loom.streaming.runtime.sink_bindings import BoundSinks, bind_sinks
 
 __all__ = ["PreparedFlow", "prepare"]
@@ -44,6 +46,8 @@ class PreparedFlow(LoomFrozenStruct):
     plan: CompiledPlan
     runtime: BytewaxRuntimeConfig
     section: StreamingSection
+    #: which process of how many this is
+    layout: Layout
     #: the sinks of the config
     sinks: BoundSinks
     #: what takes errors in place of the flow's own routes
@@ -75,8 +79,11 @@ def prepare(
     found = _Findings()
     section = found.of(lambda: config.section_or_default("streaming", StreamingSection, StreamingSection()))
     chosen = runtime or (section.runtime if section is not None else None)
+    layout: Layout | None = Layout()
     if chosen is not None:
-        found.of(lambda: refuse_what_is_later(chosen))
+        if not elsewhere or chosen.process_id is not None:
+            layout = found.of(lambda: layout_of(chosen, {} if elsewhere else os.environ, config.file))
+        found.of(lambda: _refuse_clusters(layout))
         if not elsewhere:
             found.of(lambda: _check_machine(chosen, config.file))
     found.of(lambda: _check_observability(config, observed_by_caller))
@@ -93,7 +100,8 @@ def prepare(
     assert plan is not None
     assert section is not None
     assert chosen is not None
-    return PreparedFlow(plan, chosen, section, bound, taken)
+    assert layout is not None
+    return PreparedFlow(plan, chosen, section, layout, bound, taken)
 
 
 def _bound(
@@ -106,6 +114,11 @@ def _check_observability(config: ConfigContext, observed_by_caller: bool) -> Non
     section = config.section_optional("observability", ObservabilityConfig)
     if section is not None and not observed_by_caller:
         refuse_later_observers(section)
+
+
+def _refuse_clusters(layout: Layout | None) -> None:
+    if layout is not None and layout.is_cluster:
+        raise NotSupportedYetError("streaming.runtime.addresses (a cluster) is not supported yet; use --processes")
 
 
 def _check_machine(runtime: BytewaxRuntimeConfig, file: str | None) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "RunEndedError",
     "StalledError",
     "UnroutedRecordError",
+    "UnshareableSinkError",
     "raise_fault",
 ]
 
@@ -39,6 +40,14 @@ class FlowFailedError(LoomStreamingError):
     ... except FlowFailedError as failed:
     ...     print(repr(failed.__cause__))
     OSError('disk full')
+    """
+
+
+class UnshareableSinkError(LoomStreamingError):
+    """A sink whose parts only one process may open, in a flow of several processes. Exit code 3.
+
+    >>> issubclass(UnshareableSinkError, LoomStreamingError)
+    True
     """
 
 

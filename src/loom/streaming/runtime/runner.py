@@ -22,6 +22,7 @@ from loom.streaming.metrics import FlowMetrics
 from loom.streaming.runtime.assembly import BuiltDataflow
 from loom.streaming.runtime.engine import load_engine
 from loom.streaming.runtime.isolation import one_at_a_time
+from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.prepare import prepare
 from loom.streaming.runtime.progress import reporting
 from loom.streaming.runtime.registry import SinkRegistry
@@ -53,8 +54,10 @@ class _PreparedStreamingRun:
         runtime: BytewaxRuntimeConfig,
         supervision: SupervisionSettings,
         bridge: AsyncBridge,
+        layout: Layout,
     ) -> None:
         self.plan = plan
+        self.layout = layout
         self.built = built
         self.runtime = runtime
         self.supervision = supervision
@@ -249,7 +252,7 @@ class StreamingRunner:
                     _log.info("broker_check_started", flow=name)
                     prepared.built.check_brokers()
                     observability.start_scrape_server()
-                    self._start_log(prepared.plan)
+                    self._start_log(prepared)
                     with (
                         reporting(name, prepared.built.delivery, progress_ms),
                         observability.span(Scope.FLOW, name),
@@ -334,10 +337,11 @@ class StreamingRunner:
             error_sinks=prepared.error_sinks,
             bridge=bridge,
             resumable=chosen.recovery is not None,
+            layout=prepared.layout,
             audits=prepared.sinks.audits,
         )
         supervision = prepared.section.supervision
-        self._prepared = _PreparedStreamingRun(prepared.plan, built, chosen, supervision, bridge)
+        self._prepared = _PreparedStreamingRun(prepared.plan, built, chosen, supervision, bridge, prepared.layout)
         return self._prepared
 
     def _reconfigure(
@@ -376,7 +380,10 @@ class StreamingRunner:
         return self._derived
 
     @staticmethod
-    def _start_log(plan: CompiledPlan) -> None:
-        _log.info("flow_started", flow=plan.name, topics=list(plan.source.topics), delivery=plan.source.mode.summary)
+    def _start_log(prepared: _PreparedStreamingRun) -> None:
+        plan, layout = prepared.plan, prepared.layout
+        shared = {} if layout.is_alone else {"process": layout.index, "processes": layout.processes}
+        source = plan.source
+        _log.info("flow_started", flow=plan.name, topics=list(source.topics), delivery=source.mode.summary, **shared)
         for warning in plan.warnings:
             _log.warning("flow_warning", code=warning.code.value, where=warning.where, message=warning.message)

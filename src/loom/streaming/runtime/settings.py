@@ -1,4 +1,4 @@
-"""How a flow is run: the `streaming` section. Options whose feature is not built yet are refused."""
+"""How a flow is run: the `streaming` section."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from loom.core.choices import coerce_choices
 from loom.core.config.field_error import MOST_MS, FieldError, require_number, require_text
-from loom.core.errors import NotSupportedYetError
 from loom.core.model import LoomFrozenStruct
 
 __all__ = [
@@ -14,7 +13,6 @@ __all__ = [
     "BytewaxRuntimeConfig",
     "StreamingSection",
     "SupervisionSettings",
-    "refuse_what_is_later",
 ]
 
 DEFAULT_EPOCH_INTERVAL_MS = 1000
@@ -132,12 +130,3 @@ class StreamingSection(LoomFrozenStruct):
                 f"supervision.stall_timeout_ms is {stall}, and offsets advance once per epoch of {self.runtime.epoch_ms} "
                 f"ms; make it {least} or more, or runtime.epoch_interval_ms smaller"
             )
-
-
-def refuse_what_is_later(runtime: BytewaxRuntimeConfig) -> None:
-    """Raise `NotSupportedYetError` for an option whose feature is not built yet."""
-    if runtime.process_id is not None or runtime.addresses is not None:
-        raise NotSupportedYetError(
-            "streaming.runtime.process_id and addresses (several processes) are not supported yet; remove them and use "
-            "workers_per_process"
-        )
