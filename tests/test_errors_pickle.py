@@ -22,6 +22,7 @@ from loom.streaming.compiler import Code, CompilationError, Issue, Severity
 from loom.streaming.compiler.signatures import UnreadableSignature
 from loom.streaming.kafka.format_settings import _UnknownFormatField
 from loom.streaming.kafka.record_accessor import UnreadableHeadersError
+from loom.streaming.nodes.retry import RetryAfter
 from loom.streaming.runtime.run_errors import ProcessKilledError, RunEndedError
 from loom.streaming.testing import StreamingTestRunner
 
@@ -48,6 +49,7 @@ MADE: dict[type[BaseException], BaseException] = {
         RunEndedError("orders", "orders.price", "orders.raw[0]@7", SystemExit(3)),
         UnreadableSignature("it takes two messages", "take one"),
         UnreadableHeadersError(),
+        RetryAfter(30, "429"),
         _UnknownFormatField("format takes 'json' or 'bytes', not 'xml'"),
         Refused(7, why="no stock"),
         FORCED,

@@ -39,6 +39,10 @@ AUTHORING = (
     "IntoSink",
     "SinkPartition",
     "Tombstone",
+    "Retry",
+    "RetryAfter",
+    "RateLimit",
+    "CircuitBreaker",
     "step",
     "compile_flow",
     "StreamingRunner",
@@ -97,10 +101,6 @@ def test_a_name_is_the_same_object_wherever_it_is_imported_from(package: str) ->
         "FromMongoCDC",
         "MongoInsert",
         "MongoChangeEvent",
-        "Retry",
-        "RateLimit",
-        "CircuitBreaker",
-        "RetryAfter",
     ],
 )
 def test_a_name_that_comes_later_says_so_when_it_is_imported(name: str) -> None:

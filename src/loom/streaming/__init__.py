@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from loom.streaming.nodes.collect import CollectBatch, Drain, ForEach, WindowStrategy
     from loom.streaming.nodes.expand import ExpandRoutes, Explode, PayloadExpander
     from loom.streaming.nodes.expressions import msg, payload
+    from loom.streaming.nodes.retry import CircuitBreaker, RateLimit, Retry, RetryAfter
     from loom.streaming.nodes.route import Fork, ForkRoute, Predicate, Route, Router, Selector
     from loom.streaming.nodes.scope import ContextFactory, Ordering, ResourceScope, With, WithAsync
     from loom.streaming.nodes.shape import StreamShape
@@ -36,6 +37,7 @@ __all__ = [
     "BatchStep",
     "Broadcast",
     "BroadcastRoute",
+    "CircuitBreaker",
     "CollectBatch",
     "ContextFactory",
     "Drain",
@@ -64,8 +66,11 @@ __all__ = [
     "PayloadExpander",
     "Predicate",
     "Process",
+    "RateLimit",
     "RecordStep",
     "ResourceScope",
+    "Retry",
+    "RetryAfter",
     "Route",
     "Router",
     "Selector",
@@ -88,14 +93,10 @@ __all__ = [
 #: declared in the contract, not built yet
 _LATER = (
     "Backend",
-    "CircuitBreaker",
     "DeltaSinkConfig",
     "FromMongoCDC",
     "IntoTable",
     "Mongo[A-Z]*",
-    "RateLimit",
-    "Retry",
-    "RetryAfter",
     "SqlAlchemyDatabaseConfig",
     "SqlAlchemySinkConfig",
 )

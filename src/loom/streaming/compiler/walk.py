@@ -22,7 +22,7 @@ from loom.streaming.compiler.topics import TopicResolver
 from loom.streaming.errors import LoomStreamingError
 from loom.streaming.nodes.boundary import IntoTopic
 from loom.streaming.nodes.shape import StreamShape
-from loom.streaming.nodes.step import Step
+from loom.streaming.nodes.step import RetriedStep, Step
 from loom.streaming.process import Process
 
 if TYPE_CHECKING:
@@ -258,6 +258,8 @@ class ProcessCompiler:
 
 def named(node: object) -> str:
     """A node as its author would name it. Not its `repr`, which shows what it was configured with."""
+    if isinstance(node, RetriedStep):
+        node = node.step
     if isinstance(node, ConfigBinding):
         node = node.target
     elif isinstance(node, IntoTopic):

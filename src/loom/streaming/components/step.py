@@ -14,7 +14,7 @@ from loom.streaming.compiler.signatures import UnreadableSignature, kind_of, rea
 from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, StreamType
 from loom.streaming.components.batch_steps import build_batch, build_batch_expand
 from loom.streaming.nodes.shape import StreamShape
-from loom.streaming.nodes.step import Step, StepFunction
+from loom.streaming.nodes.step import RetriedStep, Step, StepFunction
 from loom.streaming.runtime.stages.builder import StageBuilder
 from loom.streaming.runtime.stages.codegen import CodeWriter
 from loom.streaming.runtime.stages.expansion import build_expansion
@@ -85,6 +85,16 @@ class CompiledStep(CompiledNode, kw_only=True):
 def _compile(walk: ProcessCompiler, node: Any, path: NodePath, flowing: StreamType) -> Compiled:
     """A step class, an instance, a `@step` function or a binding."""
     issues = walk.issues
+    retry = node.retry if isinstance(node, RetriedStep | StepFunction) else None
+    if isinstance(node, RetriedStep):
+        node = node.step
+    if retry is not None:
+        issues.error(
+            Code.NOT_SUPPORTED,
+            "a retry policy of a step is not supported yet",
+            path=path,
+            remedy="leave it away, and let the step repeat what is worth repeating",
+        )
     bound = bind_step(node, walk.config, issues, path)
     if bound is None:
         return None
@@ -241,4 +251,4 @@ _BUILDERS: dict[StepKind, Callable[[StageBuilder, CompiledStep, NodeInput, Ances
     StepKind.BATCH_EXPAND: build_batch_expand,
 }
 
-COMPONENTS = (NodeComponent((Step, StepFunction), _compile, CompiledStep, _build, takes_classes=True),)
+COMPONENTS = (NodeComponent((Step, StepFunction, RetriedStep), _compile, CompiledStep, _build, takes_classes=True),)

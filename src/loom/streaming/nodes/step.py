@@ -9,21 +9,97 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, overload
+from types import MethodType
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from loom.core.config.binding import Configurable
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.nodes.retry import Retry
 
 if TYPE_CHECKING:
     from loom.core.logger import Logger
     from loom.streaming.message import Message
 
-__all__ = ["BatchExpandStep", "BatchStep", "ExpandStep", "RecordStep", "Step", "StepFunction", "step"]
+__all__ = [
+    "BatchExpandStep",
+    "BatchStep",
+    "ExpandStep",
+    "RecordStep",
+    "RetriedStep",
+    "Step",
+    "StepFunction",
+    "step",
+]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 Args = ParamSpec("Args")
 
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+class RetriedStep(LoomFrozenStruct):
+    """A step with a retry policy, as a node of a process. `with_retry` makes one.
+
+    >>> Price.with_retry(Retry(attempts=3)).retry.attempts
+    3
+
+    Args:
+        step: a step class, an instance, or a binding to the config.
+        retry: the policy.
+
+    Raises:
+        TypeError: if `retry` is no `Retry`.
+    """
+
+    step: Any
+    retry: Retry
+
+    def __post_init__(self) -> None:
+        _check(self.retry, "with_retry()")
+
+    def from_config(self, path: str, /, **overrides: Any) -> RetriedStep:
+        """The same with a step that is built from the section at a dotted path.
+
+        >>> priced = Price.with_retry(Retry(attempts=3)).from_config("pricing", digits=3)
+        >>> priced.step.config_path
+        'pricing'
+
+        Args:
+            path: the section whose keys become constructor arguments.
+            overrides: constructor arguments that win over the section.
+
+        Raises:
+            TypeError: if the step is not a class.
+        """
+        return RetriedStep(self._step_class("from_config").from_config(path, **overrides), self.retry)
+
+    def configure(self, **overrides: Any) -> RetriedStep:
+        """The same with a step that is built from these constructor arguments alone.
+
+        Args:
+            overrides: the constructor arguments.
+
+        Raises:
+            TypeError: if the step is not a class.
+        """
+        return RetriedStep(self._step_class("configure").configure(**overrides), self.retry)
+
+    def _step_class(self, asked: str) -> type[Step[Any, Any]]:
+        if not (isinstance(self.step, type) and issubclass(self.step, Step)):
+            raise TypeError(f"{asked}() needs a step class, and with_retry() was called on {self.step!r}")
+        return self.step
+
+
+class _OfClassOrInstance(Generic[Args, Out]):
+    """A method that is called on a class or on an instance of it, and is given whichever it was."""
+
+    def __init__(self, function: Callable[Concatenate[Any, Args], Out]) -> None:
+        self.__func__ = function
+        self.__doc__ = function.__doc__
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Callable[Args, Out]:
+        return MethodType(self.__func__, owner if instance is None else instance)
 
 
 class Step(Configurable, Generic[In, Out]):
@@ -51,6 +127,20 @@ class Step(Configurable, Generic[In, Out]):
         'price_order'
         """
         return cls.name or _WORD.sub("_", cls.__name__).lower()
+
+    @_OfClassOrInstance
+    def with_retry(self, retry: Retry) -> RetriedStep:
+        """This step with a retry policy. Called on the class or on an instance.
+
+        >>> retried = Process(Price.with_retry(Retry(attempts=3)), Audit().with_retry(Retry(timeout_ms=5_000)))
+
+        Args:
+            retry: the policy.
+
+        Raises:
+            TypeError: if it is no `Retry`.
+        """
+        return RetriedStep(self, retry)
 
     @property
     def log(self) -> Logger:
@@ -176,15 +266,29 @@ class StepFunction(Generic[Args, Out]):
     __name__: str
     __wrapped__: Callable[Args, Out]
 
-    def __init__(self, function: Callable[Args, Out], name: str | None = None) -> None:
+    def __init__(self, function: Callable[Args, Out], name: str | None = None, retry: Retry | None = None) -> None:
         # A `functools.partial` has no name of its own.
         self.__name__ = type(function).__name__
         update_wrapper(self, function)
         self.name = name
+        if retry is not None:
+            _check(retry, "@step(retry=…)")
+        self.retry = retry
 
     def step_name(self) -> str:
         """The declared name, else the function's."""
         return self.name or self.__name__
+
+    def with_retry(self, retry: Retry) -> StepFunction[Args, Out]:
+        """The same step with another retry policy.
+
+        Args:
+            retry: the policy.
+
+        Raises:
+            TypeError: if it is no `Retry`.
+        """
+        return StepFunction(self.function, self.name, retry)
 
     @property
     def function(self) -> Callable[Args, Out]:
@@ -199,11 +303,15 @@ class StepFunction(Generic[Args, Out]):
 
 
 @overload
-def step(function: Callable[Args, Out], /, *, name: str | None = None) -> StepFunction[Args, Out]: ...
-@overload
-def step(*, name: str) -> Callable[[Callable[Args, Out]], StepFunction[Args, Out]]: ...
 def step(
-    function: Callable[Args, Out] | None = None, /, *, name: str | None = None
+    function: Callable[Args, Out], /, *, name: str | None = None, retry: Retry | None = None
+) -> StepFunction[Args, Out]: ...
+@overload
+def step(
+    *, name: str | None = None, retry: Retry | None = None
+) -> Callable[[Callable[Args, Out]], StepFunction[Args, Out]]: ...
+def step(
+    function: Callable[Args, Out] | None = None, /, *, name: str | None = None, retry: Retry | None = None
 ) -> StepFunction[Args, Out] | Callable[[Callable[Args, Out]], StepFunction[Args, Out]]:
     """Make a step of a function: payload in, payload out.
 
@@ -212,16 +320,28 @@ def step(
     ...     return text.upper()
     >>> shout("hi")
     'HI'
+    >>> @step(retry=Retry(attempts=3))
+    ... def look_up(order: Order) -> PricedOrder:
+    ...     return PricedOrder(order.id)
 
     `None`, errors and `Message`s as results mean the same as in a `RecordStep`.
 
     Args:
         function: takes the payload and is annotated with its type and that of the result.
         name: the name in step ids; by default that of the function.
+        retry: calls the function again when it fails; by default it is called once.
 
     Returns:
         The step, which can still be called as the function.
+
+    Raises:
+        TypeError: if `retry` is no `Retry`.
     """
     if function is not None:
-        return StepFunction(function, name)
-    return lambda wrapped: StepFunction(wrapped, name)
+        return StepFunction(function, name, retry)
+    return lambda wrapped: StepFunction(wrapped, name, retry)
+
+
+def _check(retry: object, where: str) -> None:
+    if not isinstance(retry, Retry):
+        raise TypeError(f"{where} takes a Retry, not {retry!r}")
