@@ -98,6 +98,7 @@ class ErrorEnvelope(LoomFrozenStruct, Generic[P]):
         source: the record as it was read.
         index: which child of the record failed: one number for each expansion above the node, joined by dots.
         at: the `file:line` in the author's code that raised.
+        attempts: how many calls there were, where the step has a retry policy.
     """
 
     kind: ErrorKind
@@ -110,3 +111,4 @@ class ErrorEnvelope(LoomFrozenStruct, Generic[P]):
     source: KafkaRecord | None = None
     index: str = ""
     at: str | None = None
+    attempts: int | None = None

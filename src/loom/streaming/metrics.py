@@ -31,6 +31,7 @@ class Counts:
         "outputs",
         "read",
         "refused",
+        "retries",
     )
 
     def __init__(self) -> None:
@@ -48,6 +49,8 @@ class Counts:
         self.errors: Counter[tuple[ErrorKind, str]] = Counter()
         #: records the broker refused permanently, by topic
         self.refused: Counter[str] = Counter()
+        #: repeated calls of steps with a retry policy, by step id
+        self.retries: Counter[str] = Counter()
         #: records committed and processed by a run that failed, and not known to be written (at most so many)
         self.lost = 0
 
@@ -67,6 +70,8 @@ class FlowCounts(LoomFrozenStruct):
     durable: int
     #: records of a failed run that were committed beforehand and may not have been written; an upper bound
     lost: int = 0
+    #: repeated calls of steps with a retry policy, by step id
+    retries: dict[str, int] = {}
 
     @property
     def accounted(self) -> int:
@@ -101,6 +106,7 @@ class FlowMetrics:
             _sum([p.refused for p in parts]),
             self.durable,
             sum(p.lost for p in parts),
+            _sum([p.retries for p in parts]),
         )
 
 

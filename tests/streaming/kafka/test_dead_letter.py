@@ -37,7 +37,7 @@ def told(envelope: ErrorEnvelope[Any]) -> dict[str, bytes]:
 
 
 def test_every_header_of_the_contract_is_written() -> None:
-    assert told(failure(index="4", at="/app/orders.py:12")) == {
+    assert told(failure(index="4", at="/app/orders.py:12", attempts=5)) == {
         "x-error-kind": b"task",
         "x-error-reason": b"too small",
         "x-error-type": b"builtins.ValueError",
@@ -50,6 +50,7 @@ def test_every_header_of_the_contract_is_written() -> None:
         "x-error-path": b"1.0.2",
         "x-error-index": b"4",
         "x-error-at": b"/app/orders.py:12",
+        "x-error-attempts": b"5",
         "x-error-count": b"1",
     }
 

@@ -38,6 +38,12 @@ def test_it_is_what_was_written(written: WireFormat) -> None:
     assert (found.source.topic, found.source.partition, found.source.offset) == ("orders.raw", 3, 7)
 
 
+@pytest.mark.parametrize("written", [WireFormat.JSON, WireFormat.ENVELOPE])
+def test_the_attempts_of_a_retry_policy_are_read_back(written: WireFormat) -> None:
+    record = dead_letter_writer(written)(msgspec.structs.replace(FAILURE, attempts=5), "orders")
+    assert dead_letter_reader((Order,), None)(record).attempts == 5
+
+
 def test_an_envelope_without_an_index_is_read_as_one() -> None:
     record = dead_letter_writer(WireFormat.ENVELOPE)(FAILURE, "orders")
     fields = msgspec.msgpack.decode(record.value or b"")

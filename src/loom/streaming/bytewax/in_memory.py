@@ -6,6 +6,7 @@ moves it.
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from loom.streaming.runtime.run_errors import raise_fault
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.source_loop import SourceLoop
 from loom.streaming.runtime.stages.buffering import BufferingNodes
+from loom.streaming.runtime.stages.stage import Stage
 from loom.streaming.runtime.stages.stage_io import Positions, SourceBatch
 
 __all__ = ["Advance", "ManualClock", "MemorySource", "run_in_memory"]
@@ -70,19 +72,24 @@ class MemorySource(FixedPartitionedSource[SourceBatch, None]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _MemoryPart:
         stage, delivery = self._make_stage(), self._delivery
+        # What is random in production is the same in each run of a test.
+        stage.room.random = random.Random(0).random
         read = lambda: delivery.metrics.read().read  # noqa: E731
         reader = _ScriptReader(self._script, self._view, self._clock, stage.room, read, delivery.offsets.worker())
         feed = SourceLoop(reader, stage, delivery, None, batch_size=self._batch_size, clock=self._clock)
-        return _MemoryPart(feed, delivery, stage.close)
+        return _MemoryPart(feed, delivery, stage, self._clock)
 
 
 class _MemoryPart(StatefulSourcePartition[SourceBatch, None]):
-    def __init__(self, feed: SourceLoop, delivery: RunState, close: Callable[[], None]) -> None:
+    def __init__(self, feed: SourceLoop, delivery: RunState, stage: Stage, clock: ManualClock) -> None:
         self._feed = feed
         self._delivery = delivery
-        delivery.opened(self, "source", close)
+        self._stage = stage
+        self._clock = clock
+        delivery.opened(self, "source", stage.close)
 
     def next_batch(self) -> list[SourceBatch]:
+        self._pass_time()
         try:
             return self._feed.next_batch()
         except StopIteration:
@@ -96,6 +103,14 @@ class _MemoryPart(StatefulSourcePartition[SourceBatch, None]):
 
     def close(self) -> None:
         self._delivery.closed(self)
+
+    def _pass_time(self) -> None:
+        """Where nothing is read, the script moves no time: let the clock go to the next moment at which a node acts."""
+        room = self._stage.room
+        if (self._feed.is_draining and self._stage.ending) or room.credit(1) <= 0:
+            due = room.due()
+            if due is not None and due > self._clock.now:
+                self._clock.now = due
 
 
 class _ScriptReader:
@@ -123,7 +138,7 @@ class _ScriptReader:
     def read(self, most: int) -> tuple[Sequence[Any], Positions, bool]:
         script = self._script
         if self._until is None and script and isinstance(script[0], Advance):
-            self._until = self._clock.now + script.popleft().ms / 1000
+            self._until = round(self._clock.now + script.popleft().ms / 1000, 6)
         if self._until is not None:
             self._move_on(self._until)
             return (), {}, False

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from loom.core.config import ConfigContext
 from loom.core.config.keys import nearest, read_as
 from loom.streaming.compiler.catalogue import Code, CompilationError
-from loom.streaming.compiler.exactly_once import check_exactly_once
+from loom.streaming.compiler.exactly_once import check_exactly_once, check_waits
 from loom.streaming.compiler.issues import Issues
 from loom.streaming.compiler.model import CompiledErrorRoute, CompiledSource, CompiledTopic, PayloadTypes, StorageSink
 from loom.streaming.compiler.names import ERRORS, OUTPUT, RESERVED, child_id, into_id
@@ -113,6 +113,7 @@ def compile_flow(
         if source.mode.transaction:
             outputs = [target for output in written for target in (output, output.dlq) if target is not None]
             check_exactly_once(source, outputs, walk.storage, issues)
+            check_waits(nodes, outputs, issues)
     for section in (*_KNOWN_SECTIONS, *_sections_of_sinks(walk.storage.values())):
         context.mark_read(section)
     for section in context.unread_sections():

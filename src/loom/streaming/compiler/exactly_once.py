@@ -6,14 +6,29 @@ from collections.abc import Iterable, Mapping
 
 from loom.streaming.compiler.catalogue import Code, CompilationError
 from loom.streaming.compiler.issues import Issues
-from loom.streaming.compiler.model import CompiledSource, CompiledTopic, NodePath
+from loom.streaming.compiler.model import (
+    CompiledNode,
+    CompiledProducer,
+    CompiledSource,
+    CompiledTopic,
+    NodePath,
+    walk_nodes,
+)
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.kafka.settings import TRANSACTION_TIMEOUT_MS
 
-__all__ = ["check_exactly_once", "check_exactly_once_run", "transaction_timeout_ms"]
+__all__ = [
+    "check_exactly_once",
+    "check_exactly_once_run",
+    "check_waits",
+    "longest_wait_ms",
+    "transaction_timeout_ms",
+]
 
 #: An epoch ends later than its interval by whatever one batch and the commit take, so a transaction gets this many.
 _EPOCHS_PER_TIMEOUT = 4
+#: of that time, a record may be kept for one part in so many
+_WAITS_PER_TIMEOUT = 2
 
 
 def check_exactly_once(
@@ -56,6 +71,24 @@ def check_exactly_once(
             )
 
 
+def check_waits(nodes: tuple[CompiledNode, ...], outputs: Iterable[CompiledTopic], issues: Issues) -> None:
+    """The results behind a record that waits are held back with it: that must not take longer than a transaction may."""
+    first = next(iter(outputs), None)
+    most = _timeout_ms(first.producer) / _WAITS_PER_TIMEOUT if first is not None else float("inf")
+    for node in walk_nodes(nodes):
+        longest = node.longest_wait_ms
+        if longest is not None and longest > most:
+            issues.error(
+                Code.DELIVERY_UNKEPT,
+                f"exactly_once cannot be kept: {node.step_id} may keep a record longer than a transaction may take",
+                path=node.path,
+                expected=f"waits of at most {most:g} ms together, half of transaction.timeout.ms",
+                found=f"{longest:g} ms",
+                remedy="lower attempts or wait_max_ms of its Retry, set its timeout_ms, or raise transaction.timeout.ms in "
+                "kafka.producer.extra",
+            )
+
+
 def check_exactly_once_run(plan: CompiledPlan, *, epoch_ms: int, foreign_sinks: bool) -> None:
     """Refuse a run that could not keep what the plan promises. Raises `CompilationError`."""
     issues = Issues()
@@ -82,4 +115,13 @@ def check_exactly_once_run(plan: CompiledPlan, *, epoch_ms: int, foreign_sinks: 
 
 def transaction_timeout_ms(plan: CompiledPlan) -> int:
     """After how long the broker aborts a transaction of this plan."""
-    return int(plan.producers[0].properties.get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS))
+    return _timeout_ms(plan.producers[0])
+
+
+def longest_wait_ms(plan: CompiledPlan) -> float:
+    """How long a node of this plan may keep a record, whatever its policy says."""
+    return transaction_timeout_ms(plan) / _WAITS_PER_TIMEOUT
+
+
+def _timeout_ms(producer: CompiledProducer) -> int:
+    return int(producer.properties.get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS))

@@ -252,6 +252,16 @@ class CompiledNode(LoomFrozenStruct, kw_only=True):
         return False
 
     @property
+    def overtakes(self) -> bool:
+        """Whether a record may leave the node before an earlier one that is kept there."""
+        return False
+
+    @property
+    def longest_wait_ms(self) -> float | None:
+        """How long the node may keep a record, where that is bounded by a policy of the author's."""
+        return None
+
+    @property
     def summary(self) -> str:
         """What a reader of the plan should know of the node, in half a line."""
         return ""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from loom.streaming.components.retried import boundaries, retry_queue
 from loom.streaming.kafka.record_accessor import UnreadableHeadersError
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.runtime.stages.builder import StageBuilder
 from loom.streaming.runtime.stages.failures import Fail
 from loom.streaming.runtime.stages.node_input import NO_CHILD, Ancestors, Item, NodeInput
-from loom.streaming.runtime.stages.result_check import classify_result, entries_of, several
+from loom.streaming.runtime.stages.result_check import WrongCountError, classify_result, entries_of, several
+from loom.streaming.runtime.stages.retrying import RetryQueue
 
 if TYPE_CHECKING:
     from loom.streaming.components.step import CompiledStep
@@ -28,18 +30,20 @@ def build_batch(build: StageBuilder, step: CompiledStep, after: NodeInput, above
 
 def _on_batches(build: StageBuilder, step: CompiledStep, after: NodeInput, above: Ancestors) -> NodeInput:
     leaving = _Leaving(above)
-    run = _work(build, step, NodeInput(leaving.take, leaving.take, after.batch), above)
+    queue = retry_queue(build, step, above)
+    run = _work(build, step, NodeInput(leaving.take, leaving.take, after.batch), above, queue)
 
     def batch(items: list[Item]) -> None:
         run(items)
         if leaving.items:
             after.batch(leaving.taken())
 
-    return _of_batches(batch, above)
+    return _again(_of_batches(batch, above), queue)
 
 
 def _on_records(build: StageBuilder, step: CompiledStep, after: NodeInput, above: Ancestors) -> NodeInput:
-    run = _work(build, step, after, above)
+    queue = retry_queue(build, step, above)
+    run = _work(build, step, after, above, queue)
     waiting: list[Item] = []
 
     def gather(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
@@ -53,15 +57,17 @@ def _on_records(build: StageBuilder, step: CompiledStep, after: NodeInput, above
 
     build.stage.flushes.append(flush)
     # Tombstones wait too, though the step may not be asked about them: one that overtakes would change the order.
-    return build.entry(gather, gather, above)
+    return _again(build.entry(gather, gather, above), queue)
 
 
-def _work(build: StageBuilder, step: CompiledStep, after: NodeInput, above: Ancestors) -> Callable[[list[Item]], None]:
+def _work(
+    build: StageBuilder, step: CompiledStep, after: NodeInput, above: Ancestors, queue: RetryQueue | None
+) -> Callable[[list[Item]], None]:
     """Runs the step once on the items and sends each of its entries on; a tombstone keeps its place among them."""
     ask = _asking(build, step)
-    fail = build.fail(step.step_id, step.path, above)
+    fail, refused = boundaries(build, step, above, queue)
     drops = build.counts.drops if step.may_drop else None
-    plain, odd = classify_result(step.returns, after, fail, build.view, drops, step.step_id, step.name)
+    plain, odd = classify_result(step.returns, after, refused, build.view, drops, step.step_id, step.name)
     straight, tombstone, cells, takes_tombstones = after.record, after.tombstone, above.cells, step.takes_tombstones
 
     def run(items: list[Item]) -> None:
@@ -89,10 +95,12 @@ def build_batch_expand(build: StageBuilder, step: CompiledStep, after: NodeInput
     ask = _asking(build, step)
     cell = build.cell(step.path)
     below = above.below(cell)
-    fail = build.fail(step.step_id, step.path, above)
+    queue = retry_queue(build, step, above)
+    fail, _ = boundaries(build, step, above, queue)
     drops = build.counts.drops if step.may_drop else None
     leaving = _Leaving(below)
-    one_of_many = build.fail(step.step_id, step.path, below)
+    behind = above if queue is None else above.behind(step.path)
+    one_of_many = build.fail(step.step_id, step.path, behind.below(cell))
     inner = NodeInput(leaving.take, leaving.take, after.batch)
     plain, odd = classify_result(step.returns, inner, one_of_many, build.view, drops, step.step_id, step.name)
     cells, takes_tombstones = above.cells, step.takes_tombstones
@@ -117,7 +125,11 @@ def build_batch_expand(build: StageBuilder, step: CompiledStep, after: NodeInput
         if leaving.items:
             after.batch(leaving.taken())
 
-    return _of_batches(batch, above)
+    return _again(_of_batches(batch, above), queue)
+
+
+def _again(entry: NodeInput, queue: RetryQueue | None) -> NodeInput:
+    return entry if queue is None else queue.calls(entry)
 
 
 def _whole(entry: Any, name: str, fail: Fail, payload: Any, origin: Any, meta: MessageMeta | None) -> list[Any]:
@@ -156,7 +168,7 @@ def _asking(build: StageBuilder, step: CompiledStep) -> Callable[[list[Item]], l
         try:
             results = entries_of(execute(messages), name)
             if len(results) != len(items):
-                raise ValueError(f"{name} returned {len(results)} entries for {len(items)} messages")
+                raise WrongCountError(f"{name} returned {len(results)} entries for {len(items)} messages")
         except BaseException as error:
             # Nothing is run twice: which item is to blame is not known, so each gets its own envelope.
             return [error] * len(items)

@@ -13,6 +13,8 @@ from loom.streaming.compiler.model import BoundStep, CompiledNode, NodePath, Ste
 from loom.streaming.compiler.signatures import UnreadableSignature, kind_of, read_signature
 from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, StreamType
 from loom.streaming.components.batch_steps import build_batch, build_batch_expand
+from loom.streaming.components.retried import boundaries, retry_queue
+from loom.streaming.nodes.retry import Retry
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.nodes.step import RetriedStep, Step, StepFunction
 from loom.streaming.runtime.stages.builder import StageBuilder
@@ -58,6 +60,13 @@ class CompiledStep(CompiledNode, kw_only=True):
     #: the dependencies that it is given by name
     takes: tuple[str, ...] = ()
     is_async: bool = False
+    #: repeats calls that fail
+    retry: Retry | None = None
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether it is given several messages at once."""
+        return self.kind in (StepKind.BATCH, StepKind.BATCH_EXPAND)
 
     @property
     def multiplies(self) -> bool:
@@ -65,7 +74,19 @@ class CompiledStep(CompiledNode, kw_only=True):
 
     @property
     def gathers(self) -> bool:
-        return self.kind is StepKind.BATCH and self.in_shape is not StreamShape.BATCH
+        return self.waits or (self.kind is StepKind.BATCH and self.in_shape is not StreamShape.BATCH)
+
+    @property
+    def waits(self) -> bool:
+        return self.retry is not None
+
+    @property
+    def overtakes(self) -> bool:
+        return self.retry is not None
+
+    @property
+    def longest_wait_ms(self) -> float | None:
+        return None if self.retry is None else self.retry.longest_ms
 
     @property
     def step_kind(self) -> StepKind:
@@ -79,7 +100,8 @@ class CompiledStep(CompiledNode, kw_only=True):
     @property
     def summary(self) -> str:
         drops = " | None" if self.may_drop and self.returns.types else ""
-        return f" ({self.kind.value}): {self.accepts} -> {self.returns}{drops}"
+        again = f", up to {self.retry.attempts} attempts" if self.retry is not None else ""
+        return f" ({self.kind.value}): {self.accepts} -> {self.returns}{drops}{again}"
 
 
 def _compile(walk: ProcessCompiler, node: Any, path: NodePath, flowing: StreamType) -> Compiled:
@@ -88,13 +110,6 @@ def _compile(walk: ProcessCompiler, node: Any, path: NodePath, flowing: StreamTy
     retry = node.retry if isinstance(node, RetriedStep | StepFunction) else None
     if isinstance(node, RetriedStep):
         node = node.step
-    if retry is not None:
-        issues.error(
-            Code.NOT_SUPPORTED,
-            "a retry policy of a step is not supported yet",
-            path=path,
-            remedy="leave it away, and let the step repeat what is worth repeating",
-        )
     bound = bind_step(node, walk.config, issues, path)
     if bound is None:
         return None
@@ -162,6 +177,7 @@ def _compile(walk: ProcessCompiler, node: Any, path: NodePath, flowing: StreamTy
         takes_tombstones=signature.takes_tombstones,
         takes=takes,
         is_async=signature.is_async,
+        retry=retry,
     )
     left = flowing.on(made)
     # Of a batch step the shape depends on what arrives.
@@ -192,9 +208,10 @@ def _build(build: StageBuilder, step: CompiledStep, after: NodeInput | None, abo
 
 def _build_single(build: StageBuilder, step: CompiledStep, after: NodeInput, above: Ancestors) -> NodeInput:
     """A `@step` function, which receives the payload, or a `RecordStep`, which receives a message."""
-    fail = build.fail(step.step_id, step.path, above)
+    queue = retry_queue(build, step, above)
+    fail, refused = boundaries(build, step, above, queue)
     drops = build.counts.drops if step.may_drop else None
-    parts = classify_result(step.returns, after, fail, build.view, drops, step.step_id, step.name)
+    parts = classify_result(step.returns, after, refused, build.view, drops, step.step_id, step.name)
     whole = step.kind is StepKind.RECORD
     call = build.bound(step.bound.instance.execute if whole else step.bound.instance, step.takes)
 
@@ -210,7 +227,8 @@ def _build_single(build: StageBuilder, step: CompiledStep, after: NodeInput, abo
         code.payload, code.classes = result, parts.plain
 
     run = build.emitted(step.path, emit, after)
-    return build.entry(run, run if step.takes_tombstones else after.tombstone, above)
+    entry = build.entry(run, run if step.takes_tombstones else after.tombstone, above)
+    return entry if queue is None else queue.calls(entry)
 
 
 def _is_unusual(code: CodeWriter, result: str, plain: frozenset[type]) -> str:
@@ -240,6 +258,7 @@ def _build_expand(build: StageBuilder, step: CompiledStep, after: NodeInput, abo
         takes_messages=True,
         takes_tombstones=step.takes_tombstones,
         drops=build.counts.drops if step.may_drop else None,
+        queue=retry_queue(build, step, above),
     )
 
 

@@ -26,9 +26,9 @@ __all__ = ["CUT", "SealedErrors", "cut"]
 #: the end of a text that was cut
 CUT = "…"
 
-#: A map of the ten fields, or of fewer before it told the index (nine) and the line that raised (ten), begins with one of
-#: these bytes; no JSON text can.
-_FIXMAPS = (b"\x88", b"\x89", b"\x8a")
+#: A map of ten fields, of fewer before it told the index (nine) and the line that raised (ten), or of one more where there
+#: was a retry policy, begins with one of these bytes; no JSON text can.
+_FIXMAPS = (b"\x88", b"\x89", b"\x8a", b"\x8b")
 
 
 class _SealedRecord(LoomFrozenStruct):
@@ -70,6 +70,7 @@ class _Sealed(LoomFrozenStruct):
     source: _SealedRecord | None = None
     index: str = ""
     at: str | None = None
+    attempts: int | None = None
 
 
 _encode = msgspec.msgpack.Encoder(enc_hook=plain_enc_hook(repr)).encode
@@ -135,6 +136,7 @@ class SealedErrors:
             source,
             sealed.index,
             sealed.at,
+            sealed.attempts,
         )
 
     def shortened(self, value: bytes) -> Iterator[bytes]:
@@ -156,6 +158,8 @@ def cut(text: str, most: int) -> str:
 
 def _seal(envelope: ErrorEnvelope[Any]) -> bytes:
     fields = msgspec.structs.asdict(envelope)
+    if envelope.attempts is None:
+        del fields["attempts"]
     if envelope.original_message is not None:
         fields["original_message"] = {
             "payload": envelope.original_message.payload,

@@ -49,14 +49,23 @@ def error_headers(envelope: ErrorEnvelope[Any], flow: str) -> Headers:
     place = TopicPartitionOffset(source.topic, source.partition, source.offset)
     pairs = Headers.of(source.headers).pairs
     return Headers(
-        write(envelope.reason, envelope.error_type, envelope.index, place, source.timestamp_ms, pairs, envelope.at)
+        write(
+            envelope.reason,
+            envelope.error_type,
+            envelope.index,
+            place,
+            source.timestamp_ms,
+            pairs,
+            envelope.at,
+            envelope.attempts,
+        )
     )
 
 
-#: (reason, type of the exception, child index, its position, its timestamp, its headers, the line that raised)
-#: -> headers
+#: (reason, type of the exception, child index, its position, its timestamp, its headers, the line that raised, the
+#: calls that were made under a retry policy) -> headers
 HeaderWriter: TypeAlias = Callable[
-    [str, str | None, str, TopicPartitionOffset, int | None, HeaderPairs, str | None], HeaderPairs
+    [str, str | None, str, TopicPartitionOffset, int | None, HeaderPairs, str | None, int | None], HeaderPairs
 ]
 
 
@@ -74,6 +83,7 @@ def header_writer(flow: str, kind: ErrorKind, step_id: str | None, path: tuple[i
         timestamp_ms: int | None,
         original: HeaderPairs,
         at: str | None,
+        attempts: int | None,
     ) -> HeaderPairs:
         told: list[tuple[str, bytes | None]] = []
         count = 0
@@ -103,6 +113,8 @@ def header_writer(flow: str, kind: ErrorKind, step_id: str | None, path: tuple[i
             told.append(_pair("index", index))
         if at is not None:
             told.append(_pair("at", at))
+        if attempts is not None:
+            told.append(_pair("attempts", str(attempts)))
         told.append(_pair("count", str(count + 1)))
         return tuple(told)
 

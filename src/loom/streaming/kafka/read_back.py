@@ -122,6 +122,7 @@ def _from_headers(record: KafkaRecord, original: Callable[[bytes, str | None], A
         source,
         told("index") or "",
         told("at"),
+        number("attempts"),
     )
 
 

@@ -44,6 +44,8 @@ class ErrorLog:
         self._clock = clock
         self._lock = threading.Lock()
         self._seen: dict[tuple[ErrorKind, str], _Seen] = {}
+        #: by step, the same of calls that will be repeated
+        self._retried: dict[str, _Seen] = {}
 
     def notice(
         self, kind: ErrorKind, step: str, error: BaseException, at: str | None, place: TopicPartitionOffset
@@ -66,6 +68,22 @@ class ErrorLog:
         else:
             _log_repeats(kind, step, repeats, seen.total)
 
+    def retrying(
+        self, step: str, error: BaseException, at: str | None, place: TopicPartitionOffset, attempts: int
+    ) -> None:
+        """A call failed and will be repeated; so many were made for this record."""
+        now = self._clock()
+        with self._lock:
+            seen = self._retried.setdefault(step, _Seen(float("-inf")))
+            seen.repeats += 1
+            if now - seen.logged_at < _EVERY:
+                return
+            failures, seen.repeats, seen.logged_at = seen.repeats, 0, now
+        fields = _place_and_error(error, at, place)
+        _log.warning(
+            "step_retrying", step=step, attempts=attempts, failures=failures, reason=reason_of(error), **fields
+        )
+
     def finish(self) -> None:
         """The run is over: log the repeats that were not logged yet."""
         with self._lock:
@@ -77,10 +95,7 @@ class ErrorLog:
 
 
 def _log_first(kind: ErrorKind, step: str, error: BaseException, at: str | None, place: TopicPartitionOffset) -> None:
-    fields: dict[str, Any] = {"topic": place.topic, "partition": place.partition, "offset": place.offset}
-    fields["error_type"] = getattr(error, "__loom_error_type__", None) or qualified_name(type(error))
-    if at is not None:
-        fields["at"] = at
+    fields = _place_and_error(error, at, place)
     trace = author_traceback(error)
     if trace is not None:
         fields["exc_info"] = (type(error), error, trace)
@@ -88,6 +103,14 @@ def _log_first(kind: ErrorKind, step: str, error: BaseException, at: str | None,
         fields["reason"] = reason_of(error)
     log = _log.error if kind is ErrorKind.TASK else _log.warning
     log("record_failed", kind=kind.value, step=step, **fields)
+
+
+def _place_and_error(error: BaseException, at: str | None, place: TopicPartitionOffset) -> dict[str, Any]:
+    fields: dict[str, Any] = {"topic": place.topic, "partition": place.partition, "offset": place.offset}
+    fields["error_type"] = getattr(error, "__loom_error_type__", None) or qualified_name(type(error))
+    if at is not None:
+        fields["at"] = at
+    return fields
 
 
 def _log_repeats(kind: ErrorKind, step: str, repeats: int, total: int) -> None:

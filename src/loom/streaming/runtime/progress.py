@@ -78,6 +78,8 @@ def _counted(counts: FlowCounts) -> dict[str, Any]:
     if counts.dropped:
         found["dropped"] = counts.dropped
     found["errors"] = {kind.value: count for kind, count in counts.failed.items()}
+    if counts.retries:
+        found["retries"] = sum(counts.retries.values())
     if counts.refused:
         found["refused"] = counts.refused
     return found

@@ -84,6 +84,7 @@ class SourceLoop:
         self._size = size
         #: monotonic seconds, by which epochs end and nodes that wait are woken
         self._clock = clock
+        stage.room.clock = clock
         #: whether the engine calls `snapshot`; it does not for a dynamic source
         self._snapshots = snapshots
         self._thread = threading.get_ident()
@@ -102,6 +103,11 @@ class SourceLoop:
     def ended(self) -> bool:
         """Whether everything is done, so that the engine parts that share this loop end too."""
         return self._phase is _Phase.ENDED
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the end mark is out, and the stage keeps records behind it."""
+        return self._phase is _Phase.DRAINING
 
     @property
     def is_unsettled(self) -> bool:
@@ -216,6 +222,14 @@ class SourceLoop:
             return [self._sent(SourceBatch(self._stage, (), positions, now))]
         return []
 
+    def _wake(self, now: float) -> list[SourceBatch]:
+        """An empty batch if a node that keeps records wants one; what does not say when is looked after at once."""
+        room = self._stage.room
+        due = room.due()
+        if not room.kept() or (due is not None and due > now):
+            return []
+        return [self._sent(SourceBatch(self._stage, (), {}, now))]
+
     def _drain(self, mark: EndMark, now: float) -> list[SourceBatch]:
         self._phase = _Phase.DRAINING
         return [self._sent(SourceBatch(self._stage, (), {}, now, mark))]
@@ -225,7 +239,7 @@ class SourceLoop:
         if self._phase is _Phase.DRAINING:
             if not self._stage.ended:
                 stop.check_deadline("records that a node of the flow still keeps")
-                return [self._sent(SourceBatch(self._stage, (), {}, now))] if self._stage.room.kept() else []
+                return self._wake(now)
             self._phase = _Phase.AWAITING_MARK
             if not self._epochs.by_snapshots:
                 return self._mark(now)

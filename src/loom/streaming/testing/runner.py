@@ -134,7 +134,9 @@ class StreamingTestRunner:
         return self
 
     def advance(self, ms: int) -> Self:
-        """Move time on between what has been given so far and what is given next. Time does not move otherwise.
+        """Move time on between what has been given so far and what is given next.
+
+        Time does not move otherwise, until the input is over: then it passes whatever records still wait for.
 
         Args:
             ms: milliseconds.

@@ -41,8 +41,8 @@ def test_waits_double_within_their_jitter_and_never_exceed_the_longest(policy: R
     assert len(times) <= policy.attempts
     for n, (before, after) in enumerate(itertools.pairwise(times), 1):
         wait_ms = (after - before) * 1000
-        assert policy.wait_ms(n, 0.0) - 1e-6 <= wait_ms <= policy.wait_ms(n, 1.0) + 1e-6
-    assert (times[-1] - times[0]) * 1000 <= policy.longest_ms + 1e-3
+        assert policy.wait_ms(n, 0.0) - 1e-3 <= wait_ms <= policy.wait_ms(n, 1.0) + 1e-3
+    assert (times[-1] - times[0]) * 1000 <= policy.longest_ms + 0.1
     if policy.timeout_ms is None:
         assert len(times) == policy.attempts
 
@@ -56,7 +56,7 @@ def test_a_step_that_names_its_wait_gets_it_up_to_the_longest_and_within_the_tim
     for before, after in itertools.pairwise(times):
         assert after - before == pytest.approx(min(seconds, policy.wait_max_ms / 1000), abs=1e-6)
     if policy.timeout_ms is not None:
-        assert times[-1] - times[0] <= policy.timeout_ms / 1000 + 1e-6
+        assert times[-1] - times[0] <= policy.timeout_ms / 1000 + 1e-5
 
 
 def test_the_same_random_numbers_give_the_same_times() -> None:

@@ -9,6 +9,9 @@ from loom.streaming.nodes.retry import Retry, RetryAfter
 
 __all__ = ["RetrySchedule"]
 
+#: an attempt at the last moment still counts, however its time was rounded; in seconds
+_ROUNDING = 2e-6
+
 
 class RetrySchedule:
     """Decides when to call again.
@@ -45,9 +48,9 @@ class RetrySchedule:
         """
         if attempts >= self._policy.attempts or not self.retries(error):
             return None
-        at = now + self._wait_s(error, attempts)
-        # An attempt at the last moment still counts, however its time was rounded.
-        if self._limit_s is not None and at - since > self._limit_s + 1e-9:
+        # In whole microseconds: sums of milliseconds then meet at the same time, however they were added up.
+        at = round(now + self._wait_s(error, attempts), 6)
+        if self._limit_s is not None and at - since > self._limit_s + _ROUNDING:
             return None
         return at
 

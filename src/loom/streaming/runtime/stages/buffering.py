@@ -6,7 +6,8 @@ told of the end. The stage asks once per batch, never per record.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import random
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 from loom.streaming.record import TopicPartition
@@ -50,6 +51,10 @@ class BufferingNodes:
         self._nodes = list(nodes)
         #: the time of the current batch, in monotonic seconds
         self.now = 0.0
+        #: the time at this moment, on the same clock; within a batch, `now` is how late it was at its beginning
+        self.clock: Callable[[], float] = lambda: self.now
+        #: a number from 0 to 1, for waits with a random part
+        self.random: Callable[[], float] = random.random
         #: the offsets up to which the source has read
         self._read: dict[TopicPartition, int] = {}
 

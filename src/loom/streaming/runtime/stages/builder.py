@@ -26,7 +26,7 @@ from loom.streaming.message import Message
 from loom.streaming.metrics import Counts
 from loom.streaming.runtime.error_log import ErrorLog
 from loom.streaming.runtime.stages.codegen import CodeWriter, Emitter, build_function
-from loom.streaming.runtime.stages.failures import Fail, Failures
+from loom.streaming.runtime.stages.failures import Attempts, Fail, Failures
 from loom.streaming.runtime.stages.keyed import keyed
 from loom.streaming.runtime.stages.lazy_message import message_class
 from loom.streaming.runtime.stages.node_input import NOWHERE, Ancestors, ChildIndex, NodeInput, Receive, node_input
@@ -227,9 +227,21 @@ class StageBuilder:
         """The entry of a node that takes records one by one."""
         return node_input(record, tombstone, above)
 
-    def fail(self, step_id: StepId, path: NodePath, above: Ancestors, *, kind: ErrorKind | None = None) -> Fail:
+    def fail(
+        self,
+        step_id: StepId,
+        path: NodePath,
+        above: Ancestors,
+        *,
+        kind: ErrorKind | None = None,
+        attempts: Attempts | None = None,
+    ) -> Fail:
         """The error boundary of a place."""
-        return self._failures.at(step_id, path, kind=kind, above=above)
+        return self._failures.at(step_id, path, kind=kind, above=above, attempts=attempts)
+
+    def notice_retry(self, step_id: StepId, error: BaseException, origin: Any, attempts: int) -> None:
+        """A record of a place has failed and will be tried again."""
+        self._failures.retrying(step_id, error, origin, attempts)
 
     def cell(self, path: NodePath) -> ChildIndex:
         """Where the expansion at a path says which child is at work."""
@@ -327,7 +339,7 @@ class StageBuilder:
         if node.inside:
             return self.inside(node, above)[-1]
         if node.gathers:
-            return above.behind(node.path)
+            above = above.behind(node.path)
         if not node.continues:
             return above
         if node.branches:
@@ -344,11 +356,16 @@ class StageBuilder:
 
         Under exactly-once what has left the stage must be a prefix of the source, since the position says so. Otherwise
         only the order within an output matters, and that is in danger where records reach it on ways that wait
-        differently.
+        differently, or past a node at which a record that is kept may be overtaken.
         """
         if self.plan.source.mode.transaction:
             return None
-        return frozenset(slot for slot, ways in self._ways.items() if len(ways) > 1)
+        overtaking = {node.path for node in walk_nodes(self.plan.nodes) if node.overtakes}
+        return frozenset(
+            slot
+            for slot, ways in self._ways.items()
+            if len(ways) > 1 or any(overtaking.intersection(way) for way in ways)
+        )
 
 
 #: (builder, node, the next input or `None`, its ancestors)

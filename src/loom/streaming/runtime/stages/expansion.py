@@ -11,6 +11,7 @@ from loom.streaming.runtime.stages.builder import StageBuilder
 from loom.streaming.runtime.stages.codegen import CodeWriter, build_function
 from loom.streaming.runtime.stages.node_input import NO_CHILD, Ancestors, NodeInput
 from loom.streaming.runtime.stages.result_check import classify_result, several
+from loom.streaming.runtime.stages.retrying import RetryQueue
 
 __all__ = ["build_expansion"]
 
@@ -28,6 +29,7 @@ def build_expansion(
     takes_messages: bool,
     takes_tombstones: bool,
     drops: Counter[str] | None = None,
+    queue: RetryQueue | None = None,
 ) -> NodeInput:
     """A node that makes any number of results of a record, which continue one by one.
 
@@ -43,10 +45,12 @@ def build_expansion(
         takes_messages: whether `expand` receives the message, otherwise the payload.
         takes_tombstones: whether it receives tombstones; otherwise they bypass it.
         drops: counts results of `None`, where those are declared.
+        queue: keeps a record when `expand` raises, where there is a retry policy.
     """
     cell = build.cell(path)
-    fail = build.fail(step_id, path, above)
-    one_of_many = build.fail(step_id, path, above.below(cell))
+    fail = build.fail(step_id, path, above) if queue is None else queue.failed
+    behind = above if queue is None else above.behind(path)
+    one_of_many = build.fail(step_id, path, behind.below(cell))
     plain, unusual = classify_result(returns, after, one_of_many, build.view, drops, step_id, name)
 
     def emit(code: CodeWriter) -> None:
@@ -69,4 +73,5 @@ def build_expansion(
         )
         code.end()
 
-    return build.entry(build.emitted(path, emit, None), build_function(emit, None, tombstones=True), above)
+    entry = build.entry(build.emitted(path, emit, None), build_function(emit, None, tombstones=True), above)
+    return entry if queue is None else queue.calls(entry)

@@ -25,7 +25,7 @@ from loom.streaming.runtime.stages.node_input import NO_CHILD, NOWHERE, Ancestor
 from loom.streaming.runtime.stages.raised_at import raised_at
 from loom.streaming.runtime.stages.stage_io import Result
 
-__all__ = ["NOT_DECODED", "ErrorTarget", "Fail", "Failures", "NoBranchError", "UndeclaredNoneError"]
+__all__ = ["NOT_DECODED", "Attempts", "ErrorTarget", "Fail", "Failures", "NoBranchError", "UndeclaredNoneError"]
 
 #: the payload of a record whose bytes do not decode
 NOT_DECODED: Any = object()
@@ -40,6 +40,15 @@ class NoBranchError(Exception):
 
 class UndeclaredNoneError(Exception):
     """A step returned `None` though its return type does not say so."""
+
+
+class Attempts:
+    """Where a place with a retry policy says how many calls there were for the record that is becoming an error."""
+
+    __slots__ = ("made",)
+
+    def __init__(self) -> None:
+        self.made = 1
 
 
 class ErrorTarget:
@@ -89,11 +98,12 @@ class Failures:
         *,
         kind: ErrorKind | None = None,
         above: Ancestors = NOWHERE,
+        attempts: Attempts | None = None,
     ) -> Fail:
         """The error boundary of one place.
 
         Without a `kind`, a `DomainError` is `BUSINESS` and anything else `TASK`. What ends a program is no error of a
-        record: it is raised again, with the place and the record named.
+        record: it is raised again, with the place and the record named. `attempts` tells of calls that were repeated.
         """
         emitters = {target.slot: self._emitter(target.slot, above) for target in self._targets.values()}
         told = above.told
@@ -123,12 +133,13 @@ class Failures:
             at = raised_at(error)
             self._error_log.notice(found, step_id, error, at, self._view.place(origin))
             index = ".".join([str(cell.at) for cell in told if cell.at != NO_CHILD]) if told else ""
+            made = attempts.made if attempts is not None else None
             write_original = originals.get(found)
             if write_original is not None:
                 self.emitted += 1
-                write_original(error, index, at, origin)
+                write_original(error, index, at, made, origin)
                 return
-            envelope = self._envelope(found, error, step_id, path, payload, origin, meta, index, at)
+            envelope = self._envelope(found, error, step_id, path, payload, origin, meta, index, at, made)
             target = self._targets.get(found)
             if target is None:
                 self._no_route(envelope, error, origin)
@@ -142,13 +153,17 @@ class Failures:
 
         return fail
 
+    def retrying(self, step_id: StepId, error: BaseException, origin: Any, attempts: int) -> None:
+        """A record that failed will be tried again: it is noted, and is no error yet."""
+        self._error_log.retrying(step_id, error, raised_at(error), self._view.place(origin), attempts)
+
     def _original_writer(
         self, kind: ErrorKind, step_id: StepId, path: NodePath, slot: int, emit: Callable[[Result], None]
-    ) -> Callable[[BaseException, str, str | None, Any], None]:
+    ) -> Callable[[BaseException, str, str | None, int | None, Any], None]:
         """Writes the record as it was read. Errors may be many, so this way asks for no more than the dead letter holds."""
         view, headers = self._view, header_writer(self._flow, kind, step_id, path)
 
-        def write(error: BaseException, index: str, at: str | None, origin: Any) -> None:
+        def write(error: BaseException, index: str, at: str | None, attempts: int | None, origin: Any) -> None:
             timestamp = view.time(origin)
             pairs = headers(
                 self._reason(error, origin),
@@ -158,6 +173,7 @@ class Failures:
                 timestamp,
                 view.pairs_left(origin),
                 at,
+                attempts,
             )
             # The client dates it: a timestamp that an output refuses would be refused here too.
             emit((slot, view.raw(origin), view.key(origin), None, pairs, origin))
@@ -175,6 +191,7 @@ class Failures:
         meta: MessageMeta | None,
         index: str,
         at: str | None,
+        attempts: int | None,
     ) -> ErrorEnvelope[Any]:
         original = None
         payload_type = None
@@ -198,6 +215,7 @@ class Failures:
             self._view.record_left(origin),
             index,
             at,
+            attempts,
         )
 
     def _reason(self, error: BaseException, origin: Any) -> str:

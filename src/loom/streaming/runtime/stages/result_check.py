@@ -24,6 +24,7 @@ __all__ = [
     "ResultParts",
     "UndeclaredResultError",
     "Unusual",
+    "WrongCountError",
     "classify_result",
     "entries_of",
     "several",
@@ -42,6 +43,10 @@ class UndeclaredResultError(TypeError):
 
 class NotSeveralError(TypeError):
     """A step that returns several results returned one value that happens to be iterable."""
+
+
+class WrongCountError(ValueError):
+    """A step that takes a batch returned another number of entries than it was given messages."""
 
 
 class ResultParts(NamedTuple):

@@ -67,8 +67,9 @@ class Stage:
         self.gate: ReorderBuffer | None = None
         self._timer: NodeTimer | None = None
         self._timed_head: Callable[[Sequence[Any]], None] = self.head
-        self._ending = False
-        #: the end mark has been processed and nothing waits any more
+        #: the end mark has been processed
+        self.ending = False
+        #: and nothing waits any more
         self.ended = False
 
     def prepare(
@@ -162,9 +163,9 @@ class Stage:
             self.flush()
         room.tick(batch.now)
         if batch.end is not None:
-            self._ending = True
+            self.ending = True
             room.end(batch.end)
-        if self._ending:
+        if self.ending:
             self.ended = room.kept() == 0
         if gate is not None:
             results = gate.passed(*self._taken(), self._failed())
