@@ -33,6 +33,7 @@ from loom.streaming import (
     RetryAfter,
     StreamFlow,
     Tombstone,
+    With,
     compile_flow,
     step,
 )
@@ -403,6 +404,24 @@ def test_a_step_with_a_policy_may_drop_records() -> None:
     driven.run([of(1)], 0.0)
     driven.run([], 0.1)
     assert (driven.counts.drops, driven.counts.inputs_dropped, driven.safe) == ({"retrying.ask": 1}, 1, {P0: 2})
+
+
+def test_a_step_inside_with_is_called_again_with_its_resources() -> None:
+    seen: list[tuple[int, str]] = []
+
+    @step(retry=EVEN)
+    def ask(number: Number, client: str) -> Number:
+        seen.append((number.n, client))
+        if seen.count((1, client)) == 1 and number.n == 1:
+            raise OSError
+        return number
+
+    driven = Driven(flow(With(process=Process(ask), client="connected")))
+    driven.run([of(0), of(1), of(2)], 0.0)
+    assert driven.out["out"] == [0]
+    driven.run([], 0.1)
+    assert driven.out["out"] == [0, 1, 2]
+    assert seen == [(0, "connected"), (1, "connected"), (2, "connected"), (1, "connected")]
 
 
 # ---- by hand: what is not tried again
