@@ -153,10 +153,10 @@ CASES = {
         ("stall_timeout_ms is 500", "1000 ms", "3000"),
         config=streaming(supervision={"stall_timeout_ms": 500}),
     ),
-    "later-cluster": Case(
+    "cluster-of-one-missing": Case(
         Exit.CONFIG,
-        ("streaming.runtime.addresses", "not supported yet"),
-        config=streaming(runtime={"process_id": 0, "addresses": ["a:1", "b:1"]}),
+        ("streaming.runtime.process_id", "must be 0 to 1", "there are 2 addresses"),
+        config=streaming(runtime={"process_id": 2, "addresses": ["a:1", "b:1"]}),
     ),
     "later-prometheus": Case(
         Exit.CONFIG,

@@ -24,8 +24,11 @@ from loom.streaming.runtime.run_errors import (
     ClockSetBackError,
     DuplicateErrorSinkError,
     ForcedShutdownError,
+    PeerLostError,
+    PeersMissingError,
     RecoveryDirectoryError,
     StalledError,
+    StoppedBeforeStartError,
     UnshareableSinkError,
 )
 
@@ -74,6 +77,9 @@ _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (ForcedShutdownError, Exit.FORCED),
     (StalledError, Exit.STALLED),
     (ClockSetBackError, Exit.RESTART),
+    (PeerLostError, Exit.RESTART),
+    (PeersMissingError, Exit.RESTART),
+    (StoppedBeforeStartError, Exit.DONE),
     (TransactionAbortedError, Exit.RESTART),
     (TopicsChangedError, Exit.RESTART),
     (TransactionFailedError, Exit.REPLACED),

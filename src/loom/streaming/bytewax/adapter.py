@@ -32,8 +32,9 @@ from loom.streaming.runtime.commit import CommitTracker
 from loom.streaming.runtime.early_writers import EarlyWriters
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.output_table import output_table_of
+from loom.streaming.runtime.peers import PeerStop
 from loom.streaming.runtime.run_state import RunState
-from loom.streaming.runtime.stages.stage_io import SourceBatch, StageResults
+from loom.streaming.runtime.stages.stage_io import EndMark, SourceBatch, StageResults
 
 __all__ = ["LONGEST_EPOCH", "build_dataflow", "build_dataflow_with_shutdown", "lower"]
 
@@ -191,11 +192,17 @@ def lower(
     engine_sink = OutputSink(outputs, state, writers, lambda: bridge, layout)
     slot = slot_of(layout)
 
-    def run(batches: list[SourceBatch]) -> list[tuple[str, StageResults]]:
+    peers = [f"{index:02d}" for index in range(layout.processes) if index != layout.index and layout.is_cluster]
+
+    def run(batches: list[SourceBatch]) -> list[tuple[str, StageResults | PeerStop]]:
         if state.aborting():
             return []
         try:
-            return [(slot, batch.stage.run(batch)) for batch in batches]
+            results: list[tuple[str, StageResults | PeerStop]] = [(slot, batch.stage.run(batch)) for batch in batches]
+            if peers and any(batch.end is EndMark.STOP for batch in batches):
+                notice = PeerStop(layout.index, state.stop.reason, state.stop.restarts)
+                results += [(peer, notice) for peer in peers]
+            return results
         except BaseException as fault:
             state.failed(fault)
             if state.aborting():

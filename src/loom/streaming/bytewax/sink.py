@@ -12,6 +12,7 @@ from loom.core.async_bridge import AsyncBridge
 from loom.streaming.bytewax.sink_overrides import open_sink
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.output_table import OutputTable
+from loom.streaming.runtime.peers import PeerStop
 from loom.streaming.runtime.producers import RecordWriter
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.sink_part import SinkPart
@@ -30,7 +31,7 @@ def slot_of(layout: Layout) -> str:
     return f"{layout.index:02d}"
 
 
-class OutputSink(FixedPartitionedSink[StageResults, Any]):
+class OutputSink(FixedPartitionedSink[StageResults | PeerStop, Any]):
     """Builds the part through which this process writes."""
 
     def __init__(
@@ -58,21 +59,27 @@ class OutputSink(FixedPartitionedSink[StageResults, Any]):
         writers, states = self._make_writers(), resume_state or {}
         opened = partial(open_sink, layout=self._layout)
         part = SinkPart(self._outlets, self._delivery, writers, opened, self._bridge, states)
-        return _Slot(part, self._delivery)
+        return _Slot(part, self._delivery, hears_peers=self._layout.is_cluster)
 
 
-class _Slot(StatefulSinkPartition[StageResults, Any]):
+class _Slot(StatefulSinkPartition[StageResults | PeerStop, Any]):
     """The sink part, to the engine."""
 
-    def __init__(self, part: SinkPart, delivery: RunState) -> None:
+    def __init__(self, part: SinkPart, delivery: RunState, *, hears_peers: bool) -> None:
+        self._hears_peers = hears_peers
         self._part = part
         self._delivery = delivery
 
-    def write_batch(self, values: list[StageResults]) -> None:
+    def write_batch(self, values: list[StageResults | PeerStop]) -> None:
+        if self._hears_peers:
+            for value in values:
+                if isinstance(value, PeerStop):
+                    value.receive(self._delivery.stop)
         if self._delivery.aborting():
             return
+        results = [value for value in values if isinstance(value, StageResults)]
         try:
-            self._part.write(values)
+            self._part.write(results)
         except BaseException:
             # Noted by the part; the sources end the run.
             if not self._delivery.aborting():

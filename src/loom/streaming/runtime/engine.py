@@ -45,8 +45,8 @@ class Engine(LoomFrozenStruct):
     """What an engine can do."""
 
     lower: Lower
-    #: runs a dataflow of its own in this thread until it ends
-    run: Callable[[Any, BytewaxRuntimeConfig], None]
+    #: runs a dataflow of its own in this thread until it ends, as one process of a layout
+    run: Callable[[Any, BytewaxRuntimeConfig, Layout], None]
     #: whether a sink of the caller's can be opened
     is_sink: Callable[[object], bool]
 

@@ -197,7 +197,7 @@ class IsolatingReader:
         if (past or self._clock() - self._last_at > _IDLE) and self._empty() and not self._stop.requested:
             _log.warning("isolation_ended", read=_told(self._read))
             self._supervisor.isolation_over()
-            self._stop.request("the isolated records are past")
+            self._stop.request("the isolated records are past", restart=True)
 
 
 def _told(positions: Mapping[TopicPartition, int]) -> str:

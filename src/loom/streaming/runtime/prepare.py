@@ -83,7 +83,6 @@ def prepare(
     if chosen is not None:
         if not elsewhere or chosen.process_id is not None:
             layout = found.of(lambda: layout_of(chosen, {} if elsewhere else os.environ, config.file))
-        found.of(lambda: _refuse_clusters(layout))
         if not elsewhere:
             found.of(lambda: _check_machine(chosen, config.file))
     found.of(lambda: _check_observability(config, observed_by_caller))
@@ -114,11 +113,6 @@ def _check_observability(config: ConfigContext, observed_by_caller: bool) -> Non
     section = config.section_optional("observability", ObservabilityConfig)
     if section is not None and not observed_by_caller:
         refuse_later_observers(section)
-
-
-def _refuse_clusters(layout: Layout | None) -> None:
-    if layout is not None and layout.is_cluster:
-        raise NotSupportedYetError("streaming.runtime.addresses (a cluster) is not supported yet; use --processes")
 
 
 def _check_machine(runtime: BytewaxRuntimeConfig, file: str | None) -> None:

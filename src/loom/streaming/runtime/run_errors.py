@@ -12,11 +12,14 @@ __all__ = [
     "DuplicateErrorSinkError",
     "FlowFailedError",
     "ForcedShutdownError",
+    "PeerLostError",
+    "PeersMissingError",
     "ProcessKilledError",
     "RecoveryDirectoryError",
     "ResourceError",
     "RunEndedError",
     "StalledError",
+    "StoppedBeforeStartError",
     "UnroutedRecordError",
     "UnshareableSinkError",
     "raise_fault",
@@ -145,6 +148,31 @@ class ClockSetBackError(FlowFailedError):
     >>> raise ClockSetBackError("the wall clock was set back by 3600.0 s")
     Traceback (most recent call last):
     loom.streaming.runtime.run_errors.ClockSetBackError: the wall clock was set back by 3600.0 s
+    """
+
+
+class PeerLostError(FlowFailedError):
+    """Another process of the engine's cluster has ended, so this one ends too. Exit code 7: restart all of them.
+
+    >>> raise PeerLostError("a process of the cluster has ended")
+    Traceback (most recent call last):
+    loom.streaming.runtime.run_errors.PeerLostError: a process of the cluster has ended
+    """
+
+
+class PeersMissingError(LoomStreamingError):
+    """The other processes of a cluster did not come in time. Exit code 7: start all of them together.
+
+    >>> issubclass(PeersMissingError, LoomStreamingError)
+    True
+    """
+
+
+class StoppedBeforeStartError(LoomStreamingError):
+    """A stop was requested while a process waited for its cluster. Nothing was read. Exit code 0.
+
+    >>> issubclass(StoppedBeforeStartError, LoomStreamingError)
+    True
     """
 
 

@@ -23,6 +23,7 @@ from loom.streaming.runtime.assembly import BuiltDataflow
 from loom.streaming.runtime.engine import load_engine
 from loom.streaming.runtime.isolation import one_at_a_time
 from loom.streaming.runtime.layout import Layout
+from loom.streaming.runtime.peers import awaiting_peers, peer_lost, raise_peer_stop
 from loom.streaming.runtime.prepare import prepare
 from loom.streaming.runtime.progress import reporting
 from loom.streaming.runtime.registry import SinkRegistry
@@ -282,16 +283,20 @@ class StreamingRunner:
             with (
                 watching(prepared.plan.source.settings, delivery, prepared.supervision.stall_timeout_ms),
                 watching_clock(delivery),
+                awaiting_peers(prepared.layout, delivery, prepared.plan.source.settings.start_timeout_ms / 1000),
             ):
-                load_engine().run(prepared.dataflow, runtime)
+                load_engine().run(prepared.dataflow, runtime, prepared.layout)
         except BaseException as surfaced:  # noqa: BLE001 - the engine's panics are no Exception
             fault = delivery.fault or surfaced.__cause__ or surfaced
+            if prepared.layout.is_cluster and delivery.fault is None and surfaced.__cause__ is None:
+                fault = peer_lost(prepared.layout)
         else:
             fault = delivery.fault
         if delivery.stop.stalled is not None:
             raise delivery.stop.stalled from fault
         if fault is not None:
             raise_fault(prepared.plan.name, fault)
+        raise_peer_stop(delivery.stop)
 
     def _take_hold(self, prepared: _PreparedStreamingRun) -> None:
         """From here on a signal is a request to stop, and a stop has its time."""
@@ -300,7 +305,9 @@ class StreamingRunner:
             stop.limit_s = limit / 1000
         stop.overdue = self.on_overdue_stop
         stop.held = True
-        prepared.built.delivery.aborts_quietly = prepared.runtime.workers_per_process == 1
+        prepared.built.delivery.aborts_quietly = (
+            prepared.runtime.workers_per_process == 1 and not prepared.layout.is_cluster
+        )
         if self.supervisor is not None:
             stop.forced_by_signal = False
             prepared.built.delivery.supervisor = self.supervisor

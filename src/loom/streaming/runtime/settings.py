@@ -50,8 +50,9 @@ class BytewaxRuntimeConfig(LoomFrozenStruct):
 
     Args:
         workers_per_process: worker threads, 1 to 1,024.
-        process_id: not built yet; refused.
-        addresses: not built yet; refused.
+        process_id: which process of an engine's cluster this is, 0 to the number of `addresses` less 1.
+        addresses: `host:port` of each process of the cluster, the same everywhere; 2 to 64. The traffic between them is
+            unauthenticated: use a private network.
         epoch_interval_ms: how often results become durable and offsets are committed, in milliseconds; `None` means 1,000.
         recovery: the recovery store of the engine.
         async_backend: for async sinks.

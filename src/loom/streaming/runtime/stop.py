@@ -36,6 +36,8 @@ class StopSignal:
         #: how long the whole stop may take, in seconds; `None`: as long as it takes
         self.limit_s: float | None = None
         self.reason = ""
+        #: the run is to be followed by another one, and that because a peer's is
+        self.restarts = self.peer_restarts = False
         #: what the watchdog found, when it is what asked
         self.stalled: StalledError | None = None
         #: a part is open, so the request will be seen; or a runner has begun to run the flow
@@ -51,10 +53,13 @@ class StopSignal:
         """Whether the flow has been asked to stop."""
         return self._requested.is_set()
 
-    def request(self, reason: str) -> None:
-        """Ask the flow to stop. The first call starts the clock; later ones change nothing."""
+    def request(self, reason: str, *, restart: bool = False) -> None:
+        """Ask the flow to stop. The first call starts the clock; later ones change nothing.
+
+        `restart`: not because somebody wants it down, so another run is to follow.
+        """
         if not self._requested.is_set():
-            self.reason = reason
+            self.reason, self.restarts = reason, restart
             self._requested_at = self._said_at = self._clock()
             if self.limit_s is not None:
                 self._deadline = self._clock() + self.limit_s
@@ -73,7 +78,7 @@ class StopSignal:
         self.stalled = found
         if self.limit_s is None:
             self.limit_s = limit_s
-        self.request("it is stalled")
+        self.request("it is stalled", restart=True)
 
     def force(self, why: str, signal: int | None = None) -> None:
         """End a process that may be ended, if the run is still going; `signal` is the cause."""

@@ -95,4 +95,4 @@ class TopicChanges:
                 self._ending = TopicsChangedError(
                     f"{change.text}. The run has ended in order (on_topic_change: stop): restart the flow"
                 )
-                self._stop.request(change.text)
+                self._stop.request(change.text, restart=True)

@@ -109,3 +109,10 @@ class StageResults:
         self.results = results
         self.safe = safe
         self.batch = batch
+
+    def __reduce__(self) -> Any:
+        # The engine pickles what it sends to another process.
+        raise RuntimeError(
+            "results may not leave their process, whose offsets they carry: start the processes of a cluster with loom run "
+            "or StreamingRunner, which know which process they are, not with an engine of your own"
+        )
