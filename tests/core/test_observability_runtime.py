@@ -20,6 +20,8 @@ from loom.core.observability import (
     ObservabilityRuntime,
     Scope,
 )
+from loom.core.observability.extras import MissingExtraError
+from loom.core.observability.metrics import Measures
 from loom.core.observability.settings import LogSettings, OtelSettings
 
 EVENT = LifecycleEvent(Scope.NODE, "orders.price", EventKind.START)
@@ -207,7 +209,6 @@ def test_a_configured_log_writes_events_at_its_level(config: Any, capsys: pytest
     ("config", "key"),
     [
         ({"otel": {"enabled": True}}, "observability.otel"),
-        ({"prometheus": {"config": {"port": 9100}}}, "observability.prometheus"),
         (ObservabilityConfig(otel=OtelSettings()), "observability.otel"),
     ],
 )
@@ -224,6 +225,22 @@ def test_a_wrong_configuration_is_refused() -> None:
         "observability.log.format",
         "observability.prometheus.config.port",
     ]
+
+
+def test_prometheus_without_its_extra_is_refused_and_the_extra_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"loom-streaming\[prometheus\]"):
+        ObservabilityRuntime.from_config({"prometheus": {}})
+
+
+def test_a_configured_endpoint_serves_and_is_told_of_no_events() -> None:
+    runtime = ObservabilityRuntime.from_config({"prometheus": {"config": {"port": 0, "client_statistics_ms": 70}}})
+    assert runtime.measures == Measures(70)
+    assert not any(runtime.listens(scope) for scope in Scope)
+    runtime.start_scrape_server()
+    runtime.start_scrape_server()
+    runtime.stop_scrape_server()
+    runtime.stop_scrape_server()
 
 
 def test_the_scrape_server_is_started_by_whoever_has_one() -> None:

@@ -11,11 +11,42 @@ from collections.abc import Hashable
 from typing import TypeVar
 
 from loom.core.model import LoomFrozenStruct
+from loom.core.observability.metrics import Histogram
 from loom.streaming.errors import ErrorKind
 
 K = TypeVar("K", bound=Hashable)
 
-__all__ = ["Counts", "FlowCounts", "FlowMetrics"]
+__all__ = ["Counts", "FlowCounts", "FlowMetrics", "Timings"]
+
+_BATCH_SIZES = (1, 10, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
+_SHORT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_LONG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_AGES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3_600.0)
+
+
+class Timings:
+    """What one part measures beside its counters, where an observer serves metrics."""
+
+    __slots__ = ("batch_records", "commit_s", "epochs", "flush_s", "latency_s", "node_s", "read_topics")
+
+    def __init__(self) -> None:
+        #: records read, by topic
+        self.read_topics: Counter[str] = Counter()
+        self.batch_records = Histogram(_BATCH_SIZES)
+        #: seconds from the timestamp of a record until its results were durable
+        self.latency_s = Histogram(_AGES)
+        #: epochs, the seconds that their ends took, and those of commits to the group
+        self.epochs = 0
+        self.flush_s = Histogram(_LONG)
+        self.commit_s = Histogram(_LONG)
+        #: seconds of a node for a batch, by step id
+        self.node_s: dict[str, Histogram] = {}
+
+    def node_took(self, step_id: str, seconds: float) -> None:
+        """A node was at work on a batch."""
+        if step_id not in self.node_s:
+            self.node_s[step_id] = Histogram(_SHORT)
+        self.node_s[step_id].observe(seconds)
 
 
 class Counts:
@@ -32,9 +63,12 @@ class Counts:
         "read",
         "refused",
         "retries",
+        "timings",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, timings: Timings | None = None) -> None:
+        #: `None` where nobody asked for them
+        self.timings = timings
         #: records handed to the stage
         self.read = 0
         #: inputs with a result and no error; without a result or an error; with an error, by kind of the first
@@ -82,15 +116,20 @@ class FlowCounts(LoomFrozenStruct):
 class FlowMetrics:
     """All counters of one run."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, measured: bool = False) -> None:
+        self._measured = measured
         self._parts: list[Counts] = []
         self.durable = 0
 
     def part(self) -> Counts:
         """Counters for a new part."""
-        counts = Counts()
+        counts = Counts(Timings() if self._measured else None)
         self._parts.append(counts)
         return counts
+
+    def timings(self) -> list[Timings]:
+        """What the parts have measured."""
+        return [part.timings for part in list(self._parts) if part.timings is not None]
 
     def read(self) -> FlowCounts:
         """Add up what the parts have counted so far."""

@@ -11,6 +11,7 @@ from loom.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from loom.core.observability.event import EventKind, LifecycleEvent, LifecycleStatus, Scope
+    from loom.core.observability.prometheus_observer import PrometheusObserver
     from loom.core.observability.protocol import LifecycleObserver
     from loom.core.observability.runtime import ObservabilityRuntime
     from loom.core.observability.settings import ObservabilityConfig
@@ -23,6 +24,7 @@ __all__ = [
     "LifecycleStatus",
     "ObservabilityConfig",
     "ObservabilityRuntime",
+    "PrometheusObserver",
     "Scope",
     "StructlogObserver",
 ]

@@ -13,6 +13,7 @@ from typing import Any
 from loom.core.config.conversion import convert_section
 from loom.core.logger import configure_logging, get_logger
 from loom.core.observability.event import EventKind, LifecycleEvent, LifecycleStatus, Scope
+from loom.core.observability.metrics import Measures, MetricsSource
 from loom.core.observability.outbox import Outbox
 from loom.core.observability.protocol import LifecycleObserver
 from loom.core.observability.settings import ObservabilityConfig, refuse_later_observers
@@ -113,7 +114,8 @@ class ObservabilityRuntime:
 
         Raises:
             ConfigError: for unknown keys or wrong types.
-            NotSupportedYetError: if `otel` or `prometheus` is enabled.
+            MissingExtraError: if the extra `prometheus` is needed and not installed.
+            NotSupportedYetError: if `otel` is enabled.
         """
         if config is None:
             return cls()
@@ -124,6 +126,11 @@ class ObservabilityRuntime:
         if config.log is not None and config.log.enabled:
             configure_logging(config.log.level, config.log.format)
             observers.append(StructlogObserver(detailed=config.log.level == "debug"))
+        if config.prometheus is not None and config.prometheus.enabled:
+            # Loads the package of an extra.
+            from loom.core.observability.prometheus_observer import PrometheusObserver
+
+            observers.append(PrometheusObserver(config.prometheus.config))
         return cls(observers)
 
     @property
@@ -230,12 +237,36 @@ class ObservabilityRuntime:
         finally:
             self.settle()
 
+    @property
+    def measures(self) -> Measures | None:
+        """What has to be measured for an observer that serves metrics; `None` if there is none."""
+        for observer in self._observers:
+            found = getattr(observer, "measures", None)
+            if isinstance(found, Measures):
+                return found
+        return None
+
+    def attach(self, source: MetricsSource) -> None:
+        """Let every observer that serves metrics read those of a source, in place of an earlier one with its name.
+
+        Args:
+            source: what counts.
+        """
+        self._tell_all("attach", source)
+
     def start_scrape_server(self) -> None:
         """Let every observer that serves metrics start doing so; without one, nothing happens."""
+        self._tell_all("start_scrape_server")
+
+    def stop_scrape_server(self) -> None:
+        """Let every observer that serves metrics stop doing so. Idempotent."""
+        self._tell_all("stop_scrape_server")
+
+    def _tell_all(self, method: str, *arguments: object) -> None:
         for observer in self._observers:
-            start = getattr(observer, "start_scrape_server", None)
-            if start is not None:
-                self._shielded(observer, start)
+            call = getattr(observer, method, None)
+            if call is not None:
+                self._shielded(observer, call, *arguments)
 
     def _shielded(self, observer: LifecycleObserver, call: Callable[..., object], *arguments: object) -> None:
         try:

@@ -19,6 +19,7 @@ __all__ = [
     "OtelSettings",
     "PrometheusEndpoint",
     "PrometheusSettings",
+    "PushGatewaySettings",
     "refuse_later_observers",
 ]
 
@@ -41,16 +42,31 @@ class OtelSettings(Declaration):
     config: Mapping[str, Any] = {}
 
 
-class PrometheusEndpoint(Declaration):
-    """Where metrics can be scraped."""
+class PushGatewaySettings(Declaration):
+    """Where metrics are pushed to, by processes that are over before they are scraped."""
 
+    url: str
+    job: str = "loom"
+    #: labels that tell this process from others of the job
+    grouping: Mapping[str, str] = {}
+    interval_ms: Annotated[int, msgspec.Meta(ge=1)] = 15_000
+    timeout_ms: Annotated[int, msgspec.Meta(ge=1)] = 5_000
+
+
+class PrometheusEndpoint(Declaration):
+    """Where metrics can be scraped, and pushed to."""
+
+    #: Of several processes, each adds its number. 0: any free port, which is logged.
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9100
     bind_address: str = "127.0.0.1"
-    path: str = "/metrics"
+    path: Annotated[str, msgspec.Meta(pattern="^/")] = "/metrics"
+    push_gateway: PushGatewaySettings | None = None
+    #: How often the Kafka clients report the bytes that they have sent and received, in milliseconds; 0: never.
+    client_statistics_ms: Annotated[int, msgspec.Meta(ge=0)] = 5_000
 
 
 class PrometheusSettings(Declaration):
-    """Events and counters as Prometheus metrics."""
+    """Counters as Prometheus metrics."""
 
     enabled: bool = True
     config: PrometheusEndpoint = PrometheusEndpoint()
@@ -65,7 +81,7 @@ class ObservabilityConfig(Declaration):
     Args:
         log: events as log lines.
         otel: not built yet; refused if enabled.
-        prometheus: not built yet; refused if enabled.
+        prometheus: metrics, health and readiness over HTTP; needs the extra `prometheus`.
     """
 
     log: LogSettings | None = None
@@ -75,8 +91,7 @@ class ObservabilityConfig(Declaration):
 
 def refuse_later_observers(config: ObservabilityConfig) -> None:
     """Raise `NotSupportedYetError` for an observer that is on and not built yet."""
-    for key, part in (("otel", config.otel), ("prometheus", config.prometheus)):
-        if part is not None and part.enabled:
-            raise NotSupportedYetError(
-                f"observability.{key}: not supported yet; set `enabled: false` or leave the section out"
-            )
+    if config.otel is not None and config.otel.enabled:
+        raise NotSupportedYetError(
+            "observability.otel: not supported yet; set `enabled: false` or leave the section out"
+        )

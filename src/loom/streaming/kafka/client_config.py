@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
+from loom.streaming.kafka.client_statistics import ClientStatistics
 from loom.streaming.kafka.errors import AuthenticationFailedError, KafkaTransportError
 
 __all__ = ["CLIENT_LOG", "Ears", "is_denied", "is_transient", "kafka_error", "make_client"]
@@ -23,6 +24,9 @@ C = TypeVar("C")
 
 class Ears(Protocol):
     """Receives what a client reports besides the answers to its calls."""
+
+    #: takes its statistics; `None` where they are not wanted
+    statistics: ClientStatistics | None
 
     def note(self, error: KafkaError) -> None:
         """Its error callback."""
@@ -114,6 +118,9 @@ def make_client(
         own["error_cb"] = ears.note if on_error is None else _both(ears.note, on_error)
         if callable(token := own.get("oauth_cb")):
             own["oauth_cb"] = _told_to(ears, token)
+        if ears.statistics is not None and "stats_cb" not in own:
+            own["statistics.interval.ms"] = ears.statistics.interval_ms
+            own["stats_cb"] = ears.statistics.note
     try:
         return client_class(own, logger=ears if ears is not None else CLIENT_LOG)  # type: ignore[call-arg]
     except KafkaException as refused:

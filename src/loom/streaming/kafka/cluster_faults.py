@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError
 
 from loom.streaming.kafka.client_config import CLIENT_LOG, is_denied
+from loom.streaming.kafka.client_statistics import ClientStatistics
 from loom.streaming.kafka.errors import (
     AuthenticationFailedError,
     AuthorizationFailedError,
@@ -70,6 +71,8 @@ class ClusterFaults:
         #: an error callback of the author's own
         self._theirs: Callable[[KafkaError], None] | None = config.get("error_cb")
         self._all_down = all_down
+        #: what clients report of their traffic, where that is wanted
+        self.statistics: ClientStatistics | None = None
         self._lock = threading.Lock()
         self._faults: dict[_Kind, _Fault] = {}
 

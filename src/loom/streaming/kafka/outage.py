@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 
 from loom.core.logger import get_logger
 from loom.streaming.kafka.client_config import make_client
+from loom.streaming.kafka.client_statistics import ClientStatistics
 from loom.streaming.kafka.cluster_faults import ClusterFaults
 from loom.streaming.kafka.errors import KafkaTransportError
 from loom.streaming.kafka.reserved_properties import shared_properties
@@ -36,11 +37,14 @@ class Clusters:
     Outages are said while `active` says that the run reads or writes; before that it is the start which fails.
     """
 
-    def __init__(self, active: Callable[[], bool], *, remind_s: float = _REMIND) -> None:
+    def __init__(self, active: Callable[[], bool], *, remind_s: float = _REMIND, statistics_ms: int = 0) -> None:
         self._active = active
+        #: what the clients report of their traffic, where that is wanted
+        self.statistics = ClientStatistics(statistics_ms) if statistics_ms else None
         self._remind_s = remind_s
         self._lock = threading.Lock()
         self._known: dict[str, ClusterFaults] = {}
+        self._outages: list[_Outage] = []
 
     def of(self, config: Mapping[str, Any]) -> ClusterFaults:
         """What is known of the cluster that a client with these properties talks to."""
@@ -49,8 +53,15 @@ class Clusters:
             key = f"{user}@{brokers}"
             if key not in self._known:
                 outage = _Outage(config, self._active, self._remind_s)
+                outage.faults.statistics = self.statistics
+                self._outages.append(outage)
                 self._known[key] = outage.faults
             return self._known[key]
+
+    def unreachable(self) -> list[str]:
+        """The brokers of the clusters that cannot be reached now."""
+        with self._lock:
+            return [outage.faults.brokers for outage in self._outages if outage.away]
 
 
 class _Outage:
@@ -62,6 +73,8 @@ class _Outage:
         self._active = active
         self._lock = threading.Lock()
         self._watched = False
+        #: no broker answers
+        self.away = False
         self.faults = ClusterFaults(config, self._suspect)
 
     def _suspect(self) -> None:
@@ -83,7 +96,9 @@ class _Outage:
                 reason = self.faults.explain() or asking.faults.explain() or "no broker answers"
                 _log.warning(event, brokers=self.faults.brokers, away_s=round(now - began), reason=reason)
                 said_at = now
+                self.away = True
             time.sleep(_PAUSE)
+        self.away = False
         with self._lock:
             self._watched = False
         if said_at is not None and self._active():

@@ -15,6 +15,7 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorEnvelope
 from loom.streaming.failpoints import Failpoint, failpoint
+from loom.streaming.kafka.log_ends import LogEnds
 from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.record import TopicPartition
@@ -22,7 +23,6 @@ from loom.streaming.runtime.claim import LayoutClaim
 from loom.streaming.runtime.early_writers import EarlyWriters
 from loom.streaming.runtime.exactly_once import ExactlyOnce
 from loom.streaming.runtime.layout import Layout
-from loom.streaming.runtime.node_times import timer_of
 from loom.streaming.runtime.output_table import OutputTable
 from loom.streaming.runtime.preflight import Preflight
 from loom.streaming.runtime.producers import NoProducers, ProducerPool, RecordWriter
@@ -31,6 +31,9 @@ from loom.streaming.runtime.signals import SignalHandlers
 from loom.streaming.runtime.stages.fuse import build_stage
 from loom.streaming.runtime.stages.services import StageServices
 from loom.streaming.runtime.stages.stage import Stage
+from loom.streaming.runtime.telemetry.broker_monitor import BrokerMonitor
+from loom.streaming.runtime.telemetry.flow_metrics import FlowMetricsSource
+from loom.streaming.runtime.telemetry.node_times import timer_of
 
 __all__ = ["Assembly", "BuiltDataflow", "MakeStage", "Transport"]
 
@@ -90,6 +93,19 @@ class Assembly:
             self.claim = LayoutClaim(
                 plan, layout, self.preflight, state.stop, self.metadata, state.clusters, keeps_unknown=resumable
             )
+        #: what is measured of the run, and who asks the brokers for it, where an observer serves metrics
+        self.monitor: BrokerMonitor | None = None
+        self.metrics: FlowMetricsSource | None = None
+        if state.observability.measures is not None:
+            if reads_kafka:
+                self.monitor = BrokerMonitor(
+                    lambda: LogEnds(plan.source.settings.to_confluent_config()), self._read_now
+                )
+            self.metrics = FlowMetricsSource(plan, outputs, state, self.monitor, reads_kafka=reads_kafka)
+            state.observability.attach(self.metrics)
+
+    def _read_now(self) -> list[TopicPartition]:
+        return [row.partition for standing in list(self.state.standings) for row in standing.offsets.rows]
 
     def source_partitions(self) -> Mapping[str, tuple[int, ...]]:
         """The partition numbers of the source's topics, asked of the broker once."""
@@ -146,6 +162,8 @@ class BuiltDataflow:
         self.dataflow = dataflow
         self.delivery = assembly.state
         self._assembly = assembly
+        self.metrics = assembly.metrics
+        self.monitor = assembly.monitor
         self._preflight = assembly.preflight
         self._exactly_once = assembly.exactly_once
         self._writers = writers

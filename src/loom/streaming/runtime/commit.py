@@ -6,7 +6,7 @@ Called by a source loop after an epoch, on the worker's thread.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from loom.core.logger import get_logger
@@ -59,10 +59,19 @@ class CommitTracker(Protocol):
 class GroupCommitter:
     """Commits to the consumer group: at most one commit in flight, the next one takes what has accumulated."""
 
-    def __init__(self, offsets: WorkerOffsets, group: GroupOffsets, keep_alive_s: float) -> None:
+    def __init__(
+        self,
+        offsets: WorkerOffsets,
+        group: GroupOffsets,
+        keep_alive_s: float,
+        took: Callable[[float], None] | None = None,
+    ) -> None:
         self._offsets = offsets
         self._group = group
         self._keep_alive_s = keep_alive_s
+        #: told how long a commit took, in seconds, where metrics are on
+        self._took = took
+        self._sent_at = 0.0
 
     def confirm(self) -> None:
         """Send what is committable, unless a commit is in flight."""
@@ -84,12 +93,15 @@ class GroupCommitter:
         if not positions:
             return False
         if self._group.check():
+            self._sent_at = time.monotonic()
             self._group.commit(positions)
         return True
 
     def _take_answers(self) -> None:
         if committed := self._group.commit_answers():
             self._offsets.committed(committed)
+            if self._took is not None:
+                self._took(time.monotonic() - self._sent_at)
 
 
 class TrackerCommitter:

@@ -34,6 +34,7 @@ class PartitionOffsets:
         "generation",
         "partition",
         "read",
+        "read_time_ms",
         "reported",
         "resume",
         "start",
@@ -49,6 +50,8 @@ class PartitionOffsets:
         self.start: int | None = None
         #: the next offset to read
         self.read: int | None = None
+        #: the timestamp of a record that was read lately, in milliseconds since 1970, where somebody wants to know
+        self.read_time_ms: int | None = None
         #: everything before it has left the stage
         self.completed: int | None = None
         #: everything before it is durable
@@ -193,6 +196,13 @@ class WorkerOffsets:
             row = self._rows.get(partition)
             if row is not None:
                 row.read = offset
+
+    def dated(self, times_ms: Positions) -> None:
+        """When the last records read were produced, in milliseconds since 1970."""
+        for partition, time_ms in times_ms.items():
+            row = self._rows.get(partition)
+            if row is not None:
+                row.read_time_ms = time_ms
 
     def uncommitted(self, older_than_s: float | None = None) -> dict[TopicPartition, int]:
         """The committable offsets that are not committed yet, or were so longer ago than this.

@@ -16,6 +16,7 @@ from loom.core.config.keys import render
 from loom.core.errors import LoomError, NotSupportedYetError
 from loom.core.model import LoomFrozenStruct
 from loom.core.observability import ObservabilityConfig, ObservabilityRuntime
+from loom.core.observability.extras import MissingExtraError, check_prometheus
 from loom.core.observability.settings import refuse_later_observers
 from loom.streaming.compiler.catalogue import Code, CompilationError, Issue
 from loom.streaming.compiler.compile import compile_flow
@@ -85,7 +86,7 @@ def prepare(
             layout = found.of(lambda: layout_of(chosen, {} if elsewhere else os.environ, config.file))
         if not elsewhere:
             found.of(lambda: _check_machine(chosen, config.file))
-    found.of(lambda: _check_observability(config, observed_by_caller))
+    found.of(lambda: _check_observability(config, observed_by_caller, elsewhere=elsewhere))
     bound = BoundSinks()
     if registry is not None and section is not None:
         bound = found.of(lambda: _bound(registry, config, flow.name, observability)) or bound
@@ -109,10 +110,16 @@ def _bound(
     return bind_sinks(registry, config, flow_name=flow, observability_runtime=observability)
 
 
-def _check_observability(config: ConfigContext, observed_by_caller: bool) -> None:
+def _check_observability(config: ConfigContext, observed_by_caller: bool, *, elsewhere: bool) -> None:
     section = config.section_optional("observability", ObservabilityConfig)
-    if section is not None and not observed_by_caller:
-        refuse_later_observers(section)
+    if section is None or observed_by_caller:
+        return
+    refuse_later_observers(section)
+    if section.prometheus is not None and section.prometheus.enabled and not elsewhere:
+        try:
+            check_prometheus()
+        except MissingExtraError as error:
+            raise ConfigError([ConfigProblem(config.file, "observability.prometheus", str(error))]) from None
 
 
 def _check_machine(runtime: BytewaxRuntimeConfig, file: str | None) -> None:

@@ -40,11 +40,16 @@ class RunState:
         #: the length of the engine's epochs; unknown under a plain `cli_main`, where this default applies
         self.engine_epoch_s = 10.0
         self.observability = observability
-        self.metrics = FlowMetrics()
+        measures = observability.measures
+        self.metrics = FlowMetrics(measured=measures is not None)
+        #: which of several processes of one machine this is
+        self.process_index = 0
         #: failed records that are logged
         self.error_log = ErrorLog()
         #: what the clients of the run report about their brokers; outages are logged while any of them is open
-        self.clusters = Clusters(lambda: bool(self._open))
+        self.clusters = Clusters(
+            lambda: bool(self._open), statistics_ms=measures.client_statistics_ms if measures is not None else 0
+        )
         self.offsets = OffsetTable()
         #: the state of each source client, for the watchdog
         self.standings: list[Standing] = []

@@ -14,6 +14,7 @@ from loom.core.config import ConfigContext, ConfigError
 from loom.core.errors import LoomError, NotSupportedYetError
 from loom.core.logger import get_logger
 from loom.core.observability import ObservabilityConfig, ObservabilityRuntime, Scope
+from loom.core.observability.extras import MissingExtraError
 from loom.core.observability.settings import LogSettings
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorKind
@@ -32,6 +33,7 @@ from loom.streaming.runtime.settings import BytewaxRuntimeConfig, SupervisionSet
 from loom.streaming.runtime.signals import stopping_on_signals
 from loom.streaming.runtime.stop import StartGivenUp
 from loom.streaming.runtime.supervised import Supervisor
+from loom.streaming.runtime.telemetry.serving import serving_metrics
 from loom.streaming.runtime.wall_clock import watching_clock
 from loom.streaming.runtime.watchdog import watching
 
@@ -249,10 +251,14 @@ class StreamingRunner:
             progress_ms = self._progress_interval_ms()
             try:
                 self._take_hold(prepared)
-                with stopping_on_signals(prepared.built.delivery.stop):
+                with (
+                    serving_metrics(
+                        observability, prepared.built, prepared.runtime, prepared.supervision.stall_timeout_ms
+                    ),
+                    stopping_on_signals(prepared.built.delivery.stop),
+                ):
                     _log.info("broker_check_started", flow=name)
                     prepared.built.check_brokers()
-                    observability.start_scrape_server()
                     self._start_log(prepared)
                     with (
                         reporting(name, prepared.built.delivery, progress_ms),
@@ -382,7 +388,7 @@ class StreamingRunner:
             try:
                 section = self._config.section_optional("observability", ObservabilityConfig) if self._config else None
                 self._derived = ObservabilityRuntime.from_config(section)
-            except (ConfigError, NotSupportedYetError):
+            except (ConfigError, NotSupportedYetError, MissingExtraError):
                 return ObservabilityRuntime.noop()  # `prepare` tells it, with everything else that is wrong
         return self._derived
 

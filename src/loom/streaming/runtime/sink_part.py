@@ -7,6 +7,7 @@ refused records included; (2) the last completed offsets become committable. A f
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from loom.core.async_bridge import AsyncBridge
 from loom.core.observability import Scope
 from loom.core.observability.runtime import Span
 from loom.streaming.failpoints import Failpoint, failpoint
+from loom.streaming.metrics import Timings
 from loom.streaming.nodes.sink import IntoSink
 from loom.streaming.runtime.custom_sinks import OpenedSink, OpenSink
 from loom.streaming.runtime.epochs import InFlight
@@ -66,6 +68,9 @@ class SinkPart:
         self._names = outlets.slots.names
         #: results since the last epoch, by slot, where an observer is told of them
         self._unwritten: Counter[int] | None = Counter() if delivery.observability.listens(Scope.WRITE) else None
+        self._timings = delivery.metrics.part().timings if delivery.observability.measures is not None else None
+        #: timestamps of records that were taken since the last epoch
+        self._produced_ms: list[int] = []
         #: whose batches have been taken since the last epoch
         self._unsettled: set[InFlight] = set()
         self._thread = threading.get_ident()
@@ -114,11 +119,14 @@ class SinkPart:
         in_flight.taken_records += len(batch.origins)
         in_flight.taken_bytes += batch.bytes
         in_flight.taken_thread = self._thread
+        if batch.produced_ms:
+            self._produced_ms += batch.produced_ms
         self._unsettled.add(in_flight)
 
     def _end_epoch(self) -> dict[int, Any]:
         """Make everything that was taken durable, then publish the offsets that are committable with it."""
         spans = self._writes()
+        began = time.monotonic()
         try:
             failpoint(Failpoint.BEFORE_FLUSH)
             self._writers.flush(self._offsets.pending())
@@ -136,7 +144,17 @@ class SinkPart:
         for in_flight in self._unsettled:
             in_flight.settled = in_flight.taken
         self._unsettled.clear()
+        if self._timings is not None:
+            self._measure(self._timings, began)
         return states
+
+    def _measure(self, timings: Timings, began: float) -> None:
+        timings.epochs += 1
+        timings.flush_s.observe(time.monotonic() - began)
+        now_ms = time.time() * 1000
+        for produced_ms in self._produced_ms:
+            timings.latency_s.observe(max(now_ms - produced_ms, 0.0) / 1000)
+        self._produced_ms.clear()
 
     def _writes(self) -> list[Span]:
         """What observers are told of this epoch: one write for each output that has something to make durable."""

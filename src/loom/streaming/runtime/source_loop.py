@@ -71,8 +71,11 @@ class SourceLoop:
         pace: Pace | None = None,
         size: Callable[[Sequence[Any]], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        meter: Callable[[SourceBatch], None] | None = None,
     ) -> None:
         self._reader = reader
+        #: told of each batch with records, where metrics are on
+        self._meter = meter
         self._read = self._read_observed if delivery.observability.listens(Scope.READ) else reader.read
         self._stage = stage
         self._delivery = delivery
@@ -114,6 +117,11 @@ class SourceLoop:
         """Whether something was passed on whose results are not durable yet. Read from any thread."""
         return self._in_flight.sent != self._in_flight.settled
 
+    @property
+    def in_flight(self) -> int:
+        """How many records are on their way to the sink part. Read from any thread."""
+        return self._in_flight.records
+
     def next_batch(self) -> list[SourceBatch]:
         """What the engine asks for. Raises `StopIteration` once everything that can be committed is."""
         now = self._clock()
@@ -139,7 +147,10 @@ class SourceLoop:
         now = self._clock()
         if self._pace is not None:
             self._pace.sent(len(records), now)
-        return [self._sent(SourceBatch(self._stage, records, positions, now))]
+        batch = SourceBatch(self._stage, records, positions, now)
+        if self._meter is not None:
+            self._meter(batch)
+        return [self._sent(batch)]
 
     def left(self, logs: GoneLogs) -> SourceBatch:
         """Tells stage and sink, in the order of the batches, of logs that are gone."""

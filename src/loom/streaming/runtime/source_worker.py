@@ -32,6 +32,7 @@ from loom.streaming.runtime.stages.stage import Stage
 from loom.streaming.runtime.stages.stage_io import GoneLogs, SourceBatch
 from loom.streaming.runtime.standing import Standing
 from loom.streaming.runtime.stop import StartGivenUp
+from loom.streaming.runtime.telemetry.source_meter import SourceMeter
 from loom.streaming.runtime.topic_changes import TopicChanges
 from loom.streaming.runtime.wall_clock import WallClock, rested
 
@@ -72,11 +73,17 @@ class SourceWorker:
         self._stage = stage
         self._room = stage.room
         mode = source.mode
+        timings = delivery.metrics.part().timings if delivery.observability.measures is not None else None
         confirming: Committer
         if tracker is not None:
             confirming = TrackerCommitter(self._offsets, tracker)
         elif mode.commits_behind_mark:
-            confirming = GroupCommitter(self._offsets, self._records.group, keep_alive_s)
+            confirming = GroupCommitter(
+                self._offsets,
+                self._records.group,
+                keep_alive_s,
+                timings.commit_s.observe if timings is not None else None,
+            )
         elif mode.commits_by_client:
             confirming = AutoCommitter(self._records.group)
         else:
@@ -113,8 +120,11 @@ class SourceWorker:
             batch_size=source.settings.batch_size,
             pace=pace,
             size=CLIENT_RECORDS.size,
+            meter=SourceMeter(timings, CLIENT_RECORDS, topics, self._offsets).took if timings is not None else None,
         )
         self.standing.is_unsettled = lambda: self.feed.is_unsettled
+        self.standing.in_flight = lambda: self.feed.in_flight
+        self.standing.buffered = stage.room.kept
         delivery.opened(self, "consumer", self._close)
 
     def join(self, partition: TopicPartition, resume_state: int | None) -> bool:

@@ -39,6 +39,9 @@ class Standing:
         self.called_at = 0.0
         #: whether something was passed on that is not durable yet
         self.is_unsettled: Callable[[], bool] = lambda: False
+        #: how many records are on their way to the sink part, and how many nodes keep
+        self.in_flight: Callable[[], int] = lambda: 0
+        self.buffered: Callable[[], int] = lambda: 0
         #: until when, in monotonic seconds, records from these offsets on are kept on purpose, as of `seen_at`
         self.kept: Mapping[TopicPartition, tuple[int, float]] = {}
         #: until when nothing is read on purpose, since the stage is full; the same

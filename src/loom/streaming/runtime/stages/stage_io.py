@@ -67,6 +67,7 @@ class SourceBatch:
         "now",
         "origins",
         "positions",
+        "produced_ms",
         "refused",
         "stage",
     )
@@ -91,6 +92,8 @@ class SourceBatch:
         self.generation = 0
         #: ends an epoch after this batch
         self.mark: Mark | None = None
+        #: the timestamps of its first and last record, in milliseconds, where somebody wants to know
+        self.produced_ms: tuple[int, ...] = ()
         #: counts what its worker has in flight, this batch included, and the bytes it was counted as
         self.in_flight: InFlight | None = None
         self.bytes = 0

@@ -1,4 +1,4 @@
-"""What becomes of the times that a stage measures: events for observers. Made once per stage, by `Assembly`."""
+"""What becomes of the times that a stage measures: events for observers, and metrics. Made once per stage, by `Assembly`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,22 @@ from loom.streaming.runtime.stages.node_timer import NodeTimer
 
 __all__ = ["timer_of"]
 
+#: seconds between two batches that are timed for metrics alone
+_METRICS_EVERY = 1.0
+
 
 def timer_of(plan: CompiledPlan, observability: ObservabilityRuntime, counts: Counts) -> NodeTimer | None:
     """The timer of one stage; `None` where nobody wants to know how long its nodes take."""
-    if not observability.listens(Scope.NODE):
+    listened, timings = observability.listens(Scope.NODE), counts.timings
+    if not listened and timings is None:
         return None
     nodes = {node.step_id for node in walk_nodes(plan.nodes)}
     failed_before: Counter[str] = Counter()
 
     def tell(step_id: str, seconds: float, records: int, error: BaseException | None) -> None:
-        if step_id not in nodes:
+        if timings is not None:
+            timings.node_took(step_id, seconds)
+        if not listened or step_id not in nodes:
             return
         meta: dict[str, Any] = {"records": records}
         failed = sum(count for (_, step), count in list(counts.errors.items()) if step == step_id)
@@ -33,4 +39,4 @@ def timer_of(plan: CompiledPlan, observability: ObservabilityRuntime, counts: Co
         if span is not None:
             span.end(error, duration_ms=seconds * 1000)
 
-    return NodeTimer(tell, every_s=0.0)
+    return NodeTimer(tell, every_s=0.0 if listened else _METRICS_EVERY)

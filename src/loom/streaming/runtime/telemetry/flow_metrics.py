@@ -1,0 +1,219 @@
+"""The metrics, the health and the readiness of one run, read from its counters when somebody asks.
+
+Made by `Assembly` where an observer serves metrics. Everything here runs on the thread of whoever scrapes and only reads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
+
+from loom.core.observability.metrics import Check, Histogram, HistogramValue, Labels, MetricSamples
+from loom.streaming.compiler.names import SOURCE, child_id
+from loom.streaming.compiler.plan import CompiledPlan
+from loom.streaming.metrics import FlowCounts, Timings
+from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.offsets import PartitionOffsets
+from loom.streaming.runtime.output_table import OutputTable
+from loom.streaming.runtime.run_state import RunState
+from loom.streaming.runtime.telemetry.broker_monitor import BrokerMonitor
+from loom.streaming.runtime.telemetry.catalogue import METRICS
+
+__all__ = ["FlowMetricsSource"]
+
+#: seconds that a worker may be at work on one batch before the process no longer counts as healthy, without a watchdog
+_LONGEST_BATCH = 300.0
+
+
+class FlowMetricsSource:
+    """What one run has to tell. `reads_kafka`: its source is a topic."""
+
+    def __init__(
+        self,
+        plan: CompiledPlan,
+        outputs: OutputTable,
+        state: RunState,
+        monitor: BrokerMonitor | None,
+        *,
+        reads_kafka: bool,
+    ) -> None:
+        self._plan = plan
+        self._state = state
+        self._monitor = monitor
+        self._reads_kafka = reads_kafka
+        self._began = time.time()
+        topics = outputs.topics().values()
+        self._error_topics = {outlet.output.topic for outlet in topics if outlet.is_errors}
+        self._dlqs = {o.output.topic: o.output.dlq.topic for o in topics if o.output.dlq is not None}
+        #: counters as they were last told: parts of a sum are read one after the other, and no counter may ever go back
+        self._last: dict[tuple[str, Labels], float] = {}
+        #: how long a worker may be at work on one batch, in seconds
+        self.longest_batch_s = _LONGEST_BATCH
+
+    @property
+    def name(self) -> str:
+        """The name of the flow."""
+        return self._plan.name
+
+    @property
+    def process_index(self) -> int:
+        """Which of several processes this is."""
+        return self._state.process_index
+
+    def metrics(self) -> Iterable[MetricSamples]:
+        """All metrics, as of now."""
+        for name, values in self._all():
+            if values:
+                yield MetricSamples(METRICS[name], {(self.name, *labels): value for labels, value in values.items()})
+
+    def health(self) -> list[Check]:
+        """Whether the run is alive and at work."""
+        state, now = self._state, time.monotonic()
+        if state.stop.stalled is not None:
+            return [Check("stalled", False, str(state.stop.stalled))]
+        if state.fault is not None:
+            return [Check("fault", False, f"{type(state.fault).__name__}")]
+        at_work = [now - standing.called_at for standing in list(state.standings) if standing.called_at]
+        longest = max(at_work, default=0.0)
+        return [
+            Check("fault", True),
+            Check(
+                "stalled",
+                longest <= self.longest_batch_s,
+                f"the longest time since a worker was called: {longest:.1f} s",
+            ),
+        ]
+
+    def readiness(self) -> list[Check]:
+        """Whether the run reads and writes now."""
+        state = self._state
+        found = [Check("running", not state.stop.requested and state.fault is None, state.stop.reason)]
+        if self._reads_kafka:
+            rows, standings = self._rows(), list(state.standings)
+            waiting = [str(row.partition) for row in rows if row.start is None]
+            known = f"{len(rows)} partitions" if standings else "reading has not begun"
+            found.append(Check("assignment", bool(standings), known))
+            found.append(
+                Check("positions", not waiting, f"no position yet: {', '.join(waiting[:5])}" if waiting else "")
+            )
+        away = list(state.clusters.unreachable())
+        if self._monitor is not None and not self._monitor.reachable:
+            away.append(self._monitor.reason or "no broker has answered yet")
+        found.append(Check("brokers", not away, "; ".join(away)))
+        return found
+
+    def _rows(self) -> list[PartitionOffsets]:
+        return [row for standing in list(self._state.standings) for row in standing.offsets.rows]
+
+    def _all(self) -> Iterator[tuple[str, Mapping[Labels, float | HistogramValue]]]:
+        state, settings = self._state, self._plan.source.settings
+        counts, timings = state.metrics.read(), state.metrics.timings()
+        info = (version("loom-streaming"), self._plan.source.mode.summary, settings.group_id)
+        yield "flow_info", {info: 1.0}
+        yield "flow_start_time_seconds", {(): self._began}
+        yield "healthy", {(): float(all(check.ok for check in self.health()))}
+        yield "ready", {(): float(all(check.ok for check in self.readiness()))}
+        yield "stalled", {(): float(state.stop.stalled is not None)}
+        if self._monitor is not None and self._monitor.reachable is not None:
+            yield "broker_reachable", {(",".join(settings.brokers),): float(self._monitor.reachable)}
+        for name, values in self._counters(counts, timings):
+            yield name, {labels: self._steady(name, labels, value) for labels, value in values.items()}
+        yield from _histograms(timings)
+        yield from self._partitions()
+        standings = list(state.standings)
+        yield "in_flight_records", {(): float(sum(standing.in_flight() for standing in standings))}
+        yield "buffered_records", {(): float(sum(standing.buffered() for standing in standings))}
+
+    def _counters(self, counts: FlowCounts, timings: list[Timings]) -> Iterator[tuple[str, Mapping[Labels, float]]]:
+        state = self._state
+        ended = {"written": counts.written, "dropped": counts.dropped, "failed": sum(counts.failed.values())}
+        yield "records_total", {(outcome,): float(count) for outcome, count in ended.items()}
+        read: dict[Labels, float] = {}
+        for part in timings:
+            for topic, count in list(part.read_topics.items()):
+                read[(topic,)] = read.get((topic,), 0.0) + count
+        yield "source_records_total", read
+        if state.clusters.statistics is not None:
+            received, sent = state.clusters.statistics.traffic()
+            yield "source_bytes_total", {(topic,): float(count) for topic, count in received.items()}
+            yield "output_bytes_total", {(topic,): float(count) for topic, count in sent.items()}
+        refused = counts.refused
+        # A refused result was counted as an output first, and taken off again.
+        outputs = {
+            name: counts.outputs.get(name, 0) + refused.get(name, 0)
+            for name in dict.fromkeys((*counts.outputs, *refused))
+        }
+        yield "output_records_total", {(name,): float(count) for name, count in outputs.items()}
+        yield "refused_records_total", {(topic,): float(count) for topic, count in refused.items()}
+        dead = {topic: outputs.get(topic, 0) for topic in self._error_topics}
+        for topic, count in refused.items():
+            if topic in self._dlqs:
+                dead[self._dlqs[topic]] = dead.get(self._dlqs[topic], 0) + count
+        yield "dead_letters_total", {(topic,): float(count) for topic, count in dead.items()}
+        yield "durable_records_total", {(): float(counts.durable)}
+        yield "lost_records_total", {(): float(counts.lost)}
+        yield "errors_total", {(kind.value, step): float(count) for (kind, step), count in counts.errors.items()}
+        yield "node_records_total", self._nodes(counts)
+        yield "epochs_total", {(): float(sum(part.epochs for part in timings))}
+        yield "observer_events_dropped_total", {(): float(state.observability.dropped)}
+
+    def _nodes(self, counts: FlowCounts) -> dict[Labels, float]:
+        """What became of records at each node. How many went on follows from what was read, as long as none multiply."""
+        found: dict[Labels, float] = {}
+        failed: dict[str, int] = {}
+        for (_, step), count in counts.errors.items():
+            failed[step] = failed.get(step, 0) + count
+        for step, count in failed.items():
+            found[(step, "error")] = float(count)
+        for step, count in counts.drops.items():
+            found[(step, "dropped")] = float(count)
+        arrived = counts.read - failed.get(child_id(self.name, SOURCE), 0)
+        for node in self._plan.nodes:
+            if node.multiplies or node.branches or node.waits or not node.continues:
+                break
+            arrived -= failed.get(node.step_id, 0) + counts.drops.get(node.step_id, 0)
+            found[(node.step_id, "ok")] = float(max(arrived, 0))
+        return found
+
+    def _partitions(self) -> Iterator[tuple[str, Mapping[Labels, float]]]:
+        rows = [row for row in self._rows() if row.start is not None]
+        ends: Mapping[TopicPartition, int] = self._monitor.ends if self._monitor is not None else {}
+        names: dict[PartitionOffsets, Labels] = {
+            row: (row.partition.topic, str(row.partition.partition)) for row in rows
+        }
+        at = {row: restart for row in rows if (restart := row.restart) is not None}
+        lag = {row: max(ends[row.partition] - offset, 0) for row, offset in at.items() if row.partition in ends}
+        yield "assigned_partitions", {(): float(len(rows))}
+        yield "committed_offset", {names[row]: float(offset) for row, offset in at.items()}
+        yield "end_offset", {names[row]: float(ends[row.partition]) for row in rows if row.partition in ends}
+        yield "lag_records", {names[row]: float(records) for row, records in lag.items()}
+        yield "lag_seconds", {names[row]: self._age(row) if records else 0.0 for row, records in lag.items()}
+
+    def _age(self, row: PartitionOffsets) -> float:
+        """Seconds since the last record read was produced; since the start if none was."""
+        since = self._began if row.read_time_ms is None else row.read_time_ms / 1000
+        return max(time.time() - since, 0.0)
+
+    def _steady(self, name: str, labels: Labels, value: float) -> float:
+        known = self._last.get((name, labels), 0.0)
+        self._last[name, labels] = value = max(value, known)
+        return value
+
+
+def _histograms(timings: list[Timings]) -> Iterator[tuple[str, Mapping[Labels, HistogramValue]]]:
+    for name, values in (
+        ("source_batch_records", [part.batch_records.value for part in timings]),
+        ("epoch_flush_seconds", [part.flush_s.value for part in timings]),
+        ("commit_seconds", [part.commit_s.value for part in timings]),
+        ("end_to_end_latency_seconds", [part.latency_s.value for part in timings]),
+    ):
+        total = Histogram.total(values)
+        if total is not None:
+            yield name, {(): total}
+    by_step: dict[str, list[HistogramValue]] = {}
+    for part in timings:
+        for step, histogram in list(part.node_s.items()):
+            by_step.setdefault(step, []).append(histogram.value)
+    added = {(step,): Histogram.total(values) for step, values in by_step.items()}
+    yield "node_duration_seconds", {labels: total for labels, total in added.items() if total is not None}
