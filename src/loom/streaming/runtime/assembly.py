@@ -101,6 +101,7 @@ class Assembly:
                 self.monitor = BrokerMonitor(
                     lambda: LogEnds(plan.source.settings.to_confluent_config()), self._read_now
                 )
+            state.process_index = layout.index
             self.metrics = FlowMetricsSource(plan, outputs, state, self.monitor, reads_kafka=reads_kafka)
             state.observability.attach(self.metrics)
 

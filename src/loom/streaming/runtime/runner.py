@@ -252,9 +252,7 @@ class StreamingRunner:
             try:
                 self._take_hold(prepared)
                 with (
-                    serving_metrics(
-                        observability, prepared.built, prepared.runtime, prepared.supervision.stall_timeout_ms
-                    ),
+                    serving_metrics(observability, prepared.built, prepared.supervision.stall_timeout_ms),
                     stopping_on_signals(prepared.built.delivery.stop),
                 ):
                     _log.info("broker_check_started", flow=name)

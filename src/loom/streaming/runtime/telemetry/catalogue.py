@@ -55,6 +55,7 @@ METRICS: dict[str, Metric] = {
             "lost_records_total", "Records that a failed run may have lost, at most (at_most_once and auto-commit)"
         ),
         _counter("errors_total", "Errors of records, by kind and step", "kind", "step"),
+        _counter("retries_total", "Calls of a step that were made again after a failure", "step"),
         _counter("node_records_total", "Records that a node is done with, by how", "step", "outcome"),
         _histogram("node_duration_seconds", "How long a node took for a batch; one batch a second is measured", "step"),
         _counter("epochs_total", "Epochs whose results are durable"),

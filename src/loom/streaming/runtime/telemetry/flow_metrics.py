@@ -154,6 +154,7 @@ class FlowMetricsSource:
         yield "durable_records_total", {(): float(counts.durable)}
         yield "lost_records_total", {(): float(counts.lost)}
         yield "errors_total", {(kind.value, step): float(count) for (kind, step), count in counts.errors.items()}
+        yield "retries_total", {(step,): float(count) for step, count in counts.retries.items()}
         yield "node_records_total", self._nodes(counts)
         yield "epochs_total", {(): float(sum(part.epochs for part in timings))}
         yield "observer_events_dropped_total", {(): float(state.observability.dropped)}
