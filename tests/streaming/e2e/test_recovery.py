@@ -104,6 +104,15 @@ def test_a_failed_run_resumes_where_it_was_durable(bootstrap: str, tmp_path: Pat
     assert set(written(bootstrap)) == set(range(8))
 
 
+def test_a_directory_of_another_flow_is_refused_before_anything_is_read(bootstrap: str, tmp_path: Path) -> None:
+    run_all(FLOW, config(bootstrap, tmp_path), 0)
+    other = StreamFlow("other", FromTopic("numbers", Number), Process(same), IntoTopic("out"))
+    write(bootstrap, 1)
+    with pytest.raises(RecoveryDirectoryError, match="holds the state of the flow 'resuming', and this is 'other'"):
+        StreamingRunner.from_dict(other, config(bootstrap, tmp_path)).run()
+    assert written(bootstrap) == []
+
+
 @pytest.mark.parametrize("where", ["file", "below-a-file"])
 def test_a_directory_that_cannot_be_written_is_named(bootstrap: str, tmp_path: Path, where: str) -> None:
     (tmp_path / "taken").write_text("a file")

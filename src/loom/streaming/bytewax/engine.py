@@ -8,7 +8,7 @@ from typing import Any
 from bytewax.run import cli_main
 
 from loom.streaming.bytewax.adapter import LONGEST_EPOCH, lower
-from loom.streaming.bytewax.recovery import open_recovery
+from loom.streaming.bytewax.recovery import opened_recovery
 from loom.streaming.bytewax.sink_overrides import is_sink
 from loom.streaming.runtime.engine import Engine
 from loom.streaming.runtime.layout import Layout
@@ -18,15 +18,15 @@ __all__ = ["ENGINE"]
 
 
 def _run(dataflow: Any, runtime: BytewaxRuntimeConfig, layout: Layout) -> None:
-    recovery = open_recovery(runtime.recovery) if runtime.recovery is not None else None
-    cli_main(  # type: ignore[no-untyped-call]
-        dataflow,
-        workers_per_process=runtime.workers_per_process,
-        process_id=layout.index if layout.is_cluster else None,
-        addresses=list(layout.addresses) if layout.is_cluster else None,
-        epoch_interval=timedelta(milliseconds=runtime.epoch_ms) if recovery is not None else LONGEST_EPOCH,
-        recovery_config=recovery,
-    )
+    with opened_recovery(runtime.recovery, dataflow.flow_id, layout) as recovery:
+        cli_main(  # type: ignore[no-untyped-call]
+            dataflow,
+            workers_per_process=runtime.workers_per_process,
+            process_id=layout.index if layout.is_cluster else None,
+            addresses=list(layout.addresses) if layout.is_cluster else None,
+            epoch_interval=timedelta(milliseconds=runtime.epoch_ms) if recovery is not None else LONGEST_EPOCH,
+            recovery_config=recovery,
+        )
 
 
 ENGINE = Engine(lower=lower, run=_run, is_sink=is_sink)

@@ -259,13 +259,15 @@ class _OverrideReader:
         #: the stage keeps records, so that one that comes again may meet itself there
         self._keeps = keeps
         self._over = False
+        self._awake_at: datetime | None = None
+        self._scheduled = False
         self._fault: BaseException | None = None
         #: what to resume with, where records are kept beyond their batch and the inner part has a state
         self.states: _States | None = None
 
     def next_awake(self) -> datetime | None:
         """When the inner part wants to be asked again, but soon: a stop and the ticks of the stage do not wait for it."""
-        wanted = None if self._over else self._inner.next_awake()
+        wanted = None if self._over else self._due_at()
         return None if wanted is None else min(wanted, datetime.now(UTC) + _AWAKE)
 
     def read(self, most: int) -> tuple[Sequence[Any], Positions, bool]:
@@ -276,6 +278,7 @@ class _OverrideReader:
         items: list[Any] = []
         while len(items) < most and self._due():
             try:
+                self._scheduled = False
                 batch = list(self._inner.next_batch())
             except StopIteration:
                 self._over = True
@@ -300,8 +303,16 @@ class _OverrideReader:
             self._over,
         )
 
+    def _due_at(self) -> datetime | None:
+        """When the inner part wants to be asked again. It is asked for that once after each batch, as the engine does:
+        what it answers may count from the moment of the question.
+        """
+        if not self._scheduled:
+            self._awake_at, self._scheduled = self._inner.next_awake(), True
+        return self._awake_at
+
     def _due(self) -> bool:
-        at = self._inner.next_awake()
+        at = self._due_at()
         return at is None or at <= datetime.now(UTC)
 
     def _positions(self, items: Iterable[Any]) -> dict[TopicPartition, int]:

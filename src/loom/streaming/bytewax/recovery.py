@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.recovery import (
+    InconsistentPartitionsError,
+    MissingPartitionsError,
+    NoPartitionsError,
+    RecoveryConfig,
+    init_db_dir,
+)
 
-from loom.streaming.runtime.recovery_directory import recovery_refused
+from loom.streaming.runtime.layout import Layout
+from loom.streaming.runtime.recovery_directory import opened_store
+from loom.streaming.runtime.run_errors import RecoveryDirectoryError
 from loom.streaming.runtime.settings import BytewaxRecoverySettings
 
-__all__ = ["open_recovery"]
+__all__ = ["opened_recovery"]
 
-#: The number of store partitions is fixed for the life of a directory; one is enough for one process.
-_PARTITIONS = 1
+_REFUSED = (InconsistentPartitionsError, MissingPartitionsError, NoPartitionsError)
 
 
-def open_recovery(settings: BytewaxRecoverySettings) -> RecoveryConfig:
-    """Make the directory where it is missing, and the store in it where it is empty.
+@contextmanager
+def opened_recovery(
+    settings: BytewaxRecoverySettings | None, flow: str, layout: Layout
+) -> Iterator[RecoveryConfig | None]:
+    """What the engine takes, while the store is held; `None` without one.
 
-    Raises `RecoveryDirectoryError` when it cannot be made or written.
+    Raises `RecoveryDirectoryError` when it cannot be used, also by the engine itself.
     """
-    directory = Path(settings.db_dir)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / ".writable"
-        probe.touch()
-        probe.unlink()
-        if not any(directory.glob("part-*.sqlite3")):
-            init_db_dir(directory, _PARTITIONS)  # type: ignore[no-untyped-call]
-    except OSError as error:
-        raise recovery_refused(settings, error.strerror) from error
+    if settings is None:
+        yield None
+        return
     interval = settings.backup_interval_ms
     kept = timedelta(milliseconds=interval) if interval is not None else None
-    return RecoveryConfig(directory, kept)  # type: ignore[no-untyped-call]
+    with opened_store(settings, flow, layout, _make) as directory:
+        try:
+            yield RecoveryConfig(directory, kept)  # type: ignore[no-untyped-call]
+        except Exception as error:
+            refused = next((e for e in (error, error.__cause__) if isinstance(e, _REFUSED)), None)
+            if refused is None:
+                raise
+            raise RecoveryDirectoryError(
+                f"streaming.runtime.recovery.db_dir {settings.db_dir!r} holds files that do not belong together ({refused}): "
+                "restore all of them, of every process, from one backup, and make recovery.backup_interval_ms longer than the "
+                "time between two backups"
+            ) from error
+
+
+def _make(directory: Path, parts: int) -> None:
+    init_db_dir(directory, parts)  # type: ignore[no-untyped-call]

@@ -22,6 +22,7 @@ from loom.streaming.compiler.catalogue import Code, CompilationError, Issue
 from loom.streaming.compiler.compile import compile_flow
 from loom.streaming.compiler.exactly_once import check_exactly_once_run
 from loom.streaming.compiler.issues import Issues
+from loom.streaming.compiler.names import engine_id
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.compiler.unrouted import routed_to_sinks
 from loom.streaming.errors import ErrorKind
@@ -86,6 +87,7 @@ def prepare(
             layout = found.of(lambda: layout_of(chosen, {} if elsewhere else os.environ, config.file))
         if not elsewhere:
             found.of(lambda: _check_machine(chosen, config.file))
+            found.of(lambda: _check_store(chosen, flow.name, layout))
     found.of(lambda: _check_observability(config, observed_by_caller, elsewhere=elsewhere))
     bound = BoundSinks()
     if registry is not None and section is not None:
@@ -124,13 +126,17 @@ def _check_observability(config: ConfigContext, observed_by_caller: bool, *, els
 
 def _check_machine(runtime: BytewaxRuntimeConfig, file: str | None) -> None:
     """Whether this machine has what the runtime asks for."""
-    if runtime.recovery is not None:
-        check_recovery(runtime.recovery)
     try:
         AsyncBridge(runtime.async_backend, use_uvloop=runtime.use_uvloop)
     except AsyncBridgeError as error:
         key = "async_backend" if runtime.async_backend == "trio" else "use_uvloop"
         raise ConfigError([ConfigProblem(file, f"streaming.runtime.{key}", str(error))]) from None
+
+
+def _check_store(runtime: BytewaxRuntimeConfig, flow: object, layout: Layout | None) -> None:
+    # A flow without a usable name does not compile.
+    if runtime.recovery is not None and layout is not None and isinstance(flow, str):
+        check_recovery(runtime.recovery, engine_id(flow), layout)
 
 
 def _check_plan(

@@ -188,7 +188,7 @@ class ProcessKilledError(LoomStreamingError):
 
 
 class RecoveryDirectoryError(LoomStreamingError):
-    """The recovery directory cannot be created or written. Exit code 5.
+    """The recovery directory cannot be written, or holds the state of something else. Exit code 5.
 
     >>> raise RecoveryDirectoryError("recovery.db_dir './state' cannot be written: Permission denied")
     Traceback (most recent call last):
