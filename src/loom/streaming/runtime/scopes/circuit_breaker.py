@@ -39,6 +39,9 @@ class Breaker:
     def __init__(self, policy: CircuitBreaker) -> None:
         self._most = policy.failures
         self._open_s = policy.open_ms / 1000
+        #: After so many seconds a call that failed alone is repeated, to tell a system that is down from a bad record: if
+        #: nothing else is called, the breaker opens after one time of being open.
+        self.verdict_s = self._open_s / policy.failures
         self.state = BreakerState.CLOSED
         #: raised by each change of state; the ticket of a call
         self._term = 0
@@ -46,8 +49,6 @@ class Breaker:
         self._probe_at = 0.0
         #: how often it has opened
         self.opened = 0
-        #: how many calls have succeeded; a call that fails while others succeed has itself to blame
-        self.successes = 0
 
     @property
     def probe_at(self) -> float | None:
@@ -76,7 +77,6 @@ class Breaker:
         """A call has answered."""
         if ticket != self._term:
             return
-        self.successes += 1
         self._failures = 0
         if self.state is BreakerState.PROBING:
             self._become(BreakerState.CLOSED)
