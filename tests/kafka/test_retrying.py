@@ -1,0 +1,70 @@
+"""Retries in flight, on Apache Kafka: killed and stopped while records wait for their next call."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.kafka.retrying_flow import ATTEMPTS, HOPELESS_EVERY, REFUSED_EVERY
+from tests.support.broker import Broker
+from tests.support.kafka_io import ReadRecord, read_all
+from tests.support.numbers_run import NumbersRun
+
+
+class RetryingRun(NumbersRun):
+    """The topics of the numbers with the flow whose step fails."""
+
+    def __init__(self, broker: Broker, directory: Path, *, delivery: str, workers: int = 1) -> None:
+        super().__init__(
+            broker,
+            directory,
+            runtime={"workers_per_process": workers},
+            delivery=delivery,
+            target="retrying_flow:flow",
+        )
+
+    def assert_errors_are_the_hopeless(self, count: int) -> None:
+        letters = read_all(self.bootstrap, self.outputs["errors"], isolation="read_committed")
+        found = {_number_of(letter): dict(letter.headers) for letter in letters}
+        assert set(found) == {n for n in range(count) if n % REFUSED_EVERY == 0 or n % HOPELESS_EVERY == 0}
+        for n, headers in found.items():
+            attempts = headers.get("x-error-attempts")
+            assert attempts == (None if n % REFUSED_EVERY == 0 else str(ATTEMPTS).encode())
+
+
+def _number_of(record: ReadRecord) -> int:
+    assert record.value is not None
+    return int(json.loads(record.value)["n"])
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("delivery", "workers"), [("at_least_once", 1), ("exactly_once", 2)])
+def test_records_that_wait_for_their_next_call_survive_a_kill(
+    kafka: Broker, tmp_path: Path, delivery: str, workers: int
+) -> None:
+    run = RetryingRun(kafka, tmp_path, delivery=delivery, workers=workers)
+    count = 20_000
+    assert run.killed_at_random(count, rate=4_000, every=(1.2, 2.5), rng=random.Random(7)) >= 1
+    run.assert_promise_kept(count)
+    run.assert_errors_are_the_hopeless(count)
+
+
+@pytest.mark.timeout(120)
+def test_a_stop_leaves_records_that_wait_to_the_next_run_which_repeats_nothing(kafka: Broker, tmp_path: Path) -> None:
+    run = RetryingRun(kafka, tmp_path, delivery="exactly_once")
+    count = 8_000
+    with run.flow, run.producing(count, rate=4_000) as producer:
+        while producer.is_alive():
+            run.flow.start()
+            run.flow.await_line("flow_started")
+            producer.join(1.0)
+            run.stop(within=5)
+        run.flow.start()
+        run.await_all_confirmed()
+        run.stop(within=5)
+    verdict = run.verdict(count)
+    assert verdict.exactly_once, verdict.describe()
+    run.assert_errors_are_the_hopeless(count)
