@@ -15,6 +15,9 @@ from loom.streaming.kafka import EmbeddedBroker
 # The engine prints where in its own source it failed, a page for each failed run; nobody reads it here.
 os.environ["RUST_BACKTRACE"] = "0"
 
+# Tests read what a process logs as a person would, though it is no terminal.
+os.environ["LOOM_LOG_FORMAT"] = "console"
+
 # How long one generated example takes says more of the machine than of the code.
 settings.register_profile("loom", deadline=None)
 settings.load_profile("loom")

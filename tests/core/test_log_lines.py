@@ -67,6 +67,34 @@ def test_an_exception_is_shown_as_structlog_shows_it(format: Literal["console", 
     assert without_time(ours.getvalue()) == without_time(theirs.getvalue())
 
 
+@pytest.mark.parametrize("format", ["console", "json"])
+def test_an_exception_that_is_given_is_shown_as_structlog_shows_it(format: Literal["console", "json"]) -> None:
+    theirs, ours = io.StringIO(), io.StringIO()
+    configure_logging(format=format, stream=theirs)
+    try:
+        raise ValueError("no price")
+    except ValueError as error:
+        given = {"logger": "loom.orders", "exc_info": (type(error), error, error.__traceback__)}
+        get_logger("loom.orders").warning("failed", exc_info=given["exc_info"])
+        write_line(ours, format, "warning", "failed", given)
+    assert "Traceback" in ours.getvalue()
+    assert without_time(ours.getvalue()) == without_time(theirs.getvalue())
+
+
+@pytest.mark.parametrize("format", ["console", "json"])
+def test_secrets_in_the_text_of_an_exception_are_masked(format: Literal["console", "json"]) -> None:
+    theirs, ours = io.StringIO(), io.StringIO()
+    configure_logging(format=format, stream=theirs)
+    try:
+        raise ValueError("postgres://ann:hunter2@db, password=hunter2, {'api_key': 'hunter2'}")
+    except ValueError:
+        get_logger("loom.orders").exception("failed")
+        write_line(ours, format, "error", "failed", {"logger": "loom.orders"}, exception=True)
+    for written in (theirs.getvalue(), ours.getvalue()):
+        assert "ann" in written
+        assert "hunter2" not in written
+
+
 def told(code: str) -> list[str]:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == ""

@@ -29,7 +29,10 @@ def write_line(
 ) -> None:
     """Write one line, with the exception at hand where one is asked for, and secrets masked."""
     line: dict[str, Any] = {**fields, "event": event, "level": level, "timestamp": _now()}
-    if exception:
+    given = line.pop("exc_info", None)
+    if isinstance(given, tuple):
+        line["exception"] = "".join(traceback.format_exception(*given)).removesuffix("\n")
+    elif exception or given:
         line["exception"] = traceback.format_exc().removesuffix("\n")
     line = dict(redact_mapping(line))
     text = json.dumps(line, default=_shown) if format == "json" else _console(line)

@@ -7,15 +7,19 @@ uses structlog, and where they are coloured for a terminal; elsewhere they have 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import MutableMapping
 from typing import Any, Literal, NamedTuple, TextIO
 
+from loom.core.log_context import current_log_context
 from loom.core.log_lines import write_line
 from loom.core.redaction import redact_mapping
 
 __all__ = ["Logger", "configure_logging", "get_logger", "redact_secrets"]
 
+#: the environment variable that decides where nothing else does
+_FORMAT = "LOOM_LOG_FORMAT"
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
 
@@ -66,8 +70,8 @@ class Logger:
             logger = self._structlog()
             (logger.exception if exception else getattr(logger, level))(event, **fields)
         elif _LEVELS[level] >= _LEVELS[_settings.level]:
-            line = {"logger": self._name, **self._context, **fields}
-            write_line(stream, _settings.format, level, event, line, exception=exception)
+            line = {"logger": self._name, **current_log_context(), **self._context, **fields}
+            write_line(stream, _format_for(stream), level, event, line, exception=exception)
 
     def _structlog(self) -> Any:
         import structlog
@@ -75,23 +79,34 @@ class Logger:
         if not structlog.is_configured():
             _configure_structlog()
         # Bound anew for each line, so that it takes up the configuration of the moment.
-        return structlog.get_logger().bind(logger=self._name, **self._context)
+        return structlog.get_logger().bind(logger=self._name, **{**current_log_context(), **self._context})
 
 
 class _Settings(NamedTuple):
     """What `configure_logging` was last given."""
 
     level: str = "info"
-    format: Literal["console", "json"] = "console"
+    format: Literal["auto", "console", "json"] = "auto"
     stream: TextIO | None = None
 
 
 _settings = _Settings()
 
 
+def _format_for(stream: TextIO) -> Literal["console", "json"]:
+    if _settings.format != "auto":
+        return _settings.format
+    given = os.environ.get(_FORMAT)
+    if given == "console":
+        return "console"
+    if given == "json":
+        return "json"
+    return "console" if stream.isatty() else "json"
+
+
 def _needs_structlog(stream: TextIO) -> bool:
     """Whether somebody in this process uses structlog, perhaps with a configuration of its own, or lines have colours."""
-    return "structlog" in sys.modules or (_settings.format == "console" and stream.isatty())
+    return "structlog" in sys.modules or (_settings.format != "json" and stream.isatty())
 
 
 def get_logger(name: str, **context: Any) -> Logger:
@@ -108,7 +123,7 @@ def get_logger(name: str, **context: Any) -> Logger:
 
 
 def configure_logging(
-    level: str = "info", format: Literal["console", "json"] = "console", stream: TextIO | None = None
+    level: str = "info", format: Literal["auto", "console", "json"] = "auto", stream: TextIO | None = None
 ) -> None:
     """Set up structlog for this process. May be called again; loggers that exist follow.
 
@@ -117,7 +132,8 @@ def configure_logging(
 
     Args:
         level: `debug`, `info`, `warning`, `error` or `critical`; lines below it are dropped.
-        format: `console` for people, `json` for one object per line.
+        format: `console` for people, `json` for one object per line; `auto` is what the environment variable
+            `LOOM_LOG_FORMAT` says, else `console` on a terminal and `json` elsewhere.
         stream: where lines go; None means whatever `sys.stderr` is when a line is written.
 
     Raises:
@@ -125,8 +141,8 @@ def configure_logging(
     """
     if level.lower() not in _LEVELS:
         raise ValueError(f"the log level {level!r} is none of {', '.join(_LEVELS)}")
-    if format not in ("console", "json"):
-        raise ValueError(f"the log format {format!r} is none of console, json")
+    if format not in ("auto", "console", "json"):
+        raise ValueError(f"the log format {format!r} is none of auto, console, json")
 
     global _settings  # noqa: PLW0603 - logging is one for the process
     _settings = _Settings(level.lower(), format, stream)
@@ -135,8 +151,10 @@ def configure_logging(
 
 
 def _configure_structlog() -> None:
-    level, format, stream = _settings
+    level, _, stream = _settings
     import structlog
+
+    format = _format_for(stream if stream is not None else sys.stderr)
 
     def open_writer(*_: Any) -> structlog.WriteLogger:
         return structlog.WriteLogger(stream if stream is not None else sys.stderr)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["MASK", "is_secret_key", "mask_values", "redact_mapping"]
+__all__ = ["MASK", "is_secret_key", "mask_values", "redact_mapping", "redact_text"]
 
 #: What is shown in place of a secret.
 MASK = "***"
@@ -40,6 +40,12 @@ _SECRET_WORDS = frozenset(
 _KEY_OF = frozenset({"access", "account", "api", "encryption", "private", "shared", "signing"})
 #: The password in a URL: `postgres://user:password@host`.
 _USER_INFO = re.compile(r"(?<=://)([^/\s:@]*):([^/\s]+)(?=@)")
+#: `password=…`, `'token': '…'`: assignments in texts, such as the text of an exception
+_ASSIGNED = re.compile(
+    r"""(?P<name>[\w.-]*(?:pass(?:word|wd|phrase)|secret|token|credential|api[_.-]?key|private[_.-]?key)[\w.-]*)"""
+    r"""(?P<sign>=|["']\s*:\s*(?=["']))(?P<value>"[^"]*"|'[^']*'|[^\s,;&)\]}]+)""",
+    re.IGNORECASE,
+)
 _FRAGMENT = re.compile(r"\w{4,}")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w.]*\w)")
 
@@ -67,6 +73,17 @@ def redact_mapping(mapping: Mapping[Any, Any]) -> dict[Any, Any]:
         key: MASK if value is not None and isinstance(key, str) and is_secret_key(key) else _redacted(value)
         for key, value in mapping.items()
     }
+
+
+def redact_text(text: str) -> str:
+    """A text in which passwords in URLs, and values that are assigned to the name of a secret, are masked.
+
+    >>> redact_text("cannot connect: postgres://ann:x@host, password=x and {'api_key': 'x'}")
+    "cannot connect: postgres://ann:***@host, password=*** and {'api_key': ***}"
+    """
+    if "://" in text:
+        text = _USER_INFO.sub(rf"\1:{MASK}", text)
+    return _ASSIGNED.sub(rf"\g<name>\g<sign>{MASK}", text)
 
 
 def mask_values(text: str, *data: Any) -> str:
@@ -97,9 +114,7 @@ def _redacted(value: Any) -> Any:
         return redact_mapping(value)
     if type(value) in (list, tuple):
         return type(value)(map(_redacted, value))
-    if isinstance(value, str) and "://" in value:
-        return _USER_INFO.sub(rf"\1:{MASK}", value)
-    return value
+    return redact_text(value) if isinstance(value, str) else value
 
 
 def _scalars(value: Any) -> Iterator[Any]:

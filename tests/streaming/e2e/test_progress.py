@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,9 +11,19 @@ import pytest
 from structlog.testing import capture_logs
 
 from loom.core.config import ConfigError
+from loom.core.logger import configure_logging
 from loom.core.model import LoomFrozenStruct
 from loom.core.observability import ObservabilityRuntime
-from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
+from loom.streaming import (
+    FromTopic,
+    IntoTopic,
+    Message,
+    Process,
+    RecordStep,
+    StreamFlow,
+    StreamingRunner,
+    step,
+)
 from loom.streaming.bytewax import UnroutedRecordError
 from loom.streaming.kafka import EmbeddedBroker
 from tests.support.running import all_done, config_for, produce, run_until
@@ -54,6 +65,29 @@ def runner(bootstrap: str, interval_ms: int | None, *, errors: Any = IntoTopic("
 
 def named(lines: list[Any], event: str) -> list[Any]:
     return [line for line in lines if line["event"] == event]
+
+
+def test_every_line_of_a_run_names_flow_and_instance_and_those_of_a_step_the_step(
+    bootstrap: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Saying(RecordStep[Number, Number]):
+        def execute(self, message: Message[Number]) -> Number:
+            self.log.info("said", n=message.payload.n)
+            return message.payload
+
+    monkeypatch.setenv("LOOM_GROUP_INSTANCE_ID", "blue-3")
+    flow = StreamFlow("telling", FromTopic("numbers", Number), Process(Saying), IntoTopic("out"), IntoTopic("errors"))
+    config = config_for(bootstrap, consumer={"delivery": "at_least_once"})
+    try:
+        configure_logging(format="json")
+        run_until(StreamingRunner.from_dict(flow, config), all_done(5))
+        written = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    finally:
+        configure_logging()
+    events = {line["event"] for line in written}
+    assert {"flow_started", "record_failed", "flow_totals", "flow_stopped", "said"} <= events
+    assert {(line.get("flow"), line.get("instance")) for line in written} == {("telling", "blue-3")}
+    assert {line["step"] for line in written if line["event"] == "said"} == {"saying"}
 
 
 def test_progress_is_told_each_interval_with_errors_by_kind_and_the_lag(bootstrap: str, lines: list[Any]) -> None:

@@ -29,7 +29,8 @@ class LogSettings(Declaration):
 
     enabled: bool = True
     level: Literal["debug", "info", "warning", "error", "critical"] = "info"
-    format: Literal["console", "json"] = "console"
+    #: `auto`: for people on a terminal, one JSON object per line elsewhere.
+    format: Literal["auto", "console", "json"] = "auto"
     #: How often a flow logs its progress, in milliseconds; 0: never.
     progress_interval_ms: Annotated[int, msgspec.Meta(ge=0)] = 30_000
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from loom.core.async_bridge import AsyncBridge
 from loom.core.config import ConfigContext, ConfigError
 from loom.core.errors import LoomError, NotSupportedYetError
+from loom.core.log_context import run_log_context
 from loom.core.logger import get_logger
 from loom.core.observability import ObservabilityConfig, ObservabilityRuntime, Scope
 from loom.core.observability.extras import MissingExtraError
@@ -22,6 +23,7 @@ from loom.streaming.flow import StreamFlow
 from loom.streaming.metrics import FlowMetrics
 from loom.streaming.runtime.assembly import BuiltDataflow
 from loom.streaming.runtime.engine import load_engine
+from loom.streaming.runtime.instance import instance_name
 from loom.streaming.runtime.isolation import one_at_a_time
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.peers import awaiting_peers, peer_lost, raise_peer_stop
@@ -246,7 +248,10 @@ class StreamingRunner:
         self._reconfigure(flow, config, config_path)
         observability = self._observability_runtime()
         name = self._flow.name if self._flow is not None else "?"
-        with observability.span(Scope.POLL_CYCLE, name):
+        with (
+            run_log_context(flow=name, instance=instance_name(self._config)),
+            observability.span(Scope.POLL_CYCLE, name),
+        ):
             prepared = self._prepare(error_sinks, runtime)
             progress_ms = self._progress_interval_ms()
             try:
