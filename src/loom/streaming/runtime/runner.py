@@ -10,13 +10,11 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from loom.core.async_bridge import AsyncBridge
-from loom.core.config import ConfigContext, ConfigError
-from loom.core.errors import LoomError, NotSupportedYetError
+from loom.core.config import ConfigContext
+from loom.core.errors import LoomError
 from loom.core.log_context import run_log_context
 from loom.core.logger import get_logger
-from loom.core.observability import ObservabilityConfig, ObservabilityRuntime, Scope
-from loom.core.observability.extras import MissingExtraError
-from loom.core.observability.settings import LogSettings
+from loom.core.observability import ObservabilityRuntime, Scope
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorKind
 from loom.streaming.flow import StreamFlow
@@ -35,6 +33,7 @@ from loom.streaming.runtime.settings import BytewaxRuntimeConfig, SupervisionSet
 from loom.streaming.runtime.signals import stopping_on_signals
 from loom.streaming.runtime.stop import StartGivenUp
 from loom.streaming.runtime.supervised import Supervisor
+from loom.streaming.runtime.telemetry.section import observers_of, progress_interval_ms
 from loom.streaming.runtime.telemetry.serving import serving_metrics
 from loom.streaming.runtime.wall_clock import watching_clock
 from loom.streaming.runtime.watchdog import watching
@@ -253,7 +252,7 @@ class StreamingRunner:
             observability.span(Scope.POLL_CYCLE, name),
         ):
             prepared = self._prepare(error_sinks, runtime)
-            progress_ms = self._progress_interval_ms()
+            progress_ms = progress_interval_ms(self._config)
             try:
                 self._take_hold(prepared)
                 with (
@@ -379,20 +378,14 @@ class StreamingRunner:
         elif config is not None:
             self._config = config if isinstance(config, ConfigContext) else ConfigContext.from_dict(config)
 
-    def _progress_interval_ms(self) -> int:
-        section = self._config.section_optional("observability", ObservabilityConfig) if self._config else None
-        log = (section.log if section is not None else None) or LogSettings()
-        return log.progress_interval_ms if log.enabled else 0
-
     def _observability_runtime(self) -> ObservabilityRuntime:
         if self._observability is not None:
             return self._observability
         if self._derived is None:
-            try:
-                section = self._config.section_optional("observability", ObservabilityConfig) if self._config else None
-                self._derived = ObservabilityRuntime.from_config(section)
-            except (ConfigError, NotSupportedYetError, MissingExtraError):
-                return ObservabilityRuntime.noop()  # `prepare` tells it, with everything else that is wrong
+            derived = observers_of(self._config)
+            if derived is None:
+                return ObservabilityRuntime.noop()  # `prepare` tells what is wrong, with everything else
+            self._derived = derived
         return self._derived
 
     @staticmethod
