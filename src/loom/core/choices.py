@@ -28,7 +28,7 @@ class Declaration(LoomFrozenStruct):
     >>> from loom.core.observability.settings import LogSettings
     >>> LogSettings(format="xml")
     Traceback (most recent call last):
-    ValueError: LogSettings(format=…) takes 'console' or 'json', not 'xml'
+    ValueError: LogSettings(format=…) takes 'auto', 'console' or 'json', not 'xml'
     """
 
     def __post_init__(self) -> None:
