@@ -38,6 +38,8 @@ class Failpoint(StrEnum):
     POSITIONS_SENT = "positions-sent"  #: exactly-once: the offsets are in the transaction, which is not committed
     DURABLE = "durable"  #: the epoch's results are durable (its transaction committed); the mark is not answered
     CONFIRMING = "confirming"  #: an epoch has been answered; what is committable is about to be committed
+    METADATA_CAPTURED = "metadata-captured"  #: exactly-once in a group: offsets are about to be sent as a member
+    REVOKING_AT_BOUND = "revoking-at-bound"  #: in a group: partitions are revoked, and their epoch did not end in time
     STOPPING = "stopping"  #: a stop was requested; the end mark goes out
     FINISHING = "finishing"  #: the last offsets are about to be committed
     CLOSING = "closing"  #: the engine has returned; what it left open is about to be closed

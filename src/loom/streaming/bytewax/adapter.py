@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from loom.core.async_bridge import AsyncBridge
 from loom.core.observability import ObservabilityRuntime
+from loom.streaming.bytewax.group_source import GroupSource
 from loom.streaming.bytewax.override_source import override_view, wrap_source
 from loom.streaming.bytewax.sink import OutputSink, slot_of
 from loom.streaming.bytewax.sink_overrides import refuse_unshareable
@@ -30,7 +31,9 @@ from loom.streaming.kafka.delivery import Delivery, mode_of
 from loom.streaming.runtime.assembly import Assembly, BuiltDataflow, Transport
 from loom.streaming.runtime.commit import CommitTracker
 from loom.streaming.runtime.early_writers import EarlyWriters
+from loom.streaming.runtime.group_workers import GroupWorkers
 from loom.streaming.runtime.layout import Layout
+from loom.streaming.runtime.member_checks import check_member_build
 from loom.streaming.runtime.output_table import output_table_of
 from loom.streaming.runtime.peers import PeerStop
 from loom.streaming.runtime.run_state import RunState
@@ -173,6 +176,8 @@ def lower(
     # What was committed since a sink's last state would be lost with it: it truncates its file to where it was then, say.
     state.epochs.by_snapshots = resumable and any(isinstance(sink, FixedPartitionedSink) for sink in outputs.sinks())
     reads_kafka = source is None
+    if reads_kafka and transport is None:
+        check_member_build(plan, has_tracker=commit_tracker is not None, by_snapshots=state.epochs.by_snapshots)
     owns_group = reads_kafka and transport is None and commit_tracker is None
     assembly = Assembly(
         plan,
@@ -225,6 +230,24 @@ def _transport(assembly: Assembly, source: Any, tracker: CommitTracker | None) -
             view,
             lambda state, make_stage: wrap_source(source, plan_source, state, make_stage, tracker),
             lambda: assembly.open_producers(view),
+        )
+    if plan_source.settings.shares_group:
+        return Transport(
+            CLIENT_RECORDS,
+            lambda state, make_stage: GroupSource(
+                GroupWorkers(
+                    plan_source,
+                    state,
+                    assembly.source_partitions,
+                    assembly.preflight.group,
+                    lambda: assembly.preflight.snapshot().source_topics,
+                    make_stage,
+                    assembly.metadata,
+                    assembly.exactly_once,
+                ),
+                state,
+            ),
+            lambda: assembly.open_producers(CLIENT_RECORDS),
         )
     return Transport(
         CLIENT_RECORDS,

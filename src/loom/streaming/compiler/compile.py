@@ -113,7 +113,7 @@ def compile_flow(
         if source.mode.transaction:
             outputs = [target for output in written for target in (output, output.dlq) if target is not None]
             check_exactly_once(source, outputs, walk.storage, issues)
-            check_waits(nodes, outputs, issues)
+            check_waits(source, nodes, outputs, issues)
     for section in (*_KNOWN_SECTIONS, *_sections_of_sinks(walk.storage.values())):
         context.mark_read(section)
     for section in context.unread_sections():

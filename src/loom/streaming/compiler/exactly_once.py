@@ -15,7 +15,8 @@ from loom.streaming.compiler.model import (
     walk_nodes,
 )
 from loom.streaming.compiler.plan import CompiledPlan
-from loom.streaming.kafka.settings import TRANSACTION_TIMEOUT_MS
+from loom.streaming.kafka.group_settings import instance_name
+from loom.streaming.kafka.settings import MEMBER_TRANSACTION_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS
 
 __all__ = [
     "check_exactly_once",
@@ -71,10 +72,12 @@ def check_exactly_once(
             )
 
 
-def check_waits(nodes: tuple[CompiledNode, ...], outputs: Iterable[CompiledTopic], issues: Issues) -> None:
+def check_waits(
+    source: CompiledSource, nodes: tuple[CompiledNode, ...], outputs: Iterable[CompiledTopic], issues: Issues
+) -> None:
     """The results behind a record that waits are held back with it: that must not take longer than a transaction may."""
     first = next(iter(outputs), None)
-    most = _timeout_ms(first.producer) / _WAITS_PER_TIMEOUT if first is not None else float("inf")
+    most = _timeout_ms(source, first.producer) / _WAITS_PER_TIMEOUT if first is not None else float("inf")
     for node in walk_nodes(nodes):
         longest = node.longest_wait_ms
         if longest is not None and longest > most:
@@ -105,9 +108,9 @@ def check_exactly_once_run(plan: CompiledPlan, *, epoch_ms: int, foreign_sinks: 
             Code.DELIVERY_UNKEPT,
             "exactly_once cannot be kept: the broker would abort transactions as long as these epochs",
             where="config",
-            expected=f"epoch_interval_ms of at most {timeout_ms // _EPOCHS_PER_TIMEOUT}, a quarter of transaction.timeout.ms",
+            expected=f"epoch_interval_ms of at most {timeout_ms // _EPOCHS_PER_TIMEOUT}, a quarter of transaction_timeout_ms",
             found=epoch_ms,
-            remedy="shorten streaming.runtime.epoch_interval_ms, or raise transaction.timeout.ms in kafka.producer.extra",
+            remedy="shorten streaming.runtime.epoch_interval_ms, or raise kafka.producer.transaction_timeout_ms",
         )
     if issues.errors:
         raise CompilationError(plan.name, issues.errors)
@@ -115,7 +118,7 @@ def check_exactly_once_run(plan: CompiledPlan, *, epoch_ms: int, foreign_sinks: 
 
 def transaction_timeout_ms(plan: CompiledPlan) -> int:
     """After how long the broker aborts a transaction of this plan."""
-    return _timeout_ms(plan.producers[0])
+    return _timeout_ms(plan.source, plan.producers[0])
 
 
 def longest_wait_ms(plan: CompiledPlan) -> float:
@@ -123,5 +126,8 @@ def longest_wait_ms(plan: CompiledPlan) -> float:
     return transaction_timeout_ms(plan) / _WAITS_PER_TIMEOUT
 
 
-def _timeout_ms(producer: CompiledProducer) -> int:
-    return int(producer.properties.get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS))
+def _timeout_ms(source: CompiledSource, producer: CompiledProducer) -> int:
+    settings = source.settings
+    is_dynamic = settings.shares_group and instance_name(settings.group_instance_id) is None
+    default = MEMBER_TRANSACTION_TIMEOUT_MS if is_dynamic else TRANSACTION_TIMEOUT_MS
+    return int(producer.properties.get("transaction.timeout.ms", default))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         TransactionFailedError,
     )
     from loom.streaming.kafka.format_settings import JsonSettings
+    from loom.streaming.kafka.group_settings import Membership
     from loom.streaming.kafka.security_settings import KafkaSecuritySettings
     from loom.streaming.kafka.settings import (
         ConsumerSettings,
@@ -62,6 +63,7 @@ __all__ = [
     "KafkaSettings",
     "KafkaSettingsError",
     "KafkaTransportError",
+    "Membership",
     "MessageDescriptor",
     "MessageEnvelope",
     "MessageMetadata",

@@ -7,7 +7,7 @@ client never resets an offset by itself; an offset that the log does not hold is
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
@@ -19,11 +19,17 @@ from loom.streaming.kafka.client_config import CLIENT_LOG, is_denied, is_transie
 from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
 from loom.streaming.kafka.errors import KafkaTransportError, TopicMissingError
 from loom.streaming.kafka.group_offsets import TOPIC_GONE, GroupOffsets
-from loom.streaming.kafka.offset_metadata import RunMetadata
+from loom.streaming.kafka.offset_metadata import Committed, RunMetadata
 from loom.streaming.kafka.offset_reset import LogRange, reset_offset
 from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.settings import ConsumerSettings
-from loom.streaming.kafka.start_offsets import StartPositions, log_ranges, resolve_start
+from loom.streaming.kafka.start_offsets import (
+    StartPositions,
+    log_ranges,
+    resolve_start,
+    settled_positions,
+    start_from,
+)
 from loom.streaming.record import TopicPartition
 
 __all__ = ["ConsumerClient"]
@@ -123,11 +129,42 @@ class ConsumerClient:
     ) -> StartPositions:
         """Resolve where to begin with these partitions and begin there; may be called again with others."""
         found = self.resolve(partitions, fallback, siblings, fallback_first=fallback_first)
-        self._consumer.incremental_assign([ClientPartition(*p, offset) for p, offset in found.offsets.items()])
-        self._client_partitions += [ClientPartition(*partition) for partition in found.offsets]
-        self._positions.update(found.offsets)
+        self.begin(found.offsets)
         self.group.found(found)
         return found
+
+    def begin(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Read these partitions too, from these offsets on. Without any, the client reads nothing and can be asked."""
+        if not offsets and not self._client_partitions:
+            # A client that was never given a partition does not return from `consume`.
+            self._consumer.assign([])
+        self._consumer.incremental_assign([ClientPartition(*p, offset) for p, offset in offsets.items()])
+        self._client_partitions += [ClientPartition(*partition) for partition in offsets]
+        self._positions.update(offsets)
+
+    def give_up(self, partitions: Collection[TopicPartition]) -> None:
+        """Read these partitions no more, and forget where they were."""
+        ours = [partition for partition in partitions if partition in self._positions]
+        if not ours:
+            return
+        for partition in ours:
+            del self._positions[partition]
+            self._jumped.pop(partition, None)
+            self.group.leave(partition)
+        self._consumer.incremental_unassign([ClientPartition(*partition) for partition in ours])
+        self._client_partitions = [ClientPartition(*partition) for partition in self._positions]
+
+    def settled(
+        self, partitions: list[TopicPartition], siblings: Iterable[TopicPartition]
+    ) -> tuple[dict[TopicPartition, Committed], set[TopicPartition]]:
+        """The group's positions, asked once; see `settled_positions`."""
+        return settled_positions(self._consumer, self._settings, sorted({*partitions, *siblings}))
+
+    def start_from(
+        self, partitions: list[TopicPartition], committed: Mapping[TopicPartition, Committed]
+    ) -> StartPositions:
+        """Where to begin with these partitions, where the group's positions are known."""
+        return start_from(self._consumer, self._settings, partitions, committed, {}, self.serve, self._faults)
 
     def follow(self, found: StartPositions) -> StartPositions:
         """Begin where the group is by now, in partitions that another instance has moved since `start` found them."""

@@ -35,7 +35,7 @@ class OffsetMetadata(LoomFrozenStruct):
 
     flow: str | None = None  #: the flow's name, escaped
     run: str | None = None  #: the run that committed it
-    mode: str | None = None  #: how its processes share the partitions: `fixed`
+    mode: str | None = None  #: how its processes share the partitions: `fixed` or `group`
     writers: int | None = None  #: how many processes wrote for the group
     partitions: int | None = None  #: partitions of the topic, each of which has had a position
 
@@ -111,10 +111,19 @@ class RunMetadata:
     every one of them has a position: `found` and `covered` say which have.
     """
 
-    def __init__(self, flow: str, partitions: Callable[[], Mapping[str, tuple[int, ...]]], *, writers: int = 1) -> None:
+    def __init__(
+        self,
+        flow: str,
+        partitions: Callable[[], Mapping[str, tuple[int, ...]]],
+        *,
+        writers: int | None = 1,
+        mode: str = "fixed",
+    ) -> None:
         self.flow = escaped(flow)
         self.run = uuid.uuid4().hex[:16]
         self.writers = writers
+        #: how the processes share the partitions
+        self.mode = mode
         self._partitions = partitions
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
@@ -127,7 +136,7 @@ class RunMetadata:
         text = self._texts.get(topic)
         if text is None:
             with self._lock:
-                metadata = OffsetMetadata(self.flow, self.run, "fixed", self.writers, self._counts.get(topic))
+                metadata = OffsetMetadata(self.flow, self.run, self.mode, self.writers, self._counts.get(topic))
                 text = self._texts[topic] = metadata.render()
         return text
 

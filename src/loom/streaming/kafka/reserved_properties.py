@@ -28,7 +28,14 @@ _GUARANTEES = (
     "enable.idempotence",
     "transactional.id",
 )
-_CONSUMER_GUARANTEES = ("isolation.level", "enable.auto.offset.store", "enable.partition.eof", "group.protocol")
+_CONSUMER_GUARANTEES = (
+    "isolation.level",
+    "enable.auto.offset.store",
+    "enable.partition.eof",
+    "group.protocol",
+    "group.remote.assignor",
+    "partition.assignment.strategy",
+)
 _PRODUCER_GUARANTEES = (
     "acks",
     "request.required.acks",
@@ -48,12 +55,22 @@ CONSUMER_EXTRA: Mapping[str, str | None] = {
     "auto.offset.reset": "auto_offset_reset",
     "enable.auto.commit": "delivery or enable_auto_commit",
     "auto.commit.enable": "delivery or enable_auto_commit",
+    "group.instance.id": "group_instance_id",
+    "session.timeout.ms": "session_timeout_ms",
+    "max.poll.interval.ms": "max_poll_interval_ms",
     **dict.fromkeys((*_GUARANTEES, *_CONSUMER_GUARANTEES)),
 }
 PRODUCER_EXTRA: Mapping[str, str | None] = {
     **_TYPED_ELSEWHERE,
     "client.id": "client_id",
     **dict.fromkeys((*_GUARANTEES, *_PRODUCER_GUARANTEES)),
+}
+
+#: why some of them may not be set
+_REASONS = {
+    "group.protocol": "remove it: members use the classic protocol, because under the newer one a broker accepts offsets of "
+    "partitions that were revoked",
+    "partition.assignment.strategy": "remove it: members use cooperative-sticky, under which a rebalance stops nobody",
 }
 
 
@@ -67,7 +84,8 @@ def refused_keys(extra: Iterable[str], refused: Mapping[str, str | None]) -> dic
     for key in extra:
         if key in refused:
             instead = refused[key]
-            found[key] = f"set {instead} instead" if instead else "remove it: a delivery guarantee rests on it"
+            why = _REASONS.get(key, "remove it: a delivery guarantee rests on it")
+            found[key] = f"set {instead} instead" if instead else why
     return found
 
 

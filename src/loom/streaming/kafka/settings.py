@@ -18,11 +18,13 @@ from loom.streaming.errors import LoomStreamingError
 from loom.streaming.formats.registry import WireFormat
 from loom.streaming.kafka.delivery import Delivery, DeliveryMode, mode_of
 from loom.streaming.kafka.format_settings import JsonSettings, checked_format
+from loom.streaming.kafka.group_settings import Membership, check_membership, member_properties
 from loom.streaming.kafka.overlay import as_mapping, overlaid
 from loom.streaming.kafka.reserved_properties import CONSUMER_EXTRA, PRODUCER_EXTRA, refused_keys
 from loom.streaming.kafka.security_settings import ClientConfig, KafkaSecuritySettings, MaskedSettings
 
 __all__ = [
+    "MEMBER_TRANSACTION_TIMEOUT_MS",
     "SEND_QUEUE_KBYTES",
     "START_TIMEOUT_MS",
     "TRANSACTION_TIMEOUT_MS",
@@ -31,6 +33,7 @@ __all__ = [
     "HeaderPolicy",
     "KafkaSettings",
     "KafkaSettingsError",
+    "Membership",
     "ProducerSettings",
     "broker_list",
 ]
@@ -43,8 +46,11 @@ Milliseconds: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MOST_MS)]
 Settings = TypeVar("Settings")
 
 
+_TRANSACTION_TIMEOUT = "transaction.timeout.ms"
 #: librdkafka's default for `transaction.timeout.ms`
 TRANSACTION_TIMEOUT_MS = 60_000
+#: the same for a member of a group that nobody can fence: its open transaction holds up the next owner for so long
+MEMBER_TRANSACTION_TIMEOUT_MS = 10_000
 #: how long a start waits for what does not come
 START_TIMEOUT_MS = 60_000
 
@@ -108,6 +114,12 @@ class ConsumerSettings(MaskedSettings):
         start_timeout_ms: how long a start waits for brokers and coordinators, and a transaction for its end.
         replay_limit: for a source of dead letters: how often a record may have failed and still be written to a topic;
             `None` means no limit.
+        membership: who reads which partition: `fixed`, this process all of them; `group`, the members of the consumer group
+            share them, and members come and go.
+        group_instance_id: under `group`: the name of this process as a static member; unique in the group.
+        session_timeout_ms: under `group`: after how long a member that is gone loses its partitions, in milliseconds.
+        max_poll_interval_ms: under `group`: for how long one batch may take before this process gives its partitions up, in
+            milliseconds; at least `session_timeout_ms`.
 
     Raises:
         ValueError: for a value that is not allowed.
@@ -129,6 +141,10 @@ class ConsumerSettings(MaskedSettings):
     topic_check_interval_ms: Milliseconds = 60_000
     start_timeout_ms: Milliseconds = START_TIMEOUT_MS
     replay_limit: int | None = 5
+    membership: Membership = Membership.FIXED
+    group_instance_id: str | None = None
+    session_timeout_ms: Milliseconds = 10_000
+    max_poll_interval_ms: Milliseconds = 300_000
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -142,6 +158,10 @@ class ConsumerSettings(MaskedSettings):
         require_number("batch_size", self.batch_size, 1, _MOST_RECORDS)
         require_number("topic_check_interval_ms", self.topic_check_interval_ms, 1, MOST_MS)
         require_number("start_timeout_ms", self.start_timeout_ms, 1, MOST_MS)
+        require_number("session_timeout_ms", self.session_timeout_ms, 1, MOST_MS)
+        require_number("max_poll_interval_ms", self.max_poll_interval_ms, 1, MOST_MS)
+        require_text("group_instance_id", self.group_instance_id)
+        check_membership(self.membership, self.group_instance_id, self.session_timeout_ms, self.max_poll_interval_ms)
         _check_extra(self.extra, CONSUMER_EXTRA)
 
     @property
@@ -158,6 +178,17 @@ class ConsumerSettings(MaskedSettings):
     def mode(self) -> DeliveryMode:
         """The delivery mode that applies, whether it was named or follows from `enable_auto_commit`."""
         return mode_of(self.delivery, auto_commit=self.enable_auto_commit)
+
+    @property
+    def shares_group(self) -> bool:
+        """Whether this process is a member of its group, and shares the partitions with the others."""
+        return self.membership is Membership.GROUP
+
+    def to_member_config(self) -> ClientConfig:
+        """The properties of the client that is a member of the group."""
+        return self.to_confluent_config() | member_properties(
+            self.group_instance_id, self.session_timeout_ms, self.max_poll_interval_ms
+        )
 
     def to_confluent_config(self) -> ClientConfig:
         """The properties of the client. The client never resets an offset: the source does, and logs it."""
@@ -191,6 +222,8 @@ class ProducerSettings(MaskedSettings):
         format: the wire format.
         headers: which headers are written.
         json: how `format: json` writes; `JsonSettings("number")` writes decimals as numbers.
+        transaction_timeout_ms: under `exactly_once`: after how long the broker aborts a transaction, in milliseconds; `None`
+            means 60,000, and 10,000 for members of a group without a name of their own.
 
     Raises:
         ValueError: for a value that is not allowed.
@@ -204,11 +237,17 @@ class ProducerSettings(MaskedSettings):
     format: str = WireFormat.JSON
     headers: HeaderPolicy = HeaderPolicy.AUTO
     json: JsonSettings = JsonSettings()
+    transaction_timeout_ms: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_addresses(self.brokers)
         require_text("topic", self.topic)
+        require_number("transaction_timeout_ms", self.transaction_timeout_ms, 1, MOST_MS)
+        if self.transaction_timeout_ms is not None and _TRANSACTION_TIMEOUT in self.extra:
+            raise FieldError(
+                "extra", f"sets {_TRANSACTION_TIMEOUT!r}, and transaction_timeout_ms is set too", "remove one of them"
+            )
         msgspec.structs.force_setattr(self, "format", checked_format(self.format, type(self)))
         _check_extra(self.extra, PRODUCER_EXTRA)
 
@@ -222,6 +261,7 @@ class ProducerSettings(MaskedSettings):
             "queue.buffering.max.kbytes": SEND_QUEUE_KBYTES,
             "queue.buffering.max.messages": _SEND_QUEUE_RECORDS,
             "reconnect.backoff.ms": _RECONNECT_MS,
+            **({_TRANSACTION_TIMEOUT: self.transaction_timeout_ms} if self.transaction_timeout_ms else {}),
             **self.extra,
             "bootstrap.servers": ",".join(broker_list(self.brokers)),
             **({"client.id": self.client_id} if self.client_id else {}),

@@ -23,12 +23,21 @@ from loom.streaming.kafka.patience import Patience, likely_reason
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.record import TopicPartition
 
-__all__ = ["StartPositions", "committed_positions", "log_ranges", "resolve_start"]
+__all__ = [
+    "StartPositions",
+    "committed_positions",
+    "log_ranges",
+    "resolve_start",
+    "settled_positions",
+    "start_from",
+]
 
 _log = get_logger(__name__)
 
 #: seconds of one call, during which no stop is noticed. What it started continues after it, such as connecting.
 _CALL = 1.5
+#: the same for one partition, while others may have an answer
+_CALL_FOR_ONE = 0.5
 #: the ends of a log, in a request for offsets by time
 _BEGINNING, _END = -2, -1
 #: what one broker answers about a topic that another has just created
@@ -74,6 +83,21 @@ def resolve_start(
     """
     wanted = sorted(partitions)
     committed = committed_positions(consumer, settings, sorted({*wanted, *siblings}), pause, faults)
+    return start_from(consumer, settings, wanted, committed, fallback, pause, faults, fallback_first=fallback_first)
+
+
+def start_from(
+    consumer: Consumer,
+    settings: ConsumerSettings,
+    wanted: list[TopicPartition],
+    committed: Mapping[TopicPartition, Committed],
+    fallback: Mapping[TopicPartition, int],
+    pause: Pause,
+    faults: ClusterFaults,
+    *,
+    fallback_first: bool = False,
+) -> StartPositions:
+    """As `resolve_start`, with the group's positions of these partitions and their siblings."""
     logs = log_ranges(consumer, settings, wanted, pause, faults)
     counts = partition_counts(committed)
     offsets, unknown = {}, []
@@ -120,6 +144,41 @@ def committed_positions(
         consumer, asked, lambda left, limit: consumer.committed(left, timeout=limit), settings, pause, faults
     )
     return {p: Committed(had.offset, had.metadata or "") for p, had in found.items() if had.offset >= 0}
+
+
+def settled_positions(
+    consumer: Consumer, settings: ConsumerSettings, partitions: list[TopicPartition]
+) -> tuple[dict[TopicPartition, Committed], set[TopicPartition]]:
+    """The offsets of the group in these partitions, asked once, and the partitions for which there is no answer yet.
+
+    A partition whose last owner was killed inside a transaction has no answer until the broker has ended that. One such
+    partition holds up the answer for all that are asked for with it.
+    """
+    found, silent = _asked_once(consumer, settings, partitions, _CALL)
+    if len(partitions) > 1 and silent:
+        for partition in sorted(silent):
+            one, none = _asked_once(consumer, settings, [partition], _CALL_FOR_ONE)
+            found.update(one)
+            silent -= {partition} - none
+    return {p: Committed(had.offset, had.metadata or "") for p, had in found.items() if had.offset >= 0}, silent
+
+
+def _asked_once(
+    consumer: Consumer, settings: ConsumerSettings, partitions: list[TopicPartition], limit_s: float
+) -> tuple[dict[TopicPartition, ClientPartition], set[TopicPartition]]:
+    what = f"the start offsets of group {settings.group_id!r}"
+    try:
+        answers = consumer.committed([ClientPartition(*partition) for partition in partitions], timeout=limit_s)
+    except KafkaException as error:
+        _check_temporary(kafka_error(error), what)
+        return {}, set(partitions)
+    found = {TopicPartition(p.topic, p.partition): p for p in answers}
+    for answer in answers:
+        if answer.error is not None:
+            _check_temporary(answer.error, what)
+    return {p: had for p, had in found.items() if had.error is None}, {
+        p for p, had in found.items() if had.error is not None
+    }
 
 
 def log_ranges(
@@ -180,13 +239,18 @@ def _ask_all(
             if good:
                 waits = patience()
         for problem in problems:
-            if is_denied(problem):
-                raise denied(problem, f"{what} are not available")
-            if not is_transient(problem) and problem.code() not in _NOT_YET:
-                raise KafkaTransportError(f"{what} are not available: {problem.str()}")
+            _check_temporary(problem, what)
         if problems:
             pause(0.1)
             if faults.refuses:
                 raise faults.failure(f"{what} are not available", problems[0])
             waits.spend(problems[0].str())
     return answers
+
+
+def _check_temporary(problem: KafkaError, what: str) -> None:
+    """Raise for an error that does not pass."""
+    if is_denied(problem):
+        raise denied(problem, f"{what} are not available")
+    if not is_transient(problem) and problem.code() not in _NOT_YET:
+        raise KafkaTransportError(f"{what} are not available: {problem.str()}")

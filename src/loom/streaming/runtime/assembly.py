@@ -81,7 +81,11 @@ class Assembly:
             waiting=state.stop.check_start,
             clusters=state.clusters,
         )
-        self.metadata = RunMetadata(plan.name, self.source_partitions, writers=layout.processes)
+        shares = plan.source.settings.shares_group
+        writers = None if shares else layout.processes
+        self.metadata = RunMetadata(
+            plan.name, self.source_partitions, writers=writers, mode=plan.source.settings.membership.value
+        )
         self._counts = state.metrics.part()
         self.services = StageServices(state, bridge)
         self.exactly_once: ExactlyOnce | None = None
@@ -89,7 +93,7 @@ class Assembly:
             self.exactly_once = ExactlyOnce(plan, self.preflight, state.stop, self.metadata, state.clusters, layout)
             state.logs_gone.append(self.exactly_once.renewed)
         self.claim: LayoutClaim | None = None
-        if owns_group and self.exactly_once is None:
+        if owns_group and self.exactly_once is None and not shares:
             self.claim = LayoutClaim(
                 plan, layout, self.preflight, state.stop, self.metadata, state.clusters, keeps_unknown=resumable
             )
@@ -114,7 +118,7 @@ class Assembly:
 
     def check_layout(self) -> None:
         """Raise `TooManyProcessesError` where a process would have nothing to read."""
-        if self._reads_kafka and not self.layout.is_alone:
+        if self._reads_kafka and not self.layout.is_alone and not self.plan.source.settings.shares_group:
             self.layout.check(self.source_partitions())
 
     def own_partitions(self) -> list[TopicPartition]:

@@ -7,6 +7,7 @@ A row is one partition from the moment it is taken up until it is given up. Each
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -38,6 +39,7 @@ class PartitionOffsets:
         "reported",
         "resume",
         "start",
+        "tenure",
     )
 
     def __init__(self, partition: TopicPartition, resume: int | None = None) -> None:
@@ -61,6 +63,8 @@ class PartitionOffsets:
         self.committed_at = 0.0
         #: whether the next run begins at `committed`; else what is durable is the best that is known
         self.commits = False
+        #: the number under which a member of a group has the partition; 0 where the assignment is fixed
+        self.tenure = 0
         #: what was last reported to a supervisor
         self.reported: int | None = None
 
@@ -190,6 +194,17 @@ class WorkerOffsets:
         """Give up all of them."""
         self.give_up(list(self._rows))
 
+    def hold(self, tenures: Positions) -> None:
+        """A member of the group has these partitions, each under this number. Their positions are said again in its name."""
+        for partition, tenure in tenures.items():
+            row = self._rows[partition]
+            row.tenure = tenure
+            row.committable, row.committed_at = row.start, -math.inf
+
+    def tenures(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The numbers under which these partitions are held."""
+        return {partition: self._rows[partition].tenure for partition in partitions if partition in self._rows}
+
     def advance(self, positions: Positions) -> None:
         """Records before these offsets have been read."""
         for partition, offset in positions.items():
@@ -204,16 +219,18 @@ class WorkerOffsets:
             if row is not None:
                 row.read_time_ms = time_ms
 
-    def uncommitted(self, older_than_s: float | None = None) -> dict[TopicPartition, int]:
+    def uncommitted(self, older_than_s: float | None = None, *, as_read: bool = False) -> dict[TopicPartition, int]:
         """The committable offsets that are not committed yet, or were so longer ago than this.
 
-        A group without members loses its offsets after the broker's retention, each by its own last commit.
+        A group without members loses its offsets after the broker's retention, each by its own last commit. `as_read`: what
+        was read counts, whatever has become of it.
         """
-        long_ago = self._table.clock() - older_than_s if older_than_s is not None else 0.0
+        long_ago = self._table.clock() - older_than_s if older_than_s is not None else -math.inf
         return {
-            row.partition: row.committable
+            row.partition: offset
             for row in self._rows.values()
-            if row.committable is not None and (row.committable != row.committed or row.committed_at < long_ago)
+            if (offset := row.read if as_read else row.committable) is not None
+            and (offset != row.committed or row.committed_at < long_ago)
         }
 
     def committed(self, positions: Positions) -> None:

@@ -90,9 +90,13 @@ class Preflight:
             return self._seen
 
     def group(self) -> GroupSnapshot:
-        """The source's group. Raises `SecondInstanceError` when other consumers are subscribed with it, else as `snapshot`."""
+        """The source's group. Raises `SecondInstanceError` when other consumers are subscribed with it, else as `snapshot`.
+
+        A member of the group shares it with others.
+        """
         group = self.snapshot().group
-        check_no_members(group, self._plan.source.settings.group_id)
+        if not self._plan.source.settings.shares_group:
+            check_no_members(group, self._plan.source.settings.group_id)
         return group
 
     def _fetch(self) -> BrokerSnapshot:

@@ -31,6 +31,7 @@ from loom.streaming.kafka.probe import ClientRefusal, client_refusals
 from loom.streaming.kafka.settings import KafkaSettings
 from loom.streaming.runtime.isolation import check_poison_route
 from loom.streaming.runtime.layout import Layout, layout_of
+from loom.streaming.runtime.member_checks import check_member_run
 from loom.streaming.runtime.recovery_directory import check_recovery
 from loom.streaming.runtime.registry import SinkRegistry
 from loom.streaming.runtime.run_errors import DuplicateErrorSinkError, RecoveryDirectoryError
@@ -96,6 +97,8 @@ def prepare(
     plan = found.of(lambda: compile_flow(flow, config=config, beside=beside))
     if plan is not None:
         plan = routed_to_sinks(plan, taken)
+        if chosen is not None and layout is not None:
+            found.of(lambda: check_member_run(plan, chosen, layout, section, config.file))
         _check_plan(plan, section, chosen, bound, taken, found, config.file)
         found.problems += _client_problems(plan, config, files=not elsewhere)
     found.raise_all(flow.name)

@@ -58,6 +58,8 @@ class RunState:
         self.lag: dict[int, int] = {}
         #: who starts this process again when the run fails
         self.supervisor: Supervisor | None = None
+        #: how many workers the engine runs; unknown under a plain `cli_main`
+        self.workers = 1
         #: when each source client last had records, in monotonic seconds, so that an idle one knows of a busy one
         self.last_busy: dict[int, float] = {}
         #: called with partitions whose log is gone, on the sink's thread

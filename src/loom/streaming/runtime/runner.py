@@ -313,6 +313,7 @@ class StreamingRunner:
             stop.limit_s = limit / 1000
         stop.overdue = self.on_overdue_stop
         stop.held = True
+        prepared.built.delivery.workers = prepared.runtime.workers_per_process
         prepared.built.delivery.aborts_quietly = (
             prepared.runtime.workers_per_process == 1 and not prepared.layout.is_cluster
         )
@@ -342,7 +343,8 @@ class StreamingRunner:
             beside=self.beside,
         )
         chosen = prepared.runtime
-        if self.supervisor is not None and self.supervisor.isolation is not None:
+        is_member = prepared.plan.source.settings.shares_group
+        if self.supervisor is not None and self.supervisor.isolation is not None and not is_member:
             chosen = one_at_a_time(chosen)
         bridge = AsyncBridge(chosen.async_backend, use_uvloop=chosen.use_uvloop)
         built = load_engine().lower(

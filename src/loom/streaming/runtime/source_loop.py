@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
 from loom.core.observability import Scope
 from loom.streaming.failpoints import Failpoint, failpoint
+from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.epochs import InFlight, Mark
 from loom.streaming.runtime.pace import Pace
 from loom.streaming.runtime.run_state import RunState
@@ -95,6 +96,8 @@ class SourceLoop:
         #: how many batches were passed on when this worker last made a mark
         self._marked = 0
         self._last_mark: Mark | None = None
+        #: this worker's epoch is to end whether or not that of the process is due
+        self._ends_epoch = False
         self._answered = self._epochs.answered
         #: when to try again what an answered epoch has not brought to an end
         self._commit_at = clock() + self._epochs.interval_s
@@ -133,7 +136,7 @@ class SourceLoop:
             return self._drain(EndMark.STOP, now)
         if self._input_over:
             return self._drain(EndMark.INPUT, now)
-        if self._epochs.due(now) and self._has_news():
+        if (self._ends_epoch or self._epochs.due(now)) and self._has_news():
             return self._mark(now)
         most = self._batch_size
         if self._pace is not None:
@@ -155,6 +158,28 @@ class SourceLoop:
     def left(self, logs: GoneLogs) -> SourceBatch:
         """Tells stage and sink, in the order of the batches, of logs that are gone."""
         return self._sent(SourceBatch(self._stage, (), {}, self._clock(), gone=logs))
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether neither a stop nor the end of the input has been seen yet."""
+        return self._phase is _Phase.READING
+
+    @property
+    def sent(self) -> int:
+        """How many batches have been passed on, ticks included."""
+        return self._in_flight.sent
+
+    @property
+    def settled(self) -> int:
+        """How many of them are durable, results and all."""
+        return self._in_flight.settled
+
+    def discard(self, partitions: Iterable[TopicPartition]) -> SourceBatch:
+        """Tells the stage to drop what it keeps of partitions that are another's now, and ends the epoch behind it."""
+        self._ends_epoch = True
+        batch = SourceBatch(self._stage, (), {}, self._clock())
+        batch.discarded = frozenset(partitions)
+        return self._sent(batch)
 
     def snapshot(self) -> None:
         """The engine ends an epoch of its own."""
@@ -206,6 +231,7 @@ class SourceLoop:
         batch = SourceBatch(self._stage, (), {}, now)
         batch.mark = self._last_mark = self._epochs.end(now)
         self._sent(batch)
+        self._ends_epoch = False
         self._marked = self._in_flight.sent
         return [batch]
 

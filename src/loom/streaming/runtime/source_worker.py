@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from loom.streaming.compiler.model import CompiledSource
 from loom.streaming.failpoints import Failpoint, failpoint
@@ -23,7 +23,7 @@ from loom.streaming.runtime.commit import (
     WatchedCommitter,
 )
 from loom.streaming.runtime.isolation import IsolatingReader
-from loom.streaming.runtime.kafka_poller import KafkaPoller
+from loom.streaming.runtime.kafka_poller import Claim, KafkaPoller
 from loom.streaming.runtime.losses import report_losses
 from loom.streaming.runtime.pace import Pace
 from loom.streaming.runtime.run_state import RunState
@@ -73,34 +73,27 @@ class SourceWorker:
         self._stage = stage
         self._room = stage.room
         mode = source.mode
+        self._mode = mode
         timings = delivery.metrics.part().timings if delivery.observability.measures is not None else None
-        confirming: Committer
-        if tracker is not None:
-            confirming = TrackerCommitter(self._offsets, tracker)
-        elif mode.commits_behind_mark:
-            confirming = GroupCommitter(
-                self._offsets,
-                self._records.group,
-                keep_alive_s,
-                timings.commit_s.observe if timings is not None else None,
-            )
-        elif mode.commits_by_client:
-            confirming = AutoCommitter(self._records.group)
-        else:
-            confirming = CommittedElsewhere()
+        took = timings.commit_s.observe if timings is not None else None
+        confirming = self._make_committer(tracker, keep_alive_s, took)
         # Under exactly-once the start positions are committed in a transaction before any part is built.
         self._owns_group = tracker is None and not mode.transaction
         self._may_lose = tracker is None and mode.may_lose
         # Where the group's position is not ours to keep, what is durable is the best that is known of it.
-        self._commits = self._owns_group and not mode.commits_by_client
+        self._commits = self._owns_group and (not mode.commits_by_client or source.settings.shares_group)
         supervisor = delivery.supervisor
         told = (supervisor.moved, supervisor.reads) if supervisor is not None else (None, None)
         self.standing = Standing(self._offsets, *told)
         delivery.standings.append(self.standing)
         confirming = WatchedCommitter(confirming, self.standing)
-        reader: RecordReader = KafkaPoller(self._records, stage.room, delivery, source, self.standing, keep_alive_s)
+        reader: RecordReader = KafkaPoller(
+            self._records, stage.room, delivery, source, self.standing, keep_alive_s, self._claim()
+        )
         self._isolating: IsolatingReader | None = None
-        if supervisor is not None and (isolation := supervisor.isolation) is not None:
+        # A member cannot ask for the partitions of suspected records, so it isolates none.
+        isolation = supervisor.isolation if supervisor is not None and not source.settings.shares_group else None
+        if supervisor is not None and isolation is not None:
             reader = self._isolating = IsolatingReader(
                 reader,
                 self._records,
@@ -126,6 +119,22 @@ class SourceWorker:
         self.standing.in_flight = lambda: self.feed.in_flight
         self.standing.buffered = stage.room.kept
         delivery.opened(self, "consumer", self._close)
+
+    def _make_committer(
+        self, tracker: CommitTracker | None, keep_alive_s: float, took: Callable[[float], None] | None
+    ) -> Committer:
+        """`took` is told how long each commit took, in seconds."""
+        if tracker is not None:
+            return TrackerCommitter(self._offsets, tracker)
+        if self._mode.commits_behind_mark:
+            return GroupCommitter(self._offsets, self._records.group, keep_alive_s, took)
+        if self._mode.commits_by_client:
+            return AutoCommitter(self._records.group)
+        return CommittedElsewhere()
+
+    def _claim(self) -> Claim | None:
+        """Commits before a batch is processed, where the client that reads does not do so."""
+        return None
 
     def join(self, partition: TopicPartition, resume_state: int | None) -> bool:
         """Read one more partition. True for the first one, whose part leads: it asks for the batches of all."""

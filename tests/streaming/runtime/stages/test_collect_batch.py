@@ -75,6 +75,12 @@ class Driven:
         """Their topic was deleted, or recreated."""
         return self.stage.run(SourceBatch(self.stage, (), {}, 0.0, gone=GoneLogs(partitions)))
 
+    def hand_over(self, *partitions: TopicPartition) -> StageResults:
+        """Another process has them now."""
+        batch = SourceBatch(self.stage, (), {}, 0.0)
+        batch.discarded = frozenset(partitions)
+        return self.stage.run(batch)
+
 
 def of(n: int, partition: int = 0, offset: int | None = None) -> KafkaRecord:
     return KafkaRecord("numbers", None, b'{"n":%d}' % n, {}, partition, n if offset is None else offset)
@@ -189,6 +195,27 @@ def test_results_behind_a_record_of_a_log_that_is_gone_still_leave_in_the_order_
     came = driven.run([of(0)], 0.0)
     assert [result[1] for result in came.results] == [b'{"n":%d}' % n for n in (100, 101, 102, 0)]
     assert came.safe == {P0: 1}
+
+
+def test_what_is_kept_of_a_partition_that_another_process_has_is_dropped_and_holds_no_position() -> None:
+    driven = Driven(flow(CollectBatch(4, timeout_ms=60_000), ForEach()))
+    assert driven.run([of(5), of(7, 1), of(6)], 0.0).safe == {P0: 5, P1: 7}
+    came = driven.hand_over(P0)
+    assert (came.results, came.safe) == ([], {P1: 7})
+    # It comes back, and begins where the other process has left it.
+    came = driven.run([of(9), of(8, 1), of(9, 1)], 0.0)
+    assert [result[1] for result in came.results] == [b'{"n":%d}' % n for n in (7, 9, 8, 9)]
+    assert came.safe == {P0: 10, P1: 10}
+
+
+def test_results_held_back_of_a_partition_that_another_process_has_never_leave() -> None:
+    two = (CollectBatch(2, timeout_ms=60_000), ForEach(), CollectBatch(4, timeout_ms=60_000, name="two"), ForEach())
+    driven = Driven(flow(*two))
+    driven.run([of(100), of(101), of(102), of(3, 1)], 0.0)
+    assert driven.hand_over(P0).results == []
+    came = driven.run([of(4, 1), of(5, 1), of(6, 1), of(7, 1)], 0.0)
+    assert [result[1] for result in came.results] == [b'{"n":%d}' % n for n in (3, 4, 5, 6)]
+    assert came.safe == {P1: 7}
 
 
 def test_the_end_of_input_emits_what_waits() -> None:

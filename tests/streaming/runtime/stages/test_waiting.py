@@ -60,6 +60,9 @@ class Keeper:
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         raise AssertionError("no log is gone here")
 
+    def discard(self, partitions: Collection[TopicPartition]) -> None:
+        raise AssertionError("no partition is handed over here")
+
     def credit(self) -> int | None:
         return None if self._room is None else self._room - len(self.records)
 

@@ -31,6 +31,9 @@ class BufferingNode(Protocol):
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """The logs of these partitions are gone: what is kept of them holds up no position any more."""
 
+    def discard(self, partitions: Collection[TopicPartition]) -> None:
+        """These partitions are another's now: what is kept of them is dropped, and holds up no position any more."""
+
     def credit(self) -> int | None:
         """How many more records it can take; `None` where it sets no bound."""
 
@@ -115,6 +118,13 @@ class BufferingNodes:
             self._read.pop(partition, None)
         for node in self._nodes:
             node.forget(partitions)
+
+    def discard(self, partitions: Collection[TopicPartition]) -> None:
+        """These partitions are another's now."""
+        for partition in partitions:
+            self._read.pop(partition, None)
+        for node in self._nodes:
+            node.discard(partitions)
 
     def safe(self, positions: Positions) -> Positions:
         """The positions that are safe now that the source has moved on to these."""

@@ -82,6 +82,17 @@ class Collector:
             if flight.partition == NO_PARTITION and flight.offset < self._oldest.get(NO_PARTITION, flight.offset + 1):
                 self._oldest[NO_PARTITION] = flight.offset
 
+    def discard(self, partitions: Collection[TopicPartition]) -> None:
+        for partition in partitions:
+            self._oldest.pop(partition, None)
+        left = [
+            (item, flight)
+            for item, flight in zip(self._items, self._flights, strict=True)
+            if flight.partition not in partitions
+        ]
+        self._items = [item for item, _ in left]
+        self._flights = [flight for _, flight in left]
+
     def credit(self) -> int | None:
         """A collector sends what fills it, so only what is held back after it sets a limit."""
         return self._gate.credit()

@@ -117,6 +117,13 @@ class ReorderBuffer:
             for _, rank, result in self._held.pop(partition):
                 heappush(self._held.setdefault(NO_PARTITION, []), (rank[0], rank, result))
 
+    def discard(self, partitions: Collection[TopicPartition]) -> None:
+        """These partitions are another's now: nothing of them is in flight any more, and no result of them leaves."""
+        for flight in [flight for flight in self._flights.values() if flight.partition in partitions]:
+            del self._flights[id(flight.origin)]
+        for partition in partitions & self._held.keys():
+            self._holds -= len(self._held.pop(partition))
+
     def passed(
         self, results: list[Result], children: list[Indexes] | None, failed: list[tuple[Any, ErrorKind]]
     ) -> list[Result]:

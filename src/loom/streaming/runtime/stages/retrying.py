@@ -139,6 +139,13 @@ class RetryQueue:
                 if not waiting.left:
                     self._hold(waiting)
 
+    def discard(self, partitions: Collection[TopicPartition]) -> None:
+        for partition in partitions:
+            self._oldest.pop(partition, None)
+            self._kept.pop(partition, None)
+        self._due = sorted(entry for entry in self._due if entry[2].flight.partition not in partitions)
+        self._count = len(self._due)
+
     def credit(self) -> int | None:
         return min(self._gate.credit(), _MOST_KEPT - self._count)
 

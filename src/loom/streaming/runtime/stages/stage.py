@@ -153,6 +153,10 @@ class Stage:
             if gate is not None:
                 gate.forget(batch.gone.partitions)
             room.forget(batch.gone.partitions)
+        if batch.discarded:
+            room.discard(batch.discarded)
+            if gate is not None:
+                gate.discard(batch.discarded)
         if origins:
             if gate is not None:
                 gate.arrive(origins)

@@ -59,6 +59,7 @@ class SourceBatch:
 
     __slots__ = (
         "bytes",
+        "discarded",
         "end",
         "generation",
         "gone",
@@ -88,6 +89,8 @@ class SourceBatch:
         self.end = end
         self.refused: Exception | None = None
         self.gone = gone
+        #: partitions that are another's now: what is kept of them is dropped, uncommitted
+        self.discarded: frozenset[TopicPartition] = frozenset()
         #: of the offset table when this batch was made
         self.generation = 0
         #: ends an epoch after this batch

@@ -1,0 +1,442 @@
+"""The member of a consumer group that this process is: a client that is subscribed, reads nothing, and has a thread of its own.
+
+Only that thread ever calls the client: a call of another one would wait while a callback runs, and a callback that waits for
+it would wait for ever. So commits are requests in a queue. Inside `on_revoke` the callback itself serves them.
+
+What a member may commit is decided here, by the partitions that it has at the moment of sending: a broker checks that the
+sender is a member, not that a partition is its own.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as ClientPartition
+
+from loom.core.logger import get_logger
+from loom.core.model import LoomFrozenStruct
+from loom.streaming.failpoints import Failpoint, failpoint
+from loom.streaming.kafka.client_config import CLIENT_LOG, is_denied, is_transient, kafka_error, make_client
+from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
+from loom.streaming.kafka.errors import CommitError, KafkaTransportError, SecondInstanceError
+from loom.streaming.kafka.group_offsets import TOPIC_GONE
+from loom.streaming.kafka.group_settings import instance_name
+from loom.streaming.kafka.outage import Clusters
+from loom.streaming.kafka.settings import ConsumerSettings
+from loom.streaming.record import TopicPartition
+
+__all__ = ["CommitRequest", "GroupMember", "Partitions", "Tenure"]
+
+_log = get_logger(__name__)
+
+#: seconds between two polls of the client, during which a request is served at once
+_TURN = 0.02
+#: a revocation waits for the end of the epoch for this share of the session
+_BOUND = 1 / 3
+#: seconds until a commit that met a rebalance is sent again
+_COMMIT_AGAIN = 0.05
+#: seconds that leaving the group, and closing the client, may take
+_LEAVE, _CLOSE = 3.0, 5.0
+
+#: answers to a commit that came during a rebalance: what is still ours is sent again
+_REBALANCING = frozenset(
+    {KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS, KafkaError._STATE}
+)
+
+#: the client's text of the error that a static member gets when another one has its name
+_FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
+
+
+class Tenure(LoomFrozenStruct):
+    """One partition for as long as this member has it; another tenure of the same partition has another number."""
+
+    partition: TopicPartition
+    number: int
+
+
+class Partitions(Protocol):
+    """What is done with the partitions of a member. Called on the member's thread; must not wait."""
+
+    def assigned(self, tenures: Collection[Tenure]) -> None:
+        """The member has these now."""
+
+    def revoking(self, partitions: Collection[TopicPartition]) -> None:
+        """Bring what was read of these to an end, and commit it: another member is to have them."""
+
+    def has_given_up(self, partitions: Collection[TopicPartition]) -> bool:
+        """Whether nothing of these is in progress any more."""
+
+    def withdraw(self, partitions: Collection[TopicPartition]) -> None:
+        """These are another member's, or will be at once: nothing of what is in progress may be committed."""
+
+    def stuck_for(self) -> float:
+        """For how many seconds a worker has had records and has not come back."""
+
+    def failed(self, fault: BaseException) -> None:
+        """The member cannot go on."""
+
+
+class CommitRequest(LoomFrozenStruct, eq=False):
+    """Offsets to be committed, each for a tenure. `answer` gets what was committed; nothing during a rebalance.
+
+    It gets an exception for an error that is permanent.
+    """
+
+    offsets: Mapping[TopicPartition, int]
+    tenures: Mapping[TopicPartition, int]
+    answer: Future[dict[TopicPartition, int]]
+
+
+class _Sent(LoomFrozenStruct, eq=False):
+    """A commit that has not been answered."""
+
+    offsets: dict[TopicPartition, int]
+    requests: list[CommitRequest]
+
+
+class GroupMember:
+    """Joins the group when it is started, and leaves it when it is closed.
+
+    `text` returns, by topic, what is committed beside an offset.
+    """
+
+    def __init__(
+        self,
+        settings: ConsumerSettings,
+        topics: Iterable[str],
+        partitions: Partitions,
+        text: Callable[[str], str],
+        clusters: Clusters | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._topics = list(topics)
+        self._partitions = partitions
+        self._text = text
+        self._clock = clock
+        self._bound_s = settings.session_timeout_ms / 1000 * _BOUND
+        self._stuck_s = settings.max_poll_interval_ms / 1000
+        self._name = instance_name(settings.group_instance_id)
+        own = {
+            "on_commit": self._on_commit,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            # New partitions are seen as soon as the topics are checked.
+            "topic.metadata.refresh.interval.ms": settings.topic_check_interval_ms,
+        }
+        config = settings.to_member_config()
+        self._faults = clusters.of(config) if clusters is not None else ClusterFaults(config)
+        self._consumer = make_client(Consumer, config | own, self._faults, on_error=self._on_error)
+        self._requests: queue.SimpleQueue[CommitRequest | None] = queue.SimpleQueue()
+        self._waiting: list[CommitRequest] = []
+        self._sent: _Sent | None = None
+        self._tenures: dict[TopicPartition, int] = {}
+        self._last_tenure = 0
+        #: when a commit may be sent again after one that met a rebalance
+        self._commit_at = 0.0
+        self._fatal: KafkaError | None = None
+        #: whether it has left the group because a worker is stuck
+        self._away = False
+        self._closing = False
+        self._leaves_for_good = False
+        #: The client's object that ties offsets in a transaction to the group, as of the last assignment. Never fetched
+        #: at a commit: a broker accepts old offsets that come with fresh metadata. `None`: no member, so nothing may be sent.
+        self.metadata: Any = None
+        self._thread = threading.Thread(target=self._run, name="loom-group-member", daemon=True)
+
+    def start(self) -> None:
+        """Join the group."""
+        self._thread.start()
+
+    def commit(self, offsets: Mapping[TopicPartition, int], tenures: Mapping[TopicPartition, int]) -> CommitRequest:
+        """Request a commit. From any thread; does not wait."""
+        request = CommitRequest(dict(offsets), dict(tenures), Future())
+        if self._thread.is_alive():
+            self._requests.put(request)
+        else:
+            request.answer.set_result({})
+        return request
+
+    def close(self, *, for_good: bool = False) -> None:
+        """Leave the group and close the client. Never raises.
+
+        A static member stays in the group until its session times out, so that it has its partitions again when it comes
+        back in time; `for_good`: it leaves nevertheless.
+        """
+        self._leaves_for_good = for_good
+        self._closing = True
+        self._requests.put(None)
+        if self._thread.is_alive():
+            self._thread.join(_CLOSE)
+            if self._thread.is_alive():
+                _log.warning("consumer_abandoned", reason="the broker does not answer while the group is left")
+        elif self._thread.ident is None:
+            self._close()
+
+    def _run(self) -> None:
+        try:
+            self._subscribe()
+            while not self._closing:
+                self._turn()
+        except BaseException as fault:  # noqa: BLE001 - surfaced by the workers
+            self._withdraw(list(self._tenures))
+            self._partitions.failed(fault)
+        finally:
+            self._close()
+            self._answer_all()
+
+    def _turn(self) -> None:
+        self._poll(0)
+        self._take_requests(_TURN)
+        self._send()
+        self._check_workers()
+
+    def _subscribe(self) -> None:
+        self._consumer.subscribe(
+            self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def _poll(self, wait_s: float) -> None:
+        message = self._consumer.poll(wait_s)
+        if self._fatal is not None:
+            raise self._fault_of(self._fatal)
+        if message is None or (error := message.error()) is None:
+            return
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            raise self._fault_of(error)
+        if is_denied(error):
+            raise denied(error, f"the group {self._settings.group_id!r} cannot be joined")
+        # Nothing is read here, so that everything else passes, or is the matter of those who read.
+        CLIENT_LOG.info("group member: %s", error.str())
+
+    def _fault_of(self, error: KafkaError) -> KafkaTransportError:
+        # What a poll returns has the text of the cause, and a code that only says that it is fatal.
+        if error.code() == KafkaError.FENCED_INSTANCE_ID or _FENCED in error.str():
+            return SecondInstanceError(
+                f"another process has joined the group {self._settings.group_id!r} as {self._name!r}, and has the partitions "
+                "of this one. Each process needs a group_instance_id of its own. This one ends; what it has not committed is "
+                "read again"
+            )
+        return SecondInstanceError(
+            f"the membership in the group {self._settings.group_id!r} has ended for good: {error.str()}. What is not "
+            "committed is read again"
+        )
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal() and self._fatal is None:
+            self._fatal = error
+
+    # The callbacks of a rebalance, on this thread, inside `poll`, `unsubscribe` and `close`.
+
+    def _on_assign(self, consumer: Consumer, assigned: list[ClientPartition]) -> None:
+        # With an offset, so that the client looks nothing up; paused at once, so that it fetches nothing.
+        partitions = [ClientPartition(found.topic, found.partition, 0) for found in assigned]
+        if partitions:
+            consumer.incremental_assign(partitions)
+            consumer.pause(partitions)
+        self.metadata = consumer.consumer_group_metadata()
+        tenures = []
+        for found in assigned:
+            self._last_tenure += 1
+            partition = TopicPartition(found.topic, found.partition)
+            self._tenures[partition] = self._last_tenure
+            tenures.append(Tenure(partition, self._last_tenure))
+        _log.info("partitions_assigned", added=len(tenures), now=len(self._tenures), first=_first(self._tenures))
+        self._partitions.assigned(tenures)
+
+    def _on_revoke(self, consumer: Consumer, revoked: list[ClientPartition]) -> None:
+        partitions = [TopicPartition(found.topic, found.partition) for found in revoked]
+        if not partitions:
+            return
+        began = self._clock()
+        self._abandon_sent()
+        self._partitions.revoking(partitions)
+        while not self._partitions.has_given_up(partitions):
+            left = began + self._bound_s - self._clock()
+            if left <= 0:
+                failpoint(Failpoint.REVOKING_AT_BOUND)
+                _log.warning(
+                    "revocation_overdue",
+                    partitions=len(partitions),
+                    first=_first(partitions),
+                    seconds=round(self._bound_s, 1),
+                    note="what was read of them and is not committed is read again by another member",
+                )
+                break
+            self._take_requests(min(left, _TURN))
+            self._commit_now()
+        self._withdraw(partitions)
+        consumer.incremental_unassign(revoked)
+        _log.info(
+            "partitions_revoked",
+            revoked=len(partitions),
+            now=len(self._tenures),
+            first=_first(partitions),
+            ms=round((self._clock() - began) * 1000),
+        )
+
+    def _on_lost(self, consumer: Consumer, lost: list[ClientPartition]) -> None:
+        self.metadata = None
+        partitions = [TopicPartition(found.topic, found.partition) for found in lost]
+        self._abandon_sent()
+        self._withdraw(partitions)
+        if lost:
+            consumer.incremental_unassign(lost)
+        _log.warning(
+            "partitions_lost",
+            lost=len(partitions),
+            first=_first(partitions),
+            why="the group's coordinator has taken this process for dead: it did not answer within session_timeout_ms",
+        )
+
+    def _withdraw(self, partitions: list[TopicPartition]) -> None:
+        for partition in partitions:
+            self._tenures.pop(partition, None)
+        self._partitions.withdraw(partitions)
+
+    def _check_workers(self) -> None:
+        stuck_s = self._partitions.stuck_for()
+        if stuck_s > self._stuck_s and not self._away:
+            self._away = True
+            _log.error(
+                "member_left",
+                why=f"a worker has been at work on one batch for {stuck_s:.0f} s, and max_poll_interval_ms allows "
+                f"{self._stuck_s:.0f} s",
+                then="it joins again when the worker comes back",
+            )
+            self.metadata = None
+            self._withdraw(list(self._tenures))
+            self._consumer.unsubscribe()
+        elif self._away and stuck_s <= self._stuck_s:
+            self._away = False
+            _log.info("member_joins_again")
+            self._subscribe()
+
+    # Commits.
+
+    def _take_requests(self, wait_s: float) -> None:
+        try:
+            found = self._requests.get(timeout=wait_s)
+            while True:
+                if found is not None:
+                    self._waiting.append(found)
+                found = self._requests.get_nowait()
+        except queue.Empty:
+            return
+
+    def _ours(self) -> _Sent | None:
+        """Everything that was requested and may be sent: what is not of a current tenure is dropped."""
+        requests, self._waiting = self._waiting, []
+        offsets = {
+            partition: offset
+            for request in requests
+            for partition, offset in request.offsets.items()
+            if self._tenures.get(partition) == request.tenures.get(partition)
+        }
+        sent = _Sent(offsets, requests)
+        if not offsets:
+            _answer(sent, {})
+            return None
+        return sent
+
+    def _send(self) -> None:
+        """Commit without waiting: the client goes on being polled until the answer is there."""
+        if self._sent is not None or not self._waiting or self._clock() < self._commit_at:
+            return
+        self._sent = self._ours()
+        if self._sent is not None:
+            try:
+                self._consumer.commit(offsets=self._with_text(self._sent.offsets), asynchronous=True)
+            except KafkaException as error:
+                sent, self._sent = self._sent, None
+                self._settle(sent, dict.fromkeys(sent.offsets, kafka_error(error)))
+
+    def _commit_now(self) -> None:
+        """Commit and wait for the answer; only inside a callback, where it cannot be held up by a join of our own."""
+        sent = self._ours() if self._waiting and self._clock() >= self._commit_at else None
+        if sent is None:
+            return
+        try:
+            answers = self._consumer.commit(offsets=self._with_text(sent.offsets), asynchronous=False) or []
+        except KafkaException as error:
+            self._settle(sent, dict.fromkeys(sent.offsets, kafka_error(error)))
+        else:
+            self._settle(sent, {TopicPartition(p.topic, p.partition): p.error for p in answers})
+
+    def _on_commit(self, error: KafkaError | None, answers: list[ClientPartition]) -> None:
+        offsets = {TopicPartition(found.topic, found.partition): found.offset for found in answers}
+        sent = self._sent
+        if sent is None or sent.offsets != offsets:
+            return  # the answer to one that was abandoned
+        self._sent = None
+        self._settle(sent, {TopicPartition(p.topic, p.partition): error or p.error for p in answers})
+
+    def _settle(self, sent: _Sent, errors: Mapping[TopicPartition, KafkaError | None]) -> None:
+        committed: dict[TopicPartition, int] = {}
+        again: dict[TopicPartition, str] = {}
+        fault: KafkaTransportError | None = None
+        for partition, offset in sent.offsets.items():
+            error = errors.get(partition)
+            if error is None:
+                committed[partition] = offset
+            elif error.code() == KafkaError.FENCED_INSTANCE_ID or error.fatal():
+                fault = self._fault_of(error)
+            elif is_denied(error):
+                fault = denied(error, "offsets could not be committed")
+            elif error.code() in _REBALANCING or is_transient(error) or error.code() in TOPIC_GONE:
+                again[partition] = error.str()
+            else:
+                fault = CommitError(f"offsets could not be committed: {error.str()}")
+        if again:
+            self._commit_at = self._clock() + _COMMIT_AGAIN
+            first = min(again)
+            _log.info("commit_met_rebalance", partitions=len(again), first=str(first), reason=again[first])
+        if fault is not None:
+            for request in sent.requests:
+                request.answer.set_exception(fault)
+            return
+        _answer(sent, committed)
+
+    def _abandon_sent(self) -> None:
+        """An answer cannot come while a callback runs; whoever waits for it asks again."""
+        if self._sent is not None:
+            sent, self._sent = self._sent, None
+            _answer(sent, {})
+
+    def _answer_all(self) -> None:
+        self._take_requests(0.001)
+        self._abandon_sent()
+        _answer(_Sent({}, self._waiting), {})
+        self._waiting = []
+
+    def _with_text(self, offsets: Mapping[TopicPartition, int]) -> list[ClientPartition]:
+        return [ClientPartition(*p, offset, self._text(p.topic)) for p, offset in offsets.items()]
+
+    def _close(self) -> None:
+        try:
+            if self._leaves_for_good and not self._away and self._name is not None:
+                # A static member sends its leave only if it is not closed at once.
+                self._consumer.unsubscribe()
+                until = self._clock() + _LEAVE
+                while self._tenures and self._clock() < until:
+                    self._consumer.poll(_TURN)
+                self._consumer.poll(_TURN)
+            self._consumer.close()
+        except Exception as error:  # noqa: BLE001 - an error of close() must not hide what the run ended with
+            _log.warning("close_failed", what="group member", reason=str(error))
+
+
+def _answer(sent: _Sent, committed: dict[TopicPartition, int]) -> None:
+    for request in sent.requests:
+        if not request.answer.done():
+            request.answer.set_result({p: offset for p, offset in committed.items() if p in request.offsets})
+
+
+def _first(partitions: Iterable[TopicPartition]) -> str | None:
+    return str(first) if (first := min(partitions, default=None)) is not None else None

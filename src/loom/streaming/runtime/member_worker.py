@@ -1,0 +1,242 @@
+"""The source client of one worker of a process that is a member of its group: its partitions come and go.
+
+The messages of its slot are taken between two batches. The order of giving partitions up: the client reads them no more, the
+stage drops what it keeps of them, the epoch ends behind that, its offsets are committed, and only then are the rows gone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import wait
+from typing import Any
+
+from loom.streaming.compiler.model import CompiledSource
+from loom.streaming.failpoints import Failpoint, failpoint
+from loom.streaming.kafka.client_records import CLIENT_RECORDS
+from loom.streaming.kafka.membership import CommitRequest
+from loom.streaming.kafka.offset_metadata import RunMetadata
+from loom.streaming.kafka.topic_monitor import TopicChange
+from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.commit import CommittedElsewhere, CommitTracker
+from loom.streaming.runtime.group_share import Granted, GroupShare, Revoked, Withdrawn
+from loom.streaming.runtime.kafka_poller import Claim
+from loom.streaming.runtime.offsets import WorkerOffsets
+from loom.streaming.runtime.pace import Pace
+from loom.streaming.runtime.run_state import RunState
+from loom.streaming.runtime.source_loop import Committer
+from loom.streaming.runtime.source_worker import SourceWorker
+from loom.streaming.runtime.stages.stage import Stage
+from loom.streaming.runtime.stages.stage_io import Positions, SourceBatch
+from loom.streaming.runtime.topic_changes import TopicChanges
+
+__all__ = ["MemberCommitter", "MemberWorker"]
+
+#: seconds of one wait for an answer of the member: while a flow ends, and between two batches
+_ANSWER, _MOMENT = 0.02, 0.005
+
+
+class MemberCommitter:
+    """Commits as a member of the group: at most one request in flight, the next one takes what has accumulated.
+
+    A request that met a rebalance has committed nothing; what is still this worker's is in the next one. `as_read`: what was
+    read is committed, whatever has become of it.
+    """
+
+    def __init__(self, offsets: WorkerOffsets, share: GroupShare, keep_alive_s: float, *, as_read: bool) -> None:
+        self._offsets = offsets
+        self._share = share
+        self._keep_alive_s = keep_alive_s
+        self._as_read = as_read
+        self._request: CommitRequest | None = None
+
+    def confirm(self) -> None:
+        """Request what is new, unless a request is in flight."""
+        self._take_answer()
+        if self._request is None:
+            self._send()
+
+    def finish(self) -> bool:
+        """Commit the last offsets; `False` until that is answered."""
+        self._take_answer()
+        if self._request is None and not self._send():
+            return True
+        if self._request is not None:
+            wait((self._request.answer,), _ANSWER)
+        return False
+
+    def brought_to_end(self, partitions: Iterable[TopicPartition]) -> bool:
+        """Commit what is committable of these; `False` until that is answered."""
+        self._take_answer()
+        wanted = set(partitions)
+        if not wanted.intersection(self._uncommitted()):
+            return True
+        if self._request is None:
+            self._send()
+        if self._request is not None:
+            wait((self._request.answer,), _MOMENT)
+            self._take_answer()
+        return not wanted.intersection(self._uncommitted())
+
+    def _uncommitted(self) -> dict[TopicPartition, int]:
+        return self._offsets.uncommitted(self._keep_alive_s, as_read=self._as_read)
+
+    def _send(self) -> bool:
+        positions = self._uncommitted()
+        if positions:
+            self._request = self._share.commit(positions, self._offsets.tenures(positions))
+        return bool(positions)
+
+    def _take_answer(self) -> None:
+        if self._request is not None and self._request.answer.done():
+            request, self._request = self._request, None
+            self._offsets.committed(request.answer.result())
+
+
+class MemberWorker(SourceWorker):
+    """One worker's client, feed and slot. Used like a `SourceWorker`; its partitions are dealt to it."""
+
+    def __init__(
+        self,
+        share: GroupShare,
+        index: int,
+        source: CompiledSource,
+        delivery: RunState,
+        stage: Stage,
+        metadata: RunMetadata,
+        topics: Mapping[str, tuple[int, ...]],
+        keep_alive_s: float,
+        pace: Pace | None,
+        changes: TopicChanges,
+        inbox: deque[TopicChange],
+    ) -> None:
+        self._share = share
+        self._committer: MemberCommitter | None = None
+        #: what is being given up: its tenure, and the number of the batch behind which nothing of it comes
+        self._leaving: dict[TopicPartition, tuple[int, int]] = {}
+        super().__init__(source, delivery, stage, None, metadata, topics, keep_alive_s, pace, changes, inbox)
+        self._parts = 1
+        self._records.begin({})
+        self._slot = share.open(index, self.standing)
+
+    def next_batch(self) -> list[SourceBatch]:
+        """The worker's batch."""
+        self._share.check()
+        first = self._take_messages()
+        return [*first, *super().next_batch()]
+
+    def close(self) -> None:
+        """End the worker. Idempotent."""
+        if not self.left_by_all:
+            self.leave()
+
+    def _make_committer(self, tracker: CommitTracker | None, keep_alive_s: float) -> Committer:
+        mode = self._mode
+        if mode.commits_behind_mark or mode.commits_by_client:
+            self._committer = MemberCommitter(self._offsets, self._share, keep_alive_s, as_read=mode.commits_by_client)
+            return self._committer
+        return CommittedElsewhere()
+
+    def _claim(self) -> Claim | None:
+        return self._commit_before_work if self._mode.commits_before_work else None
+
+    def _begin(self, partitions: Iterable[TopicPartition]) -> None:
+        starts = [partition for partition in partitions if partition in self._records.positions]
+        super()._begin(starts)
+        self._offsets.hold(self._share.tenures(starts))
+
+    def _take_messages(self) -> list[SourceBatch]:
+        batches: list[SourceBatch] = []
+        messages = self._slot.messages
+        while messages:
+            message = messages.popleft()
+            if isinstance(message, Granted):
+                batches += self._take_up(message)
+            elif isinstance(message, Revoked):
+                batches += self._revoke(message)
+            else:
+                batches += self._withdraw(message)
+        if self._leaving:
+            self._finish_leaving()
+        return batches
+
+    def _take_up(self, granted: Granted) -> list[SourceBatch]:
+        if not self.feed.is_reading:
+            return []
+        starts = {p: offset for p, offset in granted.starts.items() if self._share.has(p, granted.tenures[p])}
+        # A tenure may follow another one at once.
+        batches = self._drop(starts)
+        self._records.begin(starts)
+        failpoint(Failpoint.POSITIONED)
+        self._begin(starts)
+        return batches
+
+    def _revoke(self, revoked: Revoked) -> list[SourceBatch]:
+        mine = [partition for partition in revoked.tenures if partition in self._records.positions]
+        batches = self._stop_reading(mine)
+        for partition in mine:
+            self._leaving[partition] = revoked.tenures[partition], self.feed.sent
+        others = {partition: tenure for partition, tenure in revoked.tenures.items() if partition not in mine}
+        self._share.gave_up(self._slot, others)
+        return batches
+
+    def _withdraw(self, withdrawn: Withdrawn) -> list[SourceBatch]:
+        batches = self._drop(withdrawn.tenures)
+        self._share.gave_up(self._slot, withdrawn.tenures)
+        return batches
+
+    def _drop(self, partitions: Collection[TopicPartition]) -> list[SourceBatch]:
+        """Give partitions up at once: nothing of them that is in progress counts any more."""
+        batches = self._stop_reading([partition for partition in partitions if partition in self._records.positions])
+        for partition in partitions:
+            self._leaving.pop(partition, None)
+        self._offsets.give_up(partitions)
+        return batches
+
+    def _stop_reading(self, partitions: list[TopicPartition]) -> list[SourceBatch]:
+        if not partitions:
+            return []
+        self._records.give_up(partitions)
+        # What was committed before it was processed is this process's to finish; and a stop discards by itself.
+        return [self.feed.discard(partitions)] if self.feed.is_reading and not self._mode.emits_kept_on_stop else []
+
+    def _finish_leaving(self) -> None:
+        """Give up what is at its end: durable, and committed."""
+        settled = self.feed.settled
+        done = {p: tenure for p, (tenure, after) in self._leaving.items() if settled >= after or self.feed.ended}
+        if done and (self._committer is None or self._committer.brought_to_end(done)):
+            for partition in done:
+                del self._leaving[partition]
+            self._offsets.give_up(done)
+            self._share.gave_up(self._slot, done)
+
+    def _commit_before_work(self, records: Sequence[Any], positions: Positions) -> tuple[Sequence[Any], Positions]:
+        """Commit the offsets of a batch; of a partition that is no longer ours nothing is processed."""
+        tenures = self._offsets.tenures(positions)
+        left = {partition: offset for partition, offset in positions.items() if partition in tenures}
+        lost = set(positions).difference(left)
+        while left:
+            request = self._share.commit(left, tenures)
+            while not wait((request.answer,), _ANSWER).done:
+                self._share.check()
+                self.delivery.stop.check_deadline("the broker's answer to a commit")
+            committed = request.answer.result()
+            self._offsets.committed(committed)
+            left = {partition: offset for partition, offset in left.items() if partition not in committed}
+            gone = {partition for partition in left if not self._share.has(partition, tenures[partition])}
+            lost |= gone
+            for partition in gone:
+                del left[partition]
+            if left:
+                self._share.check()
+                self.delivery.stop.check_deadline("the group to be balanced")
+        if lost:
+            place = CLIENT_RECORDS.place
+            records = [r for r in records if TopicPartition(*place(r)[:2]) not in lost]  # type: ignore[arg-type]
+            positions = {partition: offset for partition, offset in positions.items() if partition not in lost}
+        return records, positions
+
+    def _close(self) -> None:
+        ended = self.feed.ended
+        self._share.leave(self._slot, ended=ended)
+        super()._close()

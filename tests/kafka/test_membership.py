@@ -1,0 +1,211 @@
+"""Processes that share a group, on Apache Kafka: they join, leave, are killed and frozen, and nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loom.cli.exit_codes import Exit, exit_for
+from loom.streaming.kafka import ConsumerSettings, SecondInstanceError, TopicPartition
+from loom.streaming.kafka.membership import GroupMember, Tenure
+from tests.support.broker import Broker
+from tests.support.flow_process import FlowProcess
+from tests.support.load import Load
+from tests.support.numbers_run import PARTITIONS, NumbersRun
+from tests.support.one_way import OneWay, accounted, running, until
+
+#: milliseconds; the shortest that a broker allows
+SESSION = 6_000
+RATE = 400.0
+
+
+@contextmanager
+def members(run: NumbersRun, count: int) -> Iterator[list[FlowProcess]]:
+    """So many processes of one flow, which have joined."""
+    with ExitStack() as stack:
+        found = [stack.enter_context(run.flow.twin(f"member-{index}.log")) for index in range(count)]
+        for one in found:
+            one.start()
+        for one in found:
+            one.await_line("partitions_assigned")
+        yield found
+
+
+def numbers(kafka: Broker, directory: Path, **consumer: Any) -> NumbersRun:
+    return NumbersRun(
+        kafka,
+        directory,
+        runtime={"epoch_interval_ms": 200},
+        membership="group",
+        session_timeout_ms=SESSION,
+        **consumer,
+    )
+
+
+def finish(run: NumbersRun, load: Load, one: FlowProcess, *others: FlowProcess) -> None:
+    """See everything through, stop in order, and look at the books."""
+    count = load.finish()
+    one.await_positions(run.bootstrap, run.group, run.source, run.ends(), 60)
+    for member in (one, *others):
+        member.sigterm()
+    for member in (one, *others):
+        assert member.wait(30) == 0, member.tail()
+    run.assert_promise_kept(count)
+
+
+@pytest.mark.timeout(180)
+def test_members_join_leave_are_killed_and_frozen_and_nothing_is_lost(kafka: Broker, tmp_path: Path) -> None:
+    run = numbers(kafka, tmp_path)
+    load = Load(run.bootstrap, run.source, rate=RATE, partitions=PARTITIONS)
+    with members(run, 2) as (one, two), run.flow.twin("member-late.log") as late:
+        load.start()
+        load.run_on(2)
+        late.start()
+        late.await_line("partitions_assigned.*added=[1-9]")
+        load.run_on(1)
+        two.sigterm()
+        assert two.wait(20) == 0, two.tail()
+        two.start()
+        two.await_line("partitions_assigned.*added=[1-9]")
+        two.sigkill()
+        load.run_on(1)
+        late.send(signal.SIGSTOP)
+        load.run_on(SESSION / 1000 + 3)
+        late.send(signal.SIGCONT)
+        late.await_line("partitions_lost|partitions_assigned.*added=[1-9]")
+        load.run_on(2)
+        finish(run, load, one, late)
+
+
+class Heard:
+    """What a member tells, and workers that give partitions up when they are told to."""
+
+    def __init__(self, *, gives_up: bool = True) -> None:
+        self.has: dict[TopicPartition, int] = {}
+        self.told: list[tuple[str, frozenset[TopicPartition]]] = []
+        self.gives_up = gives_up
+        self.stuck = 0.0
+        self.fault: BaseException | None = None
+
+    def assigned(self, tenures: Collection[Tenure]) -> None:
+        self.has.update({tenure.partition: tenure.number for tenure in tenures})
+
+    def revoking(self, partitions: Collection[TopicPartition]) -> None:
+        self.told.append(("revoking", frozenset(partitions)))
+
+    def has_given_up(self, partitions: Collection[TopicPartition]) -> bool:
+        return self.gives_up
+
+    def withdraw(self, partitions: Collection[TopicPartition]) -> None:
+        self.told.append(("withdraw", frozenset(partitions)))
+        for partition in partitions:
+            self.has.pop(partition, None)
+
+    def stuck_for(self) -> float:
+        return self.stuck
+
+    def failed(self, fault: BaseException) -> None:
+        self.fault = fault
+
+
+@contextmanager
+def joined(one_way: OneWay, partitions: Heard, **settings: Any) -> Iterator[GroupMember]:
+    """A member, until the end of the block."""
+    consumer = ConsumerSettings(
+        one_way.bootstrap, one_way.group, membership="group", session_timeout_ms=SESSION, **settings
+    )
+    member = GroupMember(consumer, [one_way.source], partitions, lambda topic: "beside")
+    member.start()
+    try:
+        yield member
+    finally:
+        member.close()
+
+
+def test_only_what_is_of_a_current_tenure_is_committed(one_way: OneWay) -> None:
+    partition = TopicPartition(one_way.source, 0)
+    heard = Heard()
+    one_way.write(5)
+    with joined(one_way, heard) as member:
+        until(lambda: partition in heard.has)
+        tenure = heard.has[partition]
+        assert member.commit({partition: 4}, {partition: tenure - 1}).answer.result(20) == {}
+        assert one_way.position() is None
+        assert member.commit({partition: 3}, {partition: tenure}).answer.result(20) == {partition: 3}
+    assert one_way.position() == 3
+    assert member.commit({partition: 5}, {partition: tenure}).answer.result(0) == {}
+
+
+def test_a_revocation_that_does_not_end_takes_the_partition_away_before_another_member_has_it(one_way: OneWay) -> None:
+    partition = TopicPartition(one_way.source, 0)
+    stubborn, other = Heard(gives_up=False), Heard()
+    with joined(one_way, stubborn):
+        until(lambda: partition in stubborn.has)
+        # The assignor gives the only partition to whichever member has the lower id: look from both sides.
+        with joined(one_way, other, group_instance_id="other"):
+            until(lambda: partition in other.has or partition in stubborn.has)
+        until(lambda: partition in stubborn.has)
+    told = [what for what, partitions in stubborn.told if partition in partitions]
+    assert told[-2:] == ["revoking", "withdraw"]
+    assert stubborn.has == {}
+
+
+def test_a_worker_that_does_not_come_back_makes_the_member_leave_and_join_again(one_way: OneWay) -> None:
+    partition = TopicPartition(one_way.source, 0)
+    heard = Heard()
+    with joined(one_way, heard, max_poll_interval_ms=SESSION) as member:
+        until(lambda: partition in heard.has)
+        heard.stuck = SESSION / 1000 + 1
+        until(lambda: heard.has == {})
+        assert member.metadata is None
+        heard.stuck = 0.0
+        until(lambda: partition in heard.has)
+
+
+def test_of_two_processes_with_one_name_the_older_one_ends(one_way: OneWay) -> None:
+    partition = TopicPartition(one_way.source, 0)
+    older, newer = Heard(), Heard()
+    with joined(one_way, older, group_instance_id="orders-0"):
+        until(lambda: partition in older.has)
+        with joined(one_way, newer, group_instance_id="orders-0"):
+            until(lambda: older.fault is not None and partition in newer.has)
+    assert isinstance(older.fault, SecondInstanceError)
+    assert "'orders-0'" in str(older.fault)
+    assert exit_for(older.fault) is Exit.REPLACED
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "at_most_once", None])
+def test_what_a_member_has_committed_is_not_read_again(one_way: OneWay, delivery: str | None) -> None:
+    for start in (0, 3):
+        one_way.write(3, start=start)
+        runner = one_way.runner(delivery=delivery, membership="group")
+        with running(runner) as raised:
+            until(accounted(runner, 3))
+        assert raised == []
+        assert one_way.position() == start + 3
+    assert one_way.written() == list(range(6))
+
+
+def test_a_fixed_process_ends_when_members_join_its_group_and_members_keep_a_fixed_one_out(one_way: OneWay) -> None:
+    one_way.write(1)
+    fixed, member = one_way.runner(), one_way.runner(membership="group")
+    with running(fixed) as raised:
+        until(lambda: one_way.position() == 1)
+        with running(member) as none_raised:
+            one_way.write(2, start=1)
+            until(lambda: bool(raised))
+            assert isinstance(raised[0], SecondInstanceError)
+            until(lambda: one_way.position() == 3)
+            with pytest.raises(SecondInstanceError, match="other consumers are subscribed"):
+                one_way.runner().run()
+    assert none_raised == []
+    with running(one_way.runner()) as raised:
+        one_way.write(1, start=3)
+        until(lambda: one_way.position() == 4)
+    assert raised == []
+    assert set(one_way.written()) == {0, 1, 2, 3}
