@@ -8,6 +8,7 @@ import pytest
 
 from loom.streaming.kafka import ConsumerSettings, Membership, ProducerSettings
 from loom.streaming.kafka.group_settings import INSTANCE_ID
+from loom.streaming.kafka.membership import member_config
 from loom.streaming.kafka.reserved_properties import CONSUMER_EXTRA, refused_keys
 
 
@@ -21,7 +22,7 @@ def test_the_assignment_is_fixed_unless_the_config_says_otherwise() -> None:
 
 
 def test_a_member_uses_the_classic_protocol_with_an_assignor_that_stops_nobody() -> None:
-    found = consumer(membership="group", group_instance_id="orders-0", session_timeout_ms=9_000).to_member_config()
+    found = member_config(consumer(membership="group", group_instance_id="orders-0", session_timeout_ms=9_000))
     assert (
         found.items()
         >= {
@@ -33,12 +34,12 @@ def test_a_member_uses_the_classic_protocol_with_an_assignor_that_stops_nobody()
         }.items()
     )
     assert "group.protocol" not in found
-    assert "group.instance.id" not in consumer(membership="group").to_member_config()
+    assert "group.instance.id" not in member_config(consumer(membership="group"))
 
 
 def test_the_environment_names_a_static_member_before_the_config_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(INSTANCE_ID, "pod-3")
-    found = consumer(membership="group", group_instance_id="orders-0").to_member_config()
+    found = member_config(consumer(membership="group", group_instance_id="orders-0"))
     assert found["group.instance.id"] == "pod-3"
 
 

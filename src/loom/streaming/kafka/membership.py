@@ -2,36 +2,32 @@
 
 Only that thread ever calls the client: a call of another one would wait while a callback runs, and a callback that waits for
 it would wait for ever. So commits are requests in a queue. Inside `on_revoke` the callback itself serves them.
-
-What a member may commit is decided here, by the partitions that it has at the moment of sending: a broker checks that the
-sender is a member, not that a partition is its own.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError
 from confluent_kafka import TopicPartition as ClientPartition
 
 from loom.core.logger import get_logger
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.failpoints import Failpoint, failpoint
-from loom.streaming.kafka.client_config import CLIENT_LOG, is_denied, is_transient, kafka_error, make_client
+from loom.streaming.kafka.client_config import CLIENT_LOG, is_denied, make_client
 from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
-from loom.streaming.kafka.errors import CommitError, KafkaTransportError, SecondInstanceError
-from loom.streaming.kafka.group_offsets import TOPIC_GONE
-from loom.streaming.kafka.group_settings import instance_name
+from loom.streaming.kafka.errors import KafkaTransportError, SecondInstanceError
+from loom.streaming.kafka.group_settings import instance_name, member_properties
+from loom.streaming.kafka.member_commits import CommitRequest, MemberCommits
 from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.record import TopicPartition
 
-__all__ = ["CommitRequest", "GroupMember", "Partitions", "Tenure"]
+__all__ = ["GroupMember", "Partitions", "Tenure", "member_config"]
 
 _log = get_logger(__name__)
 
@@ -39,15 +35,8 @@ _log = get_logger(__name__)
 _TURN = 0.02
 #: a revocation waits for the end of the epoch for this share of the session
 _BOUND = 1 / 3
-#: seconds until a commit that met a rebalance is sent again
-_COMMIT_AGAIN = 0.05
 #: seconds that leaving the group, and closing the client, may take
 _LEAVE, _CLOSE = 3.0, 5.0
-
-#: answers to a commit that came during a rebalance: what is still ours is sent again
-_REBALANCING = frozenset(
-    {KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS, KafkaError._STATE}
-)
 
 #: the client's text of the error that a static member gets when another one has its name
 _FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
@@ -82,22 +71,10 @@ class Partitions(Protocol):
         """The member cannot go on."""
 
 
-class CommitRequest(LoomFrozenStruct, eq=False):
-    """Offsets to be committed, each for a tenure. `answer` gets what was committed; nothing during a rebalance.
-
-    It gets an exception for an error that is permanent.
-    """
-
-    offsets: Mapping[TopicPartition, int]
-    tenures: Mapping[TopicPartition, int]
-    answer: Future[dict[TopicPartition, int]]
-
-
-class _Sent(LoomFrozenStruct, eq=False):
-    """A commit that has not been answered."""
-
-    offsets: dict[TopicPartition, int]
-    requests: list[CommitRequest]
+def member_config(settings: ConsumerSettings) -> dict[str, Any]:
+    """The properties of the client that is the member."""
+    own = member_properties(settings.group_instance_id, settings.session_timeout_ms, settings.max_poll_interval_ms)
+    return settings.to_confluent_config() | own
 
 
 class GroupMember:
@@ -118,28 +95,24 @@ class GroupMember:
         self._settings = settings
         self._topics = list(topics)
         self._partitions = partitions
-        self._text = text
         self._clock = clock
         self._bound_s = settings.session_timeout_ms / 1000 * _BOUND
         self._stuck_s = settings.max_poll_interval_ms / 1000
         self._name = instance_name(settings.group_instance_id)
+        self._commits = MemberCommits(text, self._fault_of, clock)
         own = {
-            "on_commit": self._on_commit,
+            "on_commit": self._commits.answered,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             # New partitions are seen as soon as the topics are checked.
             "topic.metadata.refresh.interval.ms": settings.topic_check_interval_ms,
         }
-        config = settings.to_member_config()
+        config = member_config(settings)
         self._faults = clusters.of(config) if clusters is not None else ClusterFaults(config)
         self._consumer = make_client(Consumer, config | own, self._faults, on_error=self._on_error)
-        self._requests: queue.SimpleQueue[CommitRequest | None] = queue.SimpleQueue()
-        self._waiting: list[CommitRequest] = []
-        self._sent: _Sent | None = None
+        self._commits.consumer = self._consumer
         self._tenures: dict[TopicPartition, int] = {}
         self._last_tenure = 0
-        #: when a commit may be sent again after one that met a rebalance
-        self._commit_at = 0.0
         self._fatal: KafkaError | None = None
         #: whether it has left the group because a worker is stuck
         self._away = False
@@ -158,7 +131,7 @@ class GroupMember:
         """Request a commit. From any thread; does not wait."""
         request = CommitRequest(dict(offsets), dict(tenures), Future())
         if self._thread.is_alive():
-            self._requests.put(request)
+            self._commits.put(request)
         else:
             request.answer.set_result({})
         return request
@@ -171,7 +144,7 @@ class GroupMember:
         """
         self._leaves_for_good = for_good
         self._closing = True
-        self._requests.put(None)
+        self._commits.put(None)
         if self._thread.is_alive():
             self._thread.join(_CLOSE)
             if self._thread.is_alive():
@@ -189,12 +162,12 @@ class GroupMember:
             self._partitions.failed(fault)
         finally:
             self._close()
-            self._answer_all()
+            self._commits.answer_all()
 
     def _turn(self) -> None:
         self._poll(0)
-        self._take_requests(_TURN)
-        self._send()
+        self._commits.take(_TURN)
+        self._commits.send(self._tenures)
         self._check_workers()
 
     def _subscribe(self) -> None:
@@ -255,7 +228,7 @@ class GroupMember:
         if not partitions:
             return
         began = self._clock()
-        self._abandon_sent()
+        self._commits.abandon()
         self._partitions.revoking(partitions)
         while not self._partitions.has_given_up(partitions):
             left = began + self._bound_s - self._clock()
@@ -269,8 +242,8 @@ class GroupMember:
                     note="what was read of them and is not committed is read again by another member",
                 )
                 break
-            self._take_requests(min(left, _TURN))
-            self._commit_now()
+            self._commits.take(min(left, _TURN))
+            self._commits.send_and_wait(self._tenures)
         self._withdraw(partitions)
         consumer.incremental_unassign(revoked)
         _log.info(
@@ -284,7 +257,7 @@ class GroupMember:
     def _on_lost(self, consumer: Consumer, lost: list[ClientPartition]) -> None:
         self.metadata = None
         partitions = [TopicPartition(found.topic, found.partition) for found in lost]
-        self._abandon_sent()
+        self._commits.abandon()
         self._withdraw(partitions)
         if lost:
             consumer.incremental_unassign(lost)
@@ -318,106 +291,6 @@ class GroupMember:
             _log.info("member_joins_again")
             self._subscribe()
 
-    # Commits.
-
-    def _take_requests(self, wait_s: float) -> None:
-        try:
-            found = self._requests.get(timeout=wait_s)
-            while True:
-                if found is not None:
-                    self._waiting.append(found)
-                found = self._requests.get_nowait()
-        except queue.Empty:
-            return
-
-    def _ours(self) -> _Sent | None:
-        """Everything that was requested and may be sent: what is not of a current tenure is dropped."""
-        requests, self._waiting = self._waiting, []
-        offsets = {
-            partition: offset
-            for request in requests
-            for partition, offset in request.offsets.items()
-            if self._tenures.get(partition) == request.tenures.get(partition)
-        }
-        sent = _Sent(offsets, requests)
-        if not offsets:
-            _answer(sent, {})
-            return None
-        return sent
-
-    def _send(self) -> None:
-        """Commit without waiting: the client goes on being polled until the answer is there."""
-        if self._sent is not None or not self._waiting or self._clock() < self._commit_at:
-            return
-        self._sent = self._ours()
-        if self._sent is not None:
-            try:
-                self._consumer.commit(offsets=self._with_text(self._sent.offsets), asynchronous=True)
-            except KafkaException as error:
-                sent, self._sent = self._sent, None
-                self._settle(sent, dict.fromkeys(sent.offsets, kafka_error(error)))
-
-    def _commit_now(self) -> None:
-        """Commit and wait for the answer; only inside a callback, where it cannot be held up by a join of our own."""
-        sent = self._ours() if self._waiting and self._clock() >= self._commit_at else None
-        if sent is None:
-            return
-        try:
-            answers = self._consumer.commit(offsets=self._with_text(sent.offsets), asynchronous=False) or []
-        except KafkaException as error:
-            self._settle(sent, dict.fromkeys(sent.offsets, kafka_error(error)))
-        else:
-            self._settle(sent, {TopicPartition(p.topic, p.partition): p.error for p in answers})
-
-    def _on_commit(self, error: KafkaError | None, answers: list[ClientPartition]) -> None:
-        offsets = {TopicPartition(found.topic, found.partition): found.offset for found in answers}
-        sent = self._sent
-        if sent is None or sent.offsets != offsets:
-            return  # the answer to one that was abandoned
-        self._sent = None
-        self._settle(sent, {TopicPartition(p.topic, p.partition): error or p.error for p in answers})
-
-    def _settle(self, sent: _Sent, errors: Mapping[TopicPartition, KafkaError | None]) -> None:
-        committed: dict[TopicPartition, int] = {}
-        again: dict[TopicPartition, str] = {}
-        fault: KafkaTransportError | None = None
-        for partition, offset in sent.offsets.items():
-            error = errors.get(partition)
-            if error is None:
-                committed[partition] = offset
-            elif error.code() == KafkaError.FENCED_INSTANCE_ID or error.fatal():
-                fault = self._fault_of(error)
-            elif is_denied(error):
-                fault = denied(error, "offsets could not be committed")
-            elif error.code() in _REBALANCING or is_transient(error) or error.code() in TOPIC_GONE:
-                again[partition] = error.str()
-            else:
-                fault = CommitError(f"offsets could not be committed: {error.str()}")
-        if again:
-            self._commit_at = self._clock() + _COMMIT_AGAIN
-            first = min(again)
-            _log.info("commit_met_rebalance", partitions=len(again), first=str(first), reason=again[first])
-        if fault is not None:
-            for request in sent.requests:
-                request.answer.set_exception(fault)
-            return
-        _answer(sent, committed)
-
-    def _abandon_sent(self) -> None:
-        """An answer cannot come while a callback runs; whoever waits for it asks again."""
-        if self._sent is not None:
-            sent, self._sent = self._sent, None
-            _answer(sent, {})
-
-    def _answer_all(self) -> None:
-        self._take_requests(0.001)
-        self._abandon_sent()
-        _answer(_Sent({}, self._waiting), {})
-        self._waiting = []
-
-    def _with_text(self, offsets: Mapping[TopicPartition, int]) -> list[ClientPartition]:
-        return [ClientPartition(*p, offset, self._text(p.topic)) for p, offset in offsets.items()]
-
     def _close(self) -> None:
         try:
             if self._leaves_for_good and not self._away and self._name is not None:
@@ -430,12 +303,6 @@ class GroupMember:
             self._consumer.close()
         except Exception as error:  # noqa: BLE001 - an error of close() must not hide what the run ended with
             _log.warning("close_failed", what="group member", reason=str(error))
-
-
-def _answer(sent: _Sent, committed: dict[TopicPartition, int]) -> None:
-    for request in sent.requests:
-        if not request.answer.done():
-            request.answer.set_result({p: offset for p, offset in committed.items() if p in request.offsets})
 
 
 def _first(partitions: Iterable[TopicPartition]) -> str | None:

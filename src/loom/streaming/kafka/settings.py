@@ -16,9 +16,10 @@ from loom.core.config.field_error import MOST_MS, FieldError, require_number, re
 from loom.core.config.keys import render
 from loom.streaming.errors import LoomStreamingError
 from loom.streaming.formats.registry import WireFormat
+from loom.streaming.kafka.brokers import broker_list, check_addresses
 from loom.streaming.kafka.delivery import Delivery, DeliveryMode, mode_of
 from loom.streaming.kafka.format_settings import JsonSettings, checked_format
-from loom.streaming.kafka.group_settings import Membership, check_membership, member_properties
+from loom.streaming.kafka.group_settings import Membership, check_membership
 from loom.streaming.kafka.overlay import as_mapping, overlaid
 from loom.streaming.kafka.reserved_properties import CONSUMER_EXTRA, PRODUCER_EXTRA, refused_keys
 from loom.streaming.kafka.security_settings import ClientConfig, KafkaSecuritySettings, MaskedSettings
@@ -148,7 +149,7 @@ class ConsumerSettings(MaskedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_addresses(self.brokers)
+        check_addresses(self.brokers)
         if self.format is not None:
             msgspec.structs.force_setattr(self, "format", checked_format(self.format, type(self)))
         require_number("replay_limit", self.replay_limit, 0, MOST_MS)
@@ -183,12 +184,6 @@ class ConsumerSettings(MaskedSettings):
     def shares_group(self) -> bool:
         """Whether this process is a member of its group, and shares the partitions with the others."""
         return self.membership is Membership.GROUP
-
-    def to_member_config(self) -> ClientConfig:
-        """The properties of the client that is a member of the group."""
-        return self.to_confluent_config() | member_properties(
-            self.group_instance_id, self.session_timeout_ms, self.max_poll_interval_ms
-        )
 
     def to_confluent_config(self) -> ClientConfig:
         """The properties of the client. The client never resets an offset: the source does, and logs it."""
@@ -241,7 +236,7 @@ class ProducerSettings(MaskedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_addresses(self.brokers)
+        check_addresses(self.brokers)
         require_text("topic", self.topic)
         require_number("transaction_timeout_ms", self.transaction_timeout_ms, 1, MOST_MS)
         if self.transaction_timeout_ms is not None and _TRANSACTION_TIMEOUT in self.extra:
@@ -395,22 +390,6 @@ def _converted(
     except ConfigError as error:
         problems += [msgspec.structs.replace(problem, key=place(problem.key)) for problem in error.problems]
     raise ConfigError(problems)
-
-
-def broker_list(brokers: tuple[str, ...] | str) -> tuple[str, ...]:
-    """Each broker's `host:port`, whichever way they were written.
-
-    >>> broker_list("a:9092, b:9092")
-    ('a:9092', 'b:9092')
-    """
-    return tuple(part.strip() for part in brokers.split(",")) if isinstance(brokers, str) else brokers
-
-
-def _check_addresses(brokers: tuple[str, ...] | str) -> None:
-    for written in (brokers,) if isinstance(brokers, str) else brokers or ("",):
-        require_text("brokers", written)
-        if not all(address.strip() for address in written.split(",")):
-            raise FieldError("brokers", "holds an empty address", "write host:port, with one comma between two of them")
 
 
 def _check_extra(extra: Mapping[str, Any], refused: Mapping[str, str | None]) -> None:

@@ -18,7 +18,8 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.model import CompiledSource
 from loom.streaming.kafka.consumer import ConsumerClient
 from loom.streaming.kafka.errors import SecondInstanceError
-from loom.streaming.kafka.membership import CommitRequest, GroupMember, Tenure
+from loom.streaming.kafka.member_commits import CommitRequest
+from loom.streaming.kafka.membership import GroupMember, Tenure
 from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.patience import Patience, reason_at
 from loom.streaming.record import TopicPartition

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from loom.core.config import ConfigError, ConfigProblem
 from loom.core.logger import get_logger
+from loom.streaming.compiler.model import CompiledSource
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorKind
 from loom.streaming.record import TopicPartition, TopicPartitionOffset
@@ -26,7 +27,7 @@ from loom.streaming.runtime.stages.stage_io import Positions, SourceBatch
 from loom.streaming.runtime.stop import StopSignal
 from loom.streaming.runtime.supervised import Isolation, Supervisor
 
-__all__ = ["IsolatingReader", "check_poison_route", "one_at_a_time"]
+__all__ = ["IsolatingReader", "check_poison_route", "isolation_of", "one_at_a_time"]
 
 _log = get_logger(__name__)
 
@@ -49,6 +50,11 @@ class _Client(Protocol):
 
     def hold(self, partitions: Iterable[TopicPartition]) -> None:
         """Read nothing more of these partitions."""
+
+
+def isolation_of(supervisor: Supervisor | None, plan_source: CompiledSource) -> Isolation | None:
+    """The records that a run isolates. A member of a group cannot ask for their partitions, so it isolates none."""
+    return supervisor.isolation if supervisor is not None and not plan_source.settings.shares_group else None
 
 
 def one_at_a_time(runtime: BytewaxRuntimeConfig) -> BytewaxRuntimeConfig:

@@ -6,15 +6,16 @@ stage drops what it keeps of them, the epoch ends behind that, its offsets are c
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import wait
 from typing import Any
 
 from loom.streaming.compiler.model import CompiledSource
 from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.kafka.client_records import CLIENT_RECORDS
-from loom.streaming.kafka.membership import CommitRequest
+from loom.streaming.kafka.member_commits import CommitRequest
 from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.topic_monitor import TopicChange
 from loom.streaming.record import TopicPartition
@@ -43,12 +44,23 @@ class MemberCommitter:
     read is committed, whatever has become of it.
     """
 
-    def __init__(self, offsets: WorkerOffsets, share: GroupShare, keep_alive_s: float, *, as_read: bool) -> None:
+    def __init__(
+        self,
+        offsets: WorkerOffsets,
+        share: GroupShare,
+        keep_alive_s: float,
+        took: Callable[[float], None] | None = None,
+        *,
+        as_read: bool,
+    ) -> None:
         self._offsets = offsets
         self._share = share
         self._keep_alive_s = keep_alive_s
         self._as_read = as_read
         self._request: CommitRequest | None = None
+        #: told how long a commit took, in seconds, where metrics are on
+        self._took = took
+        self._sent_at = 0.0
 
     def confirm(self) -> None:
         """Request what is new, unless a request is in flight."""
@@ -84,13 +96,17 @@ class MemberCommitter:
     def _send(self) -> bool:
         positions = self._uncommitted()
         if positions:
+            self._sent_at = time.monotonic()
             self._request = self._share.commit(positions, self._offsets.tenures(positions))
         return bool(positions)
 
     def _take_answer(self) -> None:
         if self._request is not None and self._request.answer.done():
             request, self._request = self._request, None
-            self._offsets.committed(request.answer.result())
+            committed = request.answer.result()
+            self._offsets.committed(committed)
+            if committed and self._took is not None:
+                self._took(time.monotonic() - self._sent_at)
 
 
 class MemberWorker(SourceWorker):
@@ -130,10 +146,14 @@ class MemberWorker(SourceWorker):
         if not self.left_by_all:
             self.leave()
 
-    def _make_committer(self, tracker: CommitTracker | None, keep_alive_s: float) -> Committer:
+    def _make_committer(
+        self, tracker: CommitTracker | None, keep_alive_s: float, took: Callable[[float], None] | None
+    ) -> Committer:
         mode = self._mode
         if mode.commits_behind_mark or mode.commits_by_client:
-            self._committer = MemberCommitter(self._offsets, self._share, keep_alive_s, as_read=mode.commits_by_client)
+            self._committer = MemberCommitter(
+                self._offsets, self._share, keep_alive_s, took, as_read=mode.commits_by_client
+            )
             return self._committer
         return CommittedElsewhere()
 

@@ -70,6 +70,11 @@ class RunState:
         self._open: dict[object, _Opened] = {}
         self._lock = threading.Lock()
 
+    def runs_with(self, epoch_s: float, workers: int) -> None:
+        """A runner runs the engine with epochs of this length, in seconds, and with so many workers."""
+        self.epochs.interval_s = self.engine_epoch_s = epoch_s
+        self.workers = workers
+
     def forget(self, gone: GoneLogs) -> None:
         """All that came from these logs has reached the sink part, on whose thread this is called."""
         for tell in self.logs_gone:

@@ -22,7 +22,7 @@ from loom.streaming.metrics import FlowMetrics
 from loom.streaming.runtime.assembly import BuiltDataflow
 from loom.streaming.runtime.engine import load_engine
 from loom.streaming.runtime.instance import instance_name
-from loom.streaming.runtime.isolation import one_at_a_time
+from loom.streaming.runtime.isolation import isolation_of, one_at_a_time
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.peers import awaiting_peers, peer_lost, raise_peer_stop
 from loom.streaming.runtime.prepare import prepare
@@ -285,7 +285,7 @@ class StreamingRunner:
         own source, and with several workers nothing else. What it raises all the same comes from somewhere else.
         """
         runtime, delivery = prepared.runtime, prepared.built.delivery
-        delivery.epochs.interval_s = delivery.engine_epoch_s = runtime.epoch_ms / 1000
+        delivery.runs_with(runtime.epoch_ms / 1000, runtime.workers_per_process)
         fault: BaseException | None
         try:
             with (
@@ -313,7 +313,6 @@ class StreamingRunner:
             stop.limit_s = limit / 1000
         stop.overdue = self.on_overdue_stop
         stop.held = True
-        prepared.built.delivery.workers = prepared.runtime.workers_per_process
         prepared.built.delivery.aborts_quietly = (
             prepared.runtime.workers_per_process == 1 and not prepared.layout.is_cluster
         )
@@ -343,8 +342,7 @@ class StreamingRunner:
             beside=self.beside,
         )
         chosen = prepared.runtime
-        is_member = prepared.plan.source.settings.shares_group
-        if self.supervisor is not None and self.supervisor.isolation is not None and not is_member:
+        if isolation_of(self.supervisor, prepared.plan.source) is not None:
             chosen = one_at_a_time(chosen)
         bridge = AsyncBridge(chosen.async_backend, use_uvloop=chosen.use_uvloop)
         built = load_engine().lower(

@@ -22,7 +22,7 @@ from loom.streaming.runtime.commit import (
     TrackerCommitter,
     WatchedCommitter,
 )
-from loom.streaming.runtime.isolation import IsolatingReader
+from loom.streaming.runtime.isolation import IsolatingReader, isolation_of
 from loom.streaming.runtime.kafka_poller import Claim, KafkaPoller
 from loom.streaming.runtime.losses import report_losses
 from loom.streaming.runtime.pace import Pace
@@ -91,8 +91,7 @@ class SourceWorker:
             self._records, stage.room, delivery, source, self.standing, keep_alive_s, self._claim()
         )
         self._isolating: IsolatingReader | None = None
-        # A member cannot ask for the partitions of suspected records, so it isolates none.
-        isolation = supervisor.isolation if supervisor is not None and not source.settings.shares_group else None
+        isolation = isolation_of(supervisor, source)
         if supervisor is not None and isolation is not None:
             reader = self._isolating = IsolatingReader(
                 reader,
