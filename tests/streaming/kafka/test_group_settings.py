@@ -47,7 +47,10 @@ def test_the_environment_names_a_static_member_before_the_config_does(monkeypatc
     ("settings", "told"),
     [
         ({"group_instance_id": "orders-0"}, "group_instance_id has no meaning with membership: fixed"),
-        ({"membership": "group", "session_timeout_ms": 20_000, "max_poll_interval_ms": 10_000}, "at least as long"),
+        (
+            {"membership": "group", "session_timeout_ms": 20_000, "max_poll_interval_ms": 10_000},
+            "and session_timeout_ms is 20000",
+        ),
         ({"membership": "group", "group_instance_id": ""}, "group_instance_id"),
         ({"membership": "shared"}, "membership"),
     ],
