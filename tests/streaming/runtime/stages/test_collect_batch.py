@@ -211,9 +211,9 @@ def test_what_is_kept_of_a_partition_that_another_process_has_is_dropped_and_hol
 def test_results_held_back_of_a_partition_that_another_process_has_never_leave() -> None:
     two = (CollectBatch(2, timeout_ms=60_000), ForEach(), CollectBatch(4, timeout_ms=60_000, name="two"), ForEach())
     driven = Driven(flow(*two))
-    driven.run([of(100), of(101), of(102), of(3, 1)], 0.0)
+    driven.run([of(100), of(101), of(102)], 0.0)
     assert driven.hand_over(P0).results == []
-    came = driven.run([of(4, 1), of(5, 1), of(6, 1), of(7, 1)], 0.0)
+    came = driven.run([of(3, 1), of(4, 1), of(5, 1), of(6, 1)], 0.0)
     assert [result[1] for result in came.results] == [b'{"n":%d}' % n for n in (3, 4, 5, 6)]
     assert came.safe == {P1: 7}
 
