@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -127,3 +128,9 @@ def test_a_payload_type_is_called_by_its_place_unless_it_names_itself() -> None:
     assert loom_message_type(Order) == "tests.streaming.orders.Order"
     assert loom_message_type(Named) == "shop.order"
     assert (loom_message_version(Order), loom_message_version(Named)) == (1, 3)
+
+
+def test_messages_are_no_work_for_the_garbage_collector() -> None:
+    message = Message([1], MessageMeta("numbers:0:7", headers={"a": b"1"}))
+    assert not gc.is_tracked(message)
+    assert not gc.is_tracked(message.meta)

@@ -25,6 +25,8 @@ __all__ = [
     "loom_message_version",
 ]
 
+# The structs here are not tracked by the garbage collector (`gc=False`): they are made by the thousand, and its passes over them
+# cost more than the work on them. Only a payload that is changed to hold its own message makes a cycle, which stays in memory.
 # Messages are immutable, so a message of a derived payload type can be used as one of its base type.
 P_co = TypeVar("P_co", covariant=True)
 Q = TypeVar("Q")
@@ -61,7 +63,7 @@ TOMBSTONE: Final = Tombstone()
 _NAMELESS = frozenset({"builtins", "collections", "collections.abc", "datetime", "decimal", "types", "typing", "uuid"})
 
 
-class MessageMeta(LoomFrozenStruct):
+class MessageMeta(LoomFrozenStruct, gc=False):
     """What is known of a message besides its payload.
 
     >>> meta = MessageMeta("orders.raw:0:7", topic="orders.raw", partition=0, offset=7, key=b"k")
@@ -99,7 +101,7 @@ class MessageMeta(LoomFrozenStruct):
     headers: Mapping[str, bytes] = {}
 
 
-class Message(LoomFrozenStruct, Generic[P_co]):
+class Message(LoomFrozenStruct, Generic[P_co], gc=False):
     """A payload and its metadata. Immutable: the methods return another message.
 
     >>> m = Message(1, MessageMeta("a:0:7", key=b"k"))

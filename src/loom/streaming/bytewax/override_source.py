@@ -94,6 +94,7 @@ def override_view(source: CompiledSource) -> RecordAccessor:
         timestamp=lambda o: o.timestamp_ms if isinstance(o, KafkaRecord) else o.meta.produced_at_ms,
         place=_place,
         encoded=encoded,
+        may_be_messages=True,
     )
 
 
@@ -291,9 +292,9 @@ class _OverrideReader:
                 break
             if not batch:
                 break
-            for item in batch:
-                if not isinstance(item, KafkaRecord | Message):
-                    raise TypeError(f"a source yields KafkaRecords or Messages, not {type(item).__qualname__}")
+            for cls in set(map(type, batch)):
+                if not issubclass(cls, KafkaRecord | Message):
+                    raise TypeError(f"a source yields KafkaRecords or Messages, not {cls.__qualname__}")
             items += batch
         if self.states is not None:
             self.states.handed_on += len(items)
@@ -362,6 +363,6 @@ class _States:
 
 def _distinct(items: list[Any], *, always: bool) -> list[Any]:
     """Every record is an object of its own, as it is when a broker hands it over; tests like to repeat one."""
-    if not always and len({id(item) for item in items}) == len(items):
+    if not always and len(set(map(id, items))) == len(items):
         return items
     return [copy(item) for item in items]

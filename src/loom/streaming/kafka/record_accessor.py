@@ -54,6 +54,8 @@ class RecordAccessor(LoomFrozenStruct, kw_only=True):
     place: Callable[[Any], TopicPartitionOffset]
     #: the bytes of a record that has no `value` because it came as a message; for dead letters
     encoded: Callable[[Any], bytes | None] | None = None
+    #: whether the source's objects may be `Message`s, which are not decoded
+    may_be_messages: bool = False
     #: by part, an expression of `origin` that generated code can use in place of the call
     expressions: Mapping[str, str] = {}
 

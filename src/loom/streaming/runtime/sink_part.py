@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from loom.core.async_bridge import AsyncBridge
@@ -26,6 +27,8 @@ from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.stages.stage_io import SourceBatch, StageResults
 
 __all__ = ["SinkPart"]
+
+_slot_of = itemgetter(0)
 
 
 class SinkPart:
@@ -172,9 +175,13 @@ class SinkPart:
         self._delivery.closed(self)
 
     def _deal_out(self, results: list[Any]) -> None:
+        opened_as = self._opened_as
+        slots = set(map(_slot_of, results))
+        if len(slots) == 1 and (slot := opened_as.get(*slots)) is not None:
+            self._hosted[slot].write([result[1] for result in results])
+            return
         to_topics = []
         to_sinks: dict[int, list[Any]] = {}
-        opened_as = self._opened_as
         for result in results:
             slot = opened_as.get(result[0])
             if slot is None:

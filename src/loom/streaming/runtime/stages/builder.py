@@ -182,7 +182,7 @@ class StageBuilder:
         emit = self._emitter(slot, above)
         emitter, noted = None, Noted()
         if slot in self.slots.hosted:
-            entry = build_hosted(slot, self.view, emit, self._of_source(above), above)
+            entry, emitter = build_hosted(slot, self.view, emit, self._of_source(above), above)
         else:
             fail = self.fail(output.step_id, output.path, above, kind=ErrorKind.TASK)
             if self.slots.audits:
@@ -204,7 +204,10 @@ class StageBuilder:
         """A sink that takes messages."""
         slot = self.slots.outputs[path]
         emit = self._emitter(slot, above)
-        return self._audited(build_hosted(slot, self.view, emit, self._of_source(above), above), above)
+        entry, emitter = build_hosted(slot, self.view, emit, self._of_source(above), above)
+        if not self.slots.audits:
+            self.written(path, emitter)
+        return self._audited(entry, above)
 
     def _audited(self, output: NodeInput, above: Ancestors, noted: Noted | None = None) -> NodeInput:
         """An output with its copies into the sinks of audits."""

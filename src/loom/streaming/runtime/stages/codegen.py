@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.record_accessor import RecordAccessor
-from loom.streaming.message import Message
+from loom.streaming.message import TOMBSTONE, Message
 from loom.streaming.runtime.stages.failures import Fail
 from loom.streaming.runtime.stages.node_input import Receive
 
@@ -173,12 +173,13 @@ class CodeWriter:
 
 
 class LoopWriter(CodeWriter):
-    """The loop over one batch of records. The metadata of its records is still untouched."""
+    """The loop over one batch of records. Their metadata is still untouched; messages bring theirs along."""
 
-    meta, done, fuses = "None", "continue", True
+    done, fuses = "continue", True
 
-    def __init__(self, *, timed: bool = False) -> None:
+    def __init__(self, *, timed: bool = False, messages: bool = False) -> None:
         super().__init__("", indent=2)
+        self.meta = "meta" if messages else "None"
         self.timed = timed
         #: by callable, the variable with its result for the batch; it is called once, before the loop
         self._of_batch: dict[Callable[[Sequence[Any]], Any], str] = {}
@@ -260,13 +261,12 @@ def build_loop(
     that is an instance of exactly one of `classes`; empty if unknown. `lap` is called before each record is decoded, and makes
     the loop one that is timed.
     """
-    code = LoopWriter(timed=lap is not None)
+    code = LoopWriter(timed=lap is not None, messages=view.may_be_messages)
     if lap is not None:
         code.line(f"{code.name('lap', lap)}()")
     take_none = code.name("without_value", without_value)
     decoder, refuse = code.name("decode", decode), code.name("undecoded", undecoded)
-    code.classes = classes
-    code.line(
+    decoded = [
         f"value = {code.part(view, 'value')}",
         "if value is None:",
         f"    {take_none}(origin)",
@@ -276,7 +276,22 @@ def build_loop(
         "except BaseException as error:",
         f"    {refuse}(error, value, origin)",
         "    continue",
-    )
+    ]
+    if view.may_be_messages:
+        code.line(
+            f"if isinstance(origin, {code.name('Message', Message)}):",
+            f"    {code.payload} = origin.payload",
+            f"    if {code.payload} is {code.name('TOMBSTONE', TOMBSTONE)}:",
+            f"        {take_none}(origin)",
+            "        continue",
+            "    meta = origin.meta",
+            "else:",
+        )
+        decoded = [f"    {line}" for line in [*decoded, "meta = None"]]
+    else:
+        # Nobody says of which class the payload of a message is.
+        code.classes = classes
+    code.line(*decoded)
     inside(code)
     return code.compiled()
 

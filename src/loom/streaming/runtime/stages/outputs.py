@@ -15,7 +15,7 @@ from loom.streaming.formats.finite import NULL, FiniteNumbers
 from loom.streaming.formats.format import Encode, Encoding, Format, FramedFormat
 from loom.streaming.formats.registry import find_format
 from loom.streaming.headers import Headers
-from loom.streaming.kafka.record_accessor import RecordAccessor, UnreadableHeadersError
+from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.kafka.record_headers import label_function, rewritten, wanted_from_meta
 from loom.streaming.kafka.settings import HeaderPolicy
 from loom.streaming.kafka.writable import check_ids, writable_headers, writable_key, writable_time
@@ -128,18 +128,22 @@ def _headers(
     return f"{headers} if {f'{any_headers} and {asked}' if any_headers else asked} else None"
 
 
-def build_hosted(slot: int, view: RecordAccessor, emit: Emit, unreadable: Fail, above: Ancestors) -> NodeInput:
-    """Into a sink that takes messages."""
+def build_hosted(
+    slot: int, view: RecordAccessor, emit: Emit, unreadable: Fail, above: Ancestors
+) -> tuple[NodeInput, Emitter]:
+    """Into a sink that takes messages, and how that is written into the loop."""
 
-    def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-        try:
-            known = view.meta(origin) if meta is None else meta
-        except UnreadableHeadersError as error:
-            unreadable(error, payload, origin, meta)
-            return
-        emit((slot, Message(payload, known), None, None, None, origin))
+    def write(code: CodeWriter) -> None:
+        known = f"{code.name('meta_of', view.meta)}(origin)"
+        if code.meta != "None":
+            known = f"{known} if {code.meta} is None else {code.meta}"
+        code.attempt(unreadable, f"known = {known}")
+        message = f"{code.name('Message', Message)}({code.payload}, known)"
+        code.line(f"{code.name('emit', emit)}(({slot}, {message}, None, None, None, origin))")
+        code.end()
 
-    return node_input(run, run, above)
+    run = build_function(write, None)
+    return node_input(run, run, above), write
 
 
 class Noted:
@@ -170,7 +174,7 @@ def build_audit(
     noted: Noted | None = None,
 ) -> NodeInput:
     """A copy into a sink of every message that an output takes; one that becomes an error there has not been output."""
-    copy = build_hosted(slot, view, emit, unreadable, above).record
+    copy = build_hosted(slot, view, emit, unreadable, above)[0].record
     noted = noted or Noted()
 
     def both(take: Receive) -> Receive:
