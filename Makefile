@@ -12,7 +12,7 @@ ARGS ?=
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'PYTHON=/path/to/python chooses the interpreter (CPython 3.11 or 3.12), ARGS="..." goes to the tool that is run.'
+	@echo 'PYTHON=/path/to/python chooses the interpreter (CPython 3.11 to 3.13), ARGS="..." goes to the tool that is run.'
 
 demo: $(READY) ## a flow on an in-process broker, shown as it runs
 	$(BIN)/loom demo $(ARGS)
@@ -49,7 +49,7 @@ oracle: $(READY) ## thousands of generated flows against an interpreter (tens of
 coverage: $(READY) ## `make test` with a report of the lines it did not reach
 	$(PYTEST) -m "not kafka and not crash" --cov --cov-report=term-missing $(ARGS)
 
-lock: ## resolve requirements/dev.txt again (needs python3.11 and python3.12)
+lock: ## resolve requirements/dev.txt again (needs python3.11, 3.12 and 3.13)
 	scripts/lock.sh
 
 package: $(READY) ## build wheel and sdist into dist/ and check both

@@ -33,6 +33,7 @@ MEMORY = {
     "plain": Contender("bench.memory:plain"),
     "bytewax_maps": Contender("bench.memory:bytewax_maps"),
     "loom_step": Contender("bench.loom_memory:run_step", _LOOM_RECORDS),
+    "loom_loop_step": Contender("bench.loom_memory:run_loop_step", _LOOM_RECORDS),
     "loom_record_step": Contender("bench.loom_memory:run_record_step", _LOOM_RECORDS),
     "loom_overrides": Contender("bench.loom_overrides:run"),
 }
@@ -49,6 +50,7 @@ KAFKA = {
     "bytewax_bundled": Contender("bench.kafka_bytewax:run"),
     "quix": Contender("bench.kafka_quix:run", requirements="quix-requirements.txt"),
     "loom": Contender("bench.loom_kafka:run"),
+    "loom_loop": Contender("bench.loom_kafka:run_loop"),
     "loom_exactly_once": Contender("bench.loom_kafka:run_exactly_once"),
 }
 LATENCY = {

@@ -21,6 +21,11 @@ def run(job: KafkaJob) -> int:
     return _run(job, "at_least_once")
 
 
+def run_loop(job: KafkaJob) -> int:
+    """At least once, on the plain loop."""
+    return _run(job, "at_least_once", "loop")
+
+
 def run_exactly_once(job: KafkaJob) -> int:
     """The same in transactions."""
     return _run(job, "exactly_once")
@@ -36,7 +41,7 @@ def serve_exactly_once(job: LatencyJob) -> None:
     _runner(job, "exactly_once").run()
 
 
-def _runner(job: KafkaJob | LatencyJob, delivery: str) -> StreamingRunner:
+def _runner(job: KafkaJob | LatencyJob, delivery: str, engine: str | None = None) -> StreamingRunner:
     consumer = {"brokers": [job.bootstrap], "group_id": job.group, "topics": [job.source], "delivery": delivery}
     config: dict[str, Any] = {
         "kafka": {
@@ -46,11 +51,13 @@ def _runner(job: KafkaJob | LatencyJob, delivery: str) -> StreamingRunner:
         },
         "observability": {"log": {"enabled": False}},
     }
+    if engine is not None:
+        config["streaming"] = {"engine": engine}
     return StreamingRunner.from_dict(flow, config)
 
 
-def _run(job: KafkaJob, delivery: str) -> int:
-    runner = _runner(job, delivery)
+def _run(job: KafkaJob, delivery: str, engine: str | None = None) -> int:
+    runner = _runner(job, delivery, engine)
     over = threading.Event()
 
     def written() -> int:

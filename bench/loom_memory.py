@@ -1,6 +1,6 @@
 """Loom in memory: a declared flow, compiled and run as in production, but for its two ends.
 
-Records come from a list and results end in one, through the same engine operators, stage and sink part.
+Records come from a list and results end in one, through the same engine, source loop, stage and sink part.
 """
 
 from __future__ import annotations
@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
-from bytewax.run import cli_main
-
 from bench.orders import Order, PricedOrder, price, validate
 from loom.streaming import FromTopic, IntoTopic, Message, Process, RecordStep, StreamFlow, step
-from loom.streaming.bytewax.adapter import lower
 from loom.streaming.compiler import compile_flow
 from loom.streaming.kafka.record_accessor import RECORDS
 from loom.streaming.record import KafkaRecord
 from loom.streaming.runtime.assembly import Transport
+from loom.streaming.runtime.engine import EngineName, load_engine
+from loom.streaming.runtime.layout import Layout
+from loom.streaming.runtime.settings import BytewaxRuntimeConfig
 from loom.streaming.runtime.source_loop import SourceLoop
 
 BATCH = 1_000
@@ -56,42 +55,37 @@ def run_step(records: Sequence[KafkaRecord]) -> int:
     return run_in_memory(_flow(check_step, price_step), records)
 
 
+def run_loop_step(records: Sequence[KafkaRecord]) -> int:
+    """The same two on the plain loop."""
+    return run_in_memory(_flow(check_step, price_step), records, "loop")
+
+
 def run_record_step(records: Sequence[KafkaRecord]) -> int:
     """The same as `RecordStep`s, which are handed a `Message`."""
     return run_in_memory(_flow(Check, Price), records)
 
 
-def run_in_memory(flow: StreamFlow[Any, Any], records: Sequence[KafkaRecord]) -> int:
+def run_in_memory(flow: StreamFlow[Any, Any], records: Sequence[KafkaRecord], engine: EngineName = "bytewax") -> int:
     """How many results a flow made of these records, dead letters included."""
     plan = compile_flow(flow, config=CONFIG)
     written = _Collect()
     transport = Transport(
-        RECORDS, lambda delivery, make_stage: _ListSource(records, delivery, make_stage), lambda: written
+        RECORDS,
+        lambda delivery, make_stage: lambda _index, _count: _ListWorker(records, delivery, make_stage),
+        lambda: written,
     )
-    cli_main(lower(plan, transport=transport).dataflow)
+    driver = load_engine(engine)
+    driver.run(driver.lower(plan, transport=transport).dataflow, BytewaxRuntimeConfig(), Layout())
     return len(written.values)
 
 
-class _ListSource(FixedPartitionedSource[Any, None]):
+class _ListWorker:
     def __init__(self, records: Sequence[KafkaRecord], delivery: Any, make_stage: Any) -> None:
-        self._feed = SourceLoop(_ListReader(records), make_stage(), delivery, None, batch_size=BATCH)
+        feed = SourceLoop(_ListReader(records), make_stage(), delivery, None, batch_size=BATCH)
+        self.next_batch = feed.next_batch
 
-    def list_parts(self) -> list[str]:
-        return ["list"]
-
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _ListPart:
-        return _ListPart(self._feed)
-
-
-class _ListPart(StatefulSourcePartition[Any, None]):
-    def __init__(self, feed: SourceLoop) -> None:
-        self._feed = feed
-
-    def next_batch(self) -> list[Any]:
-        return self._feed.next_batch()
-
-    def snapshot(self) -> None:
-        self._feed.snapshot()
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class _ListReader:

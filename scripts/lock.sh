@@ -1,8 +1,9 @@
 #!/bin/sh
 # Writes requirements/dev.txt from pyproject.toml and dev.in. `make lock` calls it; UPGRADE=--upgrade takes what is newest,
 # else a pin that still fits stays.
-# One lock serves both Python versions, which is proved by resolving it with each. PYTHON311 and PYTHON312 name the
-# interpreters when they are not called python3.11 and python3.12.
+# One lock serves all Python versions, which is proved by resolving it with each: 3.11 and 3.12 get the same, and 3.13, for which
+# the engine has no wheels, nothing but what they get. PYTHON311, PYTHON312 and PYTHON313 name the interpreters when they are not
+# called python3.11 and so on.
 # Extras stay in the lock (`coverage[toml]==…`): pip takes a pin without the extra for another requirement, one without a hash.
 set -eu
 cd "$(dirname "$0")/.."
@@ -24,13 +25,24 @@ resolve() { # VERSION INTERPRETER
 
 resolve 3.11 "${PYTHON311:-python3.11}"
 resolve 3.12 "${PYTHON312:-python3.12}"
+resolve 3.13 "${PYTHON313:-python3.13}"
+
+pins() { # VERSION
+    sed -n 's/^\([A-Za-z0-9._-]*\(\[[^]]*\]\)\{0,1\}==[^ ;]*\).*/\1/p' "$work/$1.txt" | sort
+}
 
 if ! diff "$work/3.11.txt" "$work/3.12.txt"; then
     echo "lock: Python 3.11 and 3.12 resolve differently (above). Bound the package in dev.in, or give each version a lock." >&2
     exit 1
 fi
+pins 3.11 >"$work/3.11.pins"
+pins 3.13 >"$work/3.13.pins"
+if [ -n "$(comm -13 "$work/3.11.pins" "$work/3.13.pins" | tee "$work/more")" ]; then
+    echo "lock: Python 3.13 needs what 3.11 does not: $(tr '\n' ' ' <"$work/more"). Bound the package in dev.in." >&2
+    exit 1
+fi
 {
-    echo "# Made by \`make lock\` from pyproject.toml and dev.in, for CPython 3.11 and 3.12. Do not edit."
+    echo "# Made by \`make lock\` from pyproject.toml and dev.in, for CPython 3.11 and later. Do not edit."
     cat "$work/3.11.txt"
 } >requirements/dev.txt
 echo "requirements/dev.txt: $(grep -c '==' requirements/dev.txt) packages"

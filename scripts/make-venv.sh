@@ -2,8 +2,8 @@
 # Makes the development environment: `make-venv.sh DIR`, called by the Makefile. `--find` only prints what would be used, and
 # `--packages` the apt packages that bring it, nothing where none does.
 # DEPENDENCIES is `locked` (requirements/dev.txt, the default), or `lowest` or `newest` that pyproject.toml allows, for CI.
-# PYTHON names the interpreter; without it the first that fits of python3.12, python3.11 and python3 on the PATH is taken, else
-# uv, where it is installed (on the PATH or in ~/.local/bin, where pipx and uv's installer put it), brings one of its own.
+# PYTHON names the interpreter; without it the first that fits of python3.12, python3.11, python3.13, python3.14 and python3 on the
+# PATH is taken (the engine, bytewax, has wheels for the first two, so they come first), else uv, where it is installed (on the PATH or in ~/.local/bin, where pipx and uv's installer put it), brings one of its own.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -15,7 +15,7 @@ import sys
 version = "%d.%d" % sys.version_info[:2]
 if sys.implementation.name != "cpython":
     print("is %s, not CPython" % sys.implementation.name)
-elif version not in ("3.11", "3.12"):
+elif version not in ("3.11", "3.12", "3.13", "3.14"):
     print("is Python %s" % version)
 else:
     try:
@@ -30,7 +30,7 @@ candidates() {
         command -v "$PYTHON" || echo "$PYTHON"
         return
     fi
-    for name in python3.12 python3.11 python3; do
+    for name in python3.12 python3.11 python3.13 python3.14 python3; do
         directories | while IFS= read -r dir; do if [ -x "$dir/$name" ]; then echo "$dir/$name"; fi; done
     done
 }
@@ -58,13 +58,16 @@ offers() {
 
 # The packages of this machine that bring an interpreter that fits, with what a virtual environment needs.
 packages() {
-    if offers python3 '3[.]1[12]'; then
+    if offers python3 '3[.]1[1234]'; then
         echo python3 python3-venv
-    elif offers python3.12 '3[.]12'; then
-        echo python3.12 python3.12-venv
-    elif offers python3.11 '3[.]11'; then
-        echo python3.11 python3.11-venv
+        return
     fi
+    for version in 12 11 13 14; do
+        if offers "python3.$version" "3[.]$version"; then
+            echo "python3.$version python3.$version-venv"
+            return
+        fi
+    done
 }
 
 advice() {
@@ -83,7 +86,7 @@ advice() {
             if [ -n "${PYTHON:-}" ]; then
                 echo "Or leave PYTHON out: uv, which is installed, brings an interpreter of its own."
             else
-                echo "uv fetches an interpreter from github.com. Let it reach that, or bring CPython 3.11 or 3.12 from elsewhere."
+                echo "uv fetches an interpreter from github.com. Let it reach that, or bring CPython 3.11 to 3.14 from elsewhere."
             fi
         elif command -v pipx >/dev/null || offers pipx '[0-9]'; then
             command -v pipx >/dev/null || found="${found:+$found }pipx"
@@ -121,9 +124,8 @@ LIST
   uv: could not make a virtual environment (above)"
     fi
     cat >&2 <<MESSAGE
-No usable Python. This needs CPython 3.11 or 3.12 with the modules venv and ensurepip: the engine, bytewax, has wheels
-for CPython 3.10 to 3.12 only. Tried:${tried:-
-  python3.12, python3.11, python3 and uv, none of which is on the PATH}
+No usable Python. This needs CPython 3.11 to 3.14 with the modules venv and ensurepip. Tried:${tried:-
+  python3.12, python3.11, python3.13, python3.14, python3 and uv, none of which is on the PATH}
 $(advice)
 MESSAGE
     exit 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog  # noqa: F401 - tests capture its lines; where it is loaded, ours are its lines
@@ -11,6 +13,8 @@ from hypothesis import settings
 
 from loom.core.logger import configure_logging
 from loom.streaming.kafka import EmbeddedBroker
+from loom.streaming.runtime import engine as engines
+from tests.support.engines import ENGINES, NO_BYTEWAX, VARIABLE, bytewax_installed, take_engine
 
 # The engine prints where in its own source it failed, a page for each failed run; nobody reads it here.
 os.environ["RUST_BACKTRACE"] = "0"
@@ -27,6 +31,63 @@ configure_logging()
 
 
 pytest_plugins = ["loom.streaming.testing.fixtures"]
+
+_IMPORTS_BYTEWAX = re.compile(
+    r"^(from|import) bytewax\b|^from loom\.streaming\.bytewax\.(?!build|error_sink)\w+ import", re.MULTILINE
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--engine", choices=ENGINES, help="run every flow of the tests on this engine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    chosen = config.getoption("--engine")
+    if chosen is not None:
+        os.environ[VARIABLE] = chosen
+    take_engine()
+
+
+class _NeedsBytewax(pytest.Module):
+    """A module of tests that imports an engine which is not there."""
+
+    def collect(self) -> list[pytest.Item]:
+        pytest.skip(NO_BYTEWAX, allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    if not bytewax_installed() and _IMPORTS_BYTEWAX.search(module_path.read_text()):
+        return _NeedsBytewax.from_parent(parent, path=module_path)
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not bytewax_installed():
+        for item in items:
+            if item.get_closest_marker("bytewax") is not None:
+                item.add_marker(pytest.mark.skip(reason=NO_BYTEWAX))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    asked = {mark.name for mark in metafunc.definition.iter_markers()}
+    if "both_engines" in asked and "bytewax" not in asked:
+        chosen = metafunc.config.getoption("--engine")
+        missing = pytest.mark.skipif(not bytewax_installed(), reason=NO_BYTEWAX)
+        names = [chosen] if chosen is not None else ENGINES
+        marked = [pytest.param(name, marks=missing if name == "bytewax" else ()) for name in names]
+        metafunc.parametrize("engine", marked, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The engine that the flows of this test run on."""
+    name: engines.EngineName | None = getattr(request, "param", None)
+    if request.node.get_closest_marker("bytewax") is not None:
+        name = "bytewax"
+    if name is not None:
+        monkeypatch.setattr(engines, "default_engine", lambda: name)
+        monkeypatch.setenv(VARIABLE, name)
+    return engines.default_engine()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 
 import loom
 from tests import docstring_world
+from tests.support.engines import importable
 
 #: examples that need a broker or a file of the reader's
 MOST_SKIPPED = 6
@@ -31,7 +32,9 @@ PUBLIC = [
     "loom.streaming.kafka",
     "loom.streaming.testing",
 ]
-_MODULES = [found.name for found in pkgutil.walk_packages(loom.__path__, "loom.")]
+_MODULES = [found.name for found in pkgutil.walk_packages(loom.__path__, "loom.") if importable(found.name)]
+#: their examples build a dataflow of the engine
+_OF_BYTEWAX = ("loom.streaming.bytewax", "loom.streaming.bytewax.build")
 
 
 def _examples(name: str) -> list[doctest.DocTest]:
@@ -41,7 +44,9 @@ def _examples(name: str) -> list[doctest.DocTest]:
     return [test for test in found if test.examples]
 
 
-@pytest.mark.parametrize("name", _MODULES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.bytewax if name in _OF_BYTEWAX else ()) for name in _MODULES]
+)
 def test_the_examples_of_a_module_run(name: str) -> None:
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     for test in _examples(name):

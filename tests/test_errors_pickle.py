@@ -25,6 +25,7 @@ from loom.streaming.kafka.record_accessor import UnreadableHeadersError
 from loom.streaming.nodes.retry import RetryAfter
 from loom.streaming.runtime.run_errors import ProcessKilledError, RunEndedError
 from loom.streaming.testing import StreamingTestRunner
+from tests.support.engines import importable
 
 
 class Refused(DomainError):
@@ -60,6 +61,8 @@ MADE: dict[type[BaseException], BaseException] = {
 def classes() -> Iterator[type[BaseException]]:
     seen: set[type] = set()
     for module in pkgutil.walk_packages(loom.__path__, "loom."):
+        if not importable(module.name):
+            continue
         for found in vars(importlib.import_module(module.name)).values():
             if isinstance(found, type) and issubclass(found, BaseException) and found.__module__.startswith("loom."):
                 seen.add(found)

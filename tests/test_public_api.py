@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 HELP = "the public interface or a docstring has changed; if that is meant, run `make reference`"
 
@@ -22,9 +24,11 @@ def loaded() -> Any:
     return module
 
 
+@pytest.mark.bytewax
 def test_the_public_interface_is_the_one_of_the_snapshot() -> None:
     assert loaded().snapshot() == (ROOT / "tests" / "public_api.txt").read_text(encoding="utf-8"), HELP
 
 
+@pytest.mark.bytewax
 def test_the_reference_is_current() -> None:
     assert loaded().render() == (ROOT / "docs" / "reference.md").read_text(encoding="utf-8"), HELP

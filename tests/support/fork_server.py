@@ -34,6 +34,7 @@ from types import TracebackType
 from typing import IO, Any, NoReturn, Self
 
 from tests.support.die_with_parent import PR_SET_PDEATHSIG, die_with_parent
+from tests.support.engines import VARIABLE, importable, take_engine
 
 ROOT = Path(__file__).resolve().parents[2]
 #: not imported ahead: programs
@@ -230,7 +231,7 @@ def main(descriptor: int) -> None:
     import loom
 
     for module in pkgutil.walk_packages(loom.__path__, "loom."):
-        if not module.name.startswith(_PROGRAMS):
+        if not module.name.startswith(_PROGRAMS) and importable(module.name):
             importlib.import_module(module.name)
     for name in ("confluent_kafka.admin", "structlog", "omegaconf", "yaml", "anyio"):
         importlib.import_module(name)
@@ -295,6 +296,7 @@ def _start(requests: socket.socket, running: dict[int, int]) -> bool:
         os.dup2(out, 1)
         os.dup2(err, 2)
         _close_all_but({0, 1, 2})
+        take_engine(request["env"].get(VARIABLE))
         if request["setup"]:
             module, _, function = request["setup"].partition(":")
             getattr(importlib.import_module(module), function)()

@@ -1,6 +1,6 @@
 """Flows under test: run in memory with overrides, or on a broker until all they were given has arrived somewhere.
 
-`in_memory` runs a flow on the engine with a source and sinks in the place of every topic; `into_topics` tells what would be
+`in_memory` runs a flow on an engine with a source and sinks in the place of every topic; `into_topics` tells what would be
 written to each topic; `run_until` and `run_all` run a `StreamingRunner` in this thread and stop it from another one.
 Nothing here sleeps for a fixed time.
 """
@@ -14,20 +14,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from bytewax.inputs import Source
-from bytewax.run import cli_main
-from bytewax.testing import TestingSink, TestingSource
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from loom.streaming import ErrorEnvelope, ErrorKind, Message, StreamFlow, StreamingRunner, compile_flow
-from loom.streaming.bytewax import build_dataflow_with_shutdown
-from loom.streaming.bytewax.adapter import lower
-from loom.streaming.bytewax.override_source import override_view, wrap_source
+from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.kafka import Headers, KafkaRecord
 from loom.streaming.metrics import FlowCounts
 from loom.streaming.runtime.assembly import Transport
+from loom.streaming.runtime.engine import load_engine
+from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.output_table import output_table_of
+from loom.streaming.runtime.override_view import override_view
+from loom.streaming.runtime.settings import BytewaxRuntimeConfig
+from tests.support.engines import bytewax_installed, chosen_engine
 from tests.support.kafka_io import ReadRecord, group_positions
+from tests.support.scripted import ListSink, Pause, open_items
 
 #: A producer at its quickest: it does not wait for company, connects before it is first used, and looks often for what it
 #: does not know yet. One that is used in the very moment it is made otherwise stands still for half a second or a whole one.
@@ -85,33 +86,63 @@ class Ran:
 
 def in_memory(
     flow: StreamFlow[Any, Any],
-    source: Iterable[Any] | Source[Any],
+    source: Any,
     *,
     config: Mapping[str, Any] | None = None,
     catch: Iterable[ErrorKind] = tuple(ErrorKind),
     **build: Any,
 ) -> Ran:
-    """Run a flow with testing sinks for its output, its terminals and the error kinds of `catch`.
+    """Run a flow with sinks for its output, its terminals and the error kinds of `catch` that keep what they get.
 
-    `source` is a list of records and messages, or a Bytewax source. `build` goes to `build_dataflow_with_shutdown`.
+    `source` is a list of records, messages and pauses, or a Bytewax source. `build` goes to the engine's `lower`.
     """
     plan = compile_flow(flow, config=config or config_for())
-    if not isinstance(source, Source):
-        source = TestingSource(source)
     output: list[Any] = []
     errors: dict[ErrorKind, list[Any]] = {kind: [] for kind in catch}
     terminals: dict[tuple[int, ...], list[Any]] = {path: [] for path in plan.terminal_sinks}
     sinks: dict[str, Any] = {
-        "sink": TestingSink(output) if plan.output is not None else None,
-        "error_sinks": {kind: TestingSink(caught) for kind, caught in errors.items()},
-        "terminal_sinks": {path: TestingSink(taken) for path, taken in terminals.items()},
+        "sink": keeping(output) if plan.output is not None else None,
+        "error_sinks": {kind: keeping(caught) for kind, caught in errors.items()},
+        "terminal_sinks": {path: keeping(taken) for path, taken in terminals.items()},
     }
-    built = build_dataflow_with_shutdown(plan, source=source, **{**sinks, **build})
+    engine = load_engine(chosen_engine())
+    built = engine.lower(plan, **_read_from(plan, source, build), **{**sinks, **build})
+    built.delivery.epochs.interval_s = 0.02
     try:
-        cli_main(built.dataflow, epoch_interval=timedelta(milliseconds=20))
+        engine.run(built.dataflow, BytewaxRuntimeConfig(epoch_interval_ms=20), Layout())
     finally:
-        built.shutdown()
+        built.finish()
     return Ran(output, errors, terminals, built.delivery.metrics.read())
+
+
+def keeping(kept: list[Any]) -> Any:
+    """A sink that keeps what it gets: one of Bytewax's where it is installed, so that those are covered too."""
+    if not bytewax_installed():
+        return ListSink(kept)
+    from bytewax.testing import TestingSink
+
+    return TestingSink(kept)
+
+
+def _read_from(plan: CompiledPlan, source: Any, build: dict[str, Any]) -> dict[str, Any]:
+    """What makes an engine read these items, as an argument of its `lower`."""
+    if not isinstance(source, Iterable):
+        return {"source": source}
+    if bytewax_installed():
+        from bytewax.testing import TestingSource
+
+        items = [TestingSource.PAUSE(item.time) if isinstance(item, Pause) else item for item in source]
+        return {"source": TestingSource(items)}
+    size, tracker = plan.source.settings.batch_size, build.get("commit_tracker")
+    opened = open_items(source, size, tracker)
+    return {"transport": Transport(override_view(plan.source), opened, lambda: _Notebook((), {}))}
+
+
+def run_bytewax(dataflow: Any) -> None:
+    """Run a dataflow as somebody does who starts the engine himself."""
+    from bytewax.run import cli_main
+
+    cli_main(dataflow, epoch_interval=timedelta(milliseconds=20))
 
 
 def all_done(inputs: int) -> Callable[[FlowCounts], bool]:
@@ -218,18 +249,16 @@ def into_topics(
     plan = compile_flow(flow, config=config or config_for())
     names = output_table_of(plan, sink=None, terminal_sinks=None, error_sinks=None).slots.names
     topics: dict[str, list[Written]] = {}
-    transport = Transport(
-        override_view(plan.source),
-        lambda delivery, make_stage: wrap_source(TestingSource(source), plan.source, delivery, make_stage, None),
-        lambda: _Notebook(names, topics),
-    )
-    built = lower(plan, transport=transport)
+    size = plan.source.settings.batch_size
+    transport = Transport(override_view(plan.source), open_items(source, size), lambda: _Notebook(names, topics))
+    engine = load_engine(chosen_engine())
+    built = engine.lower(plan, transport=transport)
     try:
-        cli_main(built.dataflow, epoch_interval=timedelta(milliseconds=20))
+        engine.run(built.dataflow, BytewaxRuntimeConfig(), Layout())
     except BaseException as surfaced:
         raise built.delivery.fault or surfaced from None
     finally:
-        built.shutdown()
+        built.finish()
     return topics, built.delivery.metrics.read()
 
 

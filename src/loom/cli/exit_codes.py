@@ -23,6 +23,7 @@ from loom.streaming.runtime.layout import TooManyProcessesError
 from loom.streaming.runtime.run_errors import (
     ClockSetBackError,
     DuplicateErrorSinkError,
+    EngineMissingError,
     ForcedShutdownError,
     PeerLostError,
     PeersMissingError,
@@ -73,6 +74,7 @@ _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (AuthorizationFailedError, Exit.ENVIRONMENT),
     (TopicMissingError, Exit.ENVIRONMENT),
     (OffsetOutOfRangeError, Exit.ENVIRONMENT),
+    (EngineMissingError, Exit.ENVIRONMENT),
     (RecoveryDirectoryError, Exit.ENVIRONMENT),
     (ForcedShutdownError, Exit.FORCED),
     (StalledError, Exit.STALLED),

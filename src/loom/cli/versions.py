@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 __all__ = ["version_line", "versions"]
 
@@ -12,8 +12,14 @@ _PACKAGES = ("loom-streaming", "bytewax", "confluent-kafka")
 
 
 def versions() -> dict[str, str]:
-    """The version of Loom, of its engine and client, and of Python."""
-    return {**{name: version(name) for name in _PACKAGES}, "python": platform.python_version()}
+    """The version of Loom, of Bytewax where it is installed, of the client, and of Python."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {**found, "python": platform.python_version()}
 
 
 def version_line(found: Mapping[str, str]) -> str:

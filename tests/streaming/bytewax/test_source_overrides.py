@@ -256,6 +256,7 @@ def test_a_source_that_fails_ends_the_run_with_what_it_raised_after_what_it_had_
     assert [message.payload.n for message in taken] == [2, 4, 6]
 
 
+@pytest.mark.bytewax
 def test_an_aborting_source_aborts_the_run_as_the_engine_means_it() -> None:
     ran = in_memory(flow(), [*numbers(1, 2), TestingSource.ABORT(), *numbers(3)])
     assert ran.payloads() in ([], [Number(2)], [Number(2), Number(4)])

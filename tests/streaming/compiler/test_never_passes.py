@@ -221,6 +221,7 @@ def test_two_plans_that_explode_the_same_field_are_equal() -> None:
     assert compile_flow(declared, config=CONFIG) == compile_flow(declared, config=CONFIG)
 
 
+@pytest.mark.bytewax
 def test_a_commit_tracker_that_nobody_would_await_is_refused() -> None:
     class Tracker:
         async def confirm(self, positions: Any) -> None: ...

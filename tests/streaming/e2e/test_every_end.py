@@ -32,6 +32,8 @@ from loom.streaming import (
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
 from tests.support.running import config_for, content, positions, produce, run_all, run_until
 
+pytestmark = pytest.mark.both_engines
+
 #: the embedded broker's topics have four partitions
 COUNT = 8
 HALF = dict.fromkeys(range(4), 2)

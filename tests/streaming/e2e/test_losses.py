@@ -12,6 +12,8 @@ from loom.streaming.bytewax import UnroutedRecordError
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
 from tests.support.running import all_done, config_for, content, positions, produce, run_until
 
+pytestmark = pytest.mark.both_engines
+
 
 class Number(LoomFrozenStruct):
     n: int

@@ -13,6 +13,8 @@ from loom.streaming.kafka import EmbeddedBroker
 from loom.streaming.metrics import FlowCounts
 from tests.support.running import all_done, config_for, positions, produce, run_until
 
+pytestmark = pytest.mark.both_engines
+
 
 class Number(LoomFrozenStruct):
     n: int

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from bytewax.testing import TestingSink
 
 from loom.core.model import LoomFrozenStruct
 from loom.core.observability import EventKind, LifecycleEvent, ObservabilityRuntime, Scope
@@ -32,7 +31,9 @@ from loom.streaming.kafka import BrokerUnavailableError, CommitError, DeliveryFa
 from loom.streaming.kafka.consumer import ConsumerClient
 from loom.streaming.kafka.group_offsets import GroupOffsets
 from loom.streaming.kafka.producer import TopicWriter
-from tests.support.running import QUICK, all_done, config_for, content, positions, produce, run_all, run_until
+from tests.support.running import QUICK, all_done, config_for, content, keeping, positions, produce, run_all, run_until
+
+pytestmark = pytest.mark.both_engines
 
 
 class Number(LoomFrozenStruct):
@@ -177,7 +178,7 @@ def test_no_kind_of_record_holds_its_position_for_ever(bootstrap: str, how: str)
         declared = flow(Fork.by(lambda number: number.n, {7: Process(IntoTopic("out"))}), output=None, unrouted="drop")
     else:
         # A sink of the user's that takes no part in anything.
-        declared, more = flow(refused), {"error_sinks": {kind: TestingSink([]) for kind in ErrorKind}}
+        declared, more = flow(refused), {"error_sinks": {kind: keeping([]) for kind in ErrorKind}}
     inputs = 2 if how == "tombstone" else 1
     run_all(declared, config(bootstrap), inputs, **more)
     assert positions(bootstrap, "numbers")[0] == inputs

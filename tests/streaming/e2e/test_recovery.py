@@ -13,6 +13,8 @@ from loom.streaming.bytewax import BytewaxRecoverySettings, BytewaxRuntimeConfig
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
 from tests.support.running import all_done, config_for, content, positions, produce, run_all, run_until
 
+pytestmark = pytest.mark.bytewax
+
 
 class Number(LoomFrozenStruct):
     n: int

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from bytewax.run import cli_main
 
 from loom.core.config import ConfigContext, ConfigError
 from loom.core.model import LoomFrozenStruct
@@ -17,7 +15,9 @@ from loom.core.observability import EventKind, LifecycleEvent, LifecycleStatus, 
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
 from loom.streaming.bytewax import UnroutedRecordError
 from loom.streaming.kafka import EmbeddedBroker
-from tests.support.running import NOBODY, all_done, config_for, content, positions, produce, run_until
+from tests.support.running import NOBODY, all_done, config_for, content, positions, produce, run_bytewax, run_until
+
+pytestmark = pytest.mark.both_engines
 
 
 class Number(LoomFrozenStruct):
@@ -172,6 +172,7 @@ def test_what_a_flow_promises_is_told_at_its_start(bootstrap: str, capsys: pytes
     assert "best effort: may lose and may repeat" in capsys.readouterr().err
 
 
+@pytest.mark.bytewax
 def test_a_prepared_run_may_be_run_by_the_engines_own_runner(bootstrap: str) -> None:
     runner = StreamingRunner.from_dict(flow(), config(bootstrap))
     prepared = runner.prepare_run()
@@ -187,7 +188,7 @@ def test_a_prepared_run_may_be_run_by_the_engines_own_runner(bootstrap: str) -> 
     stopper = threading.Thread(target=stop)
     stopper.start()
     try:
-        cli_main(prepared.dataflow, epoch_interval=timedelta(milliseconds=20))
+        run_bytewax(prepared.dataflow)
     finally:
         over.set()
         stopper.join()
@@ -195,6 +196,7 @@ def test_a_prepared_run_may_be_run_by_the_engines_own_runner(bootstrap: str) -> 
     assert positions(bootstrap, "numbers")[0] == 3
 
 
+@pytest.mark.bytewax
 def test_the_output_of_another_run_is_left_alone(bootstrap: str) -> None:
     """Preparing anew releases the earlier preparation, not what it has written."""
     runner = StreamingRunner.from_dict(flow(), config(bootstrap))

@@ -7,18 +7,18 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from bytewax.run import cli_main
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, compile_flow, step
 from loom.streaming.bytewax import BytewaxRuntimeConfig, build_dataflow_with_shutdown
 from loom.streaming.kafka import EmbeddedBroker
 from loom.streaming.runtime.preflight import Preflight
-from tests.support.running import all_done, config_for, content, positions, produce, run_all
+from tests.support.running import all_done, config_for, content, positions, produce, run_all, run_bytewax
+
+pytestmark = pytest.mark.both_engines
 
 
 class Number(LoomFrozenStruct):
@@ -82,9 +82,10 @@ def test_a_step_may_stop_the_runner_it_runs_in(broker: EmbeddedBroker, config: d
     assert assert_in_order(broker) == 40
 
 
+@pytest.mark.bytewax
 def test_a_step_may_stop_a_dataflow_of_its_own(broker: EmbeddedBroker, config: dict[str, Any]) -> None:
     built = build_dataflow_with_shutdown(compile_flow(flow(asking(lambda: built.shutdown())), config=config))
-    cli_main(built.dataflow, epoch_interval=timedelta(milliseconds=20))
+    run_bytewax(built.dataflow)
     built.shutdown()
     assert 12 <= assert_in_order(broker) < 40
 
@@ -96,6 +97,7 @@ def user_signal() -> Iterator[int]:
     signal.signal(signal.SIGUSR1, before)
 
 
+@pytest.mark.bytewax
 def test_a_signal_handler_of_the_callers_may_stop_a_run(
     broker: EmbeddedBroker, config: dict[str, Any], user_signal: int
 ) -> None:
@@ -111,7 +113,7 @@ def test_a_signal_handler_of_the_callers_may_stop_a_run(
     sender = threading.Thread(target=send)
     sender.start()
     try:
-        cli_main(built.dataflow, epoch_interval=timedelta(milliseconds=20))
+        run_bytewax(built.dataflow)
     finally:
         over.set()
         sender.join()
@@ -147,11 +149,12 @@ def test_a_stop_ends_its_epoch_at_once_however_long_it_was_to_be(
     assert 12 <= assert_in_order(broker) < 40
 
 
+@pytest.mark.bytewax
 def test_a_dataflow_may_be_run_again(broker: EmbeddedBroker, config: dict[str, Any]) -> None:
     """Of a stopped dataflow a second run ends at once, in order, and says nothing wrong."""
     built = build_dataflow_with_shutdown(compile_flow(flow(asking(lambda: built.shutdown())), config=config))
     for _ in range(2):
-        cli_main(built.dataflow, epoch_interval=timedelta(milliseconds=20))
+        run_bytewax(built.dataflow)
     assert 12 <= assert_in_order(broker) < 40
 
 

@@ -15,6 +15,8 @@ from loom.streaming.kafka.topic_monitor import Change, TopicChange, TopicState
 from loom.streaming.runtime import topic_changes
 from tests.support.running import all_done, config_for, content, positions, produce, run_until
 
+pytestmark = pytest.mark.both_engines
+
 
 class Number(LoomFrozenStruct):
     n: int

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bytewax.testing import TestingSink
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import ErrorKind, FromTopic, IntoTopic, Process, StreamFlow, compile_flow, step
 from loom.streaming.runtime.output_table import OutputTable, output_table_of
-from tests.support.running import config_for
+from tests.support.running import config_for, keeping
 
 
 class Number(LoomFrozenStruct):
@@ -38,9 +37,9 @@ def test_topics_alone_are_what_a_transaction_holds() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        {"sink": TestingSink([])},
-        {"error_sinks": {ErrorKind.TASK: TestingSink([])}},
-        {"audits": {"log": TestingSink([])}},
+        {"sink": keeping([])},
+        {"error_sinks": {ErrorKind.TASK: keeping([])}},
+        {"audits": {"log": keeping([])}},
     ],
     ids=["output", "errors", "audit"],
 )
@@ -49,7 +48,7 @@ def test_a_sink_of_any_purpose_is_beyond_a_transaction(given: dict[str, Any]) ->
 
 
 def test_sinks_are_counted_by_what_they_take() -> None:
-    rules, rest = TestingSink[Any]([]), TestingSink[Any]([])
+    rules, rest = keeping([]), keeping([])
     errors = {ErrorKind.BUSINESS: rules, ErrorKind.WIRE: rest, ErrorKind.TASK: rest}
-    found = outlets(sink=TestingSink([]), error_sinks=errors, audits={"log": TestingSink([]), "copy": TestingSink([])})
+    found = outlets(sink=keeping([]), error_sinks=errors, audits={"log": keeping([]), "copy": keeping([])})
     assert found.slots.names == ("output", "wire, task errors", "errors", "business errors", "audit log", "audit copy")

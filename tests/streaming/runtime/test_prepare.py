@@ -121,6 +121,7 @@ def test_a_certificate_that_is_not_there_is_named(entry: Entry, key: str) -> Non
         entry(flow_of(), config)
 
 
+@pytest.mark.bytewax
 @pytest.mark.parametrize("entry", ON_THIS_MACHINE, ids=lambda entry: entry.__name__)
 def test_a_recovery_directory_below_a_file_is_refused(entry: Entry, tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
@@ -128,6 +129,7 @@ def test_a_recovery_directory_below_a_file_is_refused(entry: Entry, tmp_path: Pa
         entry(flow_of(), config_for(runtime={"recovery": {"db_dir": str(tmp_path / "taken" / "state")}}))
 
 
+@pytest.mark.bytewax
 def test_checking_makes_no_recovery_directory(tmp_path: Path) -> None:
     check(flow_of(), config_for(runtime={"recovery": {"db_dir": str(tmp_path / "state")}}))
     assert not (tmp_path / "state").exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import pytest
-from bytewax.testing import TestingSink
 
 from loom.core.config import ConfigContext, ConfigError
 from loom.core.errors import RuleViolation
@@ -15,7 +14,8 @@ from loom.streaming import ErrorKind, FromTopic, IntoTopic, Message, Process, St
 from loom.streaming.bytewax import DuplicateErrorSinkError, RuntimeSinkBinding, SinkRegistry
 from loom.streaming.compiler import Code, CompilationError
 from loom.streaming.kafka import EmbeddedBroker
-from tests.support.running import NOBODY, all_done, config_for, content, produce, run_until
+from tests.support.running import NOBODY, all_done, config_for, content, keeping, produce, run_until
+from tests.support.scripted import ListSink
 
 
 class Number(LoomFrozenStruct):
@@ -53,7 +53,7 @@ class Keeping:
     def build_binding(cls, cfg: Any, ctx: Any) -> RuntimeSinkBinding:
         cls.told.append((cfg, ctx))
         taken = cls.taken.setdefault(ctx.name, [])
-        return RuntimeSinkBinding(cfg.purpose, TestingSink(taken), cfg.kinds)
+        return RuntimeSinkBinding(cfg.purpose, keeping(taken), cfg.kinds)
 
 
 @pytest.fixture(autouse=True)
@@ -111,15 +111,16 @@ def test_explicit_error_sinks_win_over_registered_ones_and_those_over_the_flows_
     made = config(
         some.bootstrap, store={"purpose": "terminal"}, both={"purpose": "errors", "kinds": ["business", "task"]}
     )
-    run_until(runner(ROUTED, made), all_done(5), error_sinks={ErrorKind.TASK: TestingSink(explicit)})
+    run_until(runner(ROUTED, made), all_done(5), error_sinks={ErrorKind.TASK: keeping(explicit)})
     assert [envelope.reason for envelope in explicit] == ["negative"]
     assert reasons("both") == ["zero"]
     assert [record.value for record in content(some.bootstrap, "errors")["errors"]] == [b"{"]
 
 
+@pytest.mark.bytewax
 def test_prepare_run_takes_explicit_error_sinks_too() -> None:
     made = runner(FLOW, config(store={"purpose": "terminal"}))
-    prepared = made.prepare_run(error_sinks={ErrorKind.TASK: TestingSink([])})
+    prepared = made.prepare_run(error_sinks={ErrorKind.TASK: keeping([])})
     assert prepared.dataflow.flow_id == "checking"
     made.shutdown()
 
@@ -184,11 +185,11 @@ def refused_binding(binding: Any) -> str:
     ("binding", "said"),
     [
         (None, "returned a NoneType, not a RuntimeSinkBinding"),
-        (RuntimeSinkBinding("backup", TestingSink([])), "the purpose 'backup'; there are errors, terminal, audit"),  # type: ignore[arg-type]
-        (RuntimeSinkBinding("errors", TestingSink([]), ("task ",)), "the kind 'task ', which is no ErrorKind"),  # type: ignore[arg-type]
-        (RuntimeSinkBinding("audit", TestingSink([]), (ErrorKind.TASK,)), "kinds for the purpose 'audit'"),
+        (RuntimeSinkBinding("backup", keeping([])), "the purpose 'backup'; there are errors, terminal, audit"),  # type: ignore[arg-type]
+        (RuntimeSinkBinding("errors", keeping([]), ("task ",)), "the kind 'task ', which is no ErrorKind"),  # type: ignore[arg-type]
+        (RuntimeSinkBinding("audit", keeping([]), (ErrorKind.TASK,)), "kinds for the purpose 'audit'"),
         (RuntimeSinkBinding("terminal", []), "list as its sink, which is neither a Bytewax sink nor an IntoSink"),
-        (RuntimeSinkBinding("terminal", TestingSink), "neither a Bytewax sink nor an IntoSink"),
+        (RuntimeSinkBinding("terminal", ListSink), "neither a Bytewax sink nor an IntoSink"),
         (
             RuntimeError("no s3cr3t here"),
             "Making.build_binding failed: RuntimeError raised at test_registered_sinks.py",
@@ -223,7 +224,7 @@ def test_a_section_that_a_sink_reads_is_not_unread() -> None:
         @classmethod
         def build_binding(cls, cfg: Any, ctx: Any) -> RuntimeSinkBinding:
             ctx.config.section("warehouse", dict[str, str])
-            return RuntimeSinkBinding("audit", TestingSink([]))
+            return RuntimeSinkBinding("audit", keeping([]))
 
     made = StreamingRunner.from_dict(
         FLOW, {**config(store={"type": "reading", "purpose": "x"}), "warehouse": {"url": "here"}}

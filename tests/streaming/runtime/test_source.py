@@ -8,6 +8,8 @@ from loom.core.observability import ObservabilityRuntime
 from loom.streaming import Drain, FromTopic, Process, StreamFlow, compile_flow
 from loom.streaming.bytewax.source import KafkaSource
 from loom.streaming.kafka.offset_metadata import RunMetadata
+from loom.streaming.runtime.kafka_workers import KafkaWorkers
+from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.run_state import RunState
 from tests.support.one_way import Number
 from tests.support.running import config_for
@@ -22,17 +24,19 @@ def test_the_parts_of_a_source_are_named_so_that_their_order_is_that_of_their_nu
     flow = StreamFlow("parts", FromTopic("numbers", Number), Process(Drain()))
     plan = compile_flow(flow, config=config_for())
     found = {"numbers": tuple(range(12)), "more": (0,)}
-    source = KafkaSource(
+    state = RunState(ObservabilityRuntime.noop())
+    workers = KafkaWorkers(
         plan.source,
-        RunState(ObservabilityRuntime.noop()),
+        state,
         lambda: found,
+        lambda: Layout().owned(found),
         never,
         never,
         never,
         None,
         RunMetadata("parts", lambda: found),
     )
-    parts = source.list_parts()
+    parts = KafkaSource(workers, state).list_parts()
     assert [part.rpartition("/")[0] for part in parts] == ["more"] + ["numbers"] * 12
     assert [int(part.rpartition("/")[2]) for part in parts] == [0, *range(12)]
     assert parts == sorted(parts)

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from bytewax.testing import TestingSink, TestingSource
 
 from loom.core.async_bridge import AsyncBridge
 from loom.core.config import ConfigContext
@@ -33,11 +32,13 @@ from tests.support.running import (
     config_for,
     each_flush_once,
     in_memory,
+    keeping,
     numbers,
     positions,
     produce,
     run_until,
 )
+from tests.support.scripted import Pause
 
 
 class Number(LoomFrozenStruct):
@@ -100,7 +101,7 @@ def test_a_branch_may_end_in_a_sink() -> None:
 
 def test_it_is_flushed_at_the_end_of_each_epoch_that_brought_something() -> None:
     store = Store()
-    pause = TestingSource.PAUSE(timedelta(milliseconds=150))
+    pause = Pause(timedelta(milliseconds=150))
     in_memory(flow(store), [*numbers(1), pause, *numbers(2)])
     assert each_flush_once(store.log) == [1, "flushed", 2, "flushed", "closed"]
 
@@ -136,17 +137,19 @@ def test_it_may_stand_beside_others_in_a_broadcast() -> None:
 
 def test_it_can_be_replaced_by_its_path() -> None:
     store, taken = Store(), list[Any]()
-    in_memory(flow(positive, store), numbers(1, 2), terminal_sinks={(1,): TestingSink(taken)})
+    in_memory(flow(positive, store), numbers(1, 2), terminal_sinks={(1,): keeping(taken)})
     assert [message.payload.n for message in taken] == [1, 2]
     assert store.opened == []
 
 
+@pytest.mark.bytewax
 def test_a_path_without_a_terminal_is_refused_and_the_sinks_are_among_those_named() -> None:
     plan = compile_flow(flow(positive, Store()), config=config_for())
     with pytest.raises(ValueError, match=r"the terminals: \(1,\)"):
-        build_dataflow(plan, terminal_sinks={(0,): TestingSink([])})
+        build_dataflow(plan, terminal_sinks={(0,): keeping([])})
 
 
+@pytest.mark.bytewax
 def test_building_a_dataflow_opens_nothing() -> None:
     store = Store()
     build_dataflow(compile_flow(flow(store), config=config_for()))
@@ -198,7 +201,7 @@ def test_positions_are_confirmed_behind_its_flush_and_not_when_it_fails(broker: 
 
     with pytest.raises(Exception, match="no space left"):
         StreamingRunner.from_dict(flow(Looking()), config).run()
-    assert positions(broker.bootstrap, "numbers")[0] == 0
+    assert positions(broker.bootstrap, "numbers").get(0, 0) == 0
     store = Looking()
     run_until(StreamingRunner.from_dict(flow(store), config), all_done(2))
     assert store.log == [1, 2, "closed"]
@@ -219,7 +222,7 @@ def test_a_sink_that_cannot_be_opened_is_told_whatever_the_workers(broker: Embed
     )
     with pytest.raises(FlowFailedError, match="OSError: no such warehouse"):
         StreamingRunner.from_dict(flow(Closed()), config).run()
-    assert positions(broker.bootstrap, "numbers")[0] == 0
+    assert positions(broker.bootstrap, "numbers").get(0, 0) == 0
 
 
 @pytest.mark.parametrize("workers", [1, 3])

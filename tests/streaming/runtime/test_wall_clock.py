@@ -171,6 +171,7 @@ def test_a_run_goes_on_to_end_epochs_and_to_commit_whichever_way_the_clock_jumps
     assert run_until(runner, jump).durable == 10
 
 
+@pytest.mark.bytewax
 def test_a_run_that_goes_by_the_engines_snapshots_ends_when_its_clock_is_set_back_and_asks_for_a_new_start(
     broker: EmbeddedBroker, clock: Moved, tmp_path: Path
 ) -> None:

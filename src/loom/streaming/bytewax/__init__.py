@@ -8,8 +8,8 @@ from loom.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from loom.cli.program import main
-    from loom.streaming.bytewax.adapter import build_dataflow, build_dataflow_with_shutdown
-    from loom.streaming.bytewax.sink_overrides import ErrorSink
+    from loom.streaming.bytewax.build import build_dataflow, build_dataflow_with_shutdown
+    from loom.streaming.bytewax.error_sink import ErrorSink
     from loom.streaming.runtime.commit import CommitTracker
     from loom.streaming.runtime.registry import (
         RegisteredSink,
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from loom.streaming.runtime.run_errors import (
         ClockSetBackError,
         DuplicateErrorSinkError,
+        EngineMissingError,
         FlowFailedError,
         ForcedShutdownError,
         RecoveryDirectoryError,
@@ -35,6 +36,7 @@ __all__ = [
     "ClockSetBackError",
     "CommitTracker",
     "DuplicateErrorSinkError",
+    "EngineMissingError",
     "ErrorSink",
     "FlowFailedError",
     "ForcedShutdownError",

@@ -9,7 +9,6 @@ from bytewax.run import cli_main
 
 from loom.streaming.bytewax.adapter import LONGEST_EPOCH, lower
 from loom.streaming.bytewax.recovery import opened_recovery
-from loom.streaming.bytewax.sink_overrides import is_sink
 from loom.streaming.runtime.engine import Engine
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.settings import BytewaxRuntimeConfig
@@ -29,4 +28,4 @@ def _run(dataflow: Any, runtime: BytewaxRuntimeConfig, layout: Layout) -> None:
         )
 
 
-ENGINE = Engine(lower=lower, run=_run, is_sink=is_sink)
+ENGINE = Engine(lower=lower, run=_run, keeps_state=True)

@@ -21,23 +21,20 @@ from bytewax.inputs import (
     StatelessSourcePartition,
 )
 
-from loom.core.errors import ENDS_RUN
 from loom.streaming.compiler.model import CompiledSource
-from loom.streaming.formats.format import FramedFormat
-from loom.streaming.formats.registry import find_format
-from loom.streaming.kafka.record_accessor import RecordAccessor
-from loom.streaming.kafka.record_headers import key_bytes
-from loom.streaming.message import TOMBSTONE, Message
-from loom.streaming.record import KafkaRecord, TopicPartition, TopicPartitionOffset
+from loom.streaming.message import Message
+from loom.streaming.record import KafkaRecord, TopicPartition
 from loom.streaming.runtime.commit import CommitTracker, TrackerCommitter
 from loom.streaming.runtime.offsets import WorkerOffsets
+from loom.streaming.runtime.override_view import place_of
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.source_loop import Committer, SourceLoop
 from loom.streaming.runtime.stages.stage import Stage
 from loom.streaming.runtime.stages.stage_io import Positions, SourceBatch
 from loom.streaming.runtime.wall_clock import ALWAYS_DUE, WallClock, rested
+from loom.streaming.runtime.worker_source import OpenWorker, WorkerSource
 
-__all__ = ["override_view", "wrap_source"]
+__all__ = ["open_source", "wrap_source"]
 
 #: how often a sleeping source is looked after
 _AWAKE = timedelta(milliseconds=20)
@@ -61,46 +58,54 @@ def wrap_source(
     raise TypeError(f"source must be a Bytewax FixedPartitionedSource or DynamicSource, not {source!r}")
 
 
-def override_view(source: CompiledSource) -> RecordAccessor:
-    """Looks at records and messages alike; a message is encoded only for a dead letter, in the source's format."""
-    written = find_format(source.wire_format)
-    if isinstance(written, FramedFormat):
-        frame = written.framer()
+def open_source(
+    source: Any,
+    plan_source: CompiledSource,
+    delivery: RunState,
+    make_stage: Callable[[], Stage],
+    tracker: CommitTracker | None,
+) -> OpenWorker:
+    """The same for an engine that is not Bytewax: each worker has its share of the parts, as Bytewax would deal them out.
 
-        def encode(message: Message[Any]) -> bytes:
-            return frame(message.payload, message.meta)
-    else:
-        write = written.encoder()
+    Raises `TypeError` for what is no Bytewax source.
+    """
+    wrapped = wrap_source(source, plan_source, delivery, make_stage, tracker)
+    if isinstance(wrapped, DynamicSource):
+        return lambda index, count: _Parts([wrapped.build("source", index, count)])
+    assert isinstance(wrapped, FixedPartitionedSource)
 
-        def encode(message: Message[Any]) -> bytes:
-            return write(message.payload)
+    def open_worker(index: int, count: int) -> WorkerSource:
+        names = sorted(wrapped.list_parts())[index::count]
+        return _Parts([wrapped.build_part("source", name, None) for name in names])
 
-    def encoded(origin: Any) -> bytes | None:
-        if isinstance(origin, KafkaRecord):
-            return origin.value
-        if origin.payload is TOMBSTONE:
-            return None
-        try:
-            return encode(origin)
-        except ENDS_RUN:
-            raise
-        except BaseException:  # noqa: BLE001 - it never was any bytes, and its error has to go its way all the same
-            return None
-
-    return RecordAccessor(
-        value=lambda o: o.value if isinstance(o, KafkaRecord) else None,
-        key=lambda o: o.key if isinstance(o, KafkaRecord) else key_bytes(o.meta.key),
-        headers=lambda o: o.headers if isinstance(o, KafkaRecord) else o.meta.headers,
-        timestamp=lambda o: o.timestamp_ms if isinstance(o, KafkaRecord) else o.meta.produced_at_ms,
-        place=_place,
-        encoded=encoded,
-        may_be_messages=True,
-    )
+    return open_worker
 
 
-def _place(origin: Any) -> TopicPartitionOffset:
-    place = origin if isinstance(origin, KafkaRecord) else origin.meta
-    return TopicPartitionOffset(place.topic, place.partition, place.offset)
+class _Parts:
+    """The parts of one worker, asked in turn, each when it is due."""
+
+    def __init__(self, parts: list[Any]) -> None:
+        self._open = parts
+
+    def next_batch(self) -> list[SourceBatch]:
+        batches: list[SourceBatch] = []
+        for part in list(self._open):
+            due = part.next_awake()
+            if due is not None and due > datetime.now(UTC):
+                continue
+            try:
+                batches += part.next_batch()
+            except StopIteration:
+                self._open.remove(part)
+                part.close()
+        if not self._open and not batches:
+            raise StopIteration
+        return batches
+
+    def close(self) -> None:
+        for part in self._open:
+            part.close()
+        self._open = []
 
 
 class _WrappedFixed(FixedPartitionedSource[SourceBatch, Any]):
@@ -319,7 +324,7 @@ class _OverrideReader:
     def _positions(self, items: Iterable[Any]) -> dict[TopicPartition, int]:
         positions = {}
         for item in items:
-            topic, partition, offset = _place(item)
+            topic, partition, offset = place_of(item)
             if topic is not None and partition is not None and offset is not None:
                 place = TopicPartition(topic, partition)
                 if self._offsets is not None:

@@ -9,7 +9,7 @@ from typing import Any
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from loom.core.async_bridge import AsyncBridge
-from loom.streaming.bytewax.sink_overrides import open_sink
+from loom.streaming.runtime.custom_sinks import open_sink
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.output_table import OutputTable
 from loom.streaming.runtime.peers import PeerStop

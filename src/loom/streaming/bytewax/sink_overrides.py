@@ -5,64 +5,48 @@ A fixed-partitioned sink gets each message in the partition that its own `part_f
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 from bytewax.outputs import DynamicSink, FixedPartitionedSink, Sink, StatefulSinkPartition
 
-from loom.core.async_bridge import AsyncBridge
 from loom.streaming.errors import ErrorEnvelope
 from loom.streaming.message import Message
-from loom.streaming.nodes.sink import IntoSink
-from loom.streaming.runtime.custom_sinks import OpenedSink, open_into_sink
+from loom.streaming.runtime.custom_sinks import OpenedSink
 from loom.streaming.runtime.layout import Layout
-from loom.streaming.runtime.output_table import CustomOutput, OutputTable
 from loom.streaming.runtime.run_errors import UnshareableSinkError
 
-__all__ = ["ErrorSink", "is_sink", "open_sink", "refuse_unshareable"]
-
-#: what `error_sinks` takes: a Bytewax sink, or an `IntoSink`, of `ErrorEnvelope`s
-ErrorSink: TypeAlias = Sink[Any] | IntoSink
+__all__ = ["is_sink", "open_sink", "refuse_unshareable"]
 
 
 def is_sink(sink: object) -> bool:
-    """Whether `open_sink` could open it: an object, not a class."""
-    return isinstance(sink, Sink | IntoSink) and not isinstance(sink, type)
+    """Whether it is a sink of Bytewax."""
+    return isinstance(sink, Sink)
 
 
-def refuse_unshareable(outputs: OutputTable, layout: Layout) -> None:
+def refuse_unshareable(sink: object, name: str, layout: Layout) -> None:
     """Raise `UnshareableSinkError` for a `FixedPartitionedSink` in a flow of several processes.
 
     Each process opens the sinks that it writes to, so every part would have several writers: of a `FileSink` each would
     truncate what the others have written.
     """
-    if layout.is_alone:
-        return
-    for output in outputs.table:
-        if isinstance(output, CustomOutput) and isinstance(output.sink, FixedPartitionedSink):
-            raise UnshareableSinkError(
-                f"the sink for {output.name} is a {type(output.sink).__qualname__}, a FixedPartitionedSink, and the flow has "
-                f"{layout.processes} processes: each would open its parts and overwrite what the others write. Use one "
-                "process, or a DynamicSink or an IntoSink, which get the number of their process"
-            )
+    if isinstance(sink, FixedPartitionedSink) and not layout.is_alone:
+        raise UnshareableSinkError(
+            f"the sink for {name} is a {type(sink).__qualname__}, a FixedPartitionedSink, and the flow has "
+            f"{layout.processes} processes: each would open its parts and overwrite what the others write. Use one "
+            "process, or a DynamicSink or an IntoSink, which get the number of their process"
+        )
 
 
-def open_sink(
-    sink: Any,
-    name: str,
-    config: Any,
-    state: Any,
-    bridge: Callable[[], AsyncBridge | None],
-    layout: Layout = Layout(),  # noqa: B008 - frozen
-) -> OpenedSink:
-    """Open a Bytewax sink or an `IntoSink`, of which each process has one part. Raises `TypeError` for what is neither."""
+def open_sink(sink: Any, name: str, state: Any, layout: Layout) -> OpenedSink:
+    """Open a Bytewax sink, of which each process has one part, with the states of its partitions where there are any.
+
+    Raises `TypeError` for one of no known kind.
+    """
     if isinstance(sink, FixedPartitionedSink):
         return _OpenedFixed(sink, name, state or {})
     if isinstance(sink, DynamicSink):
         return _OpenedDynamic(sink, name, layout)
-    if isinstance(sink, IntoSink):
-        return open_into_sink(sink, name, config, bridge(), layout)
-    raise TypeError(f"the sink for {name} must be a Bytewax sink or an IntoSink, not {sink!r}")
+    raise TypeError(f"the sink for {name} must be a FixedPartitionedSink or a DynamicSink, not {sink!r}")
 
 
 class _OpenedDynamic:

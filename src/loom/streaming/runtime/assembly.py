@@ -34,6 +34,7 @@ from loom.streaming.runtime.stages.stage import Stage
 from loom.streaming.runtime.telemetry.broker_monitor import BrokerMonitor
 from loom.streaming.runtime.telemetry.flow_metrics import FlowMetricsSource
 from loom.streaming.runtime.telemetry.node_times import timer_of
+from loom.streaming.runtime.worker_source import OpenWorker
 
 __all__ = ["Assembly", "BuiltDataflow", "MakeStage", "Transport"]
 
@@ -46,8 +47,8 @@ class Transport(LoomFrozenStruct):
     """Both ends of a run: how its records are read, where they come from, where results that are records go."""
 
     view: RecordAccessor
-    #: makes the engine's source
-    source: Callable[[RunState, MakeStage], Any]
+    #: makes the source of each worker
+    source: Callable[[RunState, MakeStage], OpenWorker]
     writers: Callable[[], RecordWriter]
     #: may replace the ways out of the plan
     outlets: Callable[[OutputTable], OutputTable] | None = None

@@ -4,40 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, Protocol
+from importlib.util import find_spec
+from typing import Any, Literal, Protocol, TypeAlias
 
 from loom.core.async_bridge import AsyncBridge
 from loom.core.model import LoomFrozenStruct
 from loom.core.observability import ObservabilityRuntime
+from loom.streaming.compiler.model import NodePath
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorKind
-from loom.streaming.runtime.assembly import BuiltDataflow
+from loom.streaming.runtime.assembly import BuiltDataflow, Transport
+from loom.streaming.runtime.commit import CommitTracker
 from loom.streaming.runtime.layout import Layout
+from loom.streaming.runtime.run_errors import EngineMissingError
 from loom.streaming.runtime.settings import BytewaxRuntimeConfig
 
-__all__ = ["Engine", "load_engine"]
+__all__ = [
+    "NO_BYTEWAX",
+    "Engine",
+    "EngineName",
+    "available",
+    "default_engine",
+    "engine_for",
+    "is_installed",
+    "load_engine",
+]
 
-#: engines by name, each as `module:attribute`
-_ENGINES = {"bytewax": "loom.streaming.bytewax.engine:ENGINE"}
+EngineName: TypeAlias = Literal["bytewax", "loop"]
+
+#: engines by name, each as `module:attribute`, and the package that it needs
+_ENGINES: Mapping[EngineName, tuple[str, str | None]] = {
+    "bytewax": ("loom.streaming.bytewax.engine:ENGINE", "bytewax"),
+    "loop": ("loom.streaming.runtime.loop.engine:ENGINE", None),
+}
+NO_BYTEWAX = "the package bytewax is not installed here; it has wheels for Python 3.11 and 3.12 only"
 
 
 class Lower(Protocol):
-    """Makes a dataflow of a plan, with sinks in the place of some of its outputs. Opens nothing."""
+    """Makes a dataflow of a plan, with sources and sinks in the place of some of its ends. Opens nothing."""
 
     def __call__(
         self,
         plan: CompiledPlan,
         *,
         observability_runtime: ObservabilityRuntime | None = None,
+        source: Any = None,
         sink: Any = None,
+        terminal_sinks: Mapping[NodePath, Any] | None = None,
         error_sinks: Mapping[ErrorKind, Any] | None = None,
-        audits: Mapping[str, Any] | None = None,
         bridge: AsyncBridge | None = None,
+        commit_tracker: CommitTracker | None = None,
+        audits: Mapping[str, Any] | None = None,
+        transport: Transport | None = None,
         resumable: bool = True,
         layout: Layout = ...,
     ) -> BuiltDataflow:
-        """`resumable`: a later run may begin with the states that its sinks had at a snapshot. `layout`: which process of
-        how many this is.
+        """`audits` are sinks, by name, that get a copy of every output message. `transport` replaces both ends of Kafka.
+
+        `resumable`: a later run may begin with the states that its sinks had at a snapshot. `layout`: which process of how many
+        this is.
         """
 
 
@@ -47,16 +72,41 @@ class Engine(LoomFrozenStruct):
     lower: Lower
     #: runs a dataflow of its own in this thread until it ends, as one process of a layout
     run: Callable[[Any, BytewaxRuntimeConfig, Layout], None]
-    #: whether a sink of the caller's can be opened
-    is_sink: Callable[[object], bool]
+    #: whether it keeps a recovery store, and can be a cluster of processes
+    keeps_state: bool
 
 
-def load_engine(name: str = "bytewax") -> Engine:
-    """The engine of a name.
+def is_installed(name: EngineName) -> bool:
+    """Whether the package of an engine is there."""
+    _, package = _ENGINES[name]
+    return package is None or find_spec(package) is not None
 
-    >>> load_engine().is_sink(object())
+
+def default_engine() -> EngineName:
+    """The engine of a flow whose config names none."""
+    return "bytewax" if is_installed("bytewax") else "loop"
+
+
+def engine_for(named: EngineName | None) -> EngineName:
+    """The engine that a config asks for, which may name none."""
+    return named or default_engine()
+
+
+def available(named: EngineName | None) -> EngineName:
+    """As `engine_for`, but the default one in the place of one that is not installed here."""
+    return named if named is not None and is_installed(named) else default_engine()
+
+
+def load_engine(name: EngineName) -> Engine:
+    """The engine of a name. Raises `EngineMissingError` where its package is not installed.
+
+    >>> load_engine("loop").keeps_state
     False
     """
-    module, _, attribute = _ENGINES[name].partition(":")
+    if not is_installed(name):
+        raise EngineMissingError(
+            f"{NO_BYTEWAX}. Run the flow with StreamingRunner.run() or `loom run`, which need no engine, or install bytewax"
+        )
+    module, _, attribute = _ENGINES[name][0].partition(":")
     engine: Engine = getattr(import_module(module), attribute)
     return engine

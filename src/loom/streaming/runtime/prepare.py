@@ -29,6 +29,7 @@ from loom.streaming.errors import ErrorKind
 from loom.streaming.flow import StreamFlow
 from loom.streaming.kafka.probe import ClientRefusal, client_refusals
 from loom.streaming.kafka.settings import KafkaSettings
+from loom.streaming.runtime.engine_choice import check_engine
 from loom.streaming.runtime.isolation import check_poison_route
 from loom.streaming.runtime.layout import Layout, layout_of
 from loom.streaming.runtime.member_checks import check_member_run
@@ -89,6 +90,8 @@ def prepare(
         if not elsewhere:
             found.of(lambda: _check_machine(chosen, config.file))
             found.of(lambda: _check_store(chosen, flow.name, layout))
+    if section is not None and chosen is not None:
+        found.of(lambda: check_engine(section.engine, chosen, layout, config.file, elsewhere=elsewhere))
     found.of(lambda: _check_observability(config, observed_by_caller, elsewhere=elsewhere))
     bound = BoundSinks()
     if registry is not None and section is not None:

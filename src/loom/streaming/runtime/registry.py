@@ -19,7 +19,7 @@ from loom.core.config.refusal import raised_by_user_code
 from loom.core.model import LoomFrozenStruct
 from loom.core.observability import ObservabilityRuntime
 from loom.streaming.errors import ErrorKind
-from loom.streaming.runtime.engine import load_engine
+from loom.streaming.runtime.custom_sinks import is_sink
 
 __all__ = [
     "SINKS",
@@ -238,6 +238,6 @@ def _what_is_wrong(binding: object) -> str | None:
         return f"the kind {strange[0]!r}, which is no ErrorKind"
     if binding.kinds and binding.purpose != "errors":
         return f"kinds for the purpose {binding.purpose!r}; only sinks of errors have kinds"
-    if not load_engine().is_sink(binding.sink):
+    if not is_sink(binding.sink):
         return f"{type(binding.sink).__qualname__} as its sink, which is neither a Bytewax sink nor an IntoSink"
     return None

@@ -10,6 +10,7 @@ from loom.streaming.errors import ErrorKind, LoomStreamingError
 __all__ = [
     "ClockSetBackError",
     "DuplicateErrorSinkError",
+    "EngineMissingError",
     "FlowFailedError",
     "ForcedShutdownError",
     "PeerLostError",
@@ -32,6 +33,15 @@ class DuplicateErrorSinkError(LoomStreamingError):
     >>> raise DuplicateErrorSinkError("two sinks for task errors")
     Traceback (most recent call last):
     loom.streaming.runtime.run_errors.DuplicateErrorSinkError: two sinks for task errors
+    """
+
+
+class EngineMissingError(LoomStreamingError):
+    """What was asked for needs Bytewax, which is not installed. Exit code 5.
+
+    >>> raise EngineMissingError("the package bytewax is not installed here")
+    Traceback (most recent call last):
+    loom.streaming.runtime.run_errors.EngineMissingError: the package bytewax is not installed here
     """
 
 

@@ -15,21 +15,19 @@ from loom.core.errors import LoomError
 from loom.core.log_context import run_log_context
 from loom.core.logger import get_logger
 from loom.core.observability import ObservabilityRuntime, Scope
-from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorKind
 from loom.streaming.flow import StreamFlow
 from loom.streaming.metrics import FlowMetrics
-from loom.streaming.runtime.assembly import BuiltDataflow
-from loom.streaming.runtime.engine import load_engine
+from loom.streaming.runtime.engine import EngineName, available, engine_for, load_engine
 from loom.streaming.runtime.instance import instance_name
 from loom.streaming.runtime.isolation import isolation_of, one_at_a_time
-from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.peers import awaiting_peers, peer_lost, raise_peer_stop
 from loom.streaming.runtime.prepare import prepare
+from loom.streaming.runtime.prepared_run import _PreparedStreamingRun
 from loom.streaming.runtime.progress import reporting
 from loom.streaming.runtime.registry import SinkRegistry
 from loom.streaming.runtime.run_errors import raise_fault
-from loom.streaming.runtime.settings import BytewaxRuntimeConfig, SupervisionSettings
+from loom.streaming.runtime.settings import BytewaxRuntimeConfig
 from loom.streaming.runtime.signals import stopping_on_signals
 from loom.streaming.runtime.stop import StartGivenUp
 from loom.streaming.runtime.supervised import Supervisor
@@ -41,53 +39,11 @@ from loom.streaming.runtime.watchdog import watching
 if TYPE_CHECKING:
     from bytewax.dataflow import Dataflow
 
-    from loom.streaming.bytewax.sink_overrides import ErrorSink
+    from loom.streaming.bytewax.error_sink import ErrorSink
 
 __all__ = ["StreamingRunner"]
 
 _log = get_logger(__name__)
-
-
-class _PreparedStreamingRun:
-    """A compiled flow, lowered and ready for the engine."""
-
-    def __init__(
-        self,
-        plan: CompiledPlan,
-        built: BuiltDataflow,
-        runtime: BytewaxRuntimeConfig,
-        supervision: SupervisionSettings,
-        bridge: AsyncBridge,
-        layout: Layout,
-    ) -> None:
-        self.plan = plan
-        self.layout = layout
-        self.built = built
-        self.runtime = runtime
-        self.supervision = supervision
-        #: started by the first sink that uses it
-        self.bridge = bridge
-
-    @property
-    def dataflow(self) -> Dataflow:
-        """What the engine runs."""
-        dataflow: Dataflow = self.built.dataflow
-        return dataflow
-
-    def shutdown(self) -> None:
-        """Stop a run, and release what it holds. Idempotent."""
-        self.built.shutdown()
-        if not self.built.delivery.stop.held:
-            self._close_bridge()
-
-    def finish(self) -> None:
-        """The engine has returned."""
-        self.built.finish()
-        self._close_bridge()
-
-    def _close_bridge(self) -> None:
-        limit = self.runtime.force_shutdown_timeout_ms
-        self.bridge.shutdown(None if limit is None else limit / 1000)
 
 
 class StreamingRunner:
@@ -198,23 +154,29 @@ class StreamingRunner:
         return self._prepared.built.delivery.metrics if self._prepared is not None else None
 
     def build_dataflow(self) -> Dataflow:
-        """The Bytewax `Dataflow` of the flow; `shutdown()` releases what it opens."""
+        """The Bytewax `Dataflow` of the flow, whatever `streaming.engine` says; `shutdown()` releases what it opens.
+
+        Raises:
+            EngineMissingError: if Bytewax is not installed.
+        """
         return self.prepare_run().dataflow
 
     def prepare_run(self, *, error_sinks: Mapping[ErrorKind, ErrorSink] | None = None) -> _PreparedStreamingRun:
-        """Compile the flow and build its dataflow, for an engine that you start yourself. Releases what an earlier call holds.
+        """Compile the flow and build its Bytewax dataflow, for an engine that you start yourself.
+
+        Releases what an earlier call holds.
 
         Args:
             error_sinks: sinks for errors, by kind; they win over those of the config and over the flow's routes.
 
         Returns:
-            An object with `.dataflow` and `.shutdown()`.
+            An object with `.dataflow`, which needs Bytewax, and `.shutdown()`.
 
         Raises:
             CompilationError: if the flow does not compile.
             ConfigError: if the config does not fit.
         """
-        return self._prepare(error_sinks, None)
+        return self._prepare(error_sinks, None, available("bytewax"))
 
     def run(
         self,
@@ -293,7 +255,7 @@ class StreamingRunner:
                 watching_clock(delivery),
                 awaiting_peers(prepared.layout, delivery, prepared.plan.source.settings.start_timeout_ms / 1000),
             ):
-                load_engine().run(prepared.dataflow, runtime, prepared.layout)
+                load_engine(prepared.engine).run(prepared.built.dataflow, runtime, prepared.layout)
         except BaseException as surfaced:  # noqa: BLE001 - the engine's panics are no Exception
             fault = delivery.fault or surfaced.__cause__ or surfaced
             if prepared.layout.is_cluster and delivery.fault is None and surfaced.__cause__ is None:
@@ -323,8 +285,12 @@ class StreamingRunner:
             _log.warning("restarts_ignored", note="only `loom run` restarts a flow (streaming.supervision.restarts)")
 
     def _prepare(
-        self, error_sinks: Mapping[ErrorKind, ErrorSink] | None, runtime: BytewaxRuntimeConfig | None
+        self,
+        error_sinks: Mapping[ErrorKind, ErrorSink] | None,
+        runtime: BytewaxRuntimeConfig | None,
+        engine: EngineName | None = None,
     ) -> _PreparedStreamingRun:
+        """`engine` goes before the one that the config names."""
         if self._flow is None or self._config is None:
             raise LoomError("this runner has no flow yet: use StreamingRunner.from_yaml(flow, path), or run(flow=…)")
         if self._prepared is not None:
@@ -345,7 +311,8 @@ class StreamingRunner:
         if isolation_of(self.supervisor, prepared.plan.source) is not None:
             chosen = one_at_a_time(chosen)
         bridge = AsyncBridge(chosen.async_backend, use_uvloop=chosen.use_uvloop)
-        built = load_engine().lower(
+        engine = engine or engine_for(prepared.section.engine)
+        built = load_engine(engine).lower(
             prepared.plan,
             observability_runtime=observability,
             sink=prepared.sinks.terminal,
@@ -356,7 +323,8 @@ class StreamingRunner:
             audits=prepared.sinks.audits,
         )
         supervision = prepared.section.supervision
-        self._prepared = _PreparedStreamingRun(prepared.plan, built, chosen, supervision, bridge, prepared.layout)
+        layout = prepared.layout
+        self._prepared = _PreparedStreamingRun(prepared.plan, engine, built, chosen, supervision, bridge, layout)
         return self._prepared
 
     def _reconfigure(
@@ -392,7 +360,8 @@ class StreamingRunner:
     def _start_log(prepared: _PreparedStreamingRun) -> None:
         plan, layout = prepared.plan, prepared.layout
         shared = {} if layout.is_alone else {"process": layout.index, "processes": layout.processes}
-        source = plan.source
-        _log.info("flow_started", flow=plan.name, topics=list(source.topics), delivery=source.mode.summary, **shared)
+        source, engine = plan.source, prepared.engine
+        topics, mode = list(source.topics), source.mode.summary
+        _log.info("flow_started", flow=plan.name, topics=topics, delivery=mode, engine=engine, **shared)
         for warning in plan.warnings:
             _log.warning("flow_warning", code=warning.code.value, where=warning.where, message=warning.message)

@@ -118,13 +118,18 @@ class SupervisionSettings(LoomFrozenStruct):
 
 
 class StreamingSection(LoomFrozenStruct):
-    """The `streaming` section. The entries of `sinks` are decoded by the sinks that they name."""
+    """The `streaming` section. The entries of `sinks` are decoded by the sinks that they name.
 
+    `engine` is what drives the flow; `None` means Bytewax where it is installed, else the plain loop.
+    """
+
+    engine: Literal["bytewax", "loop"] | None = None
     runtime: BytewaxRuntimeConfig = BytewaxRuntimeConfig()
     supervision: SupervisionSettings = SupervisionSettings()
     sinks: dict[str, dict[str, Any]] = {}
 
     def __post_init__(self) -> None:
+        coerce_choices(self)
         stall, least = self.supervision.stall_timeout_ms, _EPOCHS_TO_MOVE * self.runtime.epoch_ms
         if stall is not None and stall < least:
             raise ValueError(

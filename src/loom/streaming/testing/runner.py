@@ -13,9 +13,6 @@ from typing import Any, Self
 from loom.core.async_bridge import AsyncBridge
 from loom.core.choices import choice
 from loom.core.config import ConfigContext
-from loom.streaming.bytewax.adapter import lower
-from loom.streaming.bytewax.in_memory import ManualClock, MemorySource, run_in_memory
-from loom.streaming.bytewax.override_source import override_view
 from loom.streaming.compiler.model import NodePath
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
@@ -24,12 +21,16 @@ from loom.streaming.message import Message
 from loom.streaming.metrics import FlowCounts, FlowMetrics
 from loom.streaming.record import KafkaRecord
 from loom.streaming.runtime.assembly import MakeStage, Transport
+from loom.streaming.runtime.engine import Engine, available, load_engine
 from loom.streaming.runtime.output_table import OutputTable
+from loom.streaming.runtime.override_view import override_view
 from loom.streaming.runtime.prepare import prepare
 from loom.streaming.runtime.run_state import RunState
+from loom.streaming.runtime.worker_source import OpenWorker
 from loom.streaming.testing.capture import Captured
 from loom.streaming.testing.config import with_kafka_sections
 from loom.streaming.testing.counts import added
+from loom.streaming.testing.in_memory import ManualClock, open_script, run_in_memory
 from loom.streaming.testing.memory import Memory
 from loom.streaming.testing.script import Key, Script
 
@@ -60,6 +61,8 @@ class StreamingTestRunner:
     """
 
     _counts: FlowCounts
+    #: that of the config, where it is installed here
+    _engine: Engine
 
     def __init__(self, flow: StreamFlow[Any, Any], config: ConfigContext) -> None:
         self._flow = flow
@@ -188,8 +191,8 @@ class StreamingTestRunner:
         size = self._batch_size or plan.source.settings.batch_size
         watched: list[OutputTable] = []
 
-        def source(delivery: RunState, make_stage: MakeStage) -> MemorySource:
-            return MemorySource(items, view, clock, size, delivery, make_stage)
+        def source(delivery: RunState, make_stage: MakeStage) -> OpenWorker:
+            return lambda _index, _count: open_script(items, view, clock, size, delivery, make_stage)
 
         def watch(outlets: OutputTable) -> OutputTable:
             watched.append(captured.watch(plan, outlets, real_sinks=self._real_sinks))
@@ -197,14 +200,16 @@ class StreamingTestRunner:
 
         routed = {kind for route in plan.error_routes for kind in route.kinds}
         bridge = AsyncBridge()
-        built = lower(
+        engine = self._engine
+        built = engine.lower(
             plan,
             error_sinks={kind: captured.error_sink() for kind in self._caught - routed},
             bridge=bridge,
             transport=Transport(view, source, lambda: captured.writers(watched[0]), watch),
+            resumable=False,
         )
         try:
-            run_in_memory(plan.name, built)
+            run_in_memory(plan.name, built, engine)
         finally:
             bridge.shutdown()
             self._counts = added(self._counts, built.delivery.metrics.read())
@@ -221,7 +226,8 @@ class StreamingTestRunner:
             ConfigError: if the config does not fit.
         """
         if self._plan is None:
-            self._plan = prepare(self._flow, self._config, None, elsewhere=True).plan
+            prepared = prepare(self._flow, self._config, None, elsewhere=True)
+            self._plan, self._engine = prepared.plan, load_engine(available(prepared.section.engine))
             self._memory = Memory(self._plan)
         return self._plan
 

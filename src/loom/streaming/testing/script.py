@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 from msgspec.structs import replace
 
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.bytewax.in_memory import Advance
 from loom.streaming.kafka.record_headers import key_bytes
 from loom.streaming.message import Message, MessageMeta
 from loom.streaming.record import KafkaRecord
+from loom.streaming.testing.in_memory import Advance
 
 __all__ = ["Key", "Script"]
 

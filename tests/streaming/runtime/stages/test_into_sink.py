@@ -17,7 +17,7 @@ from loom.streaming import (
     step,
 )
 from loom.streaming.kafka import KafkaRecord
-from tests.support.running import in_memory, into_topics, numbers, records
+from tests.support.running import in_memory, into_topics, keeping, numbers, records
 
 
 class Number(LoomFrozenStruct):
@@ -100,8 +100,6 @@ def test_a_sink_takes_batches_and_tombstones() -> None:
 
 
 def test_a_sink_can_be_replaced_by_its_path() -> None:
-    from bytewax.testing import TestingSink
-
     table, taken = Table(), []  # type: ignore[var-annotated]
-    in_memory(flow(double, table), numbers(1), terminal_sinks={(1,): TestingSink(taken)})
+    in_memory(flow(double, table), numbers(1), terminal_sinks={(1,): keeping(taken)})
     assert ([message.payload.n for message in taken], table.opened) == ([2], 0)

@@ -216,6 +216,7 @@ def spoil(number: Number) -> Unencodable:
     return Unencodable(object() if number.n == 2 else number.n)
 
 
+@pytest.mark.bytewax
 def test_a_value_that_does_not_encode_never_reaches_the_broker(broker: EmbeddedBroker) -> None:
     broker.create_topic("out")
     ran = in_memory(flow(spoil), numbers(1, 2, 3), config=config_for(broker.bootstrap), sink=None)

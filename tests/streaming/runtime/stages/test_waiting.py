@@ -9,21 +9,23 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from bytewax.run import cli_main
-from bytewax.testing import TestingSource
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import FromTopic, IntoTopic, Message, Process, RecordStep, StreamFlow, compile_flow
-from loom.streaming.bytewax.adapter import lower
-from loom.streaming.bytewax.override_source import override_view, wrap_source
 from loom.streaming.kafka import KafkaRecord, TopicPartition
 from loom.streaming.runtime.assembly import Transport
+from loom.streaming.runtime.engine import load_engine
+from loom.streaming.runtime.layout import Layout
+from loom.streaming.runtime.override_view import override_view
 from loom.streaming.runtime.producers import NoProducers
+from loom.streaming.runtime.settings import BytewaxRuntimeConfig
 from loom.streaming.runtime.stages.buffering import BufferingNodes
 from loom.streaming.runtime.stages.stage_io import EndMark
+from tests.support.engines import chosen_engine
 from tests.support.running import config_for
+from tests.support.scripted import Pause, open_items
 
 
 class Number(LoomFrozenStruct):
@@ -131,9 +133,10 @@ def run(keeper: Keeper, items: list[Any], *, batch_size: int = 100, stop_when: A
             stage.run = measured
             return stage
 
-        return wrap_source(TestingSource(items), plan.source, delivery, make, tracker)
+        return open_items(items, batch_size, tracker)(delivery, make)
 
-    built = lower(plan, transport=Transport(override_view(plan.source), source, NoProducers))
+    engine = load_engine(chosen_engine())
+    built = engine.lower(plan, transport=Transport(override_view(plan.source), source, NoProducers))
     over = threading.Event()
 
     def stop() -> None:
@@ -144,7 +147,8 @@ def run(keeper: Keeper, items: list[Any], *, batch_size: int = 100, stop_when: A
     stopper = threading.Thread(target=stop if stop_when else over.wait, daemon=True)
     stopper.start()
     try:
-        cli_main(built.dataflow, epoch_interval=timedelta(milliseconds=10))
+        built.delivery.epochs.interval_s = 0.01
+        engine.run(built.dataflow, BytewaxRuntimeConfig(), Layout())
     finally:
         over.set()
         stopper.join(5)
@@ -157,7 +161,7 @@ def items_of(count: int, partitions: int = 2, pause_ms: int = 0) -> list[Any]:
     for n in range(count):
         items.append(KafkaRecord("numbers", None, b'{"n":%d}' % n, {}, n % partitions, n // partitions))
         if pause_ms:
-            items.append(TestingSource.PAUSE(timedelta(milliseconds=pause_ms)))
+            items.append(Pause(timedelta(milliseconds=pause_ms)))
     return items
 
 
@@ -175,7 +179,7 @@ def test_a_confirmed_position_never_passes_a_record_that_is_kept() -> None:
 
 def test_ticks_arrive_though_no_record_does() -> None:
     keeper = Keeper(for_s=0.01)
-    items = [*items_of(4), TestingSource.PAUSE(timedelta(seconds=20))]
+    items = [*items_of(4), Pause(timedelta(seconds=20))]
     began = time.monotonic()
     tracker, _ = run(keeper, items, stop_when=lambda: len(keeper.let_go) == 4)
     assert time.monotonic() - began < 10
@@ -202,7 +206,7 @@ def test_at_the_end_of_input_what_waits_is_let_go_and_confirmed() -> None:
 
 def test_at_a_stop_what_waits_is_discarded_and_stays_unconfirmed() -> None:
     keeper = Keeper(for_s=1000)
-    forever = [*items_of(6), TestingSource.PAUSE(timedelta(seconds=20))]
+    forever = [*items_of(6), Pause(timedelta(seconds=20))]
     tracker, _ = run(keeper, forever, stop_when=lambda: keeper.kept() == 6)
     assert keeper.marks == [EndMark.STOP]
     assert len(keeper.discarded) == 6
@@ -212,7 +216,7 @@ def test_at_a_stop_what_waits_is_discarded_and_stays_unconfirmed() -> None:
 @pytest.mark.parametrize("at_a_stop", [False, True], ids=["end-of-input", "stop"])
 def test_the_run_ends_only_when_nothing_is_kept(at_a_stop: bool) -> None:
     keeper = Keeper(for_s=0.15, stubborn=True)
-    items = [*items_of(6), *([TestingSource.PAUSE(timedelta(seconds=20))] if at_a_stop else [])]
+    items = [*items_of(6), *([Pause(timedelta(seconds=20))] if at_a_stop else [])]
     tracker, _ = run(keeper, items, stop_when=(lambda: keeper.kept() == 6) if at_a_stop else None)
     assert keeper.marks == [EndMark.STOP if at_a_stop else EndMark.INPUT]
     assert (keeper.kept(), len(keeper.let_go)) == (0, 6)

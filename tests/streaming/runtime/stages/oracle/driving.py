@@ -6,19 +6,18 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from bytewax.testing import TestingSink
-
 from loom.core.config import ConfigContext
 from loom.streaming import ErrorKind, compile_flow
-from loom.streaming.bytewax.override_source import override_view
 from loom.streaming.kafka import TopicPartition
 from loom.streaming.metrics import Counts
 from loom.streaming.runtime.output_table import output_table_of
+from loom.streaming.runtime.override_view import override_view
 from loom.streaming.runtime.stages.fuse import build_stage
 from loom.streaming.runtime.stages.stage_io import EndMark, SourceBatch
 from tests.streaming.runtime.stages.oracle.flows import flow_of
 from tests.streaming.runtime.stages.oracle.shapes import Chain
 from tests.support.running import config_for
+from tests.support.scripted import ListSink
 
 __all__ = ["Driven", "Left"]
 
@@ -54,9 +53,9 @@ class Driven:
         plan = compile_flow(flow_of(self.chain), config=_context(self.delivery))
         sinks: dict[str, Any] = {"sink": None, "terminal_sinks": None, "error_sinks": None}
         if self.hosted:
-            sinks["sink"] = TestingSink([]) if plan.output is not None else None
-            sinks["terminal_sinks"] = {path: TestingSink([]) for path in plan.terminal_sinks}
-            sinks["error_sinks"] = {kind: TestingSink([]) for kind in ErrorKind}
+            sinks["sink"] = ListSink([]) if plan.output is not None else None
+            sinks["terminal_sinks"] = {path: ListSink([]) for path in plan.terminal_sinks}
+            sinks["error_sinks"] = {kind: ListSink([]) for kind in ErrorKind}
         slots = output_table_of(plan, **sinks).slots
         self.slots = slots
         self.counts = Counts()

@@ -1,6 +1,6 @@
-"""A flow in memory: records from a script in place of Kafka, and the engine run until the script is over.
+"""A flow in memory: records from a script in place of Kafka, and an engine run until the script is over.
 
-Called by the test kit. Records come in batches of the size that a consumer makes; time moves only when the script
+Called by the test runner. Records come in batches of the size that a consumer makes; time moves only when the script
 moves it.
 """
 
@@ -11,25 +11,23 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
-from bytewax.run import cli_main
-
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.bytewax.adapter import LONGEST_EPOCH
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.assembly import BuiltDataflow, MakeStage
+from loom.streaming.runtime.engine import Engine
+from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.offsets import WorkerOffsets
 from loom.streaming.runtime.run_errors import raise_fault
 from loom.streaming.runtime.run_state import RunState
+from loom.streaming.runtime.settings import BytewaxRuntimeConfig
 from loom.streaming.runtime.source_loop import SourceLoop
 from loom.streaming.runtime.stages.buffering import BufferingNodes
 from loom.streaming.runtime.stages.stage import Stage
 from loom.streaming.runtime.stages.stage_io import Positions, SourceBatch
+from loom.streaming.runtime.worker_source import WorkerSource
 
-__all__ = ["Advance", "ManualClock", "MemorySource", "run_in_memory"]
-
-_PART = "memory"
+__all__ = ["Advance", "ManualClock", "open_script", "run_in_memory"]
 
 
 class Advance(LoomFrozenStruct):
@@ -48,39 +46,25 @@ class ManualClock:
         return self.now
 
 
-class MemorySource(FixedPartitionedSource[SourceBatch, None]):
-    """A source client that reads a script of records (objects that `view` can read) and moments."""
-
-    def __init__(
-        self,
-        script: Iterable[Any],
-        view: RecordAccessor,
-        clock: ManualClock,
-        batch_size: int,
-        delivery: RunState,
-        make_stage: MakeStage,
-    ) -> None:
-        self._script = deque(script)
-        self._view = view
-        self._clock = clock
-        self._batch_size = batch_size
-        self._delivery = delivery
-        self._make_stage = make_stage
-
-    def list_parts(self) -> list[str]:
-        return [_PART]
-
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _MemoryPart:
-        stage, delivery = self._make_stage(), self._delivery
-        # What is random in production is the same in each run of a test.
-        stage.room.random = random.Random(0).random
-        read = lambda: delivery.metrics.read().read  # noqa: E731
-        reader = _ScriptReader(self._script, self._view, self._clock, stage.room, read, delivery.offsets.worker())
-        feed = SourceLoop(reader, stage, delivery, None, batch_size=self._batch_size, clock=self._clock)
-        return _MemoryPart(feed, delivery, stage, self._clock)
+def open_script(
+    script: Iterable[Any],
+    view: RecordAccessor,
+    clock: ManualClock,
+    batch_size: int,
+    delivery: RunState,
+    make_stage: MakeStage,
+) -> WorkerSource:
+    """A worker that reads a script of records (objects that `view` can read) and moments."""
+    stage = make_stage()
+    # What is random in production is the same in each run of a test.
+    stage.room.random = random.Random(0).random
+    read = lambda: delivery.metrics.read().read  # noqa: E731
+    reader = _ScriptReader(deque(script), view, clock, stage.room, read, delivery.offsets.worker())
+    feed = SourceLoop(reader, stage, delivery, None, batch_size=batch_size, clock=clock)
+    return _ScriptWorker(feed, delivery, stage, clock)
 
 
-class _MemoryPart(StatefulSourcePartition[SourceBatch, None]):
+class _ScriptWorker:
     def __init__(self, feed: SourceLoop, delivery: RunState, stage: Stage, clock: ManualClock) -> None:
         self._feed = feed
         self._delivery = delivery
@@ -90,16 +74,7 @@ class _MemoryPart(StatefulSourcePartition[SourceBatch, None]):
 
     def next_batch(self) -> list[SourceBatch]:
         self._pass_time()
-        try:
-            return self._feed.next_batch()
-        except StopIteration:
-            raise
-        except BaseException as fault:
-            self._delivery.failed(fault)
-            raise
-
-    def snapshot(self) -> None:
-        self._feed.snapshot()
+        return self._feed.next_batch()
 
     def close(self) -> None:
         self._delivery.closed(self)
@@ -170,11 +145,11 @@ class _ScriptReader:
         return positions
 
 
-def run_in_memory(flow: str, built: BuiltDataflow) -> None:
+def run_in_memory(flow: str, built: BuiltDataflow, engine: Engine) -> None:
     """Run a dataflow whose input ends, in this thread. Raises what a runner would: the user's exception is the cause."""
     try:
-        cli_main(built.dataflow, epoch_interval=LONGEST_EPOCH)  # type: ignore[no-untyped-call]
-    except BaseException as surfaced:  # noqa: BLE001 - the engine's panics are no Exception
+        engine.run(built.dataflow, BytewaxRuntimeConfig(), Layout())
+    except BaseException as surfaced:  # noqa: BLE001 - an engine's panics are no Exception
         raise_fault(flow, built.delivery.fault or surfaced.__cause__ or surfaced)
     finally:
         built.finish()

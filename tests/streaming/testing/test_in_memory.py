@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from loom.core.observability import ObservabilityRuntime
-from loom.streaming.bytewax.in_memory import Advance, ManualClock, MemorySource
 from loom.streaming.kafka import KafkaRecord, TopicPartition
 from loom.streaming.kafka.record_accessor import RECORDS
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.stages.stage import Stage
+from loom.streaming.testing.in_memory import Advance, ManualClock, open_script
 
 
 def _part(*script: Any) -> tuple[Any, ManualClock]:
@@ -18,8 +18,7 @@ def _part(*script: Any) -> tuple[Any, ManualClock]:
     def make_stage() -> Stage:
         return Stage(delivery.metrics.part(), ("out",), RECORDS)
 
-    source = MemorySource(script, RECORDS, clock, 2, delivery, make_stage)
-    return source.build_part("source", *source.list_parts(), None), clock
+    return open_script(script, RECORDS, clock, 2, delivery, make_stage), clock
 
 
 def _record(offset: int) -> KafkaRecord:

@@ -1,0 +1,42 @@
+"""The source of a worker that is the runtime's, as a source of the engine."""
+
+from __future__ import annotations
+
+from bytewax.inputs import AbortExecution, DynamicSource, StatelessSourcePartition
+
+from loom.streaming.runtime.run_state import RunState
+from loom.streaming.runtime.stages.stage_io import SourceBatch
+from loom.streaming.runtime.worker_source import OpenWorker, WorkerSource
+
+__all__ = ["DrivenSource"]
+
+
+class DrivenSource(DynamicSource[SourceBatch]):
+    """Each worker reads what it opens. Keeps nothing for a recovery store."""
+
+    def __init__(self, open_worker: OpenWorker, delivery: RunState) -> None:
+        self._open_worker = open_worker
+        self._delivery = delivery
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Driven:
+        return _Driven(self._open_worker(worker_index, worker_count), self._delivery)
+
+
+class _Driven(StatelessSourcePartition[SourceBatch]):
+    def __init__(self, source: WorkerSource, delivery: RunState) -> None:
+        self._source = source
+        self._delivery = delivery
+
+    def next_batch(self) -> list[SourceBatch]:
+        if self._delivery.aborting():
+            raise AbortExecution
+        try:
+            return self._source.next_batch()
+        except StopIteration:
+            raise
+        except BaseException as fault:
+            self._delivery.failed(fault)
+            raise
+
+    def close(self) -> None:
+        self._source.close()
