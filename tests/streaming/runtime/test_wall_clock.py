@@ -32,6 +32,7 @@ from loom.streaming.kafka import EmbeddedBroker
 from loom.streaming.metrics import FlowCounts
 from loom.streaming.runtime import wall_clock
 from loom.streaming.runtime.run_state import RunState
+from loom.streaming.runtime.stages.buffering import BufferingNodes
 from loom.streaming.runtime.standing import Standing
 from loom.streaming.runtime.wall_clock import WallClock, watching_clock
 from tests.support.one_way import Number
@@ -109,6 +110,9 @@ class Stage:
     """Nothing passes it."""
 
     gate = None
+
+    def __init__(self) -> None:
+        self.room = BufferingNodes()
 
 
 @pytest.mark.parametrize("source", [Fixed(), Dynamic()])
