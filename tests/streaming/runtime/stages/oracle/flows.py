@@ -27,6 +27,7 @@ from loom.streaming import (
     MessageMeta,
     Process,
     RecordStep,
+    Retry,
     Route,
     Router,
     StreamFlow,
@@ -37,8 +38,10 @@ from loom.streaming import (
 from loom.streaming.formats.envelope_format import EnvelopeFormat
 from loom.streaming.kafka import KafkaRecord
 from tests.streaming.runtime.stages.oracle.shapes import (
+    ATTEMPTS,
     DRAIN,
     SINKS,
+    WAITS,
     Broadcasting,
     Chain,
     Choice,
@@ -143,25 +146,46 @@ def act(rule: str, given: Any, message: Message[Any] | None, name: str) -> Any:
     return after
 
 
+class Trouble:
+    """Fails the first calls for each payload."""
+
+    def __init__(self, node: Single) -> None:
+        self._node = node
+        #: by the id of a payload, which is held so that the id stays its own
+        self._calls: dict[int, tuple[Any, int]] = {}
+
+    def meet(self, given: Any) -> None:
+        if isinstance(given, Tombstone) or not self._node.troubles:
+            return
+        _, calls = self._calls.get(id(given), (given, 0))
+        self._calls[id(given)] = (given, calls + 1)
+        if calls < self._node.trouble(given.n):
+            raise TimeoutError(self._node.name)
+
+
 def of_single(node: Single) -> Any:
+    trouble = Trouble(node)
+    policy = Retry(ATTEMPTS, wait_initial_ms=round(WAITS[0] * 1000), wait_jitter_ms=0, on=(TimeoutError,))
     returns = Payload | Tombstone | None if node.may_drop else Payload | Tombstone
     takes = Payload | Tombstone if node.sees_tombstones else Payload
     if node.kind == "function":
 
         def function(given: Any) -> Any:
+            trouble.meet(given)
             return Number(0) if isinstance(given, Tombstone) else act(node.rule(given.n), given, None, node.name)
 
         function.__annotations__ = {"given": takes, "return": returns}
-        return step(name=node.name)(function)
+        return step(name=node.name, retry=policy if node.troubles else None)(function)
 
     class Generated(RecordStep[takes, returns]):  # type: ignore[valid-type]
         name = node.name
 
         def execute(self, message):  # type: ignore[no-untyped-def]
             given = message.payload
+            trouble.meet(given)
             return Number(0) if isinstance(given, Tombstone) else act(node.rule(given.n), given, message, node.name)
 
-    return Generated
+    return Generated.with_retry(policy) if node.troubles else Generated
 
 
 def children_of(node: Expansion, given: Any) -> Iterator[Any]:

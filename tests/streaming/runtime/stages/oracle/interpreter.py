@@ -15,8 +15,10 @@ from typing import Any
 from loom.streaming import ErrorKind
 from tests.streaming.runtime.stages.oracle.flows import MADE_KEY, NO_KEY
 from tests.streaming.runtime.stages.oracle.shapes import (
+    ATTEMPTS,
     DRAIN,
     SINKS,
+    WAITS,
     Broadcasting,
     Chain,
     Choice,
@@ -115,6 +117,14 @@ class Waiting:
     due: float = 0.0
 
 
+@dataclass
+class Retrying:
+    """What waits for its next call at a step with a policy: when it is due, which it is, and how many calls have failed."""
+
+    place: Place
+    items: list[tuple[float, int, Item, int]] = field(default_factory=list)
+
+
 class Interpreter:
     """One run of a flow, told batch by batch what is read."""
 
@@ -125,6 +135,10 @@ class Interpreter:
         #: batch steps on records, and collecting nodes, in the order in which records meet them
         self._gathered: dict[Path, Waiting] = {}
         self._collected: dict[Path, Waiting] = {}
+        self._retrying: dict[Path, Retrying] = {}
+        #: those that keep items beyond their batch
+        self._keeping: list[Waiting | Retrying] = []
+        self._kept_so_far = 0
         self._find(self._start)
         self.read = 0
         #: by the name of the topic or sink, and by the path of the node
@@ -146,24 +160,46 @@ class Interpreter:
             else:
                 self._push(item, self._start)
         self._flush()
-        for waiting in self._collected.values():
-            if waiting.items and waiting.due <= now:
+        for waiting in self._keeping:
+            if isinstance(waiting, Retrying):
+                due = sorted(one for one in waiting.items if one[0] <= now)
+                waiting.items = [one for one in waiting.items if one[0] > now]
+                self._call_again(waiting.place, due)
+            elif waiting.items and waiting.due <= now:
                 self._send(waiting)
                 self._flush()
 
     def end(self, *, emits: bool = True) -> None:
-        """The end of the input, or a stop that discards."""
-        for waiting in self._collected.values():
-            if not emits:
-                self.discarded += waiting.items
+        """The end of the input, when no call is to be repeated any more, or a stop, which may discard."""
+        if not emits:
+            self.discarded += self.kept()
+            for waiting in self._keeping:
                 waiting.items = []
+            return
+        for waiting in self._keeping:
+            if isinstance(waiting, Retrying):
+                due, waiting.items = sorted(waiting.items), []
+                self._call_again(waiting.place, due, last=True)
             elif waiting.items:
                 self._send(waiting)
                 self._flush()
 
     def kept(self) -> list[Item]:
         """What waits."""
-        return [item for waiting in self._collected.values() for item in waiting.items]
+        found: list[Item] = []
+        for waiting in self._keeping:
+            found += [one[2] for one in waiting.items] if isinstance(waiting, Retrying) else waiting.items
+        return found
+
+    @property
+    def repeats_calls(self) -> bool:
+        """Whether any step has a policy."""
+        return bool(self._retrying)
+
+    def next_due(self) -> float | None:
+        """When something that waits is let go next."""
+        calls = [due for waiting in self._retrying.values() for due, *_ in waiting.items]
+        return min([*calls, *(waiting.due for waiting in self._collected.values() if waiting.items)], default=None)
 
     # ---- one item
 
@@ -200,7 +236,29 @@ class Interpreter:
         if item.value is None:
             self._push(replace(item, value=0, type="Number") if node.sees_tombstones else item, place.behind)
             return
-        rule = node.rule(item.value)
+        if not self._has_failed(item, node, place, 1):
+            self._answer(item, node, place)
+
+    def _has_failed(self, item: Item, node: Single, place: Place, calls: int, *, last: bool = False) -> bool:
+        """Whether the last of so many calls fails for a while: it is repeated, or there was no attempt left."""
+        if calls > node.trouble(item.number()):
+            return False
+        if calls >= ATTEMPTS or last:
+            self._fail(item, TASK, place.step_id, place.path, node.name)
+        else:
+            self._kept_so_far += 1
+            due = round(self._now + WAITS[calls - 1], 6)
+            self._retrying[place.path].items.append((due, self._kept_so_far, item, calls))
+        return True
+
+    def _call_again(self, place: Place, due: list[tuple[float, int, Item, int]], *, last: bool = False) -> None:
+        for _, _, item, calls in due:
+            if not self._has_failed(item, place.nodes[0], place, calls + 1, last=last):
+                self._answer(item, place.nodes[0], place)
+        self._flush()
+
+    def _answer(self, item: Item, node: Single, place: Place) -> None:
+        rule = node.rule(item.number())
         if node.kind == "function" and rule in ("message", "key", "no key"):
             rule = "add"
         self._result(item, rule, place, place.step_id, place.path, may_drop=node.may_drop, name=node.name)
@@ -355,6 +413,10 @@ class Interpreter:
                 self._gathered[place.path] = Waiting(place)
             elif isinstance(node, Collected):
                 self._collected[place.path] = Waiting(place)
+                self._keeping.append(self._collected[place.path])
+            elif isinstance(node, Single) and node.troubles:
+                self._retrying[place.path] = Retrying(place)
+                self._keeping.append(self._retrying[place.path])
             for branch in branches_of(node, place):
                 self._find(branch)
             place = place.behind

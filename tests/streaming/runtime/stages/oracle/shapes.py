@@ -29,6 +29,8 @@ __all__ = [
 TOPICS = ("a", "b", "c")
 SINKS = ("x", "y")
 DRAIN = "drain"
+#: the policy of steps that are in trouble: attempts, and the waits after the first and the second in seconds
+ATTEMPTS, WAITS = 3, (0.01, 0.02)
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Single:
     rules: tuple[str, ...]
     may_drop: bool
     sees_tombstones: bool
+    #: how many calls fail before the first that does what the rule says; with any, the step has the policy `RETRIES`
+    troubles: tuple[int, ...] = ()
+
+    def trouble(self, n: int) -> int:
+        return self.troubles[n % len(self.troubles)] if self.troubles else 0
 
     def rule(self, n: int) -> str:
         return self.rules[n % len(self.rules)]
@@ -232,6 +239,7 @@ def _parted(draw: st.DrawFn, name: str, depth: int, options: _Options) -> Parted
 class _Options:
     timeouts: tuple[int, ...]
     sinks: bool
+    retries: bool = False
 
 
 @st.composite
@@ -252,7 +260,10 @@ def _nodes(draw: st.DrawFn, name: str, depth: int, options: _Options) -> Node:
         return draw(_choices(name, "router", depth, options))
     rules = draw(st.lists(SINGLE_RULES, min_size=1, max_size=5))
     kind = draw(st.sampled_from(["function", "record"]))
-    return Single(name, kind, tuple(rules), draw(st.booleans()), draw(st.integers(0, 5)) == 0)  # type: ignore[arg-type]
+    troubles: tuple[int, ...] = ()
+    if options.retries and draw(st.booleans()):
+        troubles = tuple(draw(st.lists(st.sampled_from([0, 0, 1, 2, 9]), min_size=1, max_size=4)))
+    return Single(name, kind, tuple(rules), draw(st.booleans()), draw(st.integers(0, 5)) == 0, troubles)  # type: ignore[arg-type]
 
 
 @st.composite
@@ -293,6 +304,8 @@ def goes_on(chain: Chain) -> bool:
     return chain.end is None and not (chain.nodes and _is_end(chain.nodes[-1]))
 
 
-def chains(*, depth: int = 2, timeouts: tuple[int, ...] = (60_000,), sinks: bool = True) -> st.SearchStrategy[Chain]:
-    """Flows. Without `timeouts` none of them collects."""
-    return _chains(depth, _Options(timeouts, sinks), ends=False)
+def chains(
+    *, depth: int = 2, timeouts: tuple[int, ...] = (60_000,), sinks: bool = True, retries: bool = False
+) -> st.SearchStrategy[Chain]:
+    """Flows. Without `timeouts` none of them collects; with `retries` some steps fail for a while."""
+    return _chains(depth, _Options(timeouts, sinks, retries), ends=False)
