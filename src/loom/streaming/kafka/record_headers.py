@@ -21,6 +21,9 @@ __all__ = [
     "ERROR_HEADER_PREFIX",
     "MESSAGE_TYPE",
     "MESSAGE_VERSION",
+    "REPLAY_OF",
+    "REPLAY_PREFIX",
+    "REPLAY_STEP",
     "LabelOf",
     "WantedHeaders",
     "is_labelled",
@@ -43,6 +46,10 @@ TRACEPARENT = "traceparent"
 ERROR_HEADER_PREFIX = "x-error-"
 #: how often the record has failed
 ERROR_COUNT = ERROR_HEADER_PREFIX + "count"
+#: what `loom dlq replay` writes: which dead letter a record is, and the step that it enters instead of the first one
+REPLAY_PREFIX = "x-loom-replay-"
+REPLAY_OF = REPLAY_PREFIX + "of"
+REPLAY_STEP = REPLAY_PREFIX + "step"
 #: what fits a signed 64-bit integer
 _MOST_DIGITS = 18
 

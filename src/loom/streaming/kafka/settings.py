@@ -121,6 +121,8 @@ class ConsumerSettings(MaskedSettings):
         session_timeout_ms: under `group`: after how long a member that is gone loses its partitions, in milliseconds.
         max_poll_interval_ms: under `group`: for how long one batch may take before this process gives its partitions up, in
             milliseconds; at least `session_timeout_ms`.
+        replay_steps: whether a record may enter the flow at a step that `loom dlq replay --into-step` names in its headers;
+            the headers of each record are then read.
 
     Raises:
         ValueError: for a value that is not allowed.
@@ -146,6 +148,7 @@ class ConsumerSettings(MaskedSettings):
     group_instance_id: str | None = None
     session_timeout_ms: Milliseconds = 10_000
     max_poll_interval_ms: Milliseconds = 300_000
+    replay_steps: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
@@ -112,6 +112,14 @@ class TopicAdmin:
             }
             for resource, future in asked.items()
         }
+
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """The id of each topic, which changes when a topic is recreated; `-` where the broker has none."""
+        names = list(topics)
+        if not names or self._is_embedded():
+            return dict.fromkeys(names, "-")
+        asked = self._admin.describe_topics(TopicCollection(names), request_timeout=_ANSWER)
+        return {name: str(self._answer(one, f"{name} cannot be described").topic_id) for name, one in asked.items()}
 
     def create(self, topics: Sequence[TopicRequest], *, validate_only: bool = False) -> None:
         """Create topics; with `validate_only` only ask whether they could be created. A topic that exists is an error."""

@@ -226,6 +226,15 @@ class StageBuilder:
             return function
         return self.provides.bind(function, names)
 
+    def entry_at(self, path: NodePath) -> NodeInput:
+        """The way into a node that is built already."""
+        return self._entries[path]
+
+    @property
+    def child_indexes(self) -> tuple[ChildIndex, ...]:
+        """Where every expansion says which child is at work."""
+        return tuple(self._cells.values())
+
     def entry(self, record: Receive, tombstone: Receive, above: Ancestors) -> NodeInput:
         """The entry of a node that takes records one by one."""
         return node_input(record, tombstone, above)

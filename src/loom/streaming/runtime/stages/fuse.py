@@ -19,6 +19,7 @@ from loom.streaming.runtime.stages.decode import build_head
 from loom.streaming.runtime.stages.failures import NOT_DECODED
 from loom.streaming.runtime.stages.node_input import NOWHERE
 from loom.streaming.runtime.stages.node_timer import NodeTimer
+from loom.streaming.runtime.stages.replay_entry import honour_replays
 from loom.streaming.runtime.stages.services import StageServices
 from loom.streaming.runtime.stages.slots import OutputSlots
 from loom.streaming.runtime.stages.stage import Stage
@@ -44,10 +45,11 @@ def build_stage(
         builder_of, plan, slots, view, counts, stage, log_drop, error_log or ErrorLog(), observability, timer
     )
     entry, inside, undecoded = build.build()
-    stage.head = build_head(plan.source, view, entry, undecoded, inside)
+    replays = honour_replays(build, undecoded) if plan.source.settings.replay_steps else lambda head: head
+    stage.head = replays(build_head(plan.source, view, entry, undecoded, inside))
     if timer is not None:
         lap = partial(timer.lap, timer.number(child_id(plan.name, SOURCE)))
-        stage.time_with(timer, build_head(plan.source, view, entry, undecoded, inside, lap=lap))
+        stage.time_with(timer, replays(build_head(plan.source, view, entry, undecoded, inside, lap=lap)))
 
     def refuse(error: Exception, origin: Any) -> None:
         # Rare, and built late: as a way to the error route like any other it would hold back what need not wait.
