@@ -30,6 +30,7 @@ from loom.streaming.bytewax import ClockSetBackError
 from loom.streaming.bytewax.override_source import wrap_source
 from loom.streaming.kafka import EmbeddedBroker
 from loom.streaming.metrics import FlowCounts
+from loom.streaming.record import TopicPartition
 from loom.streaming.runtime import wall_clock
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.stages.buffering import BufferingNodes
@@ -110,6 +111,7 @@ class Stage:
     """Nothing passes it."""
 
     gate = None
+    room = BufferingNodes()
 
     def __init__(self) -> None:
         self.room = BufferingNodes()
@@ -231,6 +233,39 @@ def test_a_worker_that_hangs_in_its_client_behind_a_jump_ends_the_process_if_som
             standing.is_unsettled = lambda: True
         assert found.wait(5)
     assert [type(error) for error in found.errors] == [ClockSetBackError]
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_commits_that_stop_behind_a_jump_end_the_process_and_one_that_comes_proves_the_client(
+    clock: Moved, monkeypatch: pytest.MonkeyPatch, goes_on: bool
+) -> None:
+    monkeypatch.setattr(wall_clock, "_LOOK", 0.01)
+    monkeypatch.setattr(wall_clock, "_COMMIT_GRACE", 0.3)
+    delivery = watched()
+    delivery.epochs.interval_s = 0.1
+    offsets = delivery.standings[0].offsets
+    partition = TopicPartition("numbers", 0)
+    offsets.take_up({partition: 0}, committed=True)
+
+    def commit(offset: int) -> None:
+        offsets.advance({partition: offset})
+        delivery.offsets.complete({partition: offset}, delivery.offsets.generation)
+        delivery.offsets.publish()
+        offsets.committed({partition: offset})
+        time.sleep(0.1)  # for several looks
+
+    found = ends_of(delivery)
+    with watching_clock(delivery):
+        commit(5)
+        commit(6)
+        clock.ahead = -60.0
+        # Nothing is to be committed, so nothing is missed.
+        assert not found.wait(0.6)
+        if goes_on:
+            commit(7)
+        delivery.standings[0].is_unsettled = lambda: True
+        assert found.wait(1.0 if goes_on else 5) is not goes_on
+    assert [type(error) for error in found.errors] == ([] if goes_on else [ClockSetBackError])
 
 
 def watched() -> RunState:

@@ -1,7 +1,7 @@
 """The wall clock may be set back. The engine's epochs and the waits of the Kafka client use it; nothing of ours does.
 
 If offsets are committable at the engine's snapshots only, no epoch would end for that long, so the run ends, to be restarted.
-Otherwise it continues, unless a worker hangs in a wait of its client while something is left to do.
+Otherwise it continues, unless a worker hangs in a wait of its client while something is left to do, or commits stop.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from loom.core.logger import get_logger
+from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.run_errors import ClockSetBackError
 from loom.streaming.runtime.run_state import RunState
 
@@ -32,6 +33,8 @@ _LET_BE = 1.0
 _LOOK = 0.5
 _GRACE = 30.0
 _SHORT_GRACE = 2.0
+#: how long a commit may take after the clock was set back, beside the rest of the epoch, in seconds
+_COMMIT_GRACE = 5.0
 
 Clock = Callable[[], float]
 
@@ -94,7 +97,7 @@ def watching_clock(delivery: RunState) -> Iterator[None]:
 
 def _watch(delivery: RunState, over: threading.Event) -> None:
     clock = WallClock()
-    hung = _HungWait(delivery)
+    hung, silent = _HungWait(delivery), _SilentClient(delivery)
     while not over.wait(_LOOK):
         back = clock.set_back_s(delivery.engine_epoch_s)
         if back and delivery.epochs.by_snapshots:
@@ -103,8 +106,9 @@ def _watch(delivery: RunState, over: threading.Event) -> None:
         if back:
             _log.warning("clock_set_back", back_s=round(back, 1), consequence="none: epochs use the monotonic clock")
             clock, hung.set_back_s = WallClock(), back
-        if hung.found():
-            _end(delivery, hung.error())
+            silent.watch()
+        if hung.found() or silent.found():
+            _end(delivery, _client_hangs(hung.set_back_s))
             return
 
 
@@ -147,9 +151,45 @@ class _HungWait:
                 return True
         return False
 
-    def error(self) -> ClockSetBackError:
-        """What the process ends with."""
-        return ClockSetBackError(
-            f"the wall clock was set back by {self.set_back_s:.1f} s while a worker waited for a record, and the Kafka client "
-            "ends its waits by that clock. Restart the flow; what is not committed is read again"
-        )
+
+class _SilentClient:
+    """Finds that commits have stopped since the clock was set back: the client's own threads wait by that clock too.
+
+    One commit after the jump proves that they work; then nothing is watched until the next one.
+    """
+
+    def __init__(self, delivery: RunState) -> None:
+        self._delivery = delivery
+        self._at: list[dict[TopicPartition, int]] = []
+        #: whether commits have been seen; under the client's auto-commit there are none to see
+        self._commits = False
+        #: for how many more seconds a commit that is due may take; `None` while nothing is watched
+        self._left_s: float | None = None
+
+    def watch(self) -> None:
+        """The clock was set back."""
+        if self._commits:
+            self._left_s = self._patience_s()
+
+    def found(self) -> bool:
+        """Whether something is to be committed, and has not been for too long."""
+        at = [standing.offsets.restarts() for standing in list(self._delivery.standings)]
+        moved, self._at = bool(self._at) and at != self._at, at
+        self._commits |= moved
+        if moved:
+            self._left_s = None
+        if self._left_s is None:
+            return False
+        due = any(standing.is_unsettled() or standing.offsets.uncommitted() for standing in self._delivery.standings)
+        self._left_s = self._left_s - _LOOK if due else self._patience_s()
+        return self._left_s <= 0
+
+    def _patience_s(self) -> float:
+        return _COMMIT_GRACE + self._delivery.epochs.interval_s
+
+
+def _client_hangs(set_back_s: float) -> ClockSetBackError:
+    return ClockSetBackError(
+        f"the wall clock was set back by {set_back_s:.1f} s, and the Kafka client, which waits by that clock, has not come back "
+        "since. Restart the flow; what is not committed is read again"
+    )
