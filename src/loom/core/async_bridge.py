@@ -10,6 +10,7 @@ import enum
 import importlib.util
 import inspect
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
@@ -27,6 +28,9 @@ __all__ = ["AsyncBridge", "AsyncBridgeClosedError", "AsyncBridgeError"]
 T = TypeVar("T")
 
 _log = get_logger("loom.core.async_bridge")
+
+#: how many coroutines a warning names
+_NAMED = 10
 
 
 class AsyncBridgeError(LoomError):
@@ -79,7 +83,9 @@ class AsyncBridge:
         #: Guards the fields below, and is notified when a call ends.
         self._changed = threading.Condition()
         self._state = _State.NEW
-        self._running_calls = 0
+        #: what runs, by name
+        self._running: Counter[str] = Counter()
+        self._soon: Callable[[Callable[[], object]], object] | None = None
         self._portal: BlockingPortal | None = None
         self._thread: threading.Thread | None = None
 
@@ -98,8 +104,9 @@ class AsyncBridge:
             AsyncBridgeClosedError: when the bridge is shut down, before or meanwhile.
             AsyncBridgeError: when called from the bridge's own loop, which would wait for itself forever.
         """
+        name = getattr(coro, "__qualname__", type(coro).__name__)
         try:
-            portal = self._enter()
+            portal = self._enter(name)
         except BaseException:
             if inspect.iscoroutine(coro):
                 coro.close()  # else Python warns that the coroutine was never awaited
@@ -107,9 +114,50 @@ class AsyncBridge:
         try:
             return _outcome(portal, coro, timeout)
         finally:
-            with self._changed:
-                self._running_calls -= 1
-                self._changed.notify_all()
+            self._leave(name)
+
+    def start(self, work: Callable[[], Awaitable[T]], *, name: str) -> Future[T]:
+        """Start a coroutine and return at once.
+
+        Args:
+            work: makes the coroutine.
+            name: what it is called in a warning that it still runs.
+
+        Returns:
+            Its result, once it has one.
+
+        Raises:
+            AsyncBridgeClosedError: when the bridge is shut down.
+        """
+        portal = self._enter(name)
+
+        async def awaited() -> T:
+            return await work()
+
+        try:
+            future = portal.start_task_soon(awaited, name=name)
+        except RuntimeError as error:
+            self._leave(name)
+            raise AsyncBridgeClosedError("the event loop of this async bridge has ended") from error
+        future.add_done_callback(lambda _: self._leave(name))
+        return future
+
+    def soon(self, callback: Callable[[], object]) -> None:
+        """Call a plain function in the loop, without waiting for it. It must not raise.
+
+        Args:
+            callback: takes no argument.
+
+        Raises:
+            AsyncBridgeClosedError: when the loop has not been started, or has ended.
+        """
+        soon = self._soon
+        if soon is None:
+            raise AsyncBridgeClosedError("the event loop of this async bridge has not been started")
+        try:
+            soon(callback)
+        except RuntimeError as error:
+            raise AsyncBridgeClosedError("the event loop of this async bridge has ended") from error
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Take no more coroutines, wait for those that run, and end the loop. May be called again.
@@ -128,21 +176,30 @@ class AsyncBridge:
         with self._changed:
             self._refuse_own_loop()
             self._state = _State.CLOSED
-            self._changed.wait_for(lambda: self._running_calls == 0, _left(deadline))
-            portal, thread, unfinished = self._portal, self._thread, self._running_calls
+            self._changed.wait_for(lambda: not self._running, _left(deadline))
+            portal, thread, unfinished = self._portal, self._thread, list(self._running.elements())
         if portal is None or thread is None or not thread.is_alive():
             return True
         # From a thread of its own, because a coroutine that blocks the loop would hold this call up as well.
         stopper = threading.Thread(target=_stop, args=(portal,), daemon=True, name="loom-async-bridge-stop")
         stopper.start()
         thread.join(_left(deadline))
-        if not thread.is_alive() and unfinished == 0:
+        if not thread.is_alive() and not unfinished:
             stopper.join(1)  # it has nothing left to do but to end
             return True
-        _log.warning("async_bridge_abandoned", running_calls=unfinished, timeout_s=timeout)
+        _log.warning(
+            "async_bridge_abandoned", running_calls=len(unfinished), names=unfinished[:_NAMED], timeout_s=timeout
+        )
         return False
 
-    def _enter(self) -> BlockingPortal:
+    def _leave(self, name: str) -> None:
+        with self._changed:
+            self._running[name] -= 1
+            if not self._running[name]:
+                del self._running[name]
+            self._changed.notify_all()
+
+    def _enter(self, name: str) -> BlockingPortal:
         with self._changed:
             self._refuse_own_loop()
             if self._state is _State.CLOSED:
@@ -151,30 +208,34 @@ class AsyncBridge:
                 self._start()
                 self._state = _State.RUNNING
             assert self._portal is not None
-            self._running_calls += 1
+            self._running[name] += 1
             return self._portal
 
     def _start(self) -> None:
-        started: Future[BlockingPortal] = Future()
+        started: Future[tuple[BlockingPortal, Callable[[Callable[[], object]], object]]] = Future()
         self._thread = threading.Thread(
             target=_serve, args=(self._backend, self._options, started), daemon=True, name="loom-async-bridge"
         )
         self._thread.start()
-        self._portal = started.result()
+        self._portal, self._soon = started.result()
 
     def _refuse_own_loop(self) -> None:
         if self._thread is not None and self._thread.ident == threading.get_ident():
             raise AsyncBridgeError("called from the bridge's own event loop, where it would wait for itself; use await")
 
 
-def _serve(backend: str, options: dict[str, Any], started: Future[BlockingPortal]) -> None:
+def _serve(
+    backend: str,
+    options: dict[str, Any],
+    started: Future[tuple[BlockingPortal, Callable[[Callable[[], object]], object]]],
+) -> None:
     """The loop's thread: open a portal, hand it over, and serve it until it is stopped."""
     import anyio
     from anyio.from_thread import BlockingPortal
 
     async def serve() -> None:
         async with BlockingPortal() as portal:
-            started.set_result(portal)
+            started.set_result((portal, _caller_of(backend)))
             await portal.sleep_until_stopped()
 
     try:
@@ -184,6 +245,17 @@ def _serve(backend: str, options: dict[str, Any], started: Future[BlockingPortal
             started.set_exception(error)
         elif isinstance(error, Exception):
             _log.exception("async_bridge_failed")
+
+
+def _caller_of(backend: str) -> Callable[[Callable[[], object]], object]:
+    """What calls a function in this loop from another thread. anyio's own way waits until that is done."""
+    if backend == "trio":
+        import trio
+
+        return trio.lowlevel.current_trio_token().run_sync_soon
+    import asyncio
+
+    return asyncio.get_running_loop().call_soon_threadsafe
 
 
 def _outcome(

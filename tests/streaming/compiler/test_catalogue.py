@@ -18,6 +18,7 @@ from loom.streaming import (
     Process,
     StreamShape,
     With,
+    WithAsync,
     payload,
     step,
 )
@@ -35,6 +36,11 @@ from tests.streaming.compiler.mistakes_in_steps import CASES as STEPS
 from tests.streaming.orders import CONFIG, Order, by_country, config, ended, flow, price, validate
 
 INTO = IntoTopic[Any]("orders.priced")
+
+
+@step
+async def look_up(order: Order) -> Order:
+    return order
 
 
 def with_pricing(**section: Any) -> dict[str, Any]:
@@ -289,6 +295,15 @@ CASES = [
         "OpenOrder",
     ),
     Case(
+        Code.SCOPE_ORDERING,
+        flow(WithAsync(process=Process(look_up), ordering="none")),
+        config(consumer={"delivery": "exactly_once"}),
+        "process",
+        (0,),
+        "orders.with_async leave in the order of their records",
+        "leave ordering at its default",
+    ),
+    Case(
         Code.ERRORS_UNROUTED,
         flow(price, errors={"wire": IntoTopic("orders.errors")}),
         CONFIG,
@@ -321,6 +336,7 @@ def test_codes_are_readable_and_stable() -> None:
         "step-dependency",
         "scope-dependency",
         "scope-node",
+        "scope-ordering",
         "node-unknown",
         "not-supported",
         "shape-mismatch",

@@ -89,7 +89,8 @@ def build_dataflow_with_shutdown(
         sink: a Bytewax sink or an `IntoSink` in place of the output.
         terminal_sinks: as `sink`, for outputs inside the process, by node path.
         error_sinks: as `sink`, for errors, by kind.
-        bridge: an `AsyncBridge` for sinks that need one. Whoever creates it closes it.
+        bridge: an `AsyncBridge` for async steps and for sinks that need one. Whoever creates it closes it; without one a flow
+            with async steps gets an asyncio bridge of its own.
         commit_tracker: receives committable offsets instead of the consumer group; refused with `exactly_once`.
 
     Returns:

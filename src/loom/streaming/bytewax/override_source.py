@@ -31,7 +31,7 @@ from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.source_loop import Committer, SourceLoop
 from loom.streaming.runtime.stages.stage import Stage
 from loom.streaming.runtime.stages.stage_io import Positions, SourceBatch
-from loom.streaming.runtime.wall_clock import ALWAYS_DUE, WallClock, rested
+from loom.streaming.runtime.wall_clock import ALWAYS_DUE, WallClock
 from loom.streaming.runtime.worker_source import OpenWorker, WorkerSource
 
 __all__ = ["open_source", "wrap_source"]
@@ -233,9 +233,9 @@ class _Leader:
             self._clock.check(self._delivery.engine_epoch_s)
         batches = feed.next_batch()
         if not batches and self._reader.next_awake() is None:
-            rested(began)
+            feed.rest(began)
         elif not batches:
-            rested(began, _ASLEEP)
+            feed.rest(began, _ASLEEP)
         return batches
 
 

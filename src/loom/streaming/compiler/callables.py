@@ -9,7 +9,7 @@ from typing import Any, get_origin
 
 from loom.core.config.shape import bare, is_union
 
-__all__ = ["is_async", "is_generator", "never_iterable"]
+__all__ = ["is_async", "is_async_generator", "is_generator", "never_iterable"]
 
 _ONE_VALUE = (str, bytes, bytearray, memoryview, dict, type(None))
 
@@ -23,6 +23,11 @@ def is_async(function: Callable[..., Any]) -> bool:
 def is_generator(function: Callable[..., Any]) -> bool:
     """Whether calling it runs nothing of it yet, and gives an iterator."""
     return inspect.isgeneratorfunction(_code_of(function))
+
+
+def is_async_generator(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives an async iterator."""
+    return inspect.isasyncgenfunction(_code_of(function))
 
 
 def never_iterable(annotation: Any) -> bool:

@@ -42,6 +42,7 @@ class Code(StrEnum):
     STEP_DEPENDENCY = "step-dependency"  #: a step asks for a dependency that nothing provides
     SCOPE_DEPENDENCY = "scope-dependency"  #: a scope's dependency that no step takes, or that the scope cannot open
     SCOPE_NODE = "scope-node"  #: a node that cannot be inside a scope
+    SCOPE_ORDERING = "scope-ordering"  #: an ordering that the delivery guarantee overrides (warning)
     NODE_UNKNOWN = "node-unknown"  #: something in a process that is no node
     NOT_SUPPORTED = "not-supported"  #: a declared option whose feature is not built yet
     SHAPE_MISMATCH = "shape-mismatch"  #: a node receives a shape that it does not take

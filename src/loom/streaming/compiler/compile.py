@@ -10,9 +10,16 @@ from msgspec.structs import replace
 from loom.core.config import ConfigContext
 from loom.core.config.keys import nearest, read_as
 from loom.streaming.compiler.catalogue import Code, CompilationError
-from loom.streaming.compiler.exactly_once import check_exactly_once, check_waits
+from loom.streaming.compiler.exactly_once import check_exactly_once, check_waits, warn_unordered
 from loom.streaming.compiler.issues import Issues
-from loom.streaming.compiler.model import CompiledErrorRoute, CompiledSource, CompiledTopic, PayloadTypes, StorageSink
+from loom.streaming.compiler.model import (
+    CompiledErrorRoute,
+    CompiledSource,
+    CompiledTopic,
+    PayloadTypes,
+    StorageSink,
+    walk_nodes,
+)
 from loom.streaming.compiler.names import ERRORS, OUTPUT, RESERVED, child_id, into_id
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.compiler.registry import component_of
@@ -114,6 +121,7 @@ def compile_flow(
             outputs = [target for output in written for target in (output, output.dlq) if target is not None]
             check_exactly_once(source, outputs, walk.storage, issues)
             check_waits(source, nodes, outputs, issues)
+            warn_unordered(walk_nodes(nodes), issues)
     for section in (*_KNOWN_SECTIONS, *_sections_of_sinks(walk.storage.values())):
         context.mark_read(section)
     for section in context.unread_sections():
@@ -131,7 +139,7 @@ def compile_flow(
         nodes=nodes,
         output=output,
         error_routes=routes,
-        needs_async_bridge=False,
+        needs_async_bridge=any(node.awaits for node in walk_nodes(nodes)),
         terminal_sinks=walk.terminals,
         terminal_storage_sinks=walk.storage,
         unrouted=flow.unrouted,

@@ -17,6 +17,7 @@ from loom.streaming.compiler.model import (
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.kafka.group_settings import instance_name
 from loom.streaming.kafka.settings import MEMBER_TRANSACTION_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS
+from loom.streaming.nodes.scope import Ordering
 
 __all__ = [
     "check_exactly_once",
@@ -24,6 +25,7 @@ __all__ = [
     "check_waits",
     "longest_wait_ms",
     "transaction_timeout_ms",
+    "warn_unordered",
 ]
 
 #: An epoch ends later than its interval by whatever one batch and the commit take, so a transaction gets this many.
@@ -89,6 +91,18 @@ def check_waits(
                 found=f"{longest:g} ms",
                 remedy="lower attempts or wait_max_ms of its Retry, set its timeout_ms, or raise transaction.timeout.ms in "
                 "kafka.producer.extra",
+            )
+
+
+def warn_unordered(nodes: Iterable[CompiledNode], issues: Issues) -> None:
+    """Warn of scopes whose results would leave in any order: a transaction holds the position behind what it holds."""
+    for node in nodes:
+        if getattr(node, "ordering", None) is Ordering.NONE:
+            issues.warn(
+                Code.SCOPE_ORDERING,
+                f"under exactly_once the results of {node.step_id} leave in the order of their records, whatever ordering says",
+                path=node.path,
+                remedy="leave ordering at its default, or set delivery: at_least_once",
             )
 
 

@@ -227,8 +227,8 @@ class CompiledNode(LoomFrozenStruct, kw_only=True):
         return ()
 
     @property
-    def reorders(self) -> bool:
-        """Whether records that the node keeps may leave it in another order, so that results wait for those before them."""
+    def awaits(self) -> bool:
+        """Whether it runs coroutines, which need a bridge."""
         return False
 
     @property

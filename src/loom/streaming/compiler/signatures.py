@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, is_typeddict
 
 from loom.core.config.shape import deeply_bare, is_union, show
 from loom.core.errors import LoomError
 from loom.core.model import LoomFrozenStruct
-from loom.streaming.compiler.callables import is_async, is_generator, never_iterable
+from loom.streaming.compiler.callables import is_async, is_async_generator, is_generator, never_iterable
 from loom.streaming.compiler.model import PayloadTypes, StepKind
 from loom.streaming.message import Message, Tombstone
 from loom.streaming.nodes.step import BatchExpandStep, BatchStep, ExpandStep, RecordStep, Step
@@ -43,7 +54,10 @@ _KINDS: tuple[tuple[type, StepKind], ...] = (
 )
 #: a type checker takes the one for the others (PEP 484, the numeric tower)
 _TAKEN_FOR: dict[type, tuple[type, ...]] = {int: (float, complex), float: (complex,)}
-_COLLECTIONS = (list, tuple, set, frozenset, Iterable, Iterator, Generator, Collection, Sequence)
+_COLLECTIONS = (
+    *(list, tuple, set, frozenset, Iterable, Iterator, Generator, Collection, Sequence),
+    *(AsyncIterable, AsyncIterator, AsyncGenerator),
+)
 _NAMED_ONLY = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -201,7 +215,9 @@ def _check_handed(annotation: Any, accepts: PayloadTypes, kind: StepKind) -> Non
 
 def _check_given(function: Callable[..., Any], annotation: Any, kind: StepKind) -> None:
     """What every call would give must be what a step of this kind gives; else no record could pass."""
-    if kind is not StepKind.EXPAND and is_generator(function):
+    if is_async_generator(function) and kind is StepKind.EXPAND:
+        return  # its results are gathered
+    if kind is not StepKind.EXPAND and (is_generator(function) or is_async_generator(function)):
         remedy = (
             "return the result; for several results of one record write an ExpandStep, or Explode(function)"
             if kind in (StepKind.FUNCTION, StepKind.RECORD)

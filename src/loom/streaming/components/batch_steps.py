@@ -18,7 +18,7 @@ from loom.streaming.runtime.stages.retrying import RetryQueue
 if TYPE_CHECKING:
     from loom.streaming.components.step import CompiledStep
 
-__all__ = ["build_batch", "build_batch_expand"]
+__all__ = ["Leaving", "build_batch", "build_batch_expand", "of_batches", "whole_entry"]
 
 
 def build_batch(build: StageBuilder, step: CompiledStep, after: NodeInput, above: Ancestors) -> NodeInput:
@@ -29,7 +29,7 @@ def build_batch(build: StageBuilder, step: CompiledStep, after: NodeInput, above
 
 
 def _on_batches(build: StageBuilder, step: CompiledStep, after: NodeInput, above: Ancestors) -> NodeInput:
-    leaving = _Leaving(above)
+    leaving = Leaving(above)
     queue = retry_queue(build, step, above)
     run = _work(build, step, NodeInput(leaving.take, leaving.take, after.batch), above, queue)
 
@@ -38,7 +38,7 @@ def _on_batches(build: StageBuilder, step: CompiledStep, after: NodeInput, above
         if leaving.items:
             after.batch(leaving.taken())
 
-    return _again(_of_batches(batch, above), queue)
+    return _again(of_batches(batch, above), queue)
 
 
 def _on_records(build: StageBuilder, step: CompiledStep, after: NodeInput, above: Ancestors) -> NodeInput:
@@ -98,7 +98,7 @@ def build_batch_expand(build: StageBuilder, step: CompiledStep, after: NodeInput
     queue = retry_queue(build, step, above)
     fail, _ = boundaries(build, step, above, queue)
     drops = build.counts.drops if step.may_drop else None
-    leaving = _Leaving(below)
+    leaving = Leaving(below)
     behind = above if queue is None else above.behind(step.path)
     one_of_many = build.fail(step.step_id, step.path, behind.below(cell))
     inner = NodeInput(leaving.take, leaving.take, after.batch)
@@ -115,7 +115,7 @@ def build_batch_expand(build: StageBuilder, step: CompiledStep, after: NodeInput
                 cell.at = NO_CHILD
                 leaving.take(payload, origin, meta)
                 continue
-            results = _whole(next(entries), step.name, fail, payload, origin, meta)
+            results = whole_entry(next(entries), step.name, fail, payload, origin, meta)
             for number, result in enumerate(results):
                 cell.at = number
                 if type(result) in plain:
@@ -125,14 +125,14 @@ def build_batch_expand(build: StageBuilder, step: CompiledStep, after: NodeInput
         if leaving.items:
             after.batch(leaving.taken())
 
-    return _again(_of_batches(batch, above), queue)
+    return _again(of_batches(batch, above), queue)
 
 
 def _again(entry: NodeInput, queue: RetryQueue | None) -> NodeInput:
     return entry if queue is None else queue.calls(entry)
 
 
-def _whole(entry: Any, name: str, fail: Fail, payload: Any, origin: Any, meta: MessageMeta | None) -> list[Any]:
+def whole_entry(entry: Any, name: str, fail: Fail, payload: Any, origin: Any, meta: MessageMeta | None) -> list[Any]:
     """An entry's results, taken whole: one that raises part-way emits nothing."""
     try:
         if isinstance(entry, BaseException):
@@ -177,7 +177,7 @@ def _asking(build: StageBuilder, step: CompiledStep) -> Callable[[list[Item]], l
     return ask
 
 
-class _Leaving:
+class Leaving:
     """The batch that is about to leave a node."""
 
     def __init__(self, above: Ancestors) -> None:
@@ -192,7 +192,7 @@ class _Leaving:
         return items
 
 
-def _of_batches(batch: Callable[[list[Item]], None], above: Ancestors) -> NodeInput:
+def of_batches(batch: Callable[[list[Item]], None], above: Ancestors) -> NodeInput:
     """The entry of a node that takes batches; a single record is a batch of one."""
 
     def single(payload: Any, origin: Any, meta: MessageMeta | None) -> None:

@@ -6,24 +6,30 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.dependencies import bind_dependencies
 from loom.streaming.compiler.model import (
     CompiledBranch,
     CompiledNode,
     NodePath,
+    StepId,
     walk_nodes,
 )
 from loom.streaming.compiler.scope_model import CompiledDependency
 from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, ScopeNames, StreamType
-from loom.streaming.nodes.scope import ResourceScope, With, WithAsync
+from loom.streaming.nodes.scope import Ordering, ResourceScope, With, WithAsync
+from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.process import Process
+from loom.streaming.runtime.scopes.calling import CallingScope
+from loom.streaming.runtime.scopes.inner import build_inner
+from loom.streaming.runtime.scopes.loop_runner import LoopRunner
 from loom.streaming.runtime.scopes.resources import Resources
 from loom.streaming.runtime.stages.builder import StageBuilder
 from loom.streaming.runtime.stages.codegen import CodeWriter
 from loom.streaming.runtime.stages.node_input import Ancestors, NodeInput
 
-__all__ = ["COMPONENTS", "CompiledScope", "CompiledWith"]
+__all__ = ["COMPONENTS", "CompiledScope", "CompiledWith", "CompiledWithAsync"]
 
 
 class CompiledScope(CompiledNode, kw_only=True):
@@ -67,20 +73,51 @@ class CompiledWith(CompiledScope, kw_only=True):
     max_threads: int
 
 
-class _Found:
+class CompiledWithAsync(CompiledScope, kw_only=True):
+    """A scope whose calls overlap in an event loop.
+
+    >>> @step
+    ... async def look(order: Order) -> PricedOrder:
+    ...     return PricedOrder(order.id)
+    >>> plan = compiled(WithAsync(process=Process(look), max_concurrency=50), Drain())
+    >>> plan.nodes[0].step_id, plan.nodes[0].max_concurrency, plan.needs_async_bridge
+    ('orders.with_async', 50, True)
+    """
+
+    max_concurrency: int
+    task_timeout_ms: int | None
+    ordering: Ordering
+
+    @property
+    def gathers(self) -> bool:
+        return True
+
+    @property
+    def waits(self) -> bool:
+        return True
+
+    @property
+    def awaits(self) -> bool:
+        return True
+
+    @property
+    def overtakes(self) -> bool:
+        return self.ordering is Ordering.PARTITION
+
+    @property
+    def summary(self) -> str:
+        limit = f", each within {self.task_timeout_ms} ms" if self.task_timeout_ms is not None else ""
+        order = "in no order" if self.ordering is Ordering.NONE else f"in order of the {self.ordering.value}"
+        return f"{super().summary}: up to {self.max_concurrency} at once, {order}{limit}"
+
+
+class _Found(LoomFrozenStruct):
     """The parts of a scope, compiled."""
 
-    def __init__(
-        self,
-        step_id: Any,
-        dependencies: tuple[CompiledDependency, ...],
-        process: CompiledBranch,
-        left: StreamType,
-    ) -> None:
-        self.step_id = step_id
-        self.dependencies = dependencies
-        self.process = process
-        self.left = left
+    step_id: StepId
+    dependencies: tuple[CompiledDependency, ...]
+    process: CompiledBranch
+    left: StreamType
 
 
 def _compile_with(walk: ProcessCompiler, node: With[Any, Any], path: NodePath, flowing: StreamType) -> Compiled:
@@ -112,14 +149,29 @@ def _compile_with(walk: ProcessCompiler, node: With[Any, Any], path: NodePath, f
     return made, replace(found.left, parent=flowing.parent)
 
 
-def _refuse_async(walk: ProcessCompiler, node: Any, path: NodePath, flowing: StreamType) -> Compiled:
-    walk.issues.error(
-        Code.NOT_SUPPORTED,
-        "WithAsync is not supported yet",
+def _compile_with_async(
+    walk: ProcessCompiler, node: WithAsync[Any, Any], path: NodePath, flowing: StreamType
+) -> Compiled:
+    """Each record, or each collected batch, is a call of the inner process."""
+    found = _scope(walk, node, "WithAsync", "with_async", path, flowing, is_async=True)
+    if found is None:
+        return None
+    _refuse_gathering(walk, "WithAsync", found.process.nodes)
+    made = CompiledWithAsync(
         path=path,
-        remedy="write the inner nodes in this process directly, and let the steps open what they need in their constructors",
+        step_id=found.step_id,
+        in_shape=flowing.shape,
+        out_shape=found.left.shape,
+        accepts=flowing.payloads,
+        returns=found.left.payloads,
+        scope=node.scope,
+        dependencies=found.dependencies,
+        process=found.process,
+        max_concurrency=node.max_concurrency,
+        task_timeout_ms=node.task_timeout_ms,
+        ordering=node.ordering,
     )
-    return None
+    return made, replace(found.left, parent=flowing.parent)
 
 
 def _scope(
@@ -177,6 +229,26 @@ def _refuse(walk: ProcessCompiler, what: str, nodes: tuple[CompiledNode, ...], t
             )
 
 
+def _refuse_gathering(walk: ProcessCompiler, what: str, nodes: tuple[CompiledNode, ...]) -> None:
+    """Calls are made one by one, so nothing inside can gather what comes with others."""
+    for inner in walk_nodes(nodes):
+        if inner.waits and inner.step_kind is not None:
+            walk.issues.error(
+                Code.SCOPE_NODE,
+                f"{inner.step_id} has a retry policy of its own, which cannot be kept inside {what}",
+                path=inner.path,
+                remedy=f"remove it from the step, and repeat the whole call: {what}(retry=…)",
+            )
+        elif inner.gathers:
+            walk.issues.error(
+                Code.SCOPE_NODE,
+                f"{inner.step_id} gathers the records of several calls, which cannot be done inside {what}",
+                path=inner.path,
+                remedy="collect in front of the scope, Process(CollectBatch(…), "
+                f"{what}(process=…)): each batch is a call then; or put the node behind the scope",
+            )
+
+
 def _build_with(build: StageBuilder, node: CompiledWith, after: NodeInput | None, above: Ancestors) -> NodeInput:
     """The inner nodes, fused with those around them; what they are given is opened by the first step that needs it."""
     stage, per_batch = build.stage, node.scope is ResourceScope.BATCH
@@ -200,7 +272,28 @@ def _build_with(build: StageBuilder, node: CompiledWith, after: NodeInput | None
     return entry
 
 
+def _build_with_async(
+    build: StageBuilder, node: CompiledWithAsync, after: NodeInput | None, above: Ancestors
+) -> NodeInput:
+    """Calls in the event loop; they leave the loop over a batch, since they are done later."""
+    per_batch = node.scope is ResourceScope.BATCH
+    runner = LoopRunner(build.stage, node.step_id, node.dependencies, node.task_timeout_ms, per_batch=per_batch)
+    runner.process = build_inner(build, node, after, above)
+    scope = CallingScope(
+        build,
+        node.step_id,
+        above,
+        runner,
+        limit=node.max_concurrency,
+        timeout_s=None if node.task_timeout_ms is None else node.task_timeout_ms / 1000,
+        by_key=node.ordering is Ordering.KEY,
+        watched=node.ordering is Ordering.PARTITION or build.plan.source.mode.transaction,
+        per_batch=per_batch,
+    )
+    return scope.batch_input() if node.in_shape is StreamShape.BATCH else scope.input()
+
+
 COMPONENTS = (
     NodeComponent((With,), _compile_with, CompiledWith, _build_with),
-    NodeComponent((WithAsync,), _refuse_async),
+    NodeComponent((WithAsync,), _compile_with_async, CompiledWithAsync, _build_with_async),
 )

@@ -12,6 +12,7 @@ from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.model import BoundStep, CompiledNode, NodePath, StepKind
 from loom.streaming.compiler.signatures import UnreadableSignature, kind_of, read_signature
 from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, StreamType
+from loom.streaming.components.async_steps import build_async
 from loom.streaming.components.batch_steps import build_batch, build_batch_expand
 from loom.streaming.components.retried import boundaries, retry_queue
 from loom.streaming.nodes.retry import Retry
@@ -203,6 +204,8 @@ def _build(build: StageBuilder, step: CompiledStep, after: NodeInput | None, abo
     """A step of any kind."""
     if after is None:
         raise ValueError(f"nothing follows {step.step_id}")
+    if step.is_async:
+        return build_async(build, step, after, above)
     return _BUILDERS[step.kind](build, step, after, above)
 
 

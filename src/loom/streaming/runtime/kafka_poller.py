@@ -61,8 +61,13 @@ class KafkaPoller:
         self._lag_told = 0
 
     def read(self, most: int) -> tuple[Sequence[Any], Positions, bool]:
+        patience = self._patience() if self._idle else 0.0
+        if patience and self._room.elsewhere:
+            # The end of a call is awaited, not the next record: the client's wait cannot be ended by it.
+            self._room.wait(_POLITE_WAIT)
+            patience = 0.0
         self._standing.waits = self._idle
-        records = self._records.read(most, self._patience() if self._idle else 0)
+        records = self._records.read(most, patience)
         self._standing.waits = False
         self._idle = not records
         if records:

@@ -68,6 +68,7 @@ class RunState:
         #: a runner runs the engine with one worker, and looks at `fault` when it returns
         self.aborts_quietly = False
         self._open: dict[object, _Opened] = {}
+        self._below: _Opened | None = None
         self._lock = threading.Lock()
 
     def runs_with(self, epoch_s: float, workers: int) -> None:
@@ -101,6 +102,10 @@ class RunState:
             self._open[thing] = _Opened(what, close, threading.get_ident(), span)
             self.stop.running = True
 
+    def below(self, what: str, close: Callable[[], object]) -> None:
+        """Note the one thing that everything else may use, to be closed when nothing else is open any more."""
+        self._below = _Opened(what, close, threading.get_ident(), self.observability.begin(Scope.TRANSPORT, what))
+
     def left_s(self) -> float | None:
         """How many seconds a stop has left, or would have if it were requested now; `None` means no limit."""
         return self.stop.left_s()
@@ -110,8 +115,10 @@ class RunState:
         with self._lock:
             found = self._open.pop(thing, None)
             self.stop.running = bool(self._open)
-        if found is not None:
-            self._close(found)
+        if found is None:
+            return
+        self._close(found)
+        self._close_below()
 
     def close_all(self, *, thread: int | None = None) -> None:
         """Close what is still open, the last opened first; with `thread`, only what that thread opened."""
@@ -119,6 +126,14 @@ class RunState:
             things = [thing for thing, found in self._open.items() if thread in (None, found.thread)]
         for thing in reversed(things):
             self.closed(thing)
+        self._close_below()
+
+    def _close_below(self) -> None:
+        with self._lock:
+            if self._open or self._below is None:
+                return
+            below, self._below = self._below, None
+        self._close(below)
 
     def _close(self, found: _Opened) -> None:
         failure: Exception | None = None
@@ -133,7 +148,7 @@ class RunState:
 
 class _Opened(NamedTuple):
     what: str
-    close: Callable[[], None]
+    close: Callable[[], object]
     thread: int
     #: tells observers of the end
     span: Span | None

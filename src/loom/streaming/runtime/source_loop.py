@@ -21,6 +21,7 @@ from loom.streaming.runtime.pace import Pace
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.stages.stage import Stage
 from loom.streaming.runtime.stages.stage_io import EndMark, GoneLogs, Positions, SourceBatch
+from loom.streaming.runtime.wall_clock import REST_S, rested
 
 __all__ = ["Committer", "RecordReader", "SourceLoop"]
 
@@ -28,6 +29,10 @@ __all__ = ["Committer", "RecordReader", "SourceLoop"]
 #: thread the sink part takes each batch before the next one is read.
 _MOST_BATCHES = 8
 _MOST_BYTES = 64 * 1024 * 1024
+
+
+#: seconds that a worker waits for the end of a call while it reads nothing; a stop is seen that late at most
+_LONGEST_REST = 0.020
 
 
 class RecordReader(Protocol):
@@ -201,6 +206,17 @@ class SourceLoop:
             span.end(duration_ms=(time.perf_counter() - began) * 1000)
         return found
 
+    def rest(self, began: float, rest_s: float = REST_S) -> None:
+        """Rest after a call that began at this monotonic time and returned nothing. The end of a call elsewhere ends it."""
+        room = self._stage.room
+        if not room.elsewhere:
+            rested(began, rest_s)
+        elif self._phase is not _Phase.READING or room.credit(1) <= 0:
+            # Nothing can be read, so nothing else can happen here. A busy worker may need the sink part that is on this thread.
+            room.wait(_LONGEST_REST if len(self._delivery.last_busy) <= 1 else REST_S)
+        elif time.monotonic() - began < rest_s:
+            room.wait(rest_s)
+
     def _commit(self, now: float) -> None:
         if self._phase in (_Phase.COMMITTING, _Phase.ENDED):
             return
@@ -263,7 +279,7 @@ class SourceLoop:
         """An empty batch if a node that keeps records wants one; what does not say when is looked after at once."""
         room = self._stage.room
         due = room.due()
-        if not room.kept() or (due is not None and due > now):
+        if not room.kept() or (due > now if due is not None else room.elsewhere):
             return []
         return [self._sent(SourceBatch(self._stage, (), {}, now))]
 
@@ -275,7 +291,7 @@ class SourceLoop:
         stop = self._delivery.stop
         if self._phase is _Phase.DRAINING:
             if not self._stage.ended:
-                stop.check_deadline("records that a node of the flow still keeps")
+                stop.check_deadline(self._stage.room.waiting_for())
                 return self._wake(now)
             self._phase = _Phase.AWAITING_MARK
             if not self._epochs.by_snapshots:

@@ -34,7 +34,7 @@ from loom.streaming.runtime.standing import Standing
 from loom.streaming.runtime.stop import StartGivenUp
 from loom.streaming.runtime.telemetry.source_meter import SourceMeter
 from loom.streaming.runtime.topic_changes import TopicChanges
-from loom.streaming.runtime.wall_clock import WallClock, rested
+from loom.streaming.runtime.wall_clock import WallClock
 
 __all__ = ["SourceWorker"]
 
@@ -168,7 +168,7 @@ class SourceWorker:
                 raise reason from None
             raise
         if not batches:
-            rested(began)
+            self.feed.rest(began)
         elif self._isolating is not None:
             self._isolating.refuse(batches)
         return batches

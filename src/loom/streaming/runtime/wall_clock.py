@@ -17,7 +17,7 @@ from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.run_errors import ClockSetBackError
 from loom.streaming.runtime.run_state import RunState
 
-__all__ = ["ALWAYS_DUE", "WallClock", "rested", "watching_clock"]
+__all__ = ["ALWAYS_DUE", "REST_S", "WallClock", "rested", "watching_clock"]
 
 _log = get_logger(__name__)
 
@@ -25,7 +25,7 @@ _log = get_logger(__name__)
 ALWAYS_DUE = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: Seconds that an always-due part rests when it has nothing to return: the engine would do so for a part that names no time.
-_REST = 0.001
+REST_S = 0.001
 #: a step back by so many seconds makes one epoch longer, and no more
 _LET_BE = 1.0
 #: How often the clock is checked beside the parts, and how long they have to notice by themselves, in seconds: a step may
@@ -73,7 +73,7 @@ def _engine_stopped(back: float, epoch_s: float) -> ClockSetBackError:
     )
 
 
-def rested(began: float, rest_s: float = _REST) -> None:
+def rested(began: float, rest_s: float = REST_S) -> None:
     """Rest after a call that began at this monotonic time and returned nothing, unless it has waited itself."""
     if time.monotonic() - began < rest_s:
         time.sleep(rest_s)

@@ -29,6 +29,9 @@ from loom.streaming.runtime.worker_source import WorkerSource
 
 __all__ = ["Advance", "ManualClock", "open_script", "run_in_memory"]
 
+#: seconds of one wait for the end of a call
+_SLICE = 0.02
+
 
 class Advance(LoomFrozenStruct):
     """A moment of the script at which time moves on, in milliseconds."""
@@ -74,7 +77,10 @@ class _ScriptWorker:
 
     def next_batch(self) -> list[SourceBatch]:
         self._pass_time()
-        return self._feed.next_batch()
+        batches = self._feed.next_batch()
+        if not batches and self._stage.room.elsewhere:
+            self._stage.room.wait(_SLICE)
+        return batches
 
     def close(self) -> None:
         self._delivery.closed(self)
@@ -82,6 +88,8 @@ class _ScriptWorker:
     def _pass_time(self) -> None:
         """Where nothing is read, the script moves no time: let the clock go to the next moment at which a node acts."""
         room = self._stage.room
+        if room.elsewhere:
+            return  # calls take their own time
         if (self._feed.is_draining and self._stage.ending) or room.credit(1) <= 0:
             due = room.due()
             if due is not None and due > self._clock.now:
@@ -125,6 +133,8 @@ class _ScriptReader:
 
     def _move_on(self, until: float) -> None:
         """Let the clock go to the next time at which a node wants to act, as it would pass that in production too."""
+        if self._room.elsewhere:
+            self._room.settle()
         due = self._room.due()
         if self._worked_on() != self._handed_out or (due is not None and due <= self._clock.now):
             # The stage is not there yet; the feed asks again.

@@ -7,6 +7,7 @@ told of the end. The stage asks once per batch, never per record.
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
@@ -60,6 +61,16 @@ class BufferingNodes:
         self.random: Callable[[], float] = random.random
         #: the offsets up to which the source has read
         self._read: dict[TopicPartition, int] = {}
+        self._mark: EndMark | None = None
+        #: how many nodes have been told of the end
+        self._told = 0
+        #: how many calls are in progress on other threads; their ends set `wake`
+        self.elsewhere = 0
+        self.wake = threading.Event()
+        #: let such calls go on as far as they can without waiting; for a clock that does not move by itself
+        self.settles: list[Callable[[], None]] = []
+        #: what nodes wait for, for people
+        self.tells: list[Callable[[], str | None]] = []
 
     def add(self, node: BufferingNode) -> None:
         """Add a node after those already here."""
@@ -68,6 +79,22 @@ class BufferingNodes:
     def reverse(self) -> None:
         """Turn the order around, for who builds from the tail."""
         self._nodes.reverse()
+        self.tells.reverse()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until a call elsewhere has ended, at most so long."""
+        if self.wake.wait(seconds):
+            self.wake.clear()
+
+    def settle(self) -> None:
+        """Return when calls elsewhere cannot go on by themselves."""
+        for settle in self.settles:
+            settle()
+
+    def waiting_for(self) -> str:
+        """What a stop waits for."""
+        told = [said for tell in self.tells if (said := tell()) is not None]
+        return "; ".join(told) or "records that a node of the flow still keeps"
 
     def kept(self) -> int:
         """How many records wait."""
@@ -108,9 +135,18 @@ class BufferingNodes:
                 node.tick(now)
 
     def end(self, mark: EndMark) -> None:
-        """Tell every node of the end, upstream first."""
-        for node in self._nodes:
-            node.end(mark)
+        """Tell the nodes of the end, upstream first."""
+        self._mark = mark
+        self.end_on()
+
+    def end_on(self) -> None:
+        """Tell those of the end to which nothing more can come, now that the nodes before them keep less."""
+        if self._mark is None:
+            return
+        while self._told < len(self._nodes) and not any(node.kept() for node in self._nodes[: self._told]):
+            node = self._nodes[self._told]
+            self._told += 1
+            node.end(self._mark)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """The logs of these partitions are gone, and with them every position in them."""

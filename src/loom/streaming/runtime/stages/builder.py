@@ -37,7 +37,7 @@ from loom.streaming.runtime.stages.slots import OutputSlots
 from loom.streaming.runtime.stages.stage import Stage
 from loom.streaming.runtime.stages.stage_io import Result
 
-__all__ = ["BuildNode", "Provides", "StageBuilder"]
+__all__ = ["BuildNode", "Provides", "StageBuilder", "Suspend"]
 
 
 class Provides(Protocol):
@@ -235,6 +235,19 @@ class StageBuilder:
         """Where every expansion says which child is at work."""
         return tuple(self._cells.values())
 
+    def suspends(
+        self,
+        function: Callable[..., Any],
+        names: tuple[str, ...],
+        resume: Callable[..., None],
+        fail: Callable[..., None],
+        above: Ancestors,
+    ) -> Suspend:
+        """How an async step hands over its work: with the argument and what `resume` and `fail` are called with behind the
+        result or the error. Only a builder inside an async scope can.
+        """
+        raise ValueError("an async step outside of an async scope")
+
     def entry(self, record: Receive, tombstone: Receive, above: Ancestors) -> NodeInput:
         """The entry of a node that takes records one by one."""
         return node_input(record, tombstone, above)
@@ -380,5 +393,7 @@ class StageBuilder:
         )
 
 
+#: (argument of the step, *state)
+Suspend: TypeAlias = Callable[..., None]
 #: (builder, node, the next input or `None`, its ancestors)
 BuildNode: TypeAlias = Callable[[StageBuilder, Any, NodeInput | None, Ancestors], NodeInput]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -22,6 +23,9 @@ class Lifetime(Protocol):
     def closed(self, thing: object) -> None:
         """Close it now; again is no harm."""
 
+    def below(self, what: str, close: Callable[[], object]) -> None:
+        """Note something to be closed when nothing else is open any more."""
+
     def left_s(self) -> float | None:
         """How many seconds a stop has left, or would have; `None` means no limit."""
 
@@ -41,6 +45,9 @@ class _OwnLifetime:
         if close is not None:
             close()
 
+    def below(self, what: str, close: Callable[[], object]) -> None:
+        """Nothing says when this is; the thread of a bridge is a daemon."""
+
     def left_s(self) -> float | None:
         return None
 
@@ -50,16 +57,25 @@ class StageServices:
 
     Args:
         lifetime: closes what the stages open.
-        bridge: where coroutines run; `None` for a plan that needs none.
+        bridge: where coroutines run; without one, one is made when it is first needed, and closed after everything else.
     """
 
     def __init__(self, lifetime: Lifetime | None = None, bridge: AsyncBridge | None = None) -> None:
         self.lifetime: Lifetime = lifetime or _OwnLifetime()
         self._bridge = bridge
+        self._lock = threading.Lock()
 
     @property
     def bridge(self) -> AsyncBridge:
         """The bridge of the run."""
-        if self._bridge is None:
-            raise ValueError("this stage has async steps and was given no AsyncBridge")
-        return self._bridge
+        with self._lock:
+            if self._bridge is None:
+                self._bridge = made = AsyncBridge()
+                self.lifetime.below("async bridge", lambda: self._close(made))
+            return self._bridge
+
+    def _close(self, made: AsyncBridge) -> None:
+        with self._lock:
+            # A worker that starts now gets another one.
+            self._bridge = None
+        made.shutdown(self.lifetime.left_s())

@@ -46,6 +46,10 @@ class Stage:
         self._held: list[Any] = []
         #: what is opened by a batch and closed at its end
         self.batch_scopes: list[BatchScope] = []
+        #: called at the end of each batch
+        self.batch_ends: list[Callable[[], None]] = []
+        #: where a record was read
+        self.place = view.place
         self._counts = counts
         self._names = names
         self._view = view
@@ -109,7 +113,7 @@ class Stage:
 
     def run(self, batch: SourceBatch) -> StageResults:
         """Work on one batch; what it returns is in source order per output."""
-        if not self.batch_scopes:
+        if not self.batch_scopes and not self.batch_ends:
             return self._run_timed(batch)
         try:
             results = self._run_timed(batch)
@@ -120,6 +124,8 @@ class Stage:
             raise
         for scope in reversed(self.batch_scopes):
             scope.close(None)
+        for end in self.batch_ends:
+            end()
         return results
 
     def close(self) -> None:
@@ -170,6 +176,7 @@ class Stage:
             self.ending = True
             room.end(batch.end)
         if self.ending:
+            room.end_on()
             self.ended = room.kept() == 0
         if gate is not None:
             results = gate.passed(*self._taken(), self._failed())

@@ -1,0 +1,350 @@
+"""A scope whose calls overlap, on the worker's side: takes records, starts calls, commits what comes of them. Hot path.
+
+A `BufferingNode`: the offset of a record is kept until its call is committed, a full scope takes the source's credit away, and
+a finished call wakes the worker. A runner does the work elsewhere (an event loop, threads).
+
+One call goes: `take` → `CallSchedule` → `CallPolicy.before` → runner → `CallPolicy.after` → commit. What a policy decides there
+(start later, do it again later) is all that retries, rate limits and circuit breakers need; see `policy.py`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+from loom.streaming.kafka.record_headers import key_bytes
+from loom.streaming.message import MessageMeta
+from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.scopes.call import Call, Exit, Outcome
+from loom.streaming.runtime.scopes.kept_offsets import KeptOffsets
+from loom.streaming.runtime.scopes.policy import NO_POLICY, CallPolicy
+from loom.streaming.runtime.scopes.schedule import CallSchedule
+from loom.streaming.runtime.stages.builder import StageBuilder
+from loom.streaming.runtime.stages.node_input import Ancestors, Item, NodeInput
+from loom.streaming.runtime.stages.reorder_buffer import NO_PARTITION, InFlightInput, ReorderBuffer
+from loom.streaming.runtime.stages.stage_io import EndMark
+
+__all__ = ["CallBatch", "CallRunner", "CallingScope"]
+
+#: Calls that may wait beside those in progress, so that a finished one is followed at once: as many again, and some more
+#: where few are in progress.
+_FEWEST_WAITING = 16
+#: The source is given credit again when so large a part of the places is free, so that it reads no single records.
+_FREE = 4
+#: how many calls a message about a stop names
+_NAMED = 5
+
+
+class CallBatch:
+    """The calls of one batch, which share resources; they are committed together when these have been closed."""
+
+    __slots__ = ("calls", "error", "left", "resources", "sealed")
+
+    def __init__(self, resources: Any) -> None:
+        self.resources = resources
+        self.calls: list[Call] = []
+        #: how many of them are not done
+        self.left = 0
+        #: no more calls are added
+        self.sealed = False
+        #: what went wrong when the resources were closed
+        self.error: BaseException | None = None
+
+
+class CallRunner(Protocol):
+    """Runs calls elsewhere. Its methods are called on the worker's thread."""
+
+    #: attempts that have ended, and batches whose resources have been closed
+    completed: deque[Call | CallBatch]
+
+    def submit(self, calls: Sequence[Call]) -> None:
+        """Start an attempt of each."""
+
+    def cancel(self, call: Call) -> None:
+        """The call has had its time; its attempt ends soon, as an error, if it can be cancelled."""
+
+    def resources(self) -> Any:
+        """What the calls of the worker, or of one batch, share; not opened yet."""
+
+    def close_batch(self, batch: CallBatch) -> None:
+        """Every call of a batch is done: close its resources, then complete it."""
+
+    def settle(self) -> None:
+        """Let the calls go on as far as they can without waiting for time or for others."""
+
+
+class CallingScope:
+    """The calls of one scope of one stage."""
+
+    def __init__(
+        self,
+        build: StageBuilder,
+        step_id: str,
+        above: Ancestors,
+        runner: CallRunner,
+        *,
+        limit: int,
+        timeout_s: float | None,
+        by_key: bool,
+        watched: bool,
+        per_batch: bool,
+        policy: CallPolicy = NO_POLICY,
+    ) -> None:
+        stage = build.stage
+        assert stage.gate is not None
+        self._gate: ReorderBuffer = stage.gate
+        self._room = stage.room
+        self._flush = stage.flush
+        self._counts = build.counts
+        self._key = build.view.key
+        self._place = build.view.place
+        self._above = above
+        self._step_id = step_id
+        self._runner = runner
+        self._schedule = CallSchedule(limit)
+        self._policy = policy
+        self._timeout = timeout_s
+        self._by_key = by_key
+        self._emits_on_stop = build.emits_on_stop()
+        self._capacity = limit + max(limit, _FEWEST_WAITING)
+        self._kept = KeptOffsets()
+        #: what was discarded holds its place for good
+        self._discarded: list[Call] = []
+        self._calls: dict[Call, None] = {}
+        #: in progress, in the order of their deadlines
+        self._deadlines: deque[Call] = deque()
+        #: no call starts before this time, by the policy
+        self._not_before = 0.0
+        self._shared = None if per_batch else runner.resources()
+        self._batch: CallBatch | None = None
+        if watched:
+            self._gate.watch(self._kept.lowest)
+        stage.room.add(self)
+        stage.room.settles.append(runner.settle)
+        stage.room.tells.append(self._told)
+        stage.flushes.append(self.start)
+        if per_batch:
+            stage.batch_ends.append(self._seal)
+
+    def input(self) -> NodeInput:
+        """The way in for records; each is a call."""
+        return NodeInput(self.take, self.take, self._take_each)
+
+    def batch_input(self) -> NodeInput:
+        """The way in for batches; each is a call."""
+        return NodeInput(self._take_one, self._take_one, self._take_batch)
+
+    def take(self, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        """Keep a record until its call is done."""
+        self._add(((payload, origin, meta, self._above.indexes()),), is_batch=False)
+
+    def _take_each(self, items: list[Item]) -> None:
+        for item in items:
+            self._add((item,), is_batch=False)
+
+    def _take_one(self, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        self._add(((payload, origin, meta, self._above.indexes()),), is_batch=True)
+
+    def _take_batch(self, items: list[Item]) -> None:
+        self._add(items, is_batch=True)
+
+    def _add(self, items: Sequence[Item], *, is_batch: bool) -> None:
+        keep = self._gate.keep
+        keys: tuple[Any, ...] = ()
+        if self._by_key:
+            key, found = self._key, dict[Any, None]()
+            for _, origin, meta, _ in items:
+                has = key(origin) if meta is None else key_bytes(meta.key)
+                if has is not None:
+                    found[has] = None
+            keys = tuple(found)
+        call = Call(items, [keep(item[1]) for item in items], keys, is_batch=is_batch)
+        self._kept.add(call)
+        self._calls[call] = None
+        if self._shared is not None:
+            call.resources = self._shared
+        else:
+            batch = self._batch
+            if batch is None:
+                batch = self._batch = CallBatch(self._runner.resources())
+            call.batch, call.resources = batch, batch.resources
+            batch.calls.append(call)
+            batch.left += 1
+        self._schedule.add(call)
+
+    def start(self) -> None:
+        """Start what may start."""
+        now, schedule, policy = self._room.now, self._schedule, self._policy
+        if now < self._not_before:
+            return
+        started = []
+        while (call := schedule.next(now)) is not None:
+            if not call.flights:
+                # All of its records have become another's while it waited.
+                schedule.done(call)
+                self._finish(call)
+                continue
+            wait = policy.before(call, now)
+            if wait is not None and wait > now:
+                self._not_before = wait
+                schedule.put_back(call)
+                break
+            call.attempt += 1
+            call.outcome, call.done, call.cancelled = Outcome(), False, False
+            call.started_at = now
+            if self._timeout is not None:
+                call.deadline = now + self._timeout
+                self._deadlines.append(call)
+            started.append(call)
+        if started:
+            self._room.elsewhere += len(started)
+            self._runner.submit(started)
+
+    # ---- what a node that keeps records offers
+
+    def kept(self) -> int:
+        return len(self._calls)
+
+    def oldest(self) -> Iterable[tuple[TopicPartition, int]]:
+        return [(partition, offset) for partition, offset in self._kept.lowest.items() if partition != NO_PARTITION]
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        self._discarded = [c for c in self._discarded if not any(f.partition == NO_PARTITION for f in c.flights)]
+        self._kept.renew([*self._discarded, *self._calls])
+
+    def discard(self, partitions: Collection[TopicPartition]) -> None:
+        self._discarded = [c for c in self._discarded if not any(f.partition in partitions for f in c.flights)]
+        for call in list(self._calls):
+            lost = [flight for flight in call.flights if flight.partition in partitions]
+            if not lost:
+                continue
+            call.lost |= {id(flight.origin) for flight in lost}
+            call.flights = [flight for flight in call.flights if flight.partition not in partitions]
+            if not call.flights:
+                # Whatever comes of it is another's business now; until it ends it still counts as in progress.
+                call.cancelled = True
+                self._runner.cancel(call)
+        self._kept.renew([*self._discarded, *self._calls])
+
+    def credit(self) -> int | None:
+        free = self._capacity - len(self._calls)
+        return min(free if free * _FREE >= self._capacity else 0, self._gate.credit())
+
+    def due(self) -> float | None:
+        if self._runner.completed:
+            return 0.0
+        deadlines = self._deadlines
+        while deadlines and (deadlines[0].done or deadlines[0].cancelled):
+            deadlines.popleft()
+        times = [deadlines[0].deadline] if deadlines else []
+        earliest = self._schedule.earliest()
+        if earliest is not None:
+            times.append(max(earliest, self._not_before))
+        elif self._not_before and self._schedule.has_next():
+            times.append(self._not_before)
+        return min((at for at in times if at is not None), default=None)
+
+    def tick(self, now: float) -> None:
+        """Commit what is done, cancel what has had its time, start what may start."""
+        completed = self._runner.completed
+        while completed:
+            found = completed.popleft()
+            if isinstance(found, CallBatch):
+                self._commit_batch(found)
+            else:
+                self._completed(found, now)
+        deadlines = self._deadlines
+        while deadlines and (deadlines[0].done or (deadlines[0].deadline or 0.0) <= now):
+            call = deadlines.popleft()
+            if not call.done and not call.cancelled:
+                call.cancelled = True
+                self._runner.cancel(call)
+        self._flush()
+
+    def end(self, mark: EndMark) -> None:
+        """Calls in progress or in turn are awaited. At a stop, those that wait to be repeated are not."""
+        if mark is EndMark.STOP and not self._emits_on_stop:
+            for call in self._schedule.discard_later():
+                # Kept among the offsets, so that its records are read again.
+                self._discarded.append(call)
+                del self._calls[call]
+                if call.batch is not None:
+                    call.batch.calls.remove(call)
+                    call.batch.left -= 1
+                    self._close_if_done(call.batch)
+
+    def _completed(self, call: Call, now: float) -> None:
+        self._room.elsewhere -= 1
+        call.done = True
+        outcome = call.outcome
+        if outcome.ends_run is not None:
+            raise outcome.ends_run
+        again = self._policy.after(call, now) if call.flights else None
+        if again is not None:
+            self._schedule.again(call, again)
+            return
+        self._schedule.done(call)
+        self._finish(call)
+
+    def _finish(self, call: Call) -> None:
+        """Its outcome is final."""
+        if call.batch is None:
+            self._commit(call)
+        else:
+            call.batch.left -= 1
+            self._close_if_done(call.batch)
+
+    def _commit(self, call: Call) -> None:
+        """Let out what came of a call, and let go of its records."""
+        outcome = call.outcome
+        for cells, indexes, function, arguments in _left(outcome.exits, call.lost) if call.lost else outcome.exits:
+            for cell, index in zip(cells, indexes, strict=True):
+                cell.at = index
+            function(*arguments)
+        for step in outcome.drops:
+            self._counts.drops[step] += 1
+        self._kept.remove(call)
+        del self._calls[call]
+        release: Callable[[InFlightInput], None] = self._gate.release
+        for flight in call.flights:
+            release(flight)
+
+    def _seal(self) -> None:
+        """The stage's batch is over, and with it the calls that share its resources."""
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            batch.sealed = True
+            self._close_if_done(batch)
+
+    def _close_if_done(self, batch: CallBatch) -> None:
+        if batch.sealed and not batch.left:
+            self._room.elsewhere += 1
+            self._runner.close_batch(batch)
+
+    def _commit_batch(self, batch: CallBatch) -> None:
+        self._room.elsewhere -= 1
+        if batch.error is not None:
+            raise batch.error
+        for call in batch.calls:
+            self._commit(call)
+
+    def _told(self) -> str | None:
+        """What a stop waits for."""
+        if not self._calls:
+            return None
+        places = [str(self._place(call.items[0][1])) for call in list(self._calls)[:_NAMED]]
+        more = f" and {len(self._calls) - _NAMED} more" if len(self._calls) > _NAMED else ""
+        return f"calls of {self._step_id} for {', '.join(places)}{more}"
+
+
+def _left(exits: Iterable[Exit], lost: Collection[int]) -> Iterator[Exit]:
+    """What came of inputs that are still ours."""
+    for one in exits:
+        if one.cells or len(one.arguments) > 1:
+            if id(one.arguments[-2]) not in lost:
+                yield one
+            continue
+        items = [item for item in one.arguments[0] if id(item[1]) not in lost]
+        if items:
+            yield one._replace(arguments=(items,))

@@ -1,0 +1,129 @@
+"""Which call starts next: at most so many at once, one at a time of each key, none before its time. Pure; no clock, no thread."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from heapq import heappop, heappush
+from typing import Any
+
+from loom.streaming.runtime.scopes.call import Call
+
+__all__ = ["CallSchedule"]
+
+
+class CallSchedule:
+    """The calls of one scope that are not done.
+
+    >>> schedule = CallSchedule(limit=2)
+    >>> first, second = Call([], [], ("a",), is_batch=False), Call([], [], ("a",), is_batch=False)
+    >>> schedule.add(first)
+    >>> schedule.add(second)
+    >>> schedule.next(0.0) is first, schedule.next(0.0)
+    (True, None)
+    >>> schedule.done(first)
+    >>> schedule.next(0.0) is second
+    True
+
+    Args:
+        limit: the most calls in progress at once.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.running = 0
+        self._ready: deque[Call] = deque()
+        #: calls that are repeated at a time
+        self._later: list[tuple[float, int, Call]] = []
+        self._number = 0
+        #: for each key the calls that have it, in the order of their records; the first one holds it
+        self._of_key: dict[Any, deque[Call]] = {}
+        self._blocked = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many calls are not in progress."""
+        return len(self._ready) + len(self._later) + self._blocked
+
+    def add(self, call: Call) -> None:
+        """A new call, behind all that are here."""
+        for key in call.keys:
+            queue = self._of_key.setdefault(key, deque())
+            if queue:
+                call.blocked_by += 1
+            queue.append(call)
+        if call.blocked_by:
+            self._blocked += 1
+        else:
+            self._ready.append(call)
+
+    def next(self, now: float) -> Call | None:
+        """The next call to start; it counts as in progress from now on."""
+        if self.running >= self.limit:
+            return None
+        if self._later and self._later[0][0] <= now:
+            call = heappop(self._later)[2]
+        elif self._ready:
+            call = self._ready.popleft()
+        else:
+            return None
+        self.running += 1
+        return call
+
+    def put_back(self, call: Call) -> None:
+        """A call that `next` returned is not started yet."""
+        self.running -= 1
+        self._ready.appendleft(call)
+
+    def again(self, call: Call, at: float) -> None:
+        """A call that was in progress is started again at a time; it keeps its keys."""
+        self.running -= 1
+        self._number += 1
+        heappush(self._later, (at, self._number, call))
+
+    def done(self, call: Call) -> None:
+        """A call that was in progress has its outcome; its keys are free for the next ones."""
+        self.running -= 1
+        self._free(call)
+
+    def discard_later(self) -> list[Call]:
+        """Take out the calls that wait to be repeated, with those that wait for their keys."""
+        taken = [call for _, _, call in self._later]
+        self._later.clear()
+        held = {key for call in taken for key in call.keys}
+        for key in held:
+            for call in list(self._of_key[key])[1:]:
+                if call not in taken:
+                    taken.append(call)
+                    self._blocked -= 1
+        for call in taken:
+            for key in call.keys:
+                queue = self._of_key[key]
+                queue.remove(call)
+                if not queue:
+                    del self._of_key[key]
+        return taken
+
+    def earliest(self) -> float | None:
+        """The time at which a call is to be repeated; `None` while none waits for one, or none could start."""
+        return self._later[0][0] if self._later and self.running < self.limit else None
+
+    def has_next(self) -> bool:
+        """Whether a call could start at once."""
+        return bool(self._ready) and self.running < self.limit
+
+    def _free(self, call: Call) -> None:
+        for unblocked in self._unblocked(call):
+            self._blocked -= 1
+            self._ready.append(unblocked)
+
+    def _unblocked(self, call: Call) -> Iterator[Call]:
+        for key in call.keys:
+            queue = self._of_key[key]
+            queue.popleft()
+            if not queue:
+                del self._of_key[key]
+                continue
+            queue[0].blocked_by -= 1
+            if not queue[0].blocked_by:
+                yield queue[0]
