@@ -20,6 +20,7 @@ __all__ = ["command"]
 class _GraphFormat(Enum):
     MERMAID = "mermaid"
     JSON = "json"
+    ASYNCAPI = "asyncapi"
     TEXT = "text"
     CODE = "code"
 
@@ -30,7 +31,9 @@ def command(
     debug: Debug = False,
     format: Annotated[
         _GraphFormat,
-        typer.Option("--format", "-f", help="a Mermaid flowchart, JSON for programs, text, or the Python that runs"),
+        typer.Option(
+            "--format", "-f", help="a Mermaid flowchart, JSON for programs, AsyncAPI 3, text, or the Python that runs"
+        ),
     ] = _GraphFormat.MERMAID,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="write to this file instead of standard output")

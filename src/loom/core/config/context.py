@@ -5,9 +5,12 @@ Made by the runner, the CLI and the test kit; asked by the compiler, the transpo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec.structs import replace
 
 from loom.core.config.arguments import ArgumentGathering
 from loom.core.config.binding import ConfigBinding
@@ -41,14 +44,16 @@ class ConfigContext:
     Pricing(currency='EUR', digits=2)
     """
 
-    def __init__(self, tree: ConfigTree, file: str | None) -> None:
+    def __init__(self, tree: ConfigTree, file: str | None, given: Mapping[str, str] | None = None) -> None:
         self._tree = tree
         self._file = file
+        #: the variables of the environment that gave keys, by dotted path
+        self._given = dict(given or {})
         self._read: set[str] = set()
 
     @classmethod
     def from_yaml(cls, path: str | PathLike[str], *, resolvers: Iterable[ConfigResolver] = ()) -> ConfigContext:
-        """Load a YAML file; an empty one is an empty configuration.
+        """Load a YAML file; an empty one is an empty configuration. Keys that the environment gives win over its own.
 
         Args:
             path: the file, in UTF-8.
@@ -60,11 +65,11 @@ class ConfigContext:
         from loom.core.config.yaml_loading import load_yaml
 
         file = fspath(path)
-        return cls(load_yaml(file, index_resolvers(resolvers)), file)
+        return cls._loaded(load_yaml(file, index_resolvers(resolvers)), file)
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any], *, resolvers: Iterable[ConfigResolver] = ()) -> ConfigContext:
-        """Load a mapping, which is copied. Interpolations work as in a file.
+        """Load a mapping, which is copied. Interpolations work as in a file, and keys that the environment gives win.
 
         Args:
             mapping: the configuration.
@@ -75,7 +80,17 @@ class ConfigContext:
         """
         from loom.core.config.loading import load_mapping
 
-        return cls(load_mapping(mapping, index_resolvers(resolvers)), None)
+        return cls._loaded(load_mapping(mapping, index_resolvers(resolvers)), None)
+
+    @classmethod
+    def _loaded(cls, tree: ConfigTree, file: str | None) -> ConfigContext:
+        if not any(name.startswith("LOOM__") for name in os.environ):
+            return cls(tree, file)
+        from loom.core.config.environment import environment_overlay
+        from loom.core.config.loading import overlaid
+
+        overlay, given = environment_overlay(tree.unresolved(), os.environ)
+        return cls(overlaid(tree, overlay), file, given)
 
     def overlaid(self, mapping: Mapping[str, Any]) -> ConfigContext:
         """A new context with these keys on top, merged section by section; lists are replaced.
@@ -91,7 +106,7 @@ class ConfigContext:
         """
         from loom.core.config.loading import overlaid
 
-        return ConfigContext(overlaid(self._tree, mapping), self._file)
+        return ConfigContext(overlaid(self._tree, mapping), self._file, self._given)
 
     @property
     def file(self) -> str | None:
@@ -117,7 +132,7 @@ class ConfigContext:
             ConfigError: if it is absent, or with every problem in it.
         """
         place = self._find(key)
-        return convert_section(self._tree.value(place), type, key=place.path, file=self._file)
+        return self._converted(self._tree.value(place), type, place)
 
     def section_optional(self, key: str, type: type[T]) -> T | None:
         """As `section`, and `None` if the section is absent or empty.
@@ -133,7 +148,17 @@ class ConfigContext:
         value = None if place is None else self._tree.value(place)
         if place is None or value is None:
             return None
-        return convert_section(value, type, key=place.path, file=self._file)
+        return self._converted(value, type, place)
+
+    def _converted(self, value: Any, type: type[T], place: Place) -> T:
+        try:
+            return convert_section(value, type, key=place.path, file=self._file)
+        except ConfigError as error:
+            if not self._given:
+                raise
+            # The reader has to look for such a key in the environment.
+            told = [replace(p, file=self._given[p.key]) if p.key in self._given else p for p in error.problems]
+        raise ConfigError(told)
 
     def section_or_default(self, key: str, type: type[T], default: T) -> T:
         """As `section`, and `default` if the section is absent or empty.

@@ -35,7 +35,7 @@ class InterpolatedTree(ConfigTree):
         assert isinstance(root, DictConfig)
         return cls(root, lower.file, lower.resolvers)
 
-    def _unresolved(self) -> dict[Any, Any]:
+    def unresolved(self) -> dict[Any, Any]:
         plain = OmegaConf.to_container(self.root, resolve=False)
         assert isinstance(plain, dict)
         return plain

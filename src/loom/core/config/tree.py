@@ -100,10 +100,10 @@ class ConfigTree:
         """For each top-level section, the sections that its interpolations point at."""
         return {
             str(section): frozenset(name for text in _texts(value) for name in _REFERENCE.findall(text))
-            for section, value in self._unresolved().items()
+            for section, value in self.unresolved().items()
         }
 
-    def _unresolved(self) -> dict[Any, Any]:
+    def unresolved(self) -> dict[Any, Any]:
         """The whole tree as plain containers."""
         plain: dict[Any, Any] = self.root
         return plain

@@ -20,13 +20,13 @@ class CompiledPlan(PlanModel):
     flowchart TD
     """
 
-    def explain(self, format: Literal["text", "mermaid", "json", "code"] = "text") -> str:
+    def explain(self, format: Literal["text", "mermaid", "json", "asyncapi", "code"] = "text") -> str:
         """Print the plan. No format shows a secret.
 
         Args:
             format: `text` for a person, `mermaid` for a flowchart, `json` for a program (described in
-                `loom.streaming.compiler.explain.document`), `code` for the Python that runs (which loads the Kafka client and
-                connects to nothing).
+                `loom.streaming.compiler.explain.document`), `asyncapi` for an AsyncAPI 3 document of its topics, `code` for the
+                Python that runs (which loads the Kafka client and connects to nothing).
 
         Raises:
             ValueError: for another format.

@@ -16,6 +16,7 @@ from loom.streaming.kafka.writable import writable_id
 from loom.streaming.message import MessageMeta, has_message_type, loom_message_type, loom_message_version
 
 __all__ = [
+    "CE_TYPE",
     "CONTENT_TYPE",
     "ERROR_COUNT",
     "ERROR_HEADER_PREFIX",
@@ -35,6 +36,9 @@ __all__ = [
     "whole_number",
 ]
 
+CE_TYPE = "ce_type"
+#: the extensions of CloudEvents for correlation and for distributed tracing
+CE_CORRELATION_ID, CE_CAUSATION_ID, CE_TRACEPARENT = "ce_correlationid", "ce_causationid", "ce_traceparent"
 CONTENT_TYPE = "content-type"
 MESSAGE_TYPE = "x-message-type"
 MESSAGE_VERSION = "x-message-version"
@@ -70,7 +74,8 @@ def meta_from_headers(
 ) -> MessageMeta:
     """The metadata of a record that was read.
 
-    Ids come from its headers; a W3C `traceparent` fills in for `x-trace-id`. Whatever the headers hold, nothing raises.
+    Ids come from its headers; a W3C `traceparent` fills in for `x-trace-id`, those of a CloudEvent for any that are not
+    there. Whatever the headers hold, nothing raises.
     """
     if not pairs:
         return MessageMeta(
@@ -80,12 +85,12 @@ def meta_from_headers(
     trace_id, parent_id = _trace(headers)
     return MessageMeta(
         message_id,
-        _text(headers, CORRELATION_ID),
+        _text(headers, CORRELATION_ID) or _text(headers, CE_CORRELATION_ID),
         trace_id,
         parent_id,
-        _text(headers, CAUSATION_ID),
+        _text(headers, CAUSATION_ID) or _text(headers, CE_CAUSATION_ID),
         timestamp_ms,
-        _text(headers, MESSAGE_TYPE),
+        _text(headers, MESSAGE_TYPE) or _text(headers, CE_TYPE),
         _number(headers, MESSAGE_VERSION),
         topic,
         partition,
@@ -141,7 +146,7 @@ def wanted_from_meta(meta: MessageMeta, *, full: bool) -> dict[str, bytes | None
     said = bool(headers)
     trace_id, parent_id = _trace(headers) if said else (None, None)
     wanted: dict[str, bytes | None] = {}
-    if meta.correlation_id != (_text(headers, CORRELATION_ID) if said else None):
+    if meta.correlation_id != (_text(headers, CORRELATION_ID) or _text(headers, CE_CORRELATION_ID) if said else None):
         wanted[CORRELATION_ID] = writable_id("correlation_id", meta.correlation_id)
     if meta.trace_id != trace_id or (full and TRACE_ID not in headers):
         wanted[TRACE_ID] = writable_id("trace_id", meta.trace_id)
@@ -155,7 +160,7 @@ def wanted_from_meta(meta: MessageMeta, *, full: bool) -> dict[str, bytes | None
     causation_id = meta.causation_id
     if full and causation_id is None:
         wanted[CAUSATION_ID] = writable_id("message_id", meta.message_id)
-    elif causation_id != (_text(headers, CAUSATION_ID) if said else None):
+    elif causation_id != (_text(headers, CAUSATION_ID) or _text(headers, CE_CAUSATION_ID) if said else None):
         wanted[CAUSATION_ID] = writable_id("causation_id", causation_id)
     return wanted
 
@@ -187,7 +192,8 @@ def key_bytes(key: bytes | str | None) -> bytes | None:
 def _trace(headers: Mapping[str, bytes]) -> tuple[str | None, str | None]:
     """Trace and parent id as the headers tell them; a W3C `traceparent` fills in for `x-trace-id`."""
     trace_id, parent_id = _text(headers, TRACE_ID), _text(headers, PARENT_TRACE_ID)
-    if trace_id is None and (parent := parse_traceparent(headers.get(TRACEPARENT) or b"")) is not None:
+    found = headers.get(TRACEPARENT) or headers.get(CE_TRACEPARENT) or b""
+    if trace_id is None and (parent := parse_traceparent(found)) is not None:
         return parent.trace_id, parent_id or parent.parent_id
     return trace_id, parent_id
 

@@ -222,6 +222,7 @@ class ProducerSettings(MaskedSettings):
         json: how `format: json` writes; `JsonSettings("number")` writes decimals as numbers.
         transaction_timeout_ms: under `exactly_once`: after how long the broker aborts a transaction, in milliseconds; `None`
             means 60,000, and 10,000 for members of a group without a name of their own.
+        cloudevents: whether the headers of a CloudEvent are written, beside what `headers` says.
 
     Raises:
         ValueError: for a value that is not allowed.
@@ -235,6 +236,7 @@ class ProducerSettings(MaskedSettings):
     format: str = WireFormat.JSON
     headers: HeaderPolicy = HeaderPolicy.AUTO
     json: JsonSettings = JsonSettings()
+    cloudevents: bool = False
     transaction_timeout_ms: int | None = None
 
     def __post_init__(self) -> None:

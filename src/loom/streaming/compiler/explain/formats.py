@@ -15,6 +15,7 @@ FORMATS: Final[dict[str, str]] = {
     "text": "loom.streaming.compiler.explain.text:as_text",
     "mermaid": "loom.streaming.compiler.explain.mermaid:as_mermaid",
     "json": "loom.streaming.compiler.explain.document:as_json",
+    "asyncapi": "loom.streaming.compiler.explain.asyncapi:as_asyncapi",
     "code": "loom.streaming.runtime.generated_code:as_code",
 }
 

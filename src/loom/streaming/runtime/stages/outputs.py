@@ -15,6 +15,7 @@ from loom.streaming.formats.finite import NULL, FiniteNumbers
 from loom.streaming.formats.format import Encode, Encoding, Format, FramedFormat
 from loom.streaming.formats.registry import find_format
 from loom.streaming.headers import Headers
+from loom.streaming.kafka.cloud_events import event_headers
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.kafka.record_headers import label_function, rewritten, wanted_from_meta
 from loom.streaming.kafka.settings import HeaderPolicy
@@ -52,7 +53,7 @@ def _build_bare(
     fail: Fail,
     above: Ancestors,
 ) -> tuple[NodeInput, Emitter]:
-    headers_for = _header_function(output, written, view)
+    headers_for = _header_function(output, written, view, above)
     encode = written.encoder(_encoding(output))
     numbers = written.finite_numbers(output.payloads.types if output.payloads.known else ())
 
@@ -115,7 +116,7 @@ def _headers(
     headers_for: Callable[[Any, Any, MessageMeta | None], Any],
 ) -> str:
     """An expression for the headers of a record with untouched metadata."""
-    if output.settings.headers is HeaderPolicy.NONE:
+    if output.settings.headers is HeaderPolicy.NONE and not output.settings.cloudevents:
         return "None"
     headers = f"{code.name('headers_for', headers_for)}({code.payload}, origin, None)"
     if not _says_nothing_by_itself(output):
@@ -199,7 +200,7 @@ def _build_framed(
     above: Ancestors,
 ) -> NodeInput:
     frame = written.framer(_encoding(output))
-    headers_for = _header_function(output, written, view)
+    headers_for = _header_function(output, written, view, above)
     time_of = view.timestamp
 
     def run(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
@@ -249,6 +250,8 @@ def _encoding(output: CompiledTopic) -> Encoding:
 def _says_nothing_by_itself(output: CompiledTopic) -> bool:
     """Whether a record that came without headers leaves without any."""
     policy = output.settings.headers
+    if output.settings.cloudevents:
+        return False
     if policy is HeaderPolicy.NONE:
         return True
     if policy is HeaderPolicy.FULL or not output.payloads.known or _several(output):
@@ -261,9 +264,23 @@ def _several(output: CompiledTopic) -> bool:
 
 
 def _header_function(
-    output: CompiledTopic, written: Format, view: RecordAccessor
+    output: CompiledTopic, written: Format, view: RecordAccessor, above: Ancestors
 ) -> Callable[[Any, Any, MessageMeta | None], Any]:
     """(payload, origin, meta) -> the pairs to write, or `None`."""
+    plain = _plain_headers(output, written, view)
+    if not output.settings.cloudevents:
+        return plain
+    event = event_headers(output.step_id, output.name, written.content_type, view, above.indexes)
+
+    def headers_for(payload: Any, origin: Any, meta: MessageMeta | None) -> Any:
+        return rewritten(plain(payload, origin, meta) or (), event(payload, origin))
+
+    return headers_for
+
+
+def _plain_headers(
+    output: CompiledTopic, written: Format, view: RecordAccessor
+) -> Callable[[Any, Any, MessageMeta | None], Any]:
     policy = output.settings.headers
     if policy is HeaderPolicy.NONE:
         return lambda payload, origin, meta: None

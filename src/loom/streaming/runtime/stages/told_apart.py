@@ -10,7 +10,7 @@ from loom.streaming.compiler.model import CompiledSource
 from loom.streaming.formats.registry import reading_of
 from loom.streaming.headers import HeaderPairs
 from loom.streaming.kafka.record_accessor import RecordAccessor
-from loom.streaming.kafka.record_headers import MESSAGE_TYPE, MESSAGE_VERSION, whole_number
+from loom.streaming.kafka.record_headers import CE_TYPE, MESSAGE_TYPE, MESSAGE_VERSION, whole_number
 from loom.streaming.message import MessageMeta, loom_message_type, loom_message_version
 
 __all__ = ["DecodeRecord", "UnlabelledError", "labelled_decoder"]
@@ -69,10 +69,14 @@ def labelled_decoder(source: CompiledSource, view: RecordAccessor) -> DecodeReco
                 raise refuse(label, version)
             found = open_as(value)
             return found.payload, found.over(meta_of(origin))
-        label = None
+        label = event_type = None
         for name, content in pairs_of(origin):
             if name == MESSAGE_TYPE:
                 label = content
+            elif name == CE_TYPE:
+                event_type = content
+        # A CloudEvent, where our own header says nothing.
+        label = label or event_type
         decode_as = bare.get(label) if label else None
         if decode_as is None:
             version = _version_in(pairs_of(origin)) if label in several else None
