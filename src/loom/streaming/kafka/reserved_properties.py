@@ -7,7 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["CONSUMER_EXTRA", "PRODUCER_EXTRA", "refused_keys", "shared_properties"]
+from loom.core.config.field_error import FieldError
+
+__all__ = ["CONSUMER_EXTRA", "PRODUCER_EXTRA", "check_extra", "refused_keys", "shared_properties"]
 
 _TYPED_ELSEWHERE = {
     "bootstrap.servers": "brokers",
@@ -172,3 +174,9 @@ def shared_properties(config: Mapping[str, Any]) -> dict[str, Any]:
     {'bootstrap.servers': 'a:9092', 'sasl.oauthbearer.config': 'x'}
     """
     return {key: value for key, value in config.items() if key not in _OF_ONE_ROLE}
+
+
+def check_extra(extra: Mapping[str, Any], refused: Mapping[str, str | None]) -> None:
+    """Raise `FieldError` for a property in `extra` that may not be set there."""
+    for key, remedy in refused_keys(extra, refused).items():
+        raise FieldError("extra", f"may not set {key!r}: {remedy}")

@@ -21,7 +21,7 @@ from loom.streaming.kafka.delivery import Delivery, DeliveryMode, mode_of
 from loom.streaming.kafka.format_settings import JsonSettings, checked_format
 from loom.streaming.kafka.group_settings import Membership, check_membership
 from loom.streaming.kafka.overlay import as_mapping, overlaid
-from loom.streaming.kafka.reserved_properties import CONSUMER_EXTRA, PRODUCER_EXTRA, refused_keys
+from loom.streaming.kafka.reserved_properties import CONSUMER_EXTRA, PRODUCER_EXTRA, check_extra, refused_keys
 from loom.streaming.kafka.security_settings import ClientConfig, KafkaSecuritySettings, MaskedSettings
 
 __all__ = [
@@ -166,7 +166,7 @@ class ConsumerSettings(MaskedSettings):
         require_number("max_poll_interval_ms", self.max_poll_interval_ms, 1, MOST_MS)
         require_text("group_instance_id", self.group_instance_id)
         check_membership(self.membership, self.group_instance_id, self.session_timeout_ms, self.max_poll_interval_ms)
-        _check_extra(self.extra, CONSUMER_EXTRA)
+        check_extra(self.extra, CONSUMER_EXTRA)
 
     @property
     def auto_commit(self) -> bool:
@@ -249,7 +249,7 @@ class ProducerSettings(MaskedSettings):
                 "extra", f"sets {_TRANSACTION_TIMEOUT!r}, and transaction_timeout_ms is set too", "remove one of them"
             )
         msgspec.structs.force_setattr(self, "format", checked_format(self.format, type(self)))
-        _check_extra(self.extra, PRODUCER_EXTRA)
+        check_extra(self.extra, PRODUCER_EXTRA)
 
     def to_confluent_config(self) -> ClientConfig:
         """The properties of the client: durable, ordered, compressed, partitioned as JVM producers do."""
@@ -395,8 +395,3 @@ def _converted(
     except ConfigError as error:
         problems += [msgspec.structs.replace(problem, key=place(problem.key)) for problem in error.problems]
     raise ConfigError(problems)
-
-
-def _check_extra(extra: Mapping[str, Any], refused: Mapping[str, str | None]) -> None:
-    for key, remedy in refused_keys(extra, refused).items():
-        raise FieldError("extra", f"may not set {key!r}: {remedy}")
