@@ -24,6 +24,7 @@ TELLING = {
     ("SIGSTOP and successor, between the answer to the mark and the commit", Delivery.AT_LEAST_ONCE, 1),
     ("SIGSTOP and successor, after produce", Delivery.EXACTLY_ONCE, 1),
     ("SIGSTOP and successor, between positions and commit of the transaction", Delivery.EXACTLY_ONCE, 1),
+    ("SIGKILL of one of several processes as it takes another layout over, N changed", Delivery.EXACTLY_ONCE, 1),
     ("the broker's answers lost for 3 s, then a reset", Delivery.EXACTLY_ONCE, 1),
 }
 CELLS = [cell for cell in matrix() if (cell.fault.name, cell.delivery, cell.workers) in TELLING and not cell.repetition]

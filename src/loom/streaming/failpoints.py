@@ -26,6 +26,7 @@ class Failpoint(StrEnum):
 
     STARTING = "starting"  #: nothing has been asked of a broker yet
     FENCED = "fenced"  #: exactly-once: predecessors are shut out, no position has been read
+    CLAIMING = "claiming"  #: process 0 of several is about to take offsets over for all of them
     POSITIONED = "positioned"  #: a worker knows where it starts, and has not committed what the group did not know
     POLLED = "polled"  #: a batch has been read, and nothing done with it
     CLAIMED = "claimed"  #: at-most-once: a batch's offsets are committed, and nothing done with it

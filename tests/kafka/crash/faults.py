@@ -35,6 +35,12 @@ class Act(StrEnum):
     FREEZE = "freeze"  #: SIGSTOP, past the transaction's time-out, then SIGCONT
     FREEZE_AND_SUCCEED = "freeze and succeed"  #: the same, with a successor that runs meanwhile
     SECOND_INSTANCE = "second instance"  #: another one is started with the same id
+    STRIKE_ONE = "strike one"  #: of several processes one is sent a signal, and restarted alone
+    END_ALL = (
+        "end all"  #: several processes and their supervisor are sent a signal, and another number of them is started
+    )
+    KILL_SUPERVISOR = "kill supervisor"  #: the same, and the processes stop by themselves
+    FREEZE_ONE = "freeze one"  #: one stands still, the others are killed, another number goes on, and it wakes
     KILL_BROKER = "kill broker"
     PAUSE_BROKER = "pause broker"
     FILL_DISK = "fill disk"
@@ -61,6 +67,8 @@ class Fault:
     two_workers: bool = False
     #: two instances run at a time, so that at-most-once may repeat
     overlap: bool = False
+    #: how many processes each start of the flow has; empty: one, without `--processes`
+    layouts: tuple[int, ...] = ()
     #: seconds that a broker, a connection or a process is away
     away: float = 3.0
     #: `transaction.timeout.ms`; `None` leaves it at the client's minute
@@ -71,20 +79,27 @@ class Fault:
     @property
     def graceful(self) -> bool:
         """The flow is asked to stop, once, when it can: the next run repeats nothing."""
-        return self.act is Act.SIGNAL and self.signal is signal.SIGTERM
+        return self.act in {Act.SIGNAL, Act.END_ALL} and self.signal is signal.SIGTERM
 
     @property
     def exit_codes(self) -> frozenset[int]:
         """How a process may end while no other one runs: never as failed (1), nor as replaced (8)."""
-        if self.act in {Act.SIGNAL, Act.SIGNAL_WHILE_STOPPING}:
-            return frozenset({0, -self.signal, 128 + self.signal})
+        if self.act in _BY_SIGNAL:
+            # A process that is stopped while it still loads ends by the signal itself.
+            by_signal = {-self.signal, 128 + self.signal, 128 + signal.SIGTERM if self.layouts else 0}
+            return frozenset({0, *by_signal})
         # To be started again, or no broker answers.
         return frozenset({0, 7, 5})
 
 
+_BY_SIGNAL = frozenset(
+    {Act.SIGNAL, Act.SIGNAL_WHILE_STOPPING, Act.STRIKE_ONE, Act.END_ALL, Act.KILL_SUPERVISOR, Act.FREEZE_ONE}
+)
+
 ALL = tuple(Delivery)
 TRANSACTIONS = (Delivery.EXACTLY_ONCE,)
 CONFIRMS_ITSELF = (Delivery.AT_LEAST_ONCE,)
+KEEPS_ALL = (Delivery.AT_LEAST_ONCE, Delivery.EXACTLY_ONCE)
 CONFIRMS_AT_THE_END = (Delivery.AT_LEAST_ONCE, Delivery.EXACTLY_ONCE, Delivery.AUTO_COMMIT)
 EPOCHS, BATCHES = (1, 4), (1, 8)
 
@@ -118,6 +133,15 @@ _STOPPING = (
     _At(Failpoint.STOPPING, "during shutdown: the stop is seen"),
     _At(Failpoint.FINISHING, "during shutdown: before the last commit", CONFIRMS_AT_THE_END),
     _At(Failpoint.CLOSING, "during shutdown: the engine has returned"),
+)
+_SEVERAL = (
+    _At(Failpoint.CLAIMING, "as it takes another layout over", KEEPS_ALL),
+    _At(Failpoint.FENCED, "between fencing and reading positions", TRANSACTIONS),
+    _At(Failpoint.POLLED, "after poll", KEEPS_ALL, BATCHES),
+    _At(Failpoint.FLUSHED, "between flush and commit", TRANSACTIONS, EPOCHS),
+    _At(Failpoint.POSITIONS_SENT, "between positions and commit of the transaction", TRANSACTIONS, EPOCHS),
+    _At(Failpoint.DURABLE, "between durable and the answer to the mark", KEEPS_ALL, EPOCHS),
+    _At(Failpoint.CONFIRMING, "between the answer to the mark and the commit", CONFIRMS_ITSELF, EPOCHS),
 )
 _SHORT = 6_000
 _PAST_IT = 9.0
@@ -174,6 +198,60 @@ FAULTS: tuple[Fault, ...] = (
         for act in (Act.FREEZE, Act.FREEZE_AND_SUCCEED)
     ),
     Fault("second instance with the same id", Act.SECOND_INSTANCE, repetitions=RANDOM_REPETITIONS, overlap=True),
+    *(
+        Fault(
+            f"{how.name} of one of several processes at random times, N changed",
+            Act.STRIKE_ONE,
+            signal=how,
+            deliveries=KEEPS_ALL,
+            repetitions=RANDOM_REPETITIONS,
+            strikes=2,
+            layouts=(2, 3, 1),
+        )
+        for how in (signal.SIGKILL, signal.SIGTERM)
+    ),
+    *(
+        Fault(
+            f"{how.name} of one of several processes {at.words}, N changed",
+            Act.STRIKE_ONE,
+            at.point,
+            how,
+            at.deliveries,
+            hits=at.hits,
+            layouts=(2, 3),
+        )
+        for how in (signal.SIGKILL, signal.SIGTERM)
+        for at in _SEVERAL
+    ),
+    *(
+        Fault(
+            f"{how.name} of all processes and their supervisor at random times, N changed",
+            Act.END_ALL,
+            signal=how,
+            deliveries=KEEPS_ALL,
+            repetitions=RANDOM_REPETITIONS,
+            layouts=(2, 3, 1, 2),
+        )
+        for how in (signal.SIGKILL, signal.SIGTERM)
+    ),
+    Fault(
+        "supervisor of several processes killed at random times, N changed",
+        Act.KILL_SUPERVISOR,
+        deliveries=KEEPS_ALL,
+        repetitions=RANDOM_REPETITIONS,
+        layouts=(2, 3, 1),
+    ),
+    *(
+        Fault(
+            f"SIGSTOP of one of several processes {words}, N changed, SIGCONT",
+            Act.FREEZE_ONE,
+            deliveries=KEEPS_ALL,
+            layouts=(3, 2),
+            away=away,
+            transaction_timeout_ms=_SHORT,
+        )
+        for words, away in (("past the transaction time-out", _PAST_IT), ("for 3 s", 3.0))
+    ),
     Fault("broker killed for 3 s", Act.KILL_BROKER, transaction_timeout_ms=_SHORT),
     Fault("broker paused for 9 s", Act.PAUSE_BROKER, away=_PAST_IT, transaction_timeout_ms=_SHORT),
     Fault("broker's disk full for 3 s", Act.FILL_DISK, transaction_timeout_ms=_SHORT),

@@ -18,6 +18,7 @@ from tests.support.flow_process import FlowProcess
 from tests.support.kafka_io import delete_topic, end_offsets, group_positions
 from tests.support.load import Load
 from tests.support.numbers_run import PARTITIONS, NumbersRun
+from tests.support.processes import gone_within
 
 #: records per second, and the engine's epoch
 RATE = 4_000
@@ -84,6 +85,8 @@ class Scene:
         #: the instance that is to go on in the end
         self.flow = self._run.flow
         self._instances = [self.flow]
+        self._directory = directory
+        self._starts = 0
         #: from when, and of which process, the first results are waited for
         self.since = 0.0
         self.resuming: int | None = None
@@ -100,7 +103,16 @@ class Scene:
     def start(self, strike: str = "") -> None:
         """Start the flow (again); `strike` is for `crash_hook`."""
         self.since, self.resuming = time.monotonic(), None
-        self.flow.start(LOOM_CRASH_STRIKE=strike)
+        layouts = self.cell.fault.layouts
+        if not layouts:
+            self.flow.start(LOOM_CRASH_STRIKE=strike)
+            return
+        count = layouts[min(self._starts, len(layouts) - 1)]
+        self._starts += 1
+        self.flow = self._run.flow.variant("--processes", str(count))
+        self._instances.append(self.flow)
+        once = str(self._directory / f"struck-{self._starts}")
+        self.flow.start(LOOM_CRASH_STRIKE=strike, LOOM_CRASH_ONCE=once)
 
     def start_successor(self) -> FlowProcess:
         """A second instance with the same config, which is the one to go on."""
@@ -117,7 +129,9 @@ class Scene:
     def until(self, what: str, flow: FlowProcess | None = None) -> None:
         """Wait until an instance comes to a point."""
         flow = flow or self.flow
-        if not self.trace.wait(what, within=UP_WITHIN, alive=lambda: flow.alive, process=flow.pid):
+        # Of several processes any one will do: the one that we know is their supervisor.
+        which = {"since": self.since} if self.cell.fault.layouts else {"process": flow.pid}
+        if not self.trace.wait(what, within=UP_WITHIN, alive=lambda: flow.alive, **which):
             state = "is still not" if flow.alive else f"ended with {flow.wait(1)} before it was"
             raise Overdue(f"the flow {state} {what} after {UP_WITHIN:.0f} s:\n{flow.tail(15)}")
 
@@ -129,6 +143,11 @@ class Scene:
             raise Overdue(f"the flow did not end within {within:.0f} s:\n{_where(flow)}") from None
         self.exit_codes.append(code)
         return code
+
+    def gone(self, process: int, within: float = END_WITHIN) -> None:
+        """Wait until a process that is no child of ours has ended."""
+        if not gone_within(within, process):
+            raise Overdue(f"process {process} did not end within {within:.0f} s:\n{self.flow.tail(30)}")
 
     def mended(self) -> None:
         """The fault is over; from now on the flow is expected to resume."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -76,6 +77,77 @@ def _second_instance(scene: Scene) -> None:
     scene.one_goes_on(older, newer)
 
 
+def _strike_one(scene: Scene) -> None:
+    """In each layout one process after the other; between two layouts all are stopped in order."""
+    fault = scene.cell.fault
+    for number in range(len(fault.layouts)):
+        if number:
+            scene.some_time(0.2, 1.0)
+            scene.flow.sigterm()
+            scene.end_of(scene.flow)
+        if fault.at is None:
+            scene.start()
+            scene.until("durable")
+            for _ in range(fault.strikes):
+                scene.some_time(0.2, 1.5)
+                victim = scene.random.choice(scene.flow.children())
+                os.kill(victim, fault.signal)
+                scene.gone(victim)
+        else:
+            scene.start(_order(scene, fault.signal))
+            scene.until(f"struck at {fault.at}")
+            scene.until("durable")
+    scene.mended()
+
+
+def _end_all(scene: Scene) -> None:
+    fault = scene.cell.fault
+    for _ in fault.layouts:
+        scene.start()
+        scene.until("durable")
+        scene.some_time(0.2, 1.5)
+        if fault.signal is signal.SIGKILL:
+            scene.flow.kill_all()
+        else:
+            scene.flow.send(fault.signal)
+        scene.end_of(scene.flow)
+    scene.start()
+
+
+def _kill_supervisor(scene: Scene) -> None:
+    for _ in scene.cell.fault.layouts:
+        scene.start()
+        scene.until("durable")
+        scene.some_time(0.2, 1.5)
+        children = scene.flow.children()
+        scene.flow.sigkill()
+        scene.end_of(scene.flow)
+        for child in children:
+            scene.gone(child)
+    scene.start()
+
+
+def _freeze_one(scene: Scene) -> None:
+    scene.start()
+    scene.until("durable")
+    scene.some_time(0.2, 1.5)
+    children = scene.flow.children()
+    victim = scene.random.choice(children)
+    os.kill(victim, signal.SIGSTOP)
+    wakes = time.monotonic() + scene.cell.fault.away
+    scene.flow.sigkill()
+    scene.end_of(scene.flow)
+    for child in children:
+        if child != victim:
+            os.kill(child, signal.SIGKILL)
+            scene.gone(child)
+    scene.start()
+    scene.until("durable")
+    time.sleep(max(0.0, wakes - time.monotonic()))
+    os.kill(victim, signal.SIGCONT)
+    scene.gone(victim)
+
+
 def _kill_broker(scene: Scene) -> None:
     with _broker_fault(scene) as broker:
         broker.kill()
@@ -146,6 +218,10 @@ _ACTS: dict[Act, Callable[[Scene], None]] = {
     Act.FREEZE: _freeze,
     Act.FREEZE_AND_SUCCEED: _freeze_and_succeed,
     Act.SECOND_INSTANCE: _second_instance,
+    Act.STRIKE_ONE: _strike_one,
+    Act.END_ALL: _end_all,
+    Act.KILL_SUPERVISOR: _kill_supervisor,
+    Act.FREEZE_ONE: _freeze_one,
     Act.KILL_BROKER: _kill_broker,
     Act.PAUSE_BROKER: _pause_broker,
     Act.FILL_DISK: _fill_disk,

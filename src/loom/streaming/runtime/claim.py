@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from loom.core.logger import get_logger
 from loom.streaming.compiler.plan import CompiledPlan
+from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.kafka.consumer import ConsumerClient
 from loom.streaming.kafka.offset_metadata import Committed, RunMetadata
 from loom.streaming.kafka.outage import Clusters
@@ -97,6 +98,7 @@ class LayoutClaim:
         self._metadata.replaces(found.committed.values())
         self._metadata.found(found.committed)
         log_claim(self._layout, found.offsets, found.committed)
+        failpoint(Failpoint.CLAIMING)
         client.group.commit_now(found.offsets)
         if self._metadata.covered(found.offsets):
             client.group.commit_now(found.offsets)

@@ -125,6 +125,7 @@ class ExactlyOnce:
         self._metadata.covered(found.offsets)
         if others:
             log_claim(self._layout, found.offsets, found.committed)
+            failpoint(Failpoint.CLAIMING)
         transactions.begin()
         transactions.commit(found.offsets, group.client_metadata())
         group.wrote(found.offsets)
