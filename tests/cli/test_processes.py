@@ -161,6 +161,15 @@ def test_more_processes_than_partitions_are_refused(start: Start) -> None:
     assert "flow_restarting" not in flow.output()
 
 
+def test_members_of_a_group_may_be_more_than_there_are_partitions(served: EmbeddedBroker, start: Start) -> None:
+    write_everywhere(served, *range(8))
+    flow = start("--processes", "5", restarts=0, consumer={"membership": "group"})
+    flow.await_starts(5)
+    await_all(flow, served, 2)
+    stop(flow)
+    assert set(written(served)) == set(range(8))
+
+
 @pytest.mark.parametrize("asked", ["0", "65", "two", "-1"])
 def test_what_is_no_number_of_processes_is_refused(start: Start, asked: str) -> None:
     flow = start(f"--processes={asked}", restarts=0)

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from loom.streaming.kafka import TopicPartition
 from loom.streaming.kafka.consumer import ConsumerClient
@@ -14,7 +15,7 @@ from loom.streaming.kafka.offset_metadata import OffsetMetadata
 from loom.streaming.kafka.settings import ConsumerSettings
 from tests.support.broker import Broker
 from tests.support.flow_process import FlowProcess
-from tests.support.kafka_io import group_positions
+from tests.support.kafka_io import group_positions, produce_numbered
 from tests.support.load import Load
 from tests.support.numbers_run import PARTITIONS, NumbersRun
 from tests.support.processes import gone_within
@@ -103,3 +104,26 @@ def test_a_frozen_process_of_a_larger_layout_is_shut_out(kafka: Broker, tmp_path
         assert layouts(run) == {("fixed", 1)}
         run.stop(within=15)
     run.assert_promise_kept(count)
+
+
+def test_a_process_that_starts_alone_reads_partitions_that_were_added_meanwhile(kafka: Broker, tmp_path: Path) -> None:
+    """It does not wait for process 0, which takes over only what no process of this layout has had."""
+    run = NumbersRun(
+        kafka, tmp_path, delivery="exactly_once", start_timeout_ms=5_000, runtime={"epoch_interval_ms": 100}
+    )
+    run.produce(40)
+    with processes(run, 2) as flow:
+        flow.start()
+        flow.await_positions(run.bootstrap, run.group, run.source, run.ends())
+        flow.sigterm()
+        assert flow.wait(30) == 0, flow.tail()
+    admin = AdminClient({"bootstrap.servers": run.bootstrap})
+    admin.create_partitions([NewPartitions(run.source, PARTITIONS + 2)])[run.source].result(20)
+    produce_numbered(
+        run.bootstrap, run.source, 1, start=PARTITIONS + 1, partitions=PARTITIONS + 2, value=lambda n: b'{"n":%d}' % n
+    )
+    with run.flow.variant(LOOM_PROCESS_ID="1", LOOM_PROCESSES="2") as alone:
+        alone.start()
+        alone.await_positions(run.bootstrap, run.group, run.source, {PARTITIONS + 1: 1}, 40)
+        alone.sigterm()
+        assert alone.wait(30) == 0, alone.tail()

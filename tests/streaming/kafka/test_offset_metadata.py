@@ -80,3 +80,25 @@ def test_every_run_is_told_from_every_other() -> None:
     assert one.of_another_run("a", other.text("a")) == OffsetMetadata.parse(other.text("a"))
     assert one.of_another_run("a", "") is None
     assert one.of_another_run("a", "loom-writers=1") is None
+
+
+@pytest.mark.parametrize(
+    ("found", "open_"),
+    [
+        ({}, [0, 1, 2]),
+        ({0: "loom/1 flow=orders run=a mode=fixed writers=2"}, []),
+        ({0: "loom/1 flow=orders run=a mode=fixed writers=2", 1: "a note"}, [1]),
+        ({0: "loom/1 flow=orders run=a mode=fixed writers=3"}, [0, 1, 2]),
+        ({0: "loom/1 flow=others run=a mode=fixed writers=2"}, [0, 1, 2]),
+        ({0: "loom/1 flow=orders run=a mode=group"}, [0, 1, 2]),
+        (dict.fromkeys(range(3), "loom/1 flow=orders run=a mode=fixed writers=2"), []),
+    ],
+)
+def test_what_a_layout_has_not_taken_over_names_another_or_has_no_sibling_of_ours(
+    found: dict[int, str], open_: list[int]
+) -> None:
+    """A partition without a position in a topic that was taken over is new, or its position has expired."""
+    partitions = [TopicPartition("orders.raw", number) for number in range(3)]
+    committed = {TopicPartition("orders.raw", number): Committed(7, text) for number, text in found.items()}
+    metadata = RunMetadata("orders", lambda: {"orders.raw": (0, 1, 2)}, writers=2)
+    assert [partition for _, partition in metadata.unclaimed(partitions, committed)] == open_

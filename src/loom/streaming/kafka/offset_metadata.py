@@ -143,14 +143,21 @@ class RunMetadata:
     def unclaimed(
         self, partitions: Iterable[TopicPartition], committed: Mapping[TopicPartition, Committed]
     ) -> list[TopicPartition]:
-        """The partitions without a position, and those whose position does not name this flow and its number of writers."""
-        return [partition for partition in partitions if not self._claimed(committed.get(partition))]
+        """The partitions that this flow's layout has not taken over yet. `committed` is what the group has in their topics.
 
-    def _claimed(self, had: Committed | None) -> bool:
-        if had is None:
-            return False
+        A position must name this flow and its number of writers. A partition without one is open until its topic has such
+        a position; later it is new, or its position has expired, and whoever reads it decides.
+        """
+        taken_over = {partition.topic for partition, had in committed.items() if self._claimed(had)}
+        return [
+            partition
+            for partition in partitions
+            if not (self._claimed(committed[partition]) if partition in committed else partition.topic in taken_over)
+        ]
+
+    def _claimed(self, had: Committed) -> bool:
         said = OffsetMetadata.parse(had.metadata)
-        return (said.flow, said.mode, said.writers) == (self.flow, "fixed", self.writers)
+        return (said.flow, said.mode, said.writers) == (self.flow, self.mode, self.writers)
 
     def replaces(self, committed: Iterable[Committed]) -> None:
         """Log, once, each flow of another name that committed these positions: this run takes its group over."""

@@ -77,7 +77,7 @@ class LayoutClaim:
                 self._claim(client, Layout().owned(topics))
             else:
                 await_claim(
-                    lambda: self._unclaimed(client, self._layout.owned(topics)),
+                    lambda: self._unclaimed(client, self._layout.owned(topics), Layout().owned(topics)),
                     self._layout,
                     client.serve,
                     self._settings.start_timeout_ms,
@@ -85,13 +85,15 @@ class LayoutClaim:
         finally:
             client.close()
 
-    def _unclaimed(self, client: ConsumerClient, partitions: Iterable[TopicPartition]) -> list[TopicPartition]:
-        committed = client.group.committed(partitions)
+    def _unclaimed(
+        self, client: ConsumerClient, partitions: Iterable[TopicPartition], siblings: Iterable[TopicPartition]
+    ) -> list[TopicPartition]:
+        committed = client.group.committed(siblings)
         found = self._metadata.unclaimed(partitions, committed)
         return [partition for partition in found if not self._keeps_unknown or partition in committed]
 
     def _claim(self, client: ConsumerClient, partitions: list[TopicPartition]) -> None:
-        wanted = self._unclaimed(client, partitions)
+        wanted = self._unclaimed(client, partitions, partitions)
         if not wanted:
             return
         found = client.resolve(wanted, {}, partitions)

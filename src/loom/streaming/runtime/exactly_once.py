@@ -110,10 +110,13 @@ class ExactlyOnce:
         if transactions is not None:
             failpoint(Failpoint.FENCED)
             self._fence_earlier(group, everywhere)
-            others = self._unclaimed(group, set(everywhere).difference(partitions))
+            others = self._unclaimed(group, set(everywhere).difference(partitions), everywhere)
         else:
             await_claim(
-                lambda: self._unclaimed(group, partitions), self._layout, group.serve, settings.start_timeout_ms
+                lambda: self._unclaimed(group, partitions, everywhere),
+                self._layout,
+                group.serve,
+                settings.start_timeout_ms,
             )
             # Not before: the claim fences every id of the layout.
             transactions = self._fenced(own_id)
@@ -134,9 +137,11 @@ class ExactlyOnce:
         transactions.forget(others)
         return transactions, group.client_metadata()
 
-    def _unclaimed(self, group: TransactionGroup, partitions: Iterable[TopicPartition]) -> list[TopicPartition]:
+    def _unclaimed(
+        self, group: TransactionGroup, partitions: Iterable[TopicPartition], siblings: Iterable[TopicPartition]
+    ) -> list[TopicPartition]:
         wanted = sorted(partitions)
-        return self._metadata.unclaimed(wanted, group.committed(wanted)) if wanted else []
+        return self._metadata.unclaimed(wanted, group.committed(siblings)) if wanted else []
 
     def _warn_of_unchecked_sizes(self) -> None:
         unchecked = sorted(output.name for output in self._plan.topics() if MESSAGE_MAX_BYTES in output.settings.extra)
