@@ -25,6 +25,7 @@ from loom.streaming.runtime.scopes.calling import CallingScope
 from loom.streaming.runtime.scopes.inner import build_inner
 from loom.streaming.runtime.scopes.loop_runner import LoopRunner
 from loom.streaming.runtime.scopes.resources import Resources
+from loom.streaming.runtime.scopes.thread_runner import ThreadRunner
 from loom.streaming.runtime.stages.builder import StageBuilder
 from loom.streaming.runtime.stages.codegen import CodeWriter
 from loom.streaming.runtime.stages.node_input import Ancestors, NodeInput
@@ -71,6 +72,22 @@ class CompiledWith(CompiledScope, kw_only=True):
     """
 
     max_threads: int
+
+    @property
+    def gathers(self) -> bool:
+        return self.max_threads > 1
+
+    @property
+    def waits(self) -> bool:
+        return self.max_threads > 1
+
+    @property
+    def overtakes(self) -> bool:
+        return self.max_threads > 1
+
+    @property
+    def summary(self) -> str:
+        return f"{super().summary}: up to {self.max_threads} in threads" if self.max_threads > 1 else super().summary
 
 
 class CompiledWithAsync(CompiledScope, kw_only=True):
@@ -122,13 +139,6 @@ class _Found(LoomFrozenStruct):
 
 def _compile_with(walk: ProcessCompiler, node: With[Any, Any], path: NodePath, flowing: StreamType) -> Compiled:
     """The inner nodes are part of the process around them: a record goes through them one step after the other."""
-    if node.max_threads > 1:
-        walk.issues.error(
-            Code.NOT_SUPPORTED,
-            "With(max_threads=…) of more than one is not supported yet",
-            path=path,
-            remedy="leave max_threads at 1",
-        )
     found = _scope(walk, node, "With", "with", path, flowing, is_async=False)
     if found is None:
         return None
@@ -144,7 +154,9 @@ def _compile_with(walk: ProcessCompiler, node: With[Any, Any], path: NodePath, f
         process=found.process,
         max_threads=node.max_threads,
     )
-    if node.scope is ResourceScope.BATCH:
+    if node.max_threads > 1:
+        _refuse_gathering(walk, "With(max_threads=…)", found.process.nodes)
+    elif node.scope is ResourceScope.BATCH:
         _refuse(walk, "With(ResourceScope.BATCH)", found.process.nodes, "waits", "keeps records beyond their batch")
     return made, replace(found.left, parent=flowing.parent)
 
@@ -251,6 +263,8 @@ def _refuse_gathering(walk: ProcessCompiler, what: str, nodes: tuple[CompiledNod
 
 def _build_with(build: StageBuilder, node: CompiledWith, after: NodeInput | None, above: Ancestors) -> NodeInput:
     """The inner nodes, fused with those around them; what they are given is opened by the first step that needs it."""
+    if node.max_threads > 1:
+        return _build_threads(build, node, after, above)
     stage, per_batch = build.stage, node.scope is ResourceScope.BATCH
 
     def opened(resources: Resources) -> None:
@@ -270,6 +284,25 @@ def _build_with(build: StageBuilder, node: CompiledWith, after: NodeInput | None
 
     build.written(node.path, emit)
     return entry
+
+
+def _build_threads(build: StageBuilder, node: CompiledWith, after: NodeInput | None, above: Ancestors) -> NodeInput:
+    """Calls in threads, each with a copy of the inner process."""
+    per_batch = node.scope is ResourceScope.BATCH
+    processes = [build_inner(build, node, after, above) for _ in range(node.max_threads)]
+    runner = ThreadRunner(build.stage, node.step_id, node.dependencies, processes, per_batch=per_batch)
+    scope = CallingScope(
+        build,
+        node.step_id,
+        above,
+        runner,
+        limit=node.max_threads,
+        timeout_s=None,
+        by_key=False,
+        watched=True,
+        per_batch=per_batch,
+    )
+    return scope.batch_input() if node.in_shape is StreamShape.BATCH else scope.input()
 
 
 def _build_with_async(

@@ -58,5 +58,8 @@ class _PreparedStreamingRun:
         self._close_bridge()
 
     def _close_bridge(self) -> None:
+        stop = self.built.delivery.stop
         limit = self.runtime.force_shutdown_timeout_ms
-        self.bridge.shutdown(None if limit is None else limit / 1000)
+        # The limit is that of the whole stop, of which some has passed.
+        left = stop.left_s() if stop.requested or limit is None else limit / 1000
+        self.bridge.shutdown(left)
