@@ -95,6 +95,14 @@ def test_the_cells_of_a_csv_file_become_objects(loom: Loom, broker: EmbeddedBrok
     assert sorted(str(one["payload"]) for one in found) == ["{'n': '1', 'text': 'a, b'}", "{'n': '2'}"]
 
 
+def test_the_cells_of_a_csv_file_become_what_the_flow_reads(loom: Loom, broker: EmbeddedBroker) -> None:
+    broker.create_topic("typed")
+    config = loom.config(lambda made: made["kafka"]["consumer"].update(topics=["typed"]), bootstrap=broker.bootstrap)
+    (loom.directory / "in.csv").write_text("n\n7\n")
+    assert loom("topics", "produce", "typed", "in.csv", "--flow", "flows:numbers", "-c", config).code == Exit.DONE
+    assert [one["value"] for one in records(loom("topics", "tail", "typed", "-c", config, "--json").out)] == ['{"n":7}']
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [

@@ -29,6 +29,8 @@ class InputLine(NamedTuple):
 
     where: str
     text: bytes
+    #: it is the row of a table, whose values are all texts
+    cells: bool = False
 
 
 def input_lines(path: str) -> Iterator[InputLine]:
@@ -51,8 +53,8 @@ def input_lines(path: str) -> Iterator[InputLine]:
 def jsonl_lines(lines: Iterable[bytes], name: str) -> Iterator[InputLine]:
     """One JSON document a line. Nothing is checked here."""
     for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if text:
+        text = line.rstrip(b"\r\n")
+        if text.strip():
             yield InputLine(f"line {number} of {name}", text)
 
 
@@ -73,7 +75,7 @@ def csv_lines(file: IO[bytes], name: str) -> Iterator[InputLine]:
                 if len(row) != len(header):
                     raise InputError(f"{where} has {len(row)} cells, and the header line names {len(header)} columns")
                 cells = {column: cell for column, cell in zip(header, row, strict=True) if cell}
-                yield InputLine(where, msgspec.json.encode(cells))
+                yield InputLine(where, msgspec.json.encode(cells), cells=True)
     except (csv.Error, UnicodeError) as error:
         raise InputError(f"{name} is no CSV in UTF-8: {error}") from None
 

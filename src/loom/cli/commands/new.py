@@ -37,6 +37,6 @@ def command(
     def work() -> None:
         for path in create_project(name, template.value, Path.cwd()):
             typer.echo(path.as_posix())
-        typer.echo(f"\nNext: cd {name}, then `loom check`, and `pytest` for its tests")
+        typer.echo(f"\nNext: cd {name}, then `loom dev`, and `pytest` for its tests")
 
     end_guarded(work, debug)

@@ -273,16 +273,16 @@ def produce_records(
 
         settings = writing_settings(config, brokers)
         TopicAdmin(settings.to_confluent_config()).existing([topic])
-        make = LineReader(topic, key=key, whole=records)
-        encode = encoder_for(topic, flow, config, raw=raw or records or brokers is not None)
+        lines = LineReader(topic, key=key, whole=records)
+        make = encoder_for(lines, topic, flow, config, raw=raw or records or brokers is not None)
         if file != "-":
             for line in input_lines(file):
-                encode(make(line), line.where)
+                make(line)
         written = 0
         with KafkaProducer(settings, topic, dict) as producer:
             try:
                 for line in input_lines(file):
-                    producer.send_record(encode(make(line), line.where))
+                    producer.send_record(make(line))
                     written += 1
             except InputError as error:
                 producer.flush()
