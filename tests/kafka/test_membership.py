@@ -6,18 +6,22 @@ import signal
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
 from loom.cli.exit_codes import Exit, exit_for
+from loom.streaming import step
 from loom.streaming.kafka import ConsumerSettings, SecondInstanceError, TopicPartition
 from loom.streaming.kafka.membership import GroupMember, Tenure
 from tests.support.broker import Broker
 from tests.support.flow_process import FlowProcess
+from tests.support.kafka_io import produce_numbered
 from tests.support.load import Load
 from tests.support.numbers_run import PARTITIONS, NumbersRun
-from tests.support.one_way import OneWay, accounted, running, until
+from tests.support.one_way import Number, OneWay, accounted, running, until
+from tests.support.running import positions
 
 #: milliseconds; the shortest that a broker allows
 SESSION = 6_000
@@ -59,8 +63,11 @@ def finish(run: NumbersRun, load: Load, one: FlowProcess, *others: FlowProcess) 
 
 
 @pytest.mark.timeout(180)
-def test_members_join_leave_are_killed_and_frozen_and_nothing_is_lost(kafka: Broker, tmp_path: Path) -> None:
-    run = numbers(kafka, tmp_path)
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_members_join_leave_are_killed_and_frozen_and_nothing_is_lost(
+    kafka: Broker, tmp_path: Path, delivery: str
+) -> None:
+    run = numbers(kafka, tmp_path, delivery=delivery)
     load = Load(run.bootstrap, run.source, rate=RATE, partitions=PARTITIONS)
     with members(run, 2) as (one, two), run.flow.twin("member-late.log") as late:
         load.start()
@@ -209,3 +216,58 @@ def test_a_fixed_process_ends_when_members_join_its_group_and_members_keep_a_fix
         until(lambda: one_way.position() == 4)
     assert raised == []
     assert set(one_way.written()) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_worker_that_is_busy_for_longer_than_a_revocation_may_take_loses_and_doubles_nothing(
+    one_way: OneWay, capfd: pytest.CaptureFixture[str], delivery: str
+) -> None:
+    one_way.source = one_way.fresh.create("in", 2)
+    produce_numbered(one_way.bootstrap, one_way.source, 40, partitions=2, value=lambda n: b'{"n":%d}' % n)
+    at_work, over = Event(), Event()
+
+    @step
+    def slow(number: Number) -> Number:
+        if number.n == 10 and not over.is_set():
+            at_work.set()
+            over.wait(30)
+        return number
+
+    settings = {"delivery": delivery, "membership": "group", "session_timeout_ms": SESSION}
+    busy, other = one_way.runner(slow, **settings), one_way.runner(**settings)
+    with running(busy) as raised:
+        assert at_work.wait(30)
+        with running(other) as none_raised:
+            # The group gives the other one a partition of which the busy one has records at work.
+            until(accounted(other, 20))
+            assert "revocation_overdue" in capfd.readouterr().err
+            over.set()
+            until(lambda: positions(one_way.bootstrap, one_way.source, one_way.group) == {0: 20, 1: 20})
+    assert (raised, none_raised) == ([], [])
+    found = one_way.written()
+    assert set(found) == set(range(40))
+    if delivery == "exactly_once":
+        assert len(found) == 40
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_killed_member_with_a_name_comes_back_to_its_partitions_and_nothing_moves(
+    kafka: Broker, tmp_path: Path, delivery: str
+) -> None:
+    run = numbers(kafka, tmp_path, delivery=delivery)
+    load = Load(run.bootstrap, run.source, rate=RATE, partitions=PARTITIONS)
+    with run.flow.twin("a.log") as one, run.flow.twin("b.log") as two:
+        one.start(LOOM_GROUP_INSTANCE_ID="numbers-a")
+        two.start(LOOM_GROUP_INSTANCE_ID="numbers-b")
+        for member in (one, two):
+            member.await_line("partitions_assigned.*now=2")
+        load.start()
+        load.run_on(1.5)
+        moved = one.output().count("partitions_revoked")
+        two.sigkill()
+        two.start(LOOM_GROUP_INSTANCE_ID="numbers-b")
+        two.await_line("partitions_assigned.*added=2")
+        load.run_on(2)
+        assert one.output().count("partitions_revoked") == moved
+        finish(run, load, one, two)

@@ -49,6 +49,37 @@ def test_what_comes_late_for_a_row_that_was_given_up_is_ignored_and_counted() ->
     assert worker.uncommitted() == {A: 2, B: 3}
 
 
+def test_an_epoch_that_holds_a_row_that_is_gone_is_not_current() -> None:
+    table = OffsetTable()
+    worker = table.worker()
+    worker.take_up({A: 0, B: 0}, committed=False)
+    table.complete({A: 4, B: 4}, table.generation)
+    assert table.is_current
+    table.revoke([A])
+    worker.take_up({C: 0}, committed=False)
+    assert not table.is_current
+    table.publish()
+    assert table.is_current
+    # What comes late was written with the rest.
+    table.complete({A: 5}, 1)
+    assert not table.is_current
+    table.abandon()
+    assert (table.is_current, table.pending(), table.row(B)) == (True, {}, None)
+
+
+def test_a_member_says_the_positions_of_what_it_was_given_in_its_own_name() -> None:
+    table = OffsetTable()
+    worker = table.worker()
+    worker.take_up({A: 5, B: 7}, committed=True)
+    worker.hold({A: 1, B: 2})
+    assert worker.tenures([A, B, C]) == {A: 1, B: 2}
+    assert worker.uncommitted(3600) == {A: 5, B: 7}
+    worker.committed({A: 5, B: 7})
+    assert worker.uncommitted(3600) == {}
+    worker.advance({A: 6})
+    assert worker.uncommitted(as_read=True) == {A: 6}
+
+
 def test_what_was_completed_before_a_row_was_given_up_is_not_sent_with_the_next_epoch() -> None:
     table = OffsetTable()
     worker = table.worker()

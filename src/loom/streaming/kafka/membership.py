@@ -118,7 +118,7 @@ class GroupMember:
         self._away = False
         self._closing = False
         self._leaves_for_good = False
-        #: The client's object that ties offsets in a transaction to the group, as of the last assignment. Never fetched
+        #: The client's object that ties offsets in a transaction to the group, as of the last rebalance. Never fetched
         #: at a commit: a broker accepts old offsets that come with fresh metadata. `None`: no member, so nothing may be sent.
         self.metadata: Any = None
         self._thread = threading.Thread(target=self._run, name="loom-group-member", daemon=True)
@@ -228,6 +228,9 @@ class GroupMember:
         if not partitions:
             return
         began = self._clock()
+        # A rebalance has raised the group's generation, and until this returns the partitions are still ours: the epoch that
+        # ends now belongs to it.
+        self.metadata = consumer.consumer_group_metadata()
         self._commits.abandon()
         self._partitions.revoking(partitions)
         while not self._partitions.has_given_up(partitions):

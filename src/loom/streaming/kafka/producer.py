@@ -212,8 +212,11 @@ class TopicWriter:
                 self._resend(record)
             resent += len(failed)
 
-    def commit(self, positions: Mapping[TopicPartition, int], group: Any) -> None:
-        """The end of an epoch in a transaction: what was written and these positions become visible together."""
+    def commit(self, positions: Mapping[TopicPartition, int], group: Callable[[], Any]) -> None:
+        """The end of an epoch in a transaction: what was written and these positions become visible together.
+
+        `group` returns what ties the positions to the group. It is called once, when everything is at the broker.
+        """
         transactions = self._transactions
         assert transactions is not None
         if transactions.state is State.READY and not positions:
@@ -221,7 +224,7 @@ class TopicWriter:
         transactions.begin()
         self.flush()
         failpoint(Failpoint.FLUSHED)
-        transactions.commit(positions, group)
+        transactions.commit(positions, group())
 
     def close(self) -> None:
         """Let the client go. What was not flushed is given up; never raises."""

@@ -98,6 +98,10 @@ class TransactionGroup:
         self._sent = dict(positions)
         return positions
 
+    def aborted(self) -> None:
+        """The offsets of the last transaction were not committed."""
+        self._sent = {}
+
     def renewed(self, partitions: Iterable[TopicPartition]) -> None:
         """From now on these partitions have another log."""
         for partition in partitions:

@@ -94,6 +94,8 @@ class Transactions:
         self.faults = clusters.of(config) if clusters is not None else ClusterFaults(config)
         self.producer = make_client(Producer, config, self.faults, on_error=self._on_error)
         self.state = State.NEW
+        #: whether what was open has been aborted and this producer may begin again; see `go_on`
+        self.can_go_on = False
 
     def fence(self) -> None:
         """Fence every earlier holder of this id, and let the broker abort what it left open.
@@ -170,14 +172,23 @@ class Transactions:
         writer and shuts out the successor (seen with librdkafka 2.16 and Apache Kafka 4.1).
         """
         refused = None
+        self.can_go_on = self.state in (State.OPEN, State.READY) and self._fatal is None and not self._outlasted()
         if self.state is State.OPEN and not self._outlasted():
             try:
                 self.producer.abort_transaction(_SLICE * 4)
             except KafkaException as error:
                 refused = kafka_error(error)
+                self.can_go_on = False
                 CLIENT_LOG.info("aborting the transaction failed: %s", refused.str())
         self.state = State.ENDED
         return refused
+
+    def go_on(self) -> None:
+        """Begin again after an abort. Nobody has taken the id meanwhile: the abort was answered under it."""
+        self._expect(State.ENDED)
+        if not self.can_go_on:
+            raise TransactionFailedError(f"the transactional producer {self._id!r} cannot go on")
+        self.can_go_on, self.state, self._open_since, self._in_doubt = False, State.READY, None, {}
 
     def _repeat(self, call: Callable[[], None], what: str) -> None:
         patience = Patience(what, self._patience_s, lambda: self.faults.explain() or likely_reason(self.producer))

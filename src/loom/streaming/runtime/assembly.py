@@ -15,6 +15,7 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorEnvelope
 from loom.streaming.failpoints import Failpoint, failpoint
+from loom.streaming.kafka.client_records import CLIENT_RECORDS
 from loom.streaming.kafka.log_ends import LogEnds
 from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.record_accessor import RecordAccessor
@@ -23,14 +24,17 @@ from loom.streaming.runtime.claim import LayoutClaim
 from loom.streaming.runtime.early_writers import EarlyWriters
 from loom.streaming.runtime.exactly_once import ExactlyOnce
 from loom.streaming.runtime.layout import Layout
+from loom.streaming.runtime.member_transactions import MemberTransactions
 from loom.streaming.runtime.output_table import OutputTable
 from loom.streaming.runtime.preflight import Preflight
 from loom.streaming.runtime.producers import NoProducers, ProducerPool, RecordWriter
+from loom.streaming.runtime.recoveries import Recoveries
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.signals import SignalHandlers
 from loom.streaming.runtime.stages.fuse import build_stage
 from loom.streaming.runtime.stages.services import StageServices
 from loom.streaming.runtime.stages.stage import Stage
+from loom.streaming.runtime.step_memory import CannotForgetError, Memory
 from loom.streaming.runtime.telemetry.broker_monitor import BrokerMonitor
 from loom.streaming.runtime.telemetry.flow_metrics import FlowMetricsSource
 from loom.streaming.runtime.telemetry.node_times import timer_of
@@ -91,8 +95,15 @@ class Assembly:
         self.services = StageServices(state, bridge)
         self.exactly_once: ExactlyOnce | None = None
         if plan.source.mode.transaction:
-            self.exactly_once = ExactlyOnce(plan, self.preflight, state.stop, self.metadata, state.clusters, layout)
+            self.exactly_once = (
+                MemberTransactions(plan, self.preflight, state.stop, self.metadata, state.clusters, state.offsets)
+                if shares
+                else ExactlyOnce(plan, self.preflight, state.stop, self.metadata, state.clusters, layout)
+            )
             state.logs_gone.append(self.exactly_once.renewed)
+        self._lock = threading.Lock()
+        #: the plan whose steps the current attempt uses, and the number of that
+        self._in_use = plan, 0
         self.claim: LayoutClaim | None = None
         if owns_group and self.exactly_once is None and not shares:
             self.claim = LayoutClaim(
@@ -132,7 +143,7 @@ class Assembly:
         """The fused stage of one worker."""
         state, counts = self.state, self.state.metrics.part()
         return build_stage(
-            self.plan,
+            self._plan_in_use(),
             self.outputs.slots,
             view,
             counts,
@@ -142,6 +153,41 @@ class Assembly:
             services=self.services,
             timer=timer_of(self.plan, state.observability, counts),
         )
+
+    def _plan_in_use(self) -> CompiledPlan:
+        """The plan, with steps that have seen nothing of an earlier attempt."""
+        state = self.state
+        with self._lock:
+            if state.recoveries is not None and self._in_use[1] != state.attempt:
+                self._in_use = state.recoveries.renewed_plan(), state.attempt
+            return self._in_use[0]
+
+    @property
+    def member_transactions(self) -> MemberTransactions | None:
+        """The transactions of a member of a group, where there are any."""
+        return self.exactly_once if isinstance(self.exactly_once, MemberTransactions) else None
+
+    def recovers(self, most: int, renew: Callable[[], CompiledPlan]) -> None:
+        """Let the run be taken up again after a transaction that was aborted; `renew` makes a plan with fresh steps."""
+        exactly_once = self.exactly_once
+        if exactly_once is None or not most:
+            return
+        try:
+            memory = Memory(self.plan)
+            memory.check()
+        except CannotForgetError as error:
+            _log.warning("recovery_needs_restart", reason=str(error))
+            return
+
+        def renewed() -> CompiledPlan:
+            memory.restore()
+            return renew()
+
+        def writers() -> RecordWriter:
+            exactly_once.take_up_again()
+            return self.open_producers(CLIENT_RECORDS)
+
+        self.state.recoveries = Recoveries(most, renewed, exactly_once, writers, self.state.stop)
 
     def open_producers(self, view: RecordAccessor) -> RecordWriter:
         """The producers of the process, for its sink part."""
@@ -175,6 +221,10 @@ class BuiltDataflow:
         self._writers = writers
         self._signals = SignalHandlers(assembly.state.stop)
         self._signals.install()
+
+    def recovers(self, most: int, renew: Callable[[], CompiledPlan]) -> None:
+        """See `Assembly.recovers`."""
+        self._assembly.recovers(most, renew)
 
     def check_brokers(self) -> None:
         """Everything that must be there before the engine starts: brokers, topics, and the fencing of predecessors.

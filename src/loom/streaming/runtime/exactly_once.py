@@ -16,6 +16,7 @@ from loom.core.logger import get_logger
 from loom.streaming.compiler.exactly_once import transaction_timeout_ms
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.failpoints import Failpoint, failpoint
+from loom.streaming.kafka.errors import TransactionAbortedError
 from loom.streaming.kafka.limits import MESSAGE_MAX_BYTES, producer_properties
 from loom.streaming.kafka.offset_metadata import Committed, OffsetMetadata, RunMetadata, escaped
 from loom.streaming.kafka.outage import Clusters
@@ -33,6 +34,8 @@ from loom.streaming.runtime.stop import StopSignal
 __all__ = ["ExactlyOnce"]
 
 _log = get_logger(__name__)
+
+_TIMEOUT = "transaction.timeout.ms"
 
 
 class ExactlyOnce:
@@ -69,6 +72,22 @@ class ExactlyOnce:
             if self._opened is None:
                 self._opened = self._open()
             return self._opened
+
+    def group_metadata(self) -> Any:
+        """What ties the offsets of an epoch to the group."""
+        return self.open()[1]
+
+    def can_go_on(self, fault: BaseException) -> bool:
+        """Whether the run may be taken up again after this fault: its transaction was aborted under our id."""
+        return isinstance(fault, TransactionAbortedError) and self._opened is not None and self._opened[0].can_go_on
+
+    def take_up_again(self) -> None:
+        """Begin again after such a transaction, under the same id: the abort has shown that nobody has taken it."""
+        with self._lock:
+            assert self._opened is not None
+            self._opened[0].go_on()
+            if self._group is not None:
+                self._group.aborted()
 
     def renewed(self, partitions: Iterable[TopicPartition]) -> None:
         """Positions that come from now on are not in the log in which earlier ones were."""
@@ -181,7 +200,11 @@ class ExactlyOnce:
 
     def _own_id(self, index: int) -> str:
         """The id of a process of this layout."""
-        return _id(self._group_id, self._metadata.flow, index)
+        return self._id_of(self._metadata.flow, index)
+
+    def _id_of(self, flow: str, writer: int | str) -> str:
+        """The transactional id of one writer of a flow; `flow` is escaped already."""
+        return _id(self._group_id, flow, writer)
 
     @property
     def _group_id(self) -> str:
@@ -192,7 +215,7 @@ class ExactlyOnce:
         producer = self._plan.producers[0]
         limits = self._preflight.snapshot().written[producer.index].max_message_bytes
         transactions = Transactions(
-            producer_properties(producer.properties, limits),
+            {**producer_properties(producer.properties, limits), _TIMEOUT: transaction_timeout_ms(self._plan)},
             transactional_id,
             metadata=self._metadata.text,
             waiting=self._waiting,
@@ -219,6 +242,6 @@ def _nobody(topic: str, why: str) -> None:
     _log.info("topic_check_skipped", topic=topic, why=why)
 
 
-def _id(group_id: str, flow: str, index: int) -> str:
+def _id(group_id: str, flow: str, index: int | str) -> str:
     """The transactional id of one writer; `flow` is escaped already."""
     return f"{escaped(group_id)}@{flow}@{index}"

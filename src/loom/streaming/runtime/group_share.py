@@ -23,6 +23,7 @@ from loom.streaming.kafka.membership import GroupMember, Tenure
 from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.patience import Patience, reason_at
 from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.member_transactions import MemberTransactions
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.standing import Standing
 from loom.streaming.runtime.stop import StartGivenUp
@@ -33,6 +34,8 @@ _log = get_logger(__name__)
 
 #: seconds between two requests for positions that are not settled yet, and between two log lines about them
 _AGAIN, _SAY = 0.2, 10.0
+#: seconds after which the group has answered a heartbeat
+_CONFIRM = 1.5
 
 
 class Granted(LoomFrozenStruct):
@@ -84,6 +87,7 @@ class GroupShare:
         topics: Callable[[], Mapping[str, tuple[int, ...]]],
         metadata: RunMetadata,
         workers: int,
+        exactly_once: MemberTransactions | None = None,
     ) -> None:
         self._settings = source.settings
         self._delivery = delivery
@@ -102,6 +106,10 @@ class GroupShare:
         self._client.waiting = self._waiting
         self._client.begin({})
         self._member = GroupMember(self._settings, source.topics, self, metadata.text, delivery.clusters)
+        self._exactly_once = exactly_once
+        if exactly_once is not None:
+            exactly_once.captured = lambda: self._member.metadata
+            exactly_once.confirmed = self._confirm
         self._positions = threading.Thread(target=self._look_up, name="loom-positions", daemon=True)
 
     @property
@@ -165,6 +173,26 @@ class GroupShare:
             for partition, tenure in tenures.items():
                 if slot.partitions.get(partition) == tenure:
                     del slot.partitions[partition]
+
+    def grant_again(self, slot: Slot) -> None:
+        """A worker begins again: look up where, for everything that is still its own."""
+        with self._lock:
+            for message in slot.messages:
+                if not isinstance(message, Granted):
+                    for partition, tenure in message.tenures.items():
+                        if slot.partitions.get(partition) == tenure:
+                            del slot.partitions[partition]
+            slot.messages.clear()
+            again = [Tenure(p, n) for p, n in slot.partitions.items() if self._dealt.get(p) == (slot, n)]
+            slot.partitions = {tenure.partition: tenure.number for tenure in again}
+            self._granted.difference_update(slot.partitions)
+        if again:
+            self._wanted.put(again)
+
+    def _confirm(self) -> None:
+        """Give the group time to say whether this process is still its member, and raise where it is not."""
+        self._delivery.stop.wait(_CONFIRM)
+        self.check()
 
     # What the member says, on its thread.
 
@@ -302,6 +330,10 @@ class GroupShare:
         # What a partition without a position is, its siblings' positions tell.
         ready = sorted(p for p in pending if p not in silent and (p in committed or p.topic not in unsure))
         if not ready:
+            return
+        if self._exactly_once is not None and self._exactly_once.fence_named(
+            {partition: committed[partition] for partition in ready if partition in committed}
+        ):
             return
         found = self._client.start_from(ready, committed)
         self._metadata.replaces(found.committed.values())

@@ -12,8 +12,8 @@ from loom.streaming.compiler.model import CompiledSource
 from loom.streaming.kafka.group_snapshot import GroupSnapshot
 from loom.streaming.kafka.offset_metadata import RunMetadata
 from loom.streaming.kafka.topic_monitor import TopicState
-from loom.streaming.runtime.exactly_once import ExactlyOnce
 from loom.streaming.runtime.group_share import GroupShare
+from loom.streaming.runtime.member_transactions import MemberTransactions
 from loom.streaming.runtime.member_worker import MemberWorker
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.stages.stage import Stage
@@ -36,7 +36,7 @@ class GroupWorkers:
         topics_seen: Callable[[], Mapping[str, TopicState]],
         make_stage: Callable[[], Stage],
         metadata: RunMetadata,
-        exactly_once: ExactlyOnce | None = None,
+        exactly_once: MemberTransactions | None = None,
     ) -> None:
         self._source = source
         self._delivery = delivery
@@ -52,16 +52,21 @@ class GroupWorkers:
 
     def open_share(self, index: int, count: int) -> MemberWorker:
         """The source of one of `count` workers, on whose thread this is called."""
+        if self._exactly_once is not None:
+            # Before any offset is fetched: what a predecessor left open must not be committed after it.
+            self._exactly_once.open()
         with self._lock:
             if self._share is None or self._share.closed:
                 # None yet, or that of an earlier run of the same dataflow.
-                self._share = GroupShare(self._source, self._delivery, self._topics, self._metadata, count)
+                self._share = GroupShare(
+                    self._source, self._delivery, self._topics, self._metadata, count, self._exactly_once
+                )
             return MemberWorker(
                 self._share,
                 index,
                 self._source,
                 self._delivery,
-                self._make_stage(),
+                self._make_stage,
                 self._metadata,
                 self._topics(),
                 self._group().keep_alive_s,

@@ -68,7 +68,7 @@ class KafkaWorkers:
         return SourceWorker(
             self._source,
             self._delivery,
-            self._make_stage(),
+            self._make_stage,
             self._tracker,
             self._metadata,
             self._look_up(),

@@ -78,7 +78,7 @@ class Lowering:
             lambda: assembly.preflight.snapshot().source_topics,
             self.make_stage,
             assembly.metadata,
-            assembly.exactly_once,
+            assembly.member_transactions,
         )
 
     def kafka_workers(self) -> KafkaWorkers:

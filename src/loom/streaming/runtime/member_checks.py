@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 
 from loom.core.config import ConfigError, ConfigProblem
-from loom.core.errors import NotSupportedYetError
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.kafka.group_settings import INSTANCE_ID
 from loom.streaming.runtime.layout import Layout
@@ -28,11 +27,6 @@ def check_member_run(
     problems = list(_problems(plan, runtime, layout, section, file))
     if problems:
         raise ConfigError(problems)
-    if plan.source.settings.shares_group and plan.source.mode.transaction:
-        raise NotSupportedYetError(
-            "delivery: exactly_once with membership: group is not supported yet; set membership: fixed, or delivery: "
-            "at_least_once"
-        )
 
 
 def _problems(

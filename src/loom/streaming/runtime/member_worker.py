@@ -118,7 +118,7 @@ class MemberWorker(SourceWorker):
         index: int,
         source: CompiledSource,
         delivery: RunState,
-        stage: Stage,
+        make_stage: Callable[[], Stage],
         metadata: RunMetadata,
         topics: Mapping[str, tuple[int, ...]],
         keep_alive_s: float,
@@ -130,7 +130,7 @@ class MemberWorker(SourceWorker):
         self._committer: MemberCommitter | None = None
         #: what is being given up: its tenure, and the number of the batch behind which nothing of it comes
         self._leaving: dict[TopicPartition, tuple[int, int]] = {}
-        super().__init__(source, delivery, stage, None, metadata, topics, keep_alive_s, pace, changes, inbox)
+        super().__init__(source, delivery, make_stage, None, metadata, topics, keep_alive_s, pace, changes, inbox)
         self._parts = 1
         self._records.begin({})
         self._slot = share.open(index, self.standing)
@@ -138,6 +138,8 @@ class MemberWorker(SourceWorker):
     def next_batch(self) -> list[SourceBatch]:
         """The worker's batch."""
         self._share.check()
+        if self._attempt != self.delivery.attempt:
+            self._take_up_again()
         first = self._take_messages()
         return [*first, *super().next_batch()]
 
@@ -156,6 +158,12 @@ class MemberWorker(SourceWorker):
             )
             return self._committer
         return CommittedElsewhere()
+
+    def _rejoin(self, partitions: Iterable[TopicPartition]) -> None:
+        leaving = {partition: tenure for partition, (tenure, _) in self._leaving.items()}
+        self._leaving.clear()
+        self._share.gave_up(self._slot, leaving)
+        self._share.grant_again(self._slot)
 
     def _claim(self) -> Claim | None:
         return self._commit_before_work if self._mode.commits_before_work else None

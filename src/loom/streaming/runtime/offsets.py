@@ -85,6 +85,8 @@ class OffsetTable:
         self.generation = 0
         #: offsets that came for rows that had been given up
         self.late = 0
+        #: results of a row that had been given up have been written since the last epoch
+        self.tainted = False
         self._rows: dict[TopicPartition, PartitionOffsets] = {}
         #: rows with offsets that have been completed since the last epoch
         self._fresh: dict[PartitionOffsets, int] = {}
@@ -133,6 +135,7 @@ class OffsetTable:
             row = rows.get(partition)
             if row is None or row.generation > generation:
                 self.late += 1
+                self.tainted = True
             else:
                 row.completed = fresh[row] = offset
 
@@ -140,11 +143,25 @@ class OffsetTable:
         """What has been completed since the last epoch and is not given up. Called by the sink part."""
         return {row.partition: offset for row, offset in self._fresh.items() if self._rows.get(row.partition) is row}
 
+    @property
+    def is_current(self) -> bool:
+        """Whether everything that was taken since the last epoch is of rows that are still this process's."""
+        return not self.tainted and all(self._rows.get(row.partition) is row for row in self._fresh)
+
+    def abandon(self) -> None:
+        """Give up every row, and what was taken of it. Called by the sink part."""
+        with self._lock:
+            self.generation += 1
+            self._rows.clear()
+        self._fresh.clear()
+        self.tainted = False
+
     def publish(self) -> None:
         """Everything that was taken is durable: what is pending is committable. Called by the sink part."""
         for row, offset in self._fresh.items():
             row.committable = offset
         self._fresh.clear()
+        self.tainted = False
 
 
 class WorkerOffsets:

@@ -56,6 +56,8 @@ class PreparedFlow(LoomFrozenStruct):
     sinks: BoundSinks
     #: what takes errors in place of the flow's own routes
     error_sinks: Mapping[ErrorKind, Any]
+    #: compiles the flow again, with steps that have seen nothing
+    renew: Callable[[], CompiledPlan]
 
 
 def prepare(
@@ -109,7 +111,9 @@ def prepare(
     assert section is not None
     assert chosen is not None
     assert layout is not None
-    return PreparedFlow(plan, chosen, section, layout, bound, taken)
+    return PreparedFlow(
+        plan, chosen, section, layout, bound, taken, lambda: compile_flow(flow, config=config, beside=beside)
+    )
 
 
 def _bound(

@@ -84,9 +84,8 @@ class ProducerPool:
         error_log: ErrorLog | None = None,
     ) -> None:
         transactions: Transactions | None = None
-        self._group: Any = None
         if exactly_once is not None:
-            transactions, self._group = exactly_once.open()
+            transactions = exactly_once.open()[0]
         self._exactly_once = exactly_once
         self._error_log = error_log or ErrorLog()
         self._flow = flow
@@ -148,9 +147,9 @@ class ProducerPool:
 
     def flush(self, positions: Positions) -> None:
         """Return when everything written is durable, dead letters of refused records included."""
-        if self._group is not None:
+        if self._exactly_once is not None:
             # One cluster and one producer: the compiler has seen to it.
-            self._all[0].commit(positions, self._group)
+            self._all[0].commit(positions, self._exactly_once.group_metadata)
             return
         pending = True
         while pending:

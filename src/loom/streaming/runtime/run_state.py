@@ -19,6 +19,7 @@ from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.epochs import Epochs
 from loom.streaming.runtime.error_log import ErrorLog
 from loom.streaming.runtime.offsets import OffsetTable
+from loom.streaming.runtime.recoveries import Recoveries
 from loom.streaming.runtime.stages.stage_io import GoneLogs
 from loom.streaming.runtime.standing import Standing
 from loom.streaming.runtime.stop import StopSignal
@@ -58,6 +59,10 @@ class RunState:
         self.lag: dict[int, int] = {}
         #: who starts this process again when the run fails
         self.supervisor: Supervisor | None = None
+        #: how often the run has been taken up again; what comes of an earlier attempt is dropped
+        self.attempt = 0
+        #: how a run is taken up again; `None` where it is not
+        self.recoveries: Recoveries | None = None
         #: how many workers the engine runs; unknown under a plain `cli_main`
         self.workers = 1
         #: when each source client last had records, in monotonic seconds, so that an idle one knows of a busy one

@@ -323,6 +323,7 @@ class StreamingRunner:
             audits=prepared.sinks.audits,
         )
         supervision = prepared.section.supervision
+        built.recovers(supervision.recoveries, prepared.renew)
         layout = prepared.layout
         self._prepared = _PreparedStreamingRun(prepared.plan, engine, built, chosen, supervision, bridge, layout)
         return self._prepared

@@ -98,6 +98,7 @@ class SupervisionSettings(LoomFrozenStruct):
 
     `restarts` is how often in a row `loom run` starts a flow again that does not move on; 0 means that it runs without a
     supervisor. `stall_timeout_ms` is how long an offset may stay the same with records after it; `None` means no limit.
+    `recoveries` is how often in a row a run goes on in place after a transaction that was aborted, instead of ending.
     `on_poison` is what happens to a record that kills the process whenever it is processed: the flow stays down, or the
     record goes to the route of `TASK` errors.
     """
@@ -105,10 +106,12 @@ class SupervisionSettings(LoomFrozenStruct):
     stall_timeout_ms: int | None = None
     restarts: int = 0
     on_poison: Literal["fail", "dead_letter"] = "fail"
+    recoveries: int = 10
 
     def __post_init__(self) -> None:
         require_number("stall_timeout_ms", self.stall_timeout_ms, 1, MOST_MS)
         require_number("restarts", self.restarts, 0, MOST_MS)
+        require_number("recoveries", self.recoveries, 0, MOST_MS)
         if self.on_poison == "dead_letter" and self.restarts < _RESTARTS_TO_ISOLATE:
             raise FieldError(
                 "on_poison",

@@ -48,7 +48,7 @@ class SinkPart:
     ) -> None:
         self._delivery = delivery
         self._writers = writers
-        delivery.opened(self, "producers", writers.close)
+        delivery.opened(self, "producers", self._close_writers)
         self._hosted: dict[int, OpenedSink] = {}
         self._states = dict(states)
         #: the slot under which a slot's sink was opened: an `IntoSink` in several places has one partition
@@ -82,6 +82,8 @@ class SinkPart:
         """Take batches of results, in order; a mark among them ends an epoch."""
         try:
             for results in values:
+                if results.batch.attempt != self._delivery.attempt:
+                    continue  # of an epoch that was aborted
                 if results.results:
                     self._unflushed += len(results.results)
                     if self._unwritten is not None:
@@ -104,8 +106,9 @@ class SinkPart:
                     self._delivery.epochs.answer(batch.mark)
             self._writers.serve()
         except BaseException as fault:
-            self._delivery.failed(fault)
-            raise
+            if not self._took_up_again(fault):
+                self._delivery.failed(fault)
+                raise
 
     def snapshot(self) -> dict[int, Any]:
         """The engine ends an epoch of its own. Returns the states of the sinks that have one, by slot."""
@@ -116,6 +119,23 @@ class SinkPart:
             raise
         self._delivery.epochs.answer(None)
         return states
+
+    def _took_up_again(self, fault: BaseException) -> bool:
+        """Go on after a transaction that was aborted: what is left of this attempt is dropped, and the sources begin again."""
+        recoveries = self._delivery.recoveries
+        if recoveries is None or self._hosted or not recoveries.may_go_on(fault):
+            return False
+        try:
+            self._writers = recoveries.writers()
+        except BaseException as failed:
+            self._delivery.failed(failed)
+            raise
+        self._offsets.abandon()
+        self._unsettled.clear()
+        self._produced_ms.clear()
+        self._unflushed = 0
+        self._delivery.attempt += 1
+        return True
 
     def _take(self, in_flight: InFlight, batch: SourceBatch) -> None:
         in_flight.taken += 1
@@ -141,6 +161,8 @@ class SinkPart:
             raise
         for span in spans:
             span.end()
+        if self._delivery.recoveries is not None and self._offsets.pending():
+            self._delivery.recoveries.progressed()
         self._offsets.publish()
         self._delivery.metrics.durable += self._unflushed
         self._unflushed = 0
@@ -173,6 +195,9 @@ class SinkPart:
         for hosted in self._hosted.values():
             self._delivery.closed(hosted)
         self._delivery.closed(self)
+
+    def _close_writers(self) -> None:
+        self._writers.close()
 
     def _deal_out(self, results: list[Any]) -> None:
         opened_as = self._opened_as

@@ -86,6 +86,7 @@ class SourceLoop:
         self._stage = stage
         self._delivery = delivery
         self._epochs = delivery.epochs
+        self._attempt = delivery.attempt
         self._confirming = confirming
         self._batch_size = batch_size
         self._pace = pace
@@ -254,6 +255,7 @@ class SourceLoop:
     def _sent(self, batch: SourceBatch) -> SourceBatch:
         in_flight = self._in_flight
         batch.in_flight = in_flight
+        batch.attempt = self._attempt
         batch.generation = self._delivery.offsets.generation
         in_flight.sent += 1
         in_flight.sent_records += len(batch.origins)

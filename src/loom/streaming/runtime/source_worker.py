@@ -46,7 +46,7 @@ class SourceWorker:
         self,
         source: CompiledSource,
         delivery: RunState,
-        stage: Stage,
+        make_stage: Callable[[], Stage],
         tracker: CommitTracker | None,
         metadata: RunMetadata,
         topics: Mapping[str, tuple[int, ...]],
@@ -70,13 +70,18 @@ class SourceWorker:
         #: every part has been closed, and the client with them
         self.left_by_all = False
         self._wall_clock = WallClock()
-        self._stage = stage
-        self._room = stage.room
+        self._source = source
+        self._make_stage = make_stage
+        self._pace = pace
+        self._topics = topics
+        self._keep_alive_s = keep_alive_s
         mode = source.mode
         self._mode = mode
-        timings = delivery.metrics.part().timings if delivery.observability.measures is not None else None
+        self._timings = timings = (
+            delivery.metrics.part().timings if delivery.observability.measures is not None else None
+        )
         took = timings.commit_s.observe if timings is not None else None
-        confirming = self._make_committer(tracker, keep_alive_s, took)
+        committer = self._make_committer(tracker, keep_alive_s, took)
         # Under exactly-once the start positions are committed in a transaction before any part is built.
         self._owns_group = tracker is None and not mode.transaction
         self._may_lose = tracker is None and mode.may_lose
@@ -86,9 +91,22 @@ class SourceWorker:
         told = (supervisor.moved, supervisor.reads) if supervisor is not None else (None, None)
         self.standing = Standing(self._offsets, *told)
         delivery.standings.append(self.standing)
-        confirming = WatchedCommitter(confirming, self.standing)
+        self._confirming = WatchedCommitter(committer, self.standing)
+        self._build()
+        self.standing.is_unsettled = lambda: self.feed.is_unsettled
+        self.standing.in_flight = lambda: self.feed.in_flight
+        self.standing.buffered = self._kept
+        delivery.opened(self, "consumer", self._close)
+
+    def _build(self) -> None:
+        """The stage of the current attempt, and what feeds it."""
+        delivery, source = self.delivery, self._source
+        self._attempt = delivery.attempt
+        self._stage = stage = self._make_stage()
+        self._room = stage.room
+        supervisor = delivery.supervisor
         reader: RecordReader = KafkaPoller(
-            self._records, stage.room, delivery, source, self.standing, keep_alive_s, self._claim()
+            self._records, stage.room, delivery, source, self.standing, self._keep_alive_s, self._claim()
         )
         self._isolating: IsolatingReader | None = None
         isolation = isolation_of(supervisor, source)
@@ -108,16 +126,30 @@ class SourceWorker:
             reader,
             stage,
             delivery,
-            confirming,
+            self._confirming,
             batch_size=source.settings.batch_size,
-            pace=pace,
+            pace=self._pace,
             size=CLIENT_RECORDS.size,
-            meter=SourceMeter(timings, CLIENT_RECORDS, topics, self._offsets).took if timings is not None else None,
+            meter=None
+            if self._timings is None
+            else SourceMeter(self._timings, CLIENT_RECORDS, self._topics, self._offsets).took,
         )
-        self.standing.is_unsettled = lambda: self.feed.is_unsettled
-        self.standing.in_flight = lambda: self.feed.in_flight
-        self.standing.buffered = stage.room.kept
-        delivery.opened(self, "consumer", self._close)
+
+    def _kept(self) -> int:
+        return self._room.kept()
+
+    def _take_up_again(self) -> None:
+        """The epoch was aborted: begin again at the committed offsets, with a stage and steps that have seen nothing."""
+        partitions = list(self._records.positions)
+        self._records.give_up(partitions)
+        self._offsets.close()
+        self._build()
+        self._rejoin(partitions)
+
+    def _rejoin(self, partitions: Iterable[TopicPartition]) -> None:
+        for partition in partitions:
+            self._offsets.expect(partition)
+        self._joins = True
 
     def _make_committer(
         self, tracker: CommitTracker | None, keep_alive_s: float, took: Callable[[float], None] | None
@@ -144,6 +176,8 @@ class SourceWorker:
 
     def next_batch(self) -> list[SourceBatch]:
         """The leader's batch."""
+        if self._attempt != self.delivery.attempt:
+            self._take_up_again()
         if self._joins:
             try:
                 self._join()

@@ -26,12 +26,12 @@ from loom.streaming.runtime.output_table import OutputTable
 from loom.streaming.runtime.override_view import override_view
 from loom.streaming.runtime.prepare import prepare
 from loom.streaming.runtime.run_state import RunState
+from loom.streaming.runtime.step_memory import Memory
 from loom.streaming.runtime.worker_source import OpenWorker
 from loom.streaming.testing.capture import Captured
 from loom.streaming.testing.config import with_kafka_sections
 from loom.streaming.testing.counts import added
 from loom.streaming.testing.in_memory import ManualClock, open_script, run_in_memory
-from loom.streaming.testing.memory import Memory
 from loom.streaming.testing.script import Key, Script
 
 __all__ = ["StreamingTestRunner"]

@@ -58,6 +58,7 @@ class SourceBatch:
     """
 
     __slots__ = (
+        "attempt",
         "bytes",
         "discarded",
         "end",
@@ -91,6 +92,8 @@ class SourceBatch:
         self.gone = gone
         #: partitions that are another's now: what is kept of them is dropped, uncommitted
         self.discarded: frozenset[TopicPartition] = frozenset()
+        #: how often the run had been taken up again when it was made
+        self.attempt = 0
         #: of the offset table when this batch was made
         self.generation = 0
         #: ends an epoch after this batch

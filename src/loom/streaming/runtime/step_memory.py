@@ -1,4 +1,6 @@
-"""What the objects of a flow remember: kept before a test runs, and put back by `reset`.
+"""What the objects of a flow remember: kept before a run, and put back for one that begins again.
+
+Used by the test kit's `reset`, and by a run that is taken up again after a transaction that was aborted.
 
 A step that is named as a class is recreated by each compilation. One that is given as an instance outlives them, with what
 it has seen. Its state is restored in place, so that a test can keep using the object that it gave.
@@ -46,18 +48,19 @@ class Memory:
                 self._keep(found)
 
     def restore(self) -> None:
-        """Restore everything; a step with a `reset()` does it itself.
+        """Restore everything; a step with a `reset()` does it itself. Raises as `check`."""
+        self.check()
+        for put_back in (*self._undo, *self._resets):
+            put_back()
 
-        Raises `CannotForgetError` for an object whose state cannot be put back.
-        """
+    def check(self) -> None:
+        """Raise `CannotForgetError` for an object whose state cannot be put back."""
         for found, holder in self._kept:
             raise CannotForgetError(
                 f"reset() cannot make {type(holder).__qualname__} forget: it holds a {type(found).__qualname__}, which moves on "
                 f"and never back. Give the flow its class or {type(holder).__qualname__}.configure(…), which each compilation "
                 "creates again, or let it define reset()"
             )
-        for put_back in (*self._undo, *self._resets):
-            put_back()
 
     def _keep(self, given: Any) -> None:
         package = type(given).__module__.partition(".")[0]
