@@ -202,7 +202,7 @@ def test_whichever_call_meets_a_broken_transaction_first_asks_for_a_new_start_an
     await_broken(transactions_)
     calls: dict[str, Callable[[], object]] = {
         "write": lambda: writer.write_all([(0, b"2", None, 0, None, None)], targets),
-        "commit": lambda: writer.commit({}, reader.group_metadata()),
+        "commit": lambda: writer.commit({}, reader.group_metadata),
     }
     with pytest.raises(TransactionAbortedError, match=r"size.*restart the flow"):
         calls[call]()
@@ -223,7 +223,7 @@ def test_a_record_that_breaks_its_transaction_is_named_by_whichever_call_meets_i
     await_broken(transactions_)
     calls: dict[str, Callable[[], object]] = {
         "write": lambda: writer.write_all([(0, b"2", None, 0, None, None)], targets),
-        "commit": lambda: writer.commit({}, reader.group_metadata()),
+        "commit": lambda: writer.commit({}, reader.group_metadata),
     }
     with pytest.raises(DeliveryFailedError, match=rf"{topic}.*guilty"):
         calls[call]()

@@ -230,7 +230,7 @@ class GroupMember:
         began = self._clock()
         # A rebalance has raised the group's generation, and until this returns the partitions are still ours: the epoch that
         # ends now belongs to it.
-        self.metadata = consumer.consumer_group_metadata()
+        self.metadata = consumer.consumer_group_metadata() if not self._away else None
         self._commits.abandon()
         self._partitions.revoking(partitions)
         while not self._partitions.has_given_up(partitions):
