@@ -59,7 +59,7 @@ release: $(READY) ## check, build, cut the changelog; stops before publishing
 	$(BIN)/python scripts/release.py
 
 clean: ## remove the environment and what was generated, but the broker's jars (.cache)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov build dist
+	rm -rf $(VENV) .venv-newer .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov build dist
 	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # An interpreter that is named explicitly may differ from the one in .venv, which no timestamp tells.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,19 @@ class Contender(msgspec.Struct, frozen=True):
     prepare: str | None = None
     #: a file of pins in this folder, for one that runs in an environment of its own
     requirements: str | None = None
+    #: a package that not every Python has
+    needs: str | None = None
 
 
 _LOOM_RECORDS = "bench.loom_memory:as_records"
 
 MEMORY = {
     "plain": Contender("bench.memory:plain"),
-    "bytewax_maps": Contender("bench.memory:bytewax_maps"),
+    "bytewax_maps": Contender("bench.memory_bytewax:bytewax_maps", needs="bytewax"),
     "loom_step": Contender("bench.loom_memory:run_step", _LOOM_RECORDS),
     "loom_loop_step": Contender("bench.loom_memory:run_loop_step", _LOOM_RECORDS),
     "loom_record_step": Contender("bench.loom_memory:run_record_step", _LOOM_RECORDS),
-    "loom_overrides": Contender("bench.loom_overrides:run"),
+    "loom_overrides": Contender("bench.loom_overrides:run", needs="bytewax"),
 }
 AUTHORING = {
     "plain": Contender("bench.authoring:routed"),
@@ -47,7 +50,7 @@ AUTHORING = {
 }
 KAFKA = {
     "loop": Contender("bench.kafka_loop:run"),
-    "bytewax_bundled": Contender("bench.kafka_bytewax:run"),
+    "bytewax_bundled": Contender("bench.kafka_bytewax:run", needs="bytewax"),
     "quix": Contender("bench.kafka_quix:run", requirements="quix-requirements.txt"),
     "loom": Contender("bench.loom_kafka:run"),
     "loom_loop": Contender("bench.loom_kafka:run_loop"),
@@ -55,7 +58,7 @@ KAFKA = {
 }
 LATENCY = {
     "direct": Contender("bench.latency:stand_by"),
-    "bytewax_bundled": Contender("bench.kafka_bytewax:serve"),
+    "bytewax_bundled": Contender("bench.kafka_bytewax:serve", needs="bytewax"),
     "quix": Contender("bench.kafka_quix:serve", requirements="quix-requirements.txt"),
     "loom": Contender("bench.loom_kafka:serve"),
     "loom_exactly_once": Contender("bench.loom_kafka:serve_exactly_once"),
@@ -76,6 +79,8 @@ def resolve(target: str) -> Callable[..., Any]:
 
 def why_missing(contender: Contender) -> str | None:
     """Why a contender cannot run here, or None when it can; an error inside its module is not hidden."""
+    if contender.needs is not None and find_spec(contender.needs) is None:
+        return f"{contender.needs} is not installed, and may not be there for this Python"
     try:
         if contender.requirements is not None:
             interpreter(contender.requirements)

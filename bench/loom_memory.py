@@ -14,7 +14,7 @@ from loom.streaming.compiler import compile_flow
 from loom.streaming.kafka.record_accessor import RECORDS
 from loom.streaming.record import KafkaRecord
 from loom.streaming.runtime.assembly import Transport
-from loom.streaming.runtime.engine import EngineName, load_engine
+from loom.streaming.runtime.engine import EngineName, engine_for, load_engine
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.settings import BytewaxRuntimeConfig
 from loom.streaming.runtime.source_loop import SourceLoop
@@ -65,8 +65,8 @@ def run_record_step(records: Sequence[KafkaRecord]) -> int:
     return run_in_memory(_flow(Check, Price), records)
 
 
-def run_in_memory(flow: StreamFlow[Any, Any], records: Sequence[KafkaRecord], engine: EngineName = "bytewax") -> int:
-    """How many results a flow made of these records, dead letters included."""
+def run_in_memory(flow: StreamFlow[Any, Any], records: Sequence[KafkaRecord], engine: EngineName | None = None) -> int:
+    """How many results a flow made of these records, dead letters included. `None`: the engine that a user would get."""
     plan = compile_flow(flow, config=CONFIG)
     written = _Collect()
     transport = Transport(
@@ -74,7 +74,7 @@ def run_in_memory(flow: StreamFlow[Any, Any], records: Sequence[KafkaRecord], en
         lambda delivery, make_stage: lambda _index, _count: _ListWorker(records, delivery, make_stage),
         lambda: written,
     )
-    driver = load_engine(engine)
+    driver = load_engine(engine_for(engine))
     driver.run(driver.lower(plan, transport=transport).dataflow, BytewaxRuntimeConfig(), Layout())
     return len(written.values)
 

@@ -7,12 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import bytewax.operators as op
 import msgspec
-from bytewax.dataflow import Dataflow
-from bytewax.inputs import DynamicSource, StatelessSourcePartition
-from bytewax.outputs import DynamicSink, StatelessSinkPartition
-from bytewax.run import cli_main
 
 from bench.contenders import MEMORY, Contender, resolve
 from bench.measure import CPU, RATE, RSS, Sample, cpu_and_rate, in_fresh_process, measured
@@ -60,55 +55,6 @@ def plain(records: Sequence[bytes]) -> int:
     for record in records:
         append(encode(price(validate(decode(record)))))
     return len(written)
-
-
-def bytewax_maps(records: Sequence[bytes]) -> int:
-    """A Bytewax dataflow as its guide shows it, one operator for each step."""
-    written: list[bytes] = []
-    flow = Dataflow("orders")
-    stream: Any = op.input("input", flow, _Batches(records))
-    for name, step in (("decode", decode), ("validate", validate), ("price", price), ("encode", encode)):
-        stream = op.map(name, stream, step)
-    op.output("output", stream, _Collect(written))
-    cli_main(flow)
-    return len(written)
-
-
-class _Batches(DynamicSource[bytes]):
-    def __init__(self, records: Sequence[bytes]) -> None:
-        self._records = records
-
-    def build(self, *_: object) -> StatelessSourcePartition[bytes]:
-        return _BatchesPartition(self._records)
-
-
-class _BatchesPartition(StatelessSourcePartition[bytes]):
-    def __init__(self, records: Sequence[bytes]) -> None:
-        self._records = records
-        self._at = 0
-
-    def next_batch(self) -> Sequence[bytes]:
-        if self._at >= len(self._records):
-            raise StopIteration
-        batch = self._records[self._at : self._at + BATCH]
-        self._at += BATCH
-        return batch
-
-
-class _Collect(DynamicSink[bytes]):
-    def __init__(self, written: list[bytes]) -> None:
-        self._written = written
-
-    def build(self, *_: object) -> StatelessSinkPartition[bytes]:
-        return _CollectPartition(self._written)
-
-
-class _CollectPartition(StatelessSinkPartition[bytes]):
-    def __init__(self, written: list[bytes]) -> None:
-        self._written = written
-
-    def write_batch(self, items: list[bytes]) -> None:
-        self._written.extend(items)
 
 
 SUITE = Suite(

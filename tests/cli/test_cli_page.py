@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import typer
 
 from loom.cli.app import app
@@ -13,6 +14,7 @@ from tests.support.transcripts import Reader, is_true, transcripts
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 
 
+@pytest.mark.bytewax
 def test_the_transcripts_that_need_no_broker_are_true(tmp_path: Path) -> None:
     reader = Reader(tmp_path, {})
     for command in transcripts(PAGE, ""):

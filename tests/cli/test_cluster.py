@@ -19,6 +19,9 @@ from tests.support.apache_kafka import free_port
 from tests.support.fork_server import ForkServer
 from tests.support.running import positions
 
+#: a cluster is one of Bytewax
+pytestmark = pytest.mark.bytewax
+
 Cluster = list[Supervised]
 Start = Callable[..., Cluster]
 

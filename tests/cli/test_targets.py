@@ -60,4 +60,4 @@ def test_the_version_is_told(loom: Loom) -> None:
     told = loom("--version")
     assert (told.code, told.err) == (Exit.DONE, "")
     assert told.out.startswith("loom-streaming ")
-    assert "bytewax" in told.out
+    assert "confluent-kafka" in told.out

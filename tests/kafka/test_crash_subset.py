@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.kafka.crash.results import broken_promises
 from tests.kafka.crash.stands import has_own_broker
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.broker import Broker
+from tests.support.engines import chosen_engine
 
 TELLING = {
     ("SIGKILL between durable and the answer to the mark", Delivery.AT_LEAST_ONCE, 1),
@@ -27,16 +29,33 @@ TELLING = {
     ("SIGKILL of one of several processes as it takes another layout over, N changed", Delivery.EXACTLY_ONCE, 1),
     ("the broker's answers lost for 3 s, then a reset", Delivery.EXACTLY_ONCE, 1),
 }
+#: those that tell most of what an engine adds: its order of calls, its threads, its stop
+ON_THE_LOOP = {
+    ("SIGKILL between durable and the answer to the mark", Delivery.AT_LEAST_ONCE, 1),
+    ("SIGTERM inside a step", Delivery.AT_LEAST_ONCE, 1),
+    ("SIGKILL inside the transaction", Delivery.EXACTLY_ONCE, 1),
+    ("SIGKILL between durable and the answer to the mark", Delivery.EXACTLY_ONCE, 2),
+}
 CELLS = [cell for cell in matrix() if (cell.fault.name, cell.delivery, cell.workers) in TELLING and not cell.repetition]
 
 
 def test_each_of_them_is_in_the_matrix() -> None:
     assert len(CELLS) == len(TELLING)
+    assert ON_THE_LOOP < TELLING
+
+
+def runs() -> list[Any]:
+    engine = chosen_engine()
+    usual = [pytest.param(engine, cell, id=f"{cell}") for cell in CELLS]
+    if engine == "loop":
+        return usual
+    loop = [cell for cell in CELLS if (cell.fault.name, cell.delivery, cell.workers) in ON_THE_LOOP]
+    return usual + [pytest.param("loop", cell, id=f"{cell}-loop") for cell in loop]
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_the_promise_is_kept(cell: Cell, kafka: Broker, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("engine", "cell"), runs(), indirect=["engine"])
+def test_the_promise_is_kept(engine: str, cell: Cell, kafka: Broker, tmp_path: Path) -> None:
     if has_own_broker(cell.fault.act) and not isinstance(kafka, ApacheKafka):
         pytest.skip("starts a broker of its own")
     result = run_cell(cell, kafka, tmp_path)

@@ -15,6 +15,7 @@ import yaml
 
 from tests.kafka.crash.verify import Verdict, seen, verify
 from tests.support.broker import Broker, FreshTopics
+from tests.support.engines import chosen_engine
 from tests.support.flow_process import FlowProcess
 from tests.support.kafka_io import ReadRecord, end_offsets, group_positions, produce_numbered, read_all
 
@@ -53,7 +54,7 @@ class NumbersRun:
                 "producer": {"brokers": [self.bootstrap], **(producer or {})},
                 "producers": {f"numbers.{name}": {"topic": topic} for name, topic in self.outputs.items()},
             },
-            "streaming": {"runtime": runtime or {}},
+            "streaming": {"engine": chosen_engine(), "runtime": runtime or {}},
         }
         path = directory / "numbers.yaml"
         path.write_text(yaml.safe_dump(config))

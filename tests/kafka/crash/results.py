@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from tests.kafka.crash.faults import VERSION, Cell, Delivery
+from tests.support.engines import chosen_engine
 
 ROOT = Path(__file__).resolve().parents[3]
 RESULTS = Path(os.environ.get("LOOM_CRASH_RESULTS") or ROOT / "docs" / "results" / "crash-matrix.jsonl")
@@ -24,6 +25,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     delivery: str
     workers: int
     repetition: int
+    engine: str = "bytewax"
     seed: int
     commit: str
     date: str
@@ -49,9 +51,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     figures: dict[str, float] = {}
 
     @property
-    def key(self) -> tuple[str, str, int, int]:
-        """Which cell of the matrix this is."""
-        return self.fault, self.delivery, self.workers, self.repetition
+    def key(self) -> tuple[str, str, int, int, str]:
+        """Which cell of the matrix this is, and on which engine."""
+        return self.fault, self.delivery, self.workers, self.repetition, self.engine
 
 
 #: the exit codes of two instances: one says that another took over, the other goes on until it is stopped
@@ -93,6 +95,7 @@ def blank(cell: Cell, seed: int) -> Result:
         delivery=cell.delivery,
         workers=cell.workers,
         repetition=cell.repetition,
+        engine=chosen_engine(),
         seed=seed,
         commit=commit(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -110,7 +113,8 @@ def load(path: Path = RESULTS) -> list[Result]:
 
 def present(name: str, delivery: str, workers: int) -> bool:
     """Whether there is a result of something that is done once."""
-    return any((result.fault, result.delivery, result.workers) == (name, delivery, workers) for result in load())
+    wanted = (name, delivery, workers, chosen_engine())
+    return any((result.fault, result.delivery, result.workers, result.engine) == wanted for result in load())
 
 
 def append(result: Result, path: Path = RESULTS) -> None:
@@ -122,9 +126,11 @@ def append(result: Result, path: Path = RESULTS) -> None:
 
 
 def missing(cells: Iterable[Cell], path: Path = RESULTS) -> list[Cell]:
-    """The cells without a result."""
-    done = {result.key for result in load(path)}
-    return [cell for cell in cells if (cell.fault.name, cell.delivery, cell.workers, cell.repetition) not in done]
+    """The cells without a result on the engine that was chosen."""
+    done, engine = {result.key for result in load(path)}, chosen_engine()
+    return [
+        cell for cell in cells if (cell.fault.name, cell.delivery, cell.workers, cell.repetition, engine) not in done
+    ]
 
 
 def commit() -> str:

@@ -18,19 +18,23 @@ _WORDS = {Delivery.AUTO_COMMIT: "auto-commit"}
 def render(results: Iterable[Result]) -> str:
     """A row for each fault and number of workers, in each cell repetitions and what they found in sum; the long loads below."""
     results = list(results)
-    by_row: dict[tuple[str, int], dict[str, list[Result]]] = {}
+    by_row: dict[tuple[str, int, str], dict[str, list[Result]]] = {}
     for result in results:
         if result.figures:
             continue
-        by_row.setdefault((result.fault, result.workers), {}).setdefault(result.delivery, []).append(result)
+        by_row.setdefault((result.fault, result.workers, result.engine), {}).setdefault(result.delivery, []).append(
+            result
+        )
     order = {fault.name: number for number, fault in enumerate(FAULTS)}
     lines = [
         "| fault | " + " | ".join(_WORDS.get(delivery, f"`{delivery}`") for delivery in Delivery) + " |",
         "| --- " * (len(Delivery) + 1) + "|",
     ]
-    for fault, workers in sorted(by_row, key=lambda row: (order.get(row[0], len(order)), row)):
-        cells = [_cell(by_row[fault, workers].get(delivery, ())) for delivery in Delivery]
-        lines.append(f"| {fault}{', two workers' if workers > 1 else ''} | " + " | ".join(cells) + " |")
+    for row in sorted(by_row, key=lambda row: (order.get(row[0], len(order)), row)):
+        fault, workers, engine = row
+        cells = [_cell(by_row[row].get(delivery, ())) for delivery in Delivery]
+        told = fault + (", two workers" if workers > 1 else "") + (", on the loop" if engine == "loop" else "")
+        lines.append(f"| {told} | " + " | ".join(cells) + " |")
     loads = [result for result in results if result.figures]
     return "\n".join(lines + (["", *_loads(loads)] if loads else []))
 
@@ -41,7 +45,8 @@ def _loads(results: Iterable[Result]) -> Iterator[str]:
     for result in sorted(results, key=lambda found: found.key):
         counts = (result.records, result.lost, result.duplicated, result.out_of_order)
         figures = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in result.figures.items())
-        told = [result.fault, f"`{result.delivery}`", str(result.workers), *(f"{count:,}" for count in counts), figures]
+        fault = result.fault + (", on the loop" if result.engine == "loop" else "")
+        told = [fault, f"`{result.delivery}`", str(result.workers), *(f"{count:,}" for count in counts), figures]
         yield f"| {' | '.join(told)} |"
 
 
