@@ -71,6 +71,8 @@ class Reader:
         if words[0] == "cd":
             self._folder = (self._folder / words[1]).resolve()
             return []
+        if words[0] == "cat":
+            return [line for name in words[1:] for line in (self._folder / name).read_text().splitlines()]
         if words == ["echo", "$?"]:
             return [str(self._code)]
         program = {"loom": "loom.cli.main", "pytest": "pytest"}[words[0]]

@@ -53,7 +53,8 @@ class Transport(LoomFrozenStruct):
     view: RecordAccessor
     #: makes the source of each worker
     source: Callable[[RunState, MakeStage], OpenWorker]
-    writers: Callable[[], RecordWriter]
+    #: `None` for the producers of the plan's topics
+    writers: Callable[[], RecordWriter] | None
     #: may replace the ways out of the plan
     outlets: Callable[[OutputTable], OutputTable] | None = None
 

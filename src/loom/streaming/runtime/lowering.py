@@ -136,7 +136,9 @@ def begin(
     if source is not None or outputs.has_sinks:
         plan = _without_transactions(plan)
     refuse_unshareable(outputs, layout)
-    reads_kafka = source is None
+    # Records of the caller's own whose results go to their topics all the same.
+    only_writes = transport is not None and transport.writers is None
+    reads_kafka = source is None and not only_writes
     owns_group = reads_kafka and transport is None and commit_tracker is None
     assembly = Assembly(
         plan,
@@ -148,7 +150,7 @@ def begin(
         layout=layout,
         resumable=resumable,
     )
-    if transport is not None:
+    if transport is not None and transport.writers is not None:
         return Lowering(assembly, transport.view, EarlyWriters(transport.writers), commit_tracker)
     view = CLIENT_RECORDS if reads_kafka else override_view(plan.source)
     return Lowering(assembly, view, EarlyWriters(lambda: assembly.open_producers(view)), commit_tracker)
