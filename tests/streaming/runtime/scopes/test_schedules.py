@@ -1,0 +1,297 @@
+"""Calls that end in any order, fail, hang, are cancelled, stopped or revoked: order, conservation and balance hold.
+
+The stage, the event loop and the calls are real. Each call waits until the generated schedule lets it go, and time is the
+schedule's own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from loom.core.async_bridge import AsyncBridge
+from loom.core.errors import RuleViolation
+from loom.core.model import LoomFrozenStruct
+from loom.streaming import (
+    ContextFactory,
+    FromTopic,
+    IntoTopic,
+    Message,
+    Process,
+    RecordStep,
+    ResourceScope,
+    StreamFlow,
+    WithAsync,
+    compile_flow,
+)
+from loom.streaming.kafka import KafkaRecord, TopicPartition
+from loom.streaming.kafka.record_accessor import RECORDS
+from loom.streaming.metrics import Counts
+from loom.streaming.runtime.output_table import output_table_of
+from loom.streaming.runtime.stages.fuse import build_stage
+from loom.streaming.runtime.stages.services import StageServices
+from loom.streaming.runtime.stages.stage_io import EndMark, SourceBatch
+from tests.support.running import config_for
+
+LIMIT = 3
+TIMEOUT_S = 10.0
+
+
+class Number(LoomFrozenStruct):
+    n: int
+
+
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def bridge(request: pytest.FixtureRequest) -> Iterator[AsyncBridge]:
+    pytest.importorskip(request.param)
+    made = AsyncBridge(request.param)
+    yield made
+    assert made.shutdown(10)
+
+
+class World:
+    """One stage, its calls, and what a bookkeeper knows of them."""
+
+    def __init__(self, bridge: AsyncBridge, ordering: str, delivery: str, *, per_batch: bool) -> None:
+        self.bridge = bridge
+        self.ordering = ordering
+        self.transaction = delivery == "exactly_once"
+        self.opened = self.closed = 0
+        #: the calls that wait, by number, each with what lets it go
+        self.waiting: dict[int, tuple[anyio.Event, list[str]]] = {}
+        self.most = 0
+        self.keys_at_work: Counter[bytes] = Counter()
+        world = self
+
+        class Call(RecordStep[Number, Number | None]):
+            async def execute(self, message: Message[Number], client: str) -> Number | None:
+                n, key = message.payload.n, message.meta.key
+                if key is not None:
+                    assert isinstance(key, bytes)
+                    world.keys_at_work[key] += 1
+                    assert world.ordering != "key" or world.keys_at_work[key] == 1
+                event, outcome = anyio.Event(), list[str]()
+                world.waiting[n] = (event, outcome)
+                world.most = max(world.most, len(world.waiting))
+                try:
+                    await event.wait()
+                finally:
+                    world.waiting.pop(n, None)
+                    if isinstance(key, bytes):
+                        world.keys_at_work[key] -= 1
+                if outcome[0] == "task":
+                    raise ValueError(str(n))
+                if outcome[0] == "business":
+                    raise RuleViolation(str(n))
+                return None if outcome[0] == "drop" else message.payload
+
+        @asynccontextmanager
+        async def client() -> AsyncIterator[str]:
+            await anyio.lowlevel.checkpoint()
+            world.opened += 1
+            try:
+                yield "client"
+            finally:
+                world.closed += 1
+
+        scope = WithAsync(
+            ResourceScope.BATCH if per_batch else ResourceScope.WORKER,
+            LIMIT,
+            int(TIMEOUT_S * 1000) * 1_000,  # by the clock of the schedule, never by that of the machine
+            process=Process(Call),
+            ordering=ordering,  # type: ignore[arg-type]
+            client=ContextFactory(client),
+        )
+        self.timeout_s = TIMEOUT_S * 1_000
+        flow = StreamFlow("f", FromTopic("numbers", Number), Process(scope), IntoTopic("out"), IntoTopic("errors"))
+        plan = compile_flow(flow, config=config_for(consumer={"delivery": delivery}))
+        slots = output_table_of(plan, sink=None, terminal_sinks=None, error_sinks=None).slots
+        self.names = slots.names
+        self.counts = Counts()
+        self.stage = build_stage(
+            plan, slots, RECORDS, self.counts, lambda envelope: None, services=StageServices(None, bridge)
+        )
+        self.now = 1.0
+        self.read: dict[TopicPartition, int] = {}
+        self.safe: dict[TopicPartition, int] = {}
+        #: (slot, record) in the order of leaving
+        self.left: list[tuple[str, KafkaRecord]] = []
+        self.taken: list[KafkaRecord] = []
+        self.revoked: set[int] = set()
+        self.held: list[KafkaRecord] = []
+        self.number = 0
+
+    def run(
+        self, records: list[KafkaRecord], end: EndMark | None = None, discarded: frozenset[TopicPartition] = frozenset()
+    ) -> None:
+        for record in records:
+            self.read[TopicPartition("numbers", record.partition or 0)] = (record.offset or 0) + 1
+        moved = dict(self.read) if records else {}
+        batch = SourceBatch(self.stage, records, moved, self.now, end)
+        if discarded:
+            batch.discarded = discarded
+        before = dict(self.safe)
+        results = self.stage.run(batch)
+        self.left += [(self.names[result[0]], result[5]) for result in results.results]
+        for _, record in self.left[len(self.left) - len(results.results) :]:
+            assert id(record) not in self.revoked, "something of a revoked partition has left"
+        self.safe.update(results.safe)
+        for partition, offset in results.safe.items():
+            assert offset >= before.get(partition, 0), "a position went back"
+
+    def settle(self) -> None:
+        """Let the loop go round, and the stage see what came of it, until nothing moves."""
+        for _ in range(20):
+            self.stage.room.settle()
+            due = self.stage.room.due()
+            if due is None or due > self.now:
+                return
+            self.run([])
+        raise AssertionError("it never settles")
+
+    def take(self, places: list[tuple[int, bytes | None]]) -> None:
+        room = self.stage.room.credit(len(places))
+        records = []
+        for partition, key in places[:room]:
+            where = TopicPartition("numbers", partition)
+            offset = self.read.get(where, 0) + sum(1 for r in records if r.partition == partition)
+            records.append(KafkaRecord("numbers", key, b'{"n":%d}' % self.number, {}, partition, offset))
+            self.number += 1
+        if records:
+            self.taken += records
+            self.run(records)
+            self.settle()
+
+    def let_go(self, which: int, outcome: str) -> None:
+        if not self.waiting:
+            return
+        number = sorted(self.waiting)[which % len(self.waiting)]
+        event, told = self.waiting[number]
+        told.append(outcome)
+        self.bridge.run(lambda: _set(event))
+        self.settle()
+
+    def pass_time(self) -> None:
+        self.now += self.timeout_s
+        self.run([])
+        self.settle()
+
+    def revoke(self, partition: int) -> None:
+        where = TopicPartition("numbers", partition)
+        self.held += self.taken  # so that an id stays one record's
+        self.revoked |= {id(record) for record in self.taken if record.partition == partition}
+        self.taken = [record for record in self.taken if record.partition != partition]
+        self.left = [(slot, record) for slot, record in self.left if record.partition != partition]
+        self.safe.pop(where, None)
+        self.read.pop(where, None)
+        self.run([], discarded=frozenset({where}))
+        self.settle()
+
+    def check(self) -> None:
+        """What holds at every moment."""
+        assert self.most <= LIMIT
+        gone = {id(record) for _, record in self.left}
+        for where, offset in self.safe.items():
+            kept = {id(self.origin(n)) for n in self.waiting}
+            for record in self.taken:
+                if record.partition == where.partition and (record.offset or 0) < offset:
+                    assert id(record) not in kept, "a position passed a call in progress"
+                if self.transaction and record.partition == where.partition and (record.offset or 0) >= offset:
+                    assert id(record) not in gone, "what has left is no prefix"
+        for ordered in self.orders():
+            offsets = [record.offset for record in ordered]
+            assert offsets == sorted(offsets)  # type: ignore[type-var]
+
+    def origin(self, n: int) -> KafkaRecord | None:
+        return next((record for record in self.taken if record.value == b'{"n":%d}' % n), None)
+
+    def orders(self) -> Iterator[list[KafkaRecord]]:
+        if self.ordering == "partition" or self.transaction:
+            for slot in ("out", "errors"):
+                for partition in range(3):
+                    yield [r for name, r in self.left if name == slot and r.partition == partition]
+        elif self.ordering == "key":
+            for slot in ("out", "errors"):
+                for key in (b"a", b"b"):
+                    for partition in range(3):
+                        yield [r for name, r in self.left if name == slot and (r.key, r.partition) == (key, partition)]
+
+    def finish(self, mark: EndMark) -> None:
+        """End the input or stop, and let every call go."""
+        self.run([], mark)
+        self.settle()
+        while self.waiting:
+            self.let_go(0, "out")
+            self.check()
+        self.settle()
+        self.run([])
+        assert self.stage.ended
+        self.check()
+        # Every record in one place; nothing is kept, nothing is waited for.
+        found = Counter(id(record) for _, record in self.left)
+        assert all(count == 1 for count in found.values())
+        assert set(found) <= {id(record) for record in self.taken}
+        if not self.revoked:
+            counts = self.counts
+            assert counts.read == len(self.taken)
+            assert counts.read == counts.inputs_written + counts.inputs_dropped + sum(counts.inputs_failed.values())
+            assert counts.inputs_dropped == len(self.taken) - len(found)
+            assert self.safe == self.read
+        self.stage.close()
+        assert self.opened == self.closed
+        assert self.opened >= bool(self.taken)
+
+
+async def _set(event: anyio.Event) -> None:
+    event.set()
+
+
+PLACES = st.lists(st.tuples(st.integers(0, 2), st.sampled_from([None, b"a", b"b"])), min_size=1, max_size=6)
+ACTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("take"), PLACES),
+        st.tuples(st.just("take"), PLACES),
+        st.tuples(st.just("let go"), st.integers(0, 5), st.sampled_from(["out", "out", "task", "business", "drop"])),
+        st.tuples(st.just("let go"), st.integers(0, 5), st.sampled_from(["out", "out", "task", "business", "drop"])),
+        st.tuples(st.just("time")),
+        st.tuples(st.just("revoke"), st.integers(0, 2)),
+    ),
+    max_size=14,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(
+    acts=ACTS,
+    ordering=st.sampled_from(["partition", "key", "none"]),
+    delivery=st.sampled_from(["at_least_once", "exactly_once"]),
+    mark=st.sampled_from(EndMark),
+    per_batch=st.booleans(),
+)
+def test_order_conservation_and_balance_hold_on_any_schedule(
+    bridge: AsyncBridge, acts: list[Any], ordering: str, delivery: str, mark: EndMark, per_batch: bool
+) -> None:
+    world = World(bridge, ordering, delivery, per_batch=per_batch)
+    try:
+        for act, *how in acts:
+            match act:
+                case "take":
+                    world.take(*how)
+                case "let go":
+                    world.let_go(*how)
+                case "time":
+                    world.pass_time()
+                case "revoke":
+                    world.revoke(*how)
+            world.check()
+        world.finish(mark)
+    finally:
+        world.stage.close()
