@@ -59,6 +59,7 @@ class Counts:
         "inputs_failed",
         "inputs_written",
         "lost",
+        "open_circuits",
         "outputs",
         "read",
         "refused",
@@ -83,8 +84,10 @@ class Counts:
         self.errors: Counter[tuple[ErrorKind, str]] = Counter()
         #: records the broker refused permanently, by topic
         self.refused: Counter[str] = Counter()
-        #: repeated calls of steps with a retry policy, by step id
+        #: repeated calls under a retry policy, by the step id of the step or scope
         self.retries: Counter[str] = Counter()
+        #: by step id, 1 for a scope whose circuit breaker is open in this part, 0 for one that was
+        self.open_circuits: Counter[str] = Counter()
         #: records committed and processed by a run that failed, and not known to be written (at most so many)
         self.lost = 0
 
@@ -104,8 +107,10 @@ class FlowCounts(LoomFrozenStruct):
     durable: int
     #: records of a failed run that were committed beforehand and may not have been written; an upper bound
     lost: int = 0
-    #: repeated calls of steps with a retry policy, by step id
+    #: repeated calls under a retry policy, by the step id of the step or scope
     retries: dict[str, int] = {}
+    #: in how many workers the circuit breaker of a scope is open now, by step id
+    open_circuits: dict[str, int] = {}
 
     @property
     def accounted(self) -> int:
@@ -146,6 +151,7 @@ class FlowMetrics:
             self.durable,
             sum(p.lost for p in parts),
             _sum([p.retries for p in parts]),
+            _sum([p.open_circuits for p in parts]),
         )
 
 

@@ -18,13 +18,16 @@ from loom.streaming.compiler.model import (
 )
 from loom.streaming.compiler.scope_model import CompiledDependency
 from loom.streaming.compiler.walk import Compiled, NodeComponent, ProcessCompiler, ScopeNames, StreamType
+from loom.streaming.nodes.retry import CircuitBreaker, RateLimit, Retry
 from loom.streaming.nodes.scope import Ordering, ResourceScope, With, WithAsync
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.process import Process
 from loom.streaming.runtime.scopes.calling import CallingScope
 from loom.streaming.runtime.scopes.inner import build_inner
 from loom.streaming.runtime.scopes.loop_runner import LoopRunner
+from loom.streaming.runtime.scopes.policy import NO_POLICY
 from loom.streaming.runtime.scopes.resources import Resources
+from loom.streaming.runtime.scopes.scope_policy import ScopePolicy
 from loom.streaming.runtime.scopes.thread_runner import ThreadRunner
 from loom.streaming.runtime.stages.builder import StageBuilder
 from loom.streaming.runtime.stages.codegen import CodeWriter
@@ -39,6 +42,18 @@ class CompiledScope(CompiledNode, kw_only=True):
     scope: ResourceScope
     dependencies: tuple[CompiledDependency, ...]
     process: CompiledBranch
+    retry: Retry | None = None
+    rate_limit: RateLimit | None = None
+    circuit_breaker: CircuitBreaker | None = None
+
+    @property
+    def has_policy(self) -> bool:
+        """Whether anything decides when its calls begin, or whether again."""
+        return self.retry is not None or self.rate_limit is not None or self.circuit_breaker is not None
+
+    @property
+    def longest_wait_ms(self) -> float | None:
+        return None if self.retry is None else self.retry.longest_ms
 
     @property
     def branches(self) -> tuple[CompiledBranch, ...]:
@@ -57,7 +72,14 @@ class CompiledScope(CompiledNode, kw_only=True):
     @property
     def summary(self) -> str:
         names = ", ".join(dependency.name for dependency in self.dependencies)
-        return f" {names}, for each {self.scope.value}" if names else ""
+        told = [f"{names}, for each {self.scope.value}"] if names else []
+        if self.retry is not None:
+            told.append(f"up to {self.retry.attempts} attempts")
+        if self.rate_limit is not None:
+            told.append(f"up to {self.rate_limit.per_second:g} calls per second")
+        if self.circuit_breaker is not None:
+            told.append(f"a circuit breaker after {self.circuit_breaker.failures} failures")
+        return f" {'; '.join(told)}" if told else ""
 
 
 class CompiledWith(CompiledScope, kw_only=True):
@@ -74,16 +96,21 @@ class CompiledWith(CompiledScope, kw_only=True):
     max_threads: int
 
     @property
+    def in_threads(self) -> bool:
+        """Whether each record is a call of its own, in a thread: also where a policy may delay it."""
+        return self.max_threads > 1 or self.has_policy
+
+    @property
     def gathers(self) -> bool:
-        return self.max_threads > 1
+        return self.in_threads
 
     @property
     def waits(self) -> bool:
-        return self.max_threads > 1
+        return self.in_threads
 
     @property
     def overtakes(self) -> bool:
-        return self.max_threads > 1
+        return self.in_threads
 
     @property
     def summary(self) -> str:
@@ -153,9 +180,13 @@ def _compile_with(walk: ProcessCompiler, node: With[Any, Any], path: NodePath, f
         dependencies=found.dependencies,
         process=found.process,
         max_threads=node.max_threads,
+        retry=node.retry,
+        rate_limit=node.rate_limit,
+        circuit_breaker=node.circuit_breaker,
     )
-    if node.max_threads > 1:
-        _refuse_gathering(walk, "With(max_threads=…)", found.process.nodes)
+    if made.in_threads:
+        what = "With(max_threads=…)" if made.max_threads > 1 else "With with a policy"
+        _refuse_gathering(walk, what, found.process.nodes)
     elif node.scope is ResourceScope.BATCH:
         _refuse(walk, "With(ResourceScope.BATCH)", found.process.nodes, "waits", "keeps records beyond their batch")
     return made, replace(found.left, parent=flowing.parent)
@@ -182,6 +213,9 @@ def _compile_with_async(
         max_concurrency=node.max_concurrency,
         task_timeout_ms=node.task_timeout_ms,
         ordering=node.ordering,
+        retry=node.retry,
+        rate_limit=node.rate_limit,
+        circuit_breaker=node.circuit_breaker,
     )
     return made, replace(found.left, parent=flowing.parent)
 
@@ -263,7 +297,7 @@ def _refuse_gathering(walk: ProcessCompiler, what: str, nodes: tuple[CompiledNod
 
 def _build_with(build: StageBuilder, node: CompiledWith, after: NodeInput | None, above: Ancestors) -> NodeInput:
     """The inner nodes, fused with those around them; what they are given is opened by the first step that needs it."""
-    if node.max_threads > 1:
+    if node.in_threads:
         return _build_threads(build, node, after, above)
     stage, per_batch = build.stage, node.scope is ResourceScope.BATCH
 
@@ -289,7 +323,9 @@ def _build_with(build: StageBuilder, node: CompiledWith, after: NodeInput | None
 def _build_threads(build: StageBuilder, node: CompiledWith, after: NodeInput | None, above: Ancestors) -> NodeInput:
     """Calls in threads, each with a copy of the inner process."""
     per_batch = node.scope is ResourceScope.BATCH
-    processes = [build_inner(build, node, after, above) for _ in range(node.max_threads)]
+    policy = _policy(build, node)
+    attempts = policy.attempts if policy is not None else None
+    processes = [build_inner(build, node, after, above, attempts) for _ in range(node.max_threads)]
     runner = ThreadRunner(build.stage, node.step_id, node.dependencies, processes, per_batch=per_batch)
     scope = CallingScope(
         build,
@@ -301,8 +337,15 @@ def _build_threads(build: StageBuilder, node: CompiledWith, after: NodeInput | N
         by_key=False,
         watched=True,
         per_batch=per_batch,
+        policy=policy or NO_POLICY,
     )
     return scope.batch_input() if node.in_shape is StreamShape.BATCH else scope.input()
+
+
+def _policy(build: StageBuilder, node: CompiledScope) -> ScopePolicy | None:
+    if not node.has_policy:
+        return None
+    return ScopePolicy(build, node.step_id, node.retry, node.rate_limit, node.circuit_breaker)
 
 
 def _build_with_async(
@@ -311,7 +354,8 @@ def _build_with_async(
     """Calls in the event loop; they leave the loop over a batch, since they are done later."""
     per_batch = node.scope is ResourceScope.BATCH
     runner = LoopRunner(build.stage, node.step_id, node.dependencies, node.task_timeout_ms, per_batch=per_batch)
-    runner.process = build_inner(build, node, after, above)
+    policy = _policy(build, node)
+    runner.process = build_inner(build, node, after, above, policy.attempts if policy is not None else None)
     scope = CallingScope(
         build,
         node.step_id,
@@ -322,6 +366,7 @@ def _build_with_async(
         by_key=node.ordering is Ordering.KEY,
         watched=node.ordering is Ordering.PARTITION or build.plan.source.mode.transaction,
         per_batch=per_batch,
+        policy=policy or NO_POLICY,
     )
     return scope.batch_input() if node.in_shape is StreamShape.BATCH else scope.input()
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from loom.core.choices import choice
 from loom.core.config.binding import Configurable
+from loom.streaming.nodes.retry import CircuitBreaker, RateLimit, Retry
 from loom.streaming.process import Process
 from loom.streaming.typed import In, Out, Typed
 
@@ -98,16 +99,24 @@ class With(Typed[In, Out]):
         process: the inner nodes.
         max_threads: how many records are in progress at once on each worker, 1 or more. With more than one, blocking steps
             wait together, in threads that share the resources; results still leave in the order of the records.
+        retry: calls the inner process again, from its beginning, when one of its steps fails. With this policy or one of the
+            next two, each record is a call in a thread, as with `max_threads`.
+        rate_limit: how many calls may begin per second, in each worker.
+        circuit_breaker: stops calls, and reading, while the called system is down.
         deps: context managers, factories or plain values, by name. A context manager that is given as an object is entered
             once; give a `ContextFactory` where several workers, or batches, each need their own.
 
     Raises:
         ValueError: for a limit below 1, or a dependency that has the name of a parameter of a scope.
+        TypeError: for a policy that is none.
     """
 
     scope: ResourceScope
     process: Process
     max_threads: int
+    retry: Retry | None
+    rate_limit: RateLimit | None
+    circuit_breaker: CircuitBreaker | None
     deps: Mapping[str, Any]
 
     def __init__(
@@ -116,6 +125,9 @@ class With(Typed[In, Out]):
         *,
         process: Process,
         max_threads: int = 1,
+        retry: Retry | None = None,
+        rate_limit: RateLimit | None = None,
+        circuit_breaker: CircuitBreaker | None = None,
         **deps: Any,
     ) -> None:
         _check_limit("With", "max_threads", max_threads)
@@ -123,6 +135,7 @@ class With(Typed[In, Out]):
         object.__setattr__(self, "scope", choice(ResourceScope, scope, "With(scope=…)"))
         object.__setattr__(self, "process", process)
         object.__setattr__(self, "max_threads", max_threads)
+        _set_policies(self, "With", retry, rate_limit, circuit_breaker)
         object.__setattr__(self, "deps", deps)
 
 
@@ -149,11 +162,16 @@ class WithAsync(Typed[In, Out]):
         process: the inner nodes.
         ordering: the order in which results leave: that of the records of a partition (`"partition"`), of a key (`"key"`), or
             none (`"none"`).
+        retry: makes the call of a record again, from its beginning, when one of its steps fails. It waits outside the event loop,
+            so it takes no place of `max_concurrency`; under `ordering="key"` later records of its key wait for it.
+        rate_limit: how many calls may begin per second, in each worker.
+        circuit_breaker: stops calls, and reading, while the called system is down.
         deps: async context managers, factories or plain values, by name. A context manager that is given as an object is entered
             once; give a `ContextFactory` where several workers, or batches, each need their own.
 
     Raises:
         ValueError: for a limit below 1, an unknown ordering, or a dependency that has the name of a parameter of a scope.
+        TypeError: for a policy that is none.
     """
 
     scope: ResourceScope
@@ -161,6 +179,9 @@ class WithAsync(Typed[In, Out]):
     task_timeout_ms: int | None
     process: Process
     ordering: Ordering
+    retry: Retry | None
+    rate_limit: RateLimit | None
+    circuit_breaker: CircuitBreaker | None
     deps: Mapping[str, Any]
 
     def __init__(
@@ -171,6 +192,9 @@ class WithAsync(Typed[In, Out]):
         *,
         process: Process,
         ordering: Literal["partition", "key", "none"] | Ordering = Ordering.PARTITION,
+        retry: Retry | None = None,
+        rate_limit: RateLimit | None = None,
+        circuit_breaker: CircuitBreaker | None = None,
         **deps: Any,
     ) -> None:
         _check_limit("WithAsync", "max_concurrency", max_concurrency)
@@ -182,7 +206,24 @@ class WithAsync(Typed[In, Out]):
         object.__setattr__(self, "task_timeout_ms", task_timeout_ms)
         object.__setattr__(self, "process", process)
         object.__setattr__(self, "ordering", choice(Ordering, ordering, "WithAsync(ordering=…)"))
+        _set_policies(self, "WithAsync", retry, rate_limit, circuit_breaker)
         object.__setattr__(self, "deps", deps)
+
+
+def _set_policies(scope: object, what: str, retry: Any, rate_limit: Any, circuit_breaker: Any) -> None:
+    """Set the policies of a scope. Raises `TypeError` for one of another type."""
+    declared = (
+        ("retry", Retry, retry),
+        ("rate_limit", RateLimit, rate_limit),
+        ("circuit_breaker", CircuitBreaker, circuit_breaker),
+    )
+    for name, kind, policy in declared:
+        if policy is not None and not isinstance(policy, kind):
+            raise TypeError(
+                f"{what}({name}=…) is a parameter of a scope and takes a {kind.__name__}, not {policy!r}; to give its steps a "
+                "dependency of that name, rename the dependency, and the parameter of the step that takes it"
+            )
+        object.__setattr__(scope, name, policy)
 
 
 def _check_limit(scope: str, name: str, value: object) -> None:

@@ -600,5 +600,5 @@ def test_no_order_under_exactly_once_is_a_warning_since_the_position_is_a_prefix
     ],
 )
 def test_limits_and_names_are_checked_when_the_scope_is_declared(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises((ValueError, TypeError), match=said):
         WithAsync(process=Process(Use), **options)

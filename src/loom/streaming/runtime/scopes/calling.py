@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from math import inf
 from typing import Any, Protocol
 
 from loom.streaming.kafka.record_headers import key_bytes
@@ -116,6 +117,7 @@ class CallingScope:
         self._deadlines: deque[Call] = deque()
         #: no call starts before this time, by the policy
         self._not_before = 0.0
+        self._stopped = False
         self._shared = None if per_batch else runner.resources()
         self._batch: CallBatch | None = None
         if watched:
@@ -179,7 +181,7 @@ class CallingScope:
         if now < self._not_before:
             return
         started = []
-        while (call := schedule.next(now)) is not None:
+        while (call := schedule.next(now, untried_first=policy.is_paused)) is not None:
             if not call.flights:
                 # All of its records have become another's while it waited.
                 schedule.done(call)
@@ -228,6 +230,9 @@ class CallingScope:
         self._kept.renew([*self._discarded, *self._calls])
 
     def credit(self) -> int | None:
+        limit = self._policy.credit(len(self._calls))
+        if limit is not None:
+            return min(limit, self._gate.credit())
         free = self._capacity - len(self._calls)
         return min(free if free * _FREE >= self._capacity else 0, self._gate.credit())
 
@@ -238,11 +243,12 @@ class CallingScope:
         while deadlines and (deadlines[0].done or deadlines[0].cancelled):
             deadlines.popleft()
         times = [deadlines[0].deadline] if deadlines else []
-        earliest = self._schedule.earliest()
-        if earliest is not None:
-            times.append(max(earliest, self._not_before))
-        elif self._not_before and self._schedule.has_next():
-            times.append(self._not_before)
+        if self._not_before < inf:
+            earliest = self._schedule.earliest()
+            if earliest is not None:
+                times.append(max(earliest, self._not_before))
+            if self._schedule.has_next():
+                times.append(self._not_before)
         return min((at for at in times if at is not None), default=None)
 
     def tick(self, now: float) -> None:
@@ -263,16 +269,29 @@ class CallingScope:
         self._flush()
 
     def end(self, mark: EndMark) -> None:
-        """Calls in progress or in turn are awaited. At a stop, those that wait to be repeated are not."""
-        if mark is EndMark.STOP and not self._emits_on_stop:
-            for call in self._schedule.discard_later():
-                # Kept among the offsets, so that its records are read again.
-                self._discarded.append(call)
-                del self._calls[call]
-                if call.batch is not None:
-                    call.batch.calls.remove(call)
-                    call.batch.left -= 1
-                    self._close_if_done(call.batch)
+        """Calls in progress are awaited, and at the end of the input all others. A stop waits for none that a policy delays."""
+        if mark is EndMark.INPUT:
+            self._policy.input_over()
+        elif self._emits_on_stop:
+            # Their offsets are committed, so this is the last chance of each.
+            self._policy.end()
+            self._schedule.hurry()
+            self._not_before = 0.0
+        else:
+            self._stopped = True
+            if self._policy is not NO_POLICY:
+                for call in self._schedule.discard_waiting():
+                    self._discard(call)
+
+    def _discard(self, call: Call) -> None:
+        """Kept among the offsets, so that its records are read again."""
+        self._discarded.append(call)
+        del self._calls[call]
+        self._policy.forget(call, self._room.now)
+        if call.batch is not None:
+            call.batch.calls.remove(call)
+            call.batch.left -= 1
+            self._close_if_done(call.batch)
 
     def _completed(self, call: Call, now: float) -> None:
         self._room.elsewhere -= 1
@@ -281,11 +300,16 @@ class CallingScope:
         if outcome.ends_run is not None:
             raise outcome.ends_run
         again = self._policy.after(call, now) if call.flights else None
-        if again is not None:
+        # Whatever kept calls back may have changed.
+        self._not_before = 0.0
+        if again is not None and not self._stopped:
             self._schedule.again(call, again)
             return
         self._schedule.done(call)
-        self._finish(call)
+        if again is not None:
+            self._discard(call)
+        else:
+            self._finish(call)
 
     def _finish(self, call: Call) -> None:
         """Its outcome is final."""
@@ -298,6 +322,7 @@ class CallingScope:
     def _commit(self, call: Call) -> None:
         """Let out what came of a call, and let go of its records."""
         outcome = call.outcome
+        self._policy.leaving(call)
         for cells, indexes, function, arguments in _left(outcome.exits, call.lost) if call.lost else outcome.exits:
             for cell, index in zip(cells, indexes, strict=True):
                 cell.at = index
@@ -306,6 +331,7 @@ class CallingScope:
             self._counts.drops[step] += 1
         self._kept.remove(call)
         del self._calls[call]
+        self._policy.forget(call, self._room.now)
         release: Callable[[InFlightInput], None] = self._gate.release
         for flight in call.flights:
             release(flight)

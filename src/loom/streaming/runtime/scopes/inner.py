@@ -110,7 +110,7 @@ class InnerProcess:
 class _InnerBuilder(StageBuilder):
     """Builds nodes whose ways out are noted; `outer` builds the real ones."""
 
-    def __init__(self, outer: StageBuilder, current: _Current) -> None:
+    def __init__(self, outer: StageBuilder, current: _Current, attempts: Attempts | None) -> None:
         super().__init__(
             outer.builder_of,
             outer.plan,
@@ -123,6 +123,8 @@ class _InnerBuilder(StageBuilder):
         )
         self._outer = outer
         self._current = current
+        #: where errors find out how many attempts there were
+        self._attempts = attempts
         #: the stage's child index that each one of ours is a copy of
         self._original: dict[ChildIndex, ChildIndex] = {}
         self.provides = self
@@ -181,7 +183,7 @@ class _InnerBuilder(StageBuilder):
         attempts: Attempts | None = None,
     ) -> Fail:
         place = self.original(above)
-        real = self._outer.fail(step_id, path, place, kind=kind, attempts=attempts)
+        real = self._outer.fail(step_id, path, place, kind=kind, attempts=attempts or self._attempts)
         current, cells, originals = self._current, above.cells, place.cells
 
         def fail(error: BaseException, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
@@ -215,7 +217,13 @@ class _InnerBuilder(StageBuilder):
         return NodeInput(noting(real.record), noting(real.tombstone), batch)
 
 
-def build_inner(outer: StageBuilder, scope: CompiledNode, after: NodeInput | None, above: Ancestors) -> InnerProcess:
+def build_inner(
+    outer: StageBuilder,
+    scope: CompiledNode,
+    after: NodeInput | None,
+    above: Ancestors,
+    attempts: Attempts | None = None,
+) -> InnerProcess:
     """Build the inner process of a scope once more, for calls of one thread or event loop.
 
     Args:
@@ -223,9 +231,10 @@ def build_inner(outer: StageBuilder, scope: CompiledNode, after: NodeInput | Non
         scope: the scope.
         after: the node behind it.
         above: the ancestors of the scope.
+        attempts: says how many attempts there were, where calls are repeated.
     """
     current = _Current()
-    build = _InnerBuilder(outer, current)
+    build = _InnerBuilder(outer, current, attempts)
     inside = build.mirror(above)
     places = build.inside(scope, inside)
     end = build.noted(after, places[-1]) if after is not None and scope.continues else None

@@ -18,11 +18,16 @@ __all__ = ["NO_POLICY", "CallPolicy"]
 class CallPolicy(Protocol):
     """Decides about the calls of one scope of one worker."""
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether calls are kept back until one of them succeeds; a call that was not tried yet then goes first."""
+
     def before(self, call: Call, now: float) -> float | None:
         """A call is about to start.
 
         Returns:
-            `None` to start it, else the time, in seconds of the worker's clock, before which no call of the scope starts.
+            `None` to start it, else the time, in seconds of the worker's clock, before which no call of the scope starts;
+            infinity: not before a call in progress has ended.
         """
 
     def after(self, call: Call, now: float) -> float | None:
@@ -34,15 +39,43 @@ class CallPolicy(Protocol):
             `None` where the outcome is final, else the time at which the call is repeated from its beginning.
         """
 
+    def leaving(self, call: Call) -> None:
+        """What came of a call is about to leave the scope."""
+
+    def forget(self, call: Call, now: float) -> None:
+        """A call has left the scope, or was discarded."""
+
+    def credit(self, waiting: int) -> int | None:
+        """How many more records may be read while so many calls are here; `None` where the policy sets no limit."""
+
+    def input_over(self) -> None:
+        """No more records come."""
+
+    def end(self) -> None:
+        """A stop is the last chance of every call: nothing is kept back and nothing repeated from now on."""
+
 
 class _NoPolicy:
     """Every call starts at once, and once."""
+
+    is_paused = False
 
     def before(self, call: Call, now: float) -> float | None:
         return None
 
     def after(self, call: Call, now: float) -> float | None:
         return None
+
+    def leaving(self, call: Call) -> None: ...
+
+    def forget(self, call: Call, now: float) -> None: ...
+
+    def credit(self, waiting: int) -> int | None:
+        return None
+
+    def input_over(self) -> None: ...
+
+    def end(self) -> None: ...
 
 
 NO_POLICY: CallPolicy = _NoPolicy()

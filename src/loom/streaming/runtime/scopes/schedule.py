@@ -57,11 +57,13 @@ class CallSchedule:
         else:
             self._ready.append(call)
 
-    def next(self, now: float) -> Call | None:
-        """The next call to start; it counts as in progress from now on."""
+    def next(self, now: float, *, untried_first: bool = False) -> Call | None:
+        """The next call to start; it counts as in progress from now on. Usually those that are repeated go first."""
         if self.running >= self.limit:
             return None
-        if self._later and self._later[0][0] <= now:
+        if untried_first and self._ready:
+            call = self._ready.popleft()
+        elif self._later and self._later[0][0] <= now:
             call = heappop(self._later)[2]
         elif self._ready:
             call = self._ready.popleft()
@@ -85,6 +87,26 @@ class CallSchedule:
         """A call that was in progress has its outcome; its keys are free for the next ones."""
         self.running -= 1
         self._free(call)
+
+    def hurry(self) -> None:
+        """Calls that wait to be repeated need not wait any longer."""
+        self._ready.extendleft(call for _, _, call in sorted(self._later, reverse=True))
+        self._later.clear()
+
+    def discard_waiting(self) -> list[Call]:
+        """Take out every call that is not in progress."""
+        blocked = [call for queue in self._of_key.values() for call in queue if call.blocked_by]
+        taken = list(dict.fromkeys([*(call for _, _, call in self._later), *self._ready, *blocked]))
+        self._later.clear()
+        self._ready.clear()
+        self._blocked = 0
+        for call in taken:
+            for key in call.keys:
+                queue = self._of_key[key]
+                queue.remove(call)
+                if not queue:
+                    del self._of_key[key]
+        return taken
 
     def discard_later(self) -> list[Call]:
         """Take out the calls that wait to be repeated, with those that wait for their keys."""

@@ -56,6 +56,7 @@ METRICS: dict[str, Metric] = {
         ),
         _counter("errors_total", "Errors of records, by kind and step", "kind", "step"),
         _counter("retries_total", "Calls of a step that were made again after a failure", "step"),
+        _gauge("open_circuits", "Workers in which the circuit breaker of a scope is open", "step"),
         _counter("node_records_total", "Records that a node is done with, by how", "step", "outcome"),
         _histogram("node_duration_seconds", "How long a node took for a batch; one batch a second is measured", "step"),
         _counter("epochs_total", "Epochs whose results are durable"),

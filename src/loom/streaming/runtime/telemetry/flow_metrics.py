@@ -101,6 +101,9 @@ class FlowMetricsSource:
         if self._monitor is not None and not self._monitor.reachable:
             away.append(self._monitor.reason or "no broker has answered yet")
         found.append(Check("brokers", not away, "; ".join(away)))
+        if circuits := state.metrics.read().open_circuits:
+            down = [step for step, count in circuits.items() if count]
+            found.append(Check("circuits", not down, f"open: {', '.join(down)}" if down else ""))
         return found
 
     def _rows(self) -> list[PartitionOffsets]:
@@ -124,6 +127,7 @@ class FlowMetricsSource:
         standings = list(state.standings)
         yield "in_flight_records", {(): float(sum(standing.in_flight() for standing in standings))}
         yield "buffered_records", {(): float(sum(standing.buffered() for standing in standings))}
+        yield "open_circuits", {(step,): float(count) for step, count in counts.open_circuits.items()}
 
     def _counters(self, counts: FlowCounts, timings: list[Timings]) -> Iterator[tuple[str, Mapping[Labels, float]]]:
         state = self._state
