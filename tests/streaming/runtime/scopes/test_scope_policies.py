@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -317,6 +318,56 @@ def test_where_offsets_are_committed_already_a_stop_makes_every_call_once_more(p
     out, _ = stopped_while(flow, numbers(0, 1, 2, 3), started, release, delivery="at_most_once")
     assert time.monotonic() - began < 30
     assert [message.payload.n for message in out] == [0, 2, 3]
+
+
+# ---- the same for blocking steps
+
+
+@pytest.mark.parametrize("max_threads", [1, 3])
+def test_a_scope_of_blocking_steps_keeps_the_same_policies(max_threads: int) -> None:
+    calls: list[tuple[float, int, str]] = []
+    tries: Counter[int] = Counter()
+
+    @step
+    def ask(number: Number, client: str) -> Number:
+        now = runner._clock.now
+        calls.append((now, number.n, client))
+        tries[number.n] += 1
+        if now < 20.0:
+            raise ConnectionError("down")
+        if number.n == 5:
+            raise ValueError("bad")
+        return number
+
+    scope = With(
+        process=Process(ask),
+        client="connected",
+        max_threads=max_threads,
+        retry=Retry(2, wait_jitter_ms=0),
+        rate_limit=RateLimit(10, burst=2),
+        circuit_breaker=CircuitBreaker(3, 5_000),
+    )
+    flow = StreamFlow("scoped", FromTopic("numbers", Number), Process(scope), IntoTopic("out"))
+    runner = StreamingTestRunner.from_flow(flow).capture_errors().with_payloads(of(*range(12)))
+    runner.run()
+    assert out_of(runner) == [n for n in range(12) if n != 5]
+    (envelope,) = runner.errors[ErrorKind.TASK]
+    assert (envelope.reason, envelope.attempts) == ("bad", 2)
+    assert {client for *_, client in calls} == {"connected"}
+    begins = sorted(at for at, *_ in calls)
+    assert all(begins[i + 2] - begins[i] >= 0.099 for i in range(len(begins) - 2))
+    assert sum(1 for at in begins if at < 20.0) < 12
+
+
+def test_a_step_with_a_policy_of_its_own_cannot_be_in_a_scope_with_one() -> None:
+    @step(retry=EVEN)
+    def ask(number: Number) -> Number:
+        return number
+
+    scope = With(process=Process(ask), rate_limit=RateLimit(5))
+    flow = StreamFlow("scoped", FromTopic("numbers", Number), Process(scope), IntoTopic("out"), IntoTopic("errors"))
+    with pytest.raises(CompilationError, match="has a retry policy of its own"):
+        compile_flow(flow, config=config_for())
 
 
 # ---- compiling
