@@ -158,10 +158,10 @@ CASES = {
         ("streaming.runtime.process_id", "must be 0 to 1", "there are 2 addresses"),
         config=streaming(runtime={"process_id": 2, "addresses": ["a:1", "b:1"]}),
     ),
-    "later-tracing": Case(
+    "tracing-protocol": Case(
         Exit.CONFIG,
-        ("observability.otel", "not supported yet"),
-        config=lambda config: config.update(observability={"otel": {"enabled": True}}),
+        ("observability.otel.protocol", "http"),
+        config=lambda config: config.update(observability={"otel": {"protocol": "grpc"}}),
     ),
     "later-scope": Case(Exit.COMPILATION, ("With", "not supported yet"), flow="flows:scoped"),
     "unregistered-sink": Case(
@@ -221,7 +221,7 @@ ALSO_RUN = (
     "unknown-key",
     "wrong-payload",
     "unknown-runtime-key",
-    "later-tracing",
+    "tracing-protocol",
     "unregistered-sink",
 )
 RUNS = {**CASES, **{f"run-{name}": replace(CASES[name], command="run") for name in ALSO_RUN}}

@@ -10,7 +10,6 @@ import pytest
 import structlog
 
 from loom.core.config import ConfigError
-from loom.core.errors import NotSupportedYetError
 from loom.core.observability import (
     EventKind,
     LifecycleEvent,
@@ -22,7 +21,8 @@ from loom.core.observability import (
 )
 from loom.core.observability.extras import MissingExtraError
 from loom.core.observability.metrics import Measures
-from loom.core.observability.settings import LogSettings, OtelSettings
+from loom.core.observability.settings import LogSettings
+from loom.core.observability.spans import Sampling
 
 EVENT = LifecycleEvent(Scope.NODE, "orders.price", EventKind.START)
 
@@ -205,18 +205,6 @@ def test_a_configured_log_writes_events_at_its_level(config: Any, capsys: pytest
     assert captured.out == ""
 
 
-@pytest.mark.parametrize(
-    ("config", "key"),
-    [
-        ({"otel": {"enabled": True}}, "observability.otel"),
-        (ObservabilityConfig(otel=OtelSettings()), "observability.otel"),
-    ],
-)
-def test_what_is_not_built_yet_is_refused_by_its_key(config: Any, key: str) -> None:
-    with pytest.raises(NotSupportedYetError, match=key):
-        ObservabilityRuntime.from_config(config)
-
-
 def test_a_wrong_configuration_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         ObservabilityRuntime.from_config({"logs": {}, "log": {"format": "xml"}, "prometheus": {"config": {"port": -1}}})
@@ -227,10 +215,21 @@ def test_a_wrong_configuration_is_refused() -> None:
     ]
 
 
-def test_prometheus_without_its_extra_is_refused_and_the_extra_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("extra", ["prometheus", "otel"])
+def test_an_observer_without_its_extra_is_refused_and_the_extra_named(
+    extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"loom-streaming\[prometheus\]"):
-        ObservabilityRuntime.from_config({"prometheus": {}})
+    with pytest.raises(MissingExtraError, match=rf"loom-streaming\[{extra}\]"):
+        ObservabilityRuntime.from_config({extra: {}})
+
+
+def test_a_configured_tracer_follows_records_and_is_told_of_runs_alone() -> None:
+    runtime = ObservabilityRuntime.from_config({"otel": {"endpoint": "http://127.0.0.1:1", "sample_ratio": 0.5}})
+    assert runtime.tracing is not None
+    assert runtime.tracing.sampling == Sampling(0.5, True)
+    assert [scope for scope in Scope if runtime.listens(scope)] == [Scope.POLL_CYCLE, Scope.FLOW]
+    runtime.close()
 
 
 def test_a_configured_endpoint_serves_and_is_told_of_no_events() -> None:

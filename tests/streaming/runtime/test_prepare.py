@@ -71,7 +71,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "wrong runtime value": (streaming(runtime={"workers_per_process": 0}), r"workers_per_process: must be at least 1"),
     "unknown supervision key": (streaming(supervision={"restart": 1}), r"streaming\.supervision\.restart"),
     "several processes": (streaming(runtime={"process_id": 0}), "process_id: needs a partner"),
-    "tracing": (config_for(observability={"otel": {}}), r"observability\.otel: not supported yet"),
+    "tracing by gRPC": (config_for(observability={"otel": {"protocol": "grpc"}}), r"observability\.otel\.protocol"),
     "unknown observer": (config_for(observability={"logg": {}}), r"observability\.logg"),
     "wrong log level": (config_for(observability={"log": {"level": "loud"}}), r"observability\.log\.level"),
     "unknown consumer property": (

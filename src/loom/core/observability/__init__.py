@@ -11,6 +11,7 @@ from loom.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from loom.core.observability.event import EventKind, LifecycleEvent, LifecycleStatus, Scope
+    from loom.core.observability.otel_observer import OtelObserver
     from loom.core.observability.prometheus_observer import PrometheusObserver
     from loom.core.observability.protocol import LifecycleObserver
     from loom.core.observability.runtime import ObservabilityRuntime
@@ -24,6 +25,7 @@ __all__ = [
     "LifecycleStatus",
     "ObservabilityConfig",
     "ObservabilityRuntime",
+    "OtelObserver",
     "PrometheusObserver",
     "Scope",
     "StructlogObserver",

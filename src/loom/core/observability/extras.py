@@ -6,7 +6,7 @@ import importlib.util
 
 from loom.core.errors import LoomError
 
-__all__ = ["MissingExtraError", "check_prometheus"]
+__all__ = ["MissingExtraError", "check_otel", "check_prometheus"]
 
 
 class MissingExtraError(LoomError):
@@ -21,3 +21,18 @@ def check_prometheus() -> None:
     """
     if importlib.util.find_spec("prometheus_client") is None:
         raise MissingExtraError("prometheus_client is not installed; install loom-streaming[prometheus]")
+
+
+def check_otel() -> None:
+    """Raise `MissingExtraError` where the extra `otel` is not installed.
+
+    Raises:
+        MissingExtraError: names the extra.
+    """
+    for package in ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
+        try:
+            found = importlib.util.find_spec(package)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            raise MissingExtraError(f"{package} is not installed; install loom-streaming[otel]")

@@ -16,7 +16,8 @@ from loom.core.observability.event import EventKind, LifecycleEvent, LifecycleSt
 from loom.core.observability.metrics import Measures, MetricsSource
 from loom.core.observability.outbox import Outbox
 from loom.core.observability.protocol import LifecycleObserver
-from loom.core.observability.settings import ObservabilityConfig, refuse_later_observers
+from loom.core.observability.settings import ObservabilityConfig
+from loom.core.observability.spans import Tracing
 from loom.core.observability.structlog_observer import StructlogObserver
 from loom.core.tracing import new_span_id
 
@@ -114,23 +115,25 @@ class ObservabilityRuntime:
 
         Raises:
             ConfigError: for unknown keys or wrong types.
-            MissingExtraError: if the extra `prometheus` is needed and not installed.
-            NotSupportedYetError: if `otel` is enabled.
+            MissingExtraError: if the extra `prometheus` or `otel` is needed and not installed.
         """
         if config is None:
             return cls()
         if not isinstance(config, ObservabilityConfig):
             config = convert_section(config, ObservabilityConfig, key="observability")
-        refuse_later_observers(config)
         observers: list[LifecycleObserver] = []
         if config.log is not None and config.log.enabled:
             configure_logging(config.log.level, config.log.format)
             observers.append(StructlogObserver(detailed=config.log.level == "debug"))
         if config.prometheus is not None and config.prometheus.enabled:
-            # Loads the package of an extra.
+            # Loads the package of an extra, as the next one does.
             from loom.core.observability.prometheus_observer import PrometheusObserver
 
             observers.append(PrometheusObserver(config.prometheus.config))
+        if config.otel is not None and config.otel.enabled:
+            from loom.core.observability.otel_observer import OtelObserver
+
+            observers.append(OtelObserver(config.otel))
         return cls(observers)
 
     @property
@@ -246,6 +249,15 @@ class ObservabilityRuntime:
                 return found
         return None
 
+    @property
+    def tracing(self) -> Tracing | None:
+        """Where the spans of records go; `None` if no observer traces."""
+        for observer in self._observers:
+            found: Tracing | None = getattr(observer, "tracing", None)
+            if found is not None:
+                return found
+        return None
+
     def attach(self, source: MetricsSource) -> None:
         """Let every observer that serves metrics read those of a source, in place of an earlier one with its name.
 
@@ -261,6 +273,11 @@ class ObservabilityRuntime:
     def stop_scrape_server(self) -> None:
         """Let every observer that serves metrics stop doing so. Idempotent."""
         self._tell_all("stop_scrape_server")
+
+    def close(self) -> None:
+        """Let every observer send what it holds, for a moment. Those that send nothing are not told. They can be used again."""
+        self.settle()
+        self._tell_all("close")
 
     def _tell_all(self, method: str, *arguments: object) -> None:
         for observer in self._observers:

@@ -6,12 +6,11 @@ Read by `ObservabilityRuntime.from_config`. A part that is written down is on un
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from loom.core.choices import Declaration
-from loom.core.errors import NotSupportedYetError
 
 __all__ = [
     "LogSettings",
@@ -20,7 +19,6 @@ __all__ = [
     "PrometheusEndpoint",
     "PrometheusSettings",
     "PushGatewaySettings",
-    "refuse_later_observers",
 ]
 
 
@@ -36,11 +34,20 @@ class LogSettings(Declaration):
 
 
 class OtelSettings(Declaration):
-    """Events as OpenTelemetry spans."""
+    """Sampled records and runs as OpenTelemetry spans."""
 
     enabled: bool = True
-    #: Handed to the exporter.
-    config: Mapping[str, Any] = {}
+    #: The address of a collector, such as `http://localhost:4318`; else what `OTEL_EXPORTER_OTLP_ENDPOINT` says.
+    endpoint: str | None = None
+    protocol: Literal["http"] = "http"
+    #: The share that is followed of records that come without a trace; else what `OTEL_TRACES_SAMPLER` says, else 0.01.
+    sample_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    #: A record that fails becomes a span though it was not followed.
+    always_on_error: bool = True
+    #: The name of the service; else what `OTEL_SERVICE_NAME` says, else `loom`.
+    service_name: str | None = None
+    #: Sent with each request, for collectors that ask for a key.
+    headers: Mapping[str, str] = {}
 
 
 class PushGatewaySettings(Declaration):
@@ -81,18 +88,10 @@ class ObservabilityConfig(Declaration):
 
     Args:
         log: events as log lines.
-        otel: not built yet; refused if enabled.
+        otel: traces by OTLP over HTTP; needs the extra `otel`.
         prometheus: metrics, health and readiness over HTTP; needs the extra `prometheus`.
     """
 
     log: LogSettings | None = None
     otel: OtelSettings | None = None
     prometheus: PrometheusSettings | None = None
-
-
-def refuse_later_observers(config: ObservabilityConfig) -> None:
-    """Raise `NotSupportedYetError` for an observer that is on and not built yet."""
-    if config.otel is not None and config.otel.enabled:
-        raise NotSupportedYetError(
-            "observability.otel: not supported yet; set `enabled: false` or leave the section out"
-        )

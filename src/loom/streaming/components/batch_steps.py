@@ -87,7 +87,8 @@ def _work(
             else:
                 odd(result, payload, origin, meta)
 
-    return run
+    tracer = build.stage.tracer
+    return run if tracer is None else tracer.batch(step.step_id, run)
 
 
 def build_batch_expand(build: StageBuilder, step: CompiledStep, after: NodeInput, above: Ancestors) -> NodeInput:
@@ -125,7 +126,8 @@ def build_batch_expand(build: StageBuilder, step: CompiledStep, after: NodeInput
         if leaving.items:
             after.batch(leaving.taken())
 
-    return _again(of_batches(batch, above), queue)
+    tracer = build.stage.tracer
+    return _again(of_batches(batch if tracer is None else tracer.batch(step.step_id, batch), above), queue)
 
 
 def _again(entry: NodeInput, queue: RetryQueue | None) -> NodeInput:

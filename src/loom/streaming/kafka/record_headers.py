@@ -25,6 +25,7 @@ __all__ = [
     "REPLAY_OF",
     "REPLAY_PREFIX",
     "REPLAY_STEP",
+    "TRACEPARENT",
     "LabelOf",
     "WantedHeaders",
     "is_labelled",

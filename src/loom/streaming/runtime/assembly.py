@@ -38,6 +38,7 @@ from loom.streaming.runtime.step_memory import CannotForgetError, Memory
 from loom.streaming.runtime.telemetry.broker_monitor import BrokerMonitor
 from loom.streaming.runtime.telemetry.flow_metrics import FlowMetricsSource
 from loom.streaming.runtime.telemetry.node_times import timer_of
+from loom.streaming.runtime.telemetry.record_tracing import TracedErrors, tracer_of
 from loom.streaming.runtime.worker_source import OpenWorker
 
 __all__ = ["Assembly", "BuiltDataflow", "MakeStage", "Transport"]
@@ -143,14 +144,16 @@ class Assembly:
     def make_stage(self, view: RecordAccessor) -> Stage:
         """The fused stage of one worker."""
         state, counts = self.state, self.state.metrics.part()
+        tracer = tracer_of(self.plan, self.outputs, view, state.observability)
         return build_stage(
             self._plan_in_use(),
             self.outputs.slots,
             view,
             counts,
             _log_drop,
-            state.error_log,
+            state.error_log if tracer is None else TracedErrors(state.error_log, tracer),
             observability=state.observability,
+            tracer=tracer,
             services=self.services,
             timer=timer_of(self.plan, state.observability, counts),
         )

@@ -16,8 +16,7 @@ from loom.core.config.keys import render
 from loom.core.errors import LoomError, NotSupportedYetError
 from loom.core.model import LoomFrozenStruct
 from loom.core.observability import ObservabilityConfig, ObservabilityRuntime
-from loom.core.observability.extras import MissingExtraError, check_prometheus
-from loom.core.observability.settings import refuse_later_observers
+from loom.core.observability.extras import MissingExtraError, check_otel, check_prometheus
 from loom.streaming.compiler.catalogue import Code, CompilationError, Issue
 from loom.streaming.compiler.compile import compile_flow
 from loom.streaming.compiler.exactly_once import check_exactly_once_run
@@ -126,12 +125,15 @@ def _check_observability(config: ConfigContext, observed_by_caller: bool, *, els
     section = config.section_optional("observability", ObservabilityConfig)
     if section is None or observed_by_caller:
         return
-    refuse_later_observers(section)
-    if section.prometheus is not None and section.prometheus.enabled and not elsewhere:
-        try:
-            check_prometheus()
-        except MissingExtraError as error:
-            raise ConfigError([ConfigProblem(config.file, "observability.prometheus", str(error))]) from None
+    for key, part, check in (
+        ("prometheus", section.prometheus, check_prometheus),
+        ("otel", section.otel, check_otel),
+    ):
+        if part is not None and part.enabled and not elsewhere:
+            try:
+                check()
+            except MissingExtraError as error:
+                raise ConfigError([ConfigProblem(config.file, f"observability.{key}", str(error))]) from None
 
 
 def _check_machine(runtime: BytewaxRuntimeConfig, file: str | None) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from loom.core.async_bridge import AsyncBridge
 from loom.core.config import ConfigContext
 from loom.core.errors import LoomError
-from loom.core.log_context import run_log_context
 from loom.core.logger import get_logger
 from loom.core.observability import ObservabilityRuntime, Scope
 from loom.streaming.errors import ErrorKind
@@ -32,7 +31,7 @@ from loom.streaming.runtime.signals import stopping_on_signals
 from loom.streaming.runtime.stop import StartGivenUp
 from loom.streaming.runtime.supervised import Supervisor
 from loom.streaming.runtime.telemetry.section import observers_of, progress_interval_ms
-from loom.streaming.runtime.telemetry.serving import serving_metrics
+from loom.streaming.runtime.telemetry.serving import observed_run, serving_metrics
 from loom.streaming.runtime.wall_clock import watching_clock
 from loom.streaming.runtime.watchdog import watching
 
@@ -209,10 +208,7 @@ class StreamingRunner:
         self._reconfigure(flow, config, config_path)
         observability = self._observability_runtime()
         name = self._flow.name if self._flow is not None else "?"
-        with (
-            run_log_context(flow=name, instance=instance_name(self._config)),
-            observability.span(Scope.POLL_CYCLE, name),
-        ):
+        with observed_run(observability, name, instance_name(self._config)):
             prepared = self._prepare(error_sinks, runtime)
             progress_ms = progress_interval_ms(self._config)
             try:

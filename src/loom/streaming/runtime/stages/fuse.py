@@ -22,7 +22,7 @@ from loom.streaming.runtime.stages.node_timer import NodeTimer
 from loom.streaming.runtime.stages.replay_entry import honour_replays
 from loom.streaming.runtime.stages.services import StageServices
 from loom.streaming.runtime.stages.slots import OutputSlots
-from loom.streaming.runtime.stages.stage import Stage
+from loom.streaming.runtime.stages.stage import Stage, TracesRecords
 
 __all__ = ["build_stage"]
 
@@ -38,9 +38,11 @@ def build_stage(
     observability: ObservabilityRuntime | None = None,
     timer: NodeTimer | None = None,
     services: StageServices | None = None,
+    tracer: TracesRecords | None = None,
 ) -> Stage:
     """Resolve a plan to closures for records of one view. What has a default is shared by the stages of a run."""
     stage = Stage(counts, slots.names, view, services)
+    stage.tracer = tracer
     build = StageBuilder(
         builder_of, plan, slots, view, counts, stage, log_drop, error_log or ErrorLog(), observability, timer
     )
@@ -49,7 +51,10 @@ def build_stage(
     stage.head = replays(build_head(plan.source, view, entry, undecoded, inside))
     if timer is not None:
         lap = partial(timer.lap, timer.number(child_id(plan.name, SOURCE)))
-        stage.time_with(timer, replays(build_head(plan.source, view, entry, undecoded, inside, lap=lap)))
+        timed = replays(build_head(plan.source, view, entry, undecoded, inside, lap=lap))
+        if tracer is not None:
+            stage.head = timed = tracer.head(stage.head, timed, timer, stage.results)
+        stage.time_with(timer, timed)
 
     def refuse(error: Exception, origin: Any) -> None:
         # Rare, and built late: as a way to the error route like any other it would hold back what need not wait.

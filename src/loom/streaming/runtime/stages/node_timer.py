@@ -32,13 +32,16 @@ class NodeTimer:
 
     Args:
         tell: called for each node that records came to, when a batch is done.
-        every_s: how often a batch is timed, in seconds by the clock of the batches; 0 for each of them.
+        every_s: how often a batch is timed, in seconds by the clock of the batches; 0 for each of them, `None` for none.
     """
 
-    def __init__(self, tell: TellNode, every_s: float) -> None:
+    def __init__(self, tell: TellNode, every_s: float | None) -> None:
         self._tell = tell
-        self._every = every_s
-        self._due = float("-inf")
+        self._every = every_s if every_s is not None else float("inf")
+        self._due = float("-inf") if every_s is not None else float("inf")
+        #: where a single record has come to, and when, in nanoseconds, while one is followed
+        self._trail: list[tuple[str, int]] | None = None
+        self._was_on = False
         #: a batch is being timed: functions outside the loop ask before they tell
         self.on = False
         self._steps: list[str] = []
@@ -84,6 +87,32 @@ class NodeTimer:
         self._nanoseconds[self._at] += now - self._since
         self._since, self._at = now, number
         self._records[number] += records
+        if self._trail is not None:
+            self._trail.append((self._steps[number], now))
+
+    def follow(self) -> list[tuple[str, int]]:
+        """Note each node that is come to from now on, with the time in nanoseconds, in a list that is returned."""
+        self._was_on, self._trail = self.on, []
+        if not self.on:
+            self.start()
+        return self._trail
+
+    def pause(self) -> list[tuple[str, int]] | None:
+        """Note nothing while others than the record that is followed are at work. Returns what `resume` has to be given."""
+        trail, self._trail = self._trail, None
+        return trail
+
+    def resume(self, trail: list[tuple[str, int]] | None) -> None:
+        """Note again."""
+        self._trail = trail
+
+    def unfollow(self) -> None:
+        """Note nothing more. What was measured of a batch that is not timed is forgotten."""
+        self._trail = None
+        self.on = self._was_on
+        if not self.on:
+            self._nanoseconds = [0] * len(self._steps)
+            self._records = [0] * len(self._steps)
 
     def stop(self, now: float, error: BaseException | None = None) -> None:
         """The batch is done, or an exception has left the node that was at work. Tells what was measured.

@@ -17,7 +17,7 @@ from loom.streaming.metrics import Counts
 from loom.streaming.runtime.run_errors import ResourceError
 from loom.streaming.runtime.stages.buffering import BufferingNodes
 from loom.streaming.runtime.stages.failures import Failures
-from loom.streaming.runtime.stages.node_input import Ancestors, Indexes
+from loom.streaming.runtime.stages.node_input import Ancestors, Indexes, Item
 from loom.streaming.runtime.stages.node_timer import NodeTimer
 from loom.streaming.runtime.stages.reorder_buffer import ReorderBuffer
 from loom.streaming.runtime.stages.services import StageServices
@@ -34,6 +34,25 @@ class BatchScope(Protocol):
 
     def close(self, error: BaseException | None) -> None:
         """The batch is over, or has failed. Raises `ResourceError`."""
+
+
+class TracesRecords(Protocol):
+    """Follows sampled records through a stage."""
+
+    def head(
+        self,
+        plain: Callable[[Sequence[Any]], None],
+        timed: Callable[[Sequence[Any]], None],
+        timer: NodeTimer,
+        results: list[Result],
+    ) -> Callable[[Sequence[Any]], None]:
+        """A loop over a batch that follows some of its records."""
+
+    def batch(self, step_id: str, work: Callable[[list[Item]], None]) -> Callable[[list[Item]], None]:
+        """A node's work on a batch, told of where records that are followed are in it."""
+
+    def mark(self, results: list[Result]) -> None:
+        """Let results carry the trace of their records."""
 
 
 class Stage:
@@ -53,7 +72,7 @@ class Stage:
         self._counts = counts
         self._names = names
         self._view = view
-        self._results: list[Result] = []
+        self.results: list[Result] = []
         #: which child each result is of, where expansions and gathering nodes together could change the order of children
         self._children: list[Indexes] | None = None
         self._multiplies = False
@@ -70,6 +89,8 @@ class Stage:
         #: only where nodes keep records beyond their batch
         self.gate: ReorderBuffer | None = None
         self._timer: NodeTimer | None = None
+        #: follows sampled records; set by who builds the stage
+        self.tracer: TracesRecords | None = None
         self._timed_head: Callable[[Sequence[Any]], None] = self.head
         #: the end mark has been processed
         self.ending = False
@@ -101,7 +122,7 @@ class Stage:
 
     def emitter(self, above: Ancestors) -> Callable[[Result], None]:
         """What takes the results of a place."""
-        emit, noted, indexes = self._results.append, self._children, above.indexes
+        emit, noted, indexes = self.results.append, self._children, above.indexes
         if noted is None:
             return emit
 
@@ -185,6 +206,8 @@ class Stage:
         else:
             results = self._in_order(origins)
             self._count(origins, results)
+        if self.tracer is not None:
+            self.tracer.mark(results)
         return StageResults(results, room.safe(batch.positions), batch)
 
     def _refuse(self, origins: Sequence[Any], error: Exception) -> None:
@@ -199,8 +222,8 @@ class Stage:
             flush()
 
     def _taken(self) -> tuple[list[Result], list[Indexes] | None]:
-        results = self._results.copy()
-        self._results.clear()
+        results = self.results.copy()
+        self.results.clear()
         if self._children is None:
             return results, None
         children = self._children.copy()

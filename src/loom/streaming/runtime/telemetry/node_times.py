@@ -20,7 +20,7 @@ _METRICS_EVERY = 1.0
 def timer_of(plan: CompiledPlan, observability: ObservabilityRuntime, counts: Counts) -> NodeTimer | None:
     """The timer of one stage; `None` where nobody wants to know how long its nodes take."""
     listened, timings = observability.listens(Scope.NODE), counts.timings
-    if not listened and timings is None:
+    if not listened and timings is None and observability.tracing is None:
         return None
     nodes = {node.step_id for node in walk_nodes(plan.nodes)}
     failed_before: Counter[str] = Counter()
@@ -39,4 +39,7 @@ def timer_of(plan: CompiledPlan, observability: ObservabilityRuntime, counts: Co
         if span is not None:
             span.end(error, duration_ms=seconds * 1000)
 
-    return NodeTimer(tell, every_s=0.0 if listened else _METRICS_EVERY)
+    if listened:
+        return NodeTimer(tell, every_s=0.0)
+    # Tracing alone times no batch, only the records that it follows.
+    return NodeTimer(tell, every_s=_METRICS_EVERY if timings is not None else None)

@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from loom.core.observability import ObservabilityRuntime
+from loom.core.log_context import run_log_context
+from loom.core.observability import ObservabilityRuntime, Scope
 from loom.streaming.runtime.assembly import BuiltDataflow
 
-__all__ = ["serving_metrics"]
+__all__ = ["observed_run", "serving_metrics"]
+
+
+@contextmanager
+def observed_run(observability: ObservabilityRuntime, flow: str, instance: str) -> Iterator[None]:
+    """One call of a runner: its log lines name flow and instance, and observers are told of it and send what they hold."""
+    with run_log_context(flow=flow, instance=instance):
+        try:
+            with observability.span(Scope.POLL_CYCLE, flow):
+                yield
+        finally:
+            observability.close()
 
 
 @contextmanager
