@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -75,7 +76,7 @@ def test_every_line_of_a_run_names_flow_and_instance_and_those_of_a_step_the_ste
             self.log.info("said", n=message.payload.n)
             return message.payload
 
-    monkeypatch.setenv("LOOM_GROUP_INSTANCE_ID", "blue-3")
+    monkeypatch.setattr("socket.gethostname", lambda: "blue")
     flow = StreamFlow("telling", FromTopic("numbers", Number), Process(Saying), IntoTopic("out"), IntoTopic("errors"))
     config = config_for(bootstrap, consumer={"delivery": "at_least_once"})
     try:
@@ -86,7 +87,7 @@ def test_every_line_of_a_run_names_flow_and_instance_and_those_of_a_step_the_ste
         configure_logging()
     events = {line["event"] for line in written}
     assert {"flow_started", "record_failed", "flow_totals", "flow_stopped", "said"} <= events
-    assert {(line.get("flow"), line.get("instance")) for line in written} == {("telling", "blue-3")}
+    assert {(line.get("flow"), line.get("instance")) for line in written} == {("telling", f"blue-{os.getpid()}")}
     assert {line["step"] for line in written if line["event"] == "said"} == {"saying"}
 
 
