@@ -87,6 +87,7 @@ class Scene:
         self._instances = [self.flow]
         self._directory = directory
         self._starts = 0
+        self._started_at = 0.0
         #: from when, and of which process, the first results are waited for
         self.since = 0.0
         self.resuming: int | None = None
@@ -103,6 +104,7 @@ class Scene:
     def start(self, strike: str = "") -> None:
         """Start the flow (again); `strike` is for `crash_hook`."""
         self.since, self.resuming = time.monotonic(), None
+        self._started_at = self.since
         layouts = self.cell.fault.layouts
         if not layouts:
             self.flow.start(LOOM_CRASH_STRIKE=strike)
@@ -130,7 +132,7 @@ class Scene:
         """Wait until an instance comes to a point."""
         flow = flow or self.flow
         # Of several processes any one will do: the one that we know is their supervisor.
-        which = {"since": self.since} if self.cell.fault.layouts else {"process": flow.pid}
+        which = {"since": self._started_at} if self.cell.fault.layouts else {"process": flow.pid}
         if not self.trace.wait(what, within=UP_WITHIN, alive=lambda: flow.alive, **which):
             state = "is still not" if flow.alive else f"ended with {flow.wait(1)} before it was"
             raise Overdue(f"the flow {state} {what} after {UP_WITHIN:.0f} s:\n{flow.tail(15)}")

@@ -11,6 +11,8 @@ import os
 __all__ = ["PrefixedOutput"]
 
 _MOST = 1 << 16
+#: bytes; a longer line is passed on in pieces
+_LONGEST_LINE = 1 << 20
 
 
 class PrefixedOutput:
@@ -41,6 +43,8 @@ class PrefixedOutput:
             if not found:
                 return
             *lines, self._rest = (self._rest + found).split(b"\n")
+            if len(self._rest) > _LONGEST_LINE:
+                lines, self._rest = [*lines, self._rest], b""
             self._write(lines)
 
     def close(self) -> None:
