@@ -58,9 +58,12 @@ class Shop:
             request.close_connection = True
             return
         status = {"unknown": 404, "fails": 503}.get(sku, 200)
+        if sku == "busy" and sum(asked == sku for asked, _ in self.asked) < 3:
+            status = 429
         body = json.dumps({"cents": len(sku)}).encode()
         request.send_response(status)
         request.send_header("Content-Length", str(len(body)))
+        request.send_header("Retry-After", "20")
         request.end_headers()
         request.wfile.write(body)
 
@@ -98,14 +101,24 @@ def test_each_failure_is_a_dead_letter_of_its_order_and_the_others_go_on(shop: S
     (unknown,) = runner.errors[ErrorKind.BUSINESS]
     assert unknown.reason == "no article 'unknown'"
     failed = [
-        (e.original_message.payload.sku, e.error_type) for e in runner.errors[ErrorKind.TASK] if e.original_message
+        (e.original_message.payload.sku, e.error_type, e.attempts)
+        for e in runner.errors[ErrorKind.TASK]
+        if e.original_message
     ]
     assert failed == [
-        ("fails", "httpx.HTTPStatusError"),
-        ("closes", "httpx.RemoteProtocolError"),
-        ("hangs", "httpx.ReadTimeout"),
+        ("fails", "httpx.HTTPStatusError", 4),
+        ("closes", "httpx.RemoteProtocolError", 4),
+        ("hangs", "httpx.ReadTimeout", 4),
     ]
     assert [json.loads(record.value or b"")["id"] for record in runner.written("orders.errors")] == [1, 2, 3, 4]
+
+
+def test_an_order_waits_for_as_long_as_the_service_asks_and_keeps_its_place(shop: Shop) -> None:
+    runner = priced(shop, "a", "busy", "b")
+    assert [message.payload.id for message in runner.output] == [0, 1, 2]
+    assert [sku for sku, _ in shop.asked].count("busy") == 3
+    # The same key each time.
+    assert {key for sku, key in shop.asked if sku == "busy"} == {"test-1"}
 
 
 def test_a_price_is_asked_for_once_while_it_is_good() -> None:

@@ -9,7 +9,7 @@ from time import monotonic
 import httpx
 
 from loom.core.errors import NotFound
-from loom.streaming import ContextFactory
+from loom.streaming import ContextFactory, RetryAfter
 
 __all__ = ["PriceClient", "Prices"]
 
@@ -26,8 +26,9 @@ class Prices:
     async def price_of(self, sku: str, *, idempotency_key: str) -> int:
         """The price of an article in cents.
 
-        Raises `NotFound` for an article that the service does not know, which makes the order a business error. What httpx
-        raises (no connection, a time limit, a status of 500) is a task error.
+        Raises `NotFound` for an article that the service does not know, which makes the order a business error, and `RetryAfter`
+        when the service asks for a pause. What httpx raises (no connection, a time limit, a status of 500) is worth another
+        attempt, and a task error when none is left.
         """
         price, good_until = self._known.get(sku, (0, 0.0))
         if monotonic() < good_until:
@@ -36,6 +37,8 @@ class Prices:
         answer = await self._http.get(f"/prices/{sku}", headers={"Idempotency-Key": idempotency_key})
         if answer.status_code == httpx.codes.NOT_FOUND:
             raise NotFound(f"no article {sku!r}")
+        if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            raise RetryAfter(float(answer.headers.get("Retry-After", 1)), "the price service asks for a pause")
         answer.raise_for_status()
         price = int(answer.json()["cents"])
         self._known[sku] = (price, monotonic() + self._cache_s)

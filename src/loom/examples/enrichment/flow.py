@@ -1,13 +1,15 @@
-"""Orders to priced orders: fifty look-ups at once on each worker, results in the order of the orders, failures as dead letters.
+"""Orders to priced orders: fifty look-ups at once on each worker, repeated when they fail, results in the order of the orders.
 
 loom run loom.examples.enrichment.flow:flow --config config.yaml
 """
 
 from __future__ import annotations
 
+import httpx
+
 from loom.core.model import LoomFrozenStruct
 from loom.examples.enrichment.client import PriceClient, Prices
-from loom.streaming import FromTopic, IntoTopic, Message, Process, RecordStep, StreamFlow, WithAsync
+from loom.streaming import FromTopic, IntoTopic, Message, Process, RateLimit, RecordStep, Retry, StreamFlow, WithAsync
 
 __all__ = ["flow"]
 
@@ -45,6 +47,8 @@ flow: StreamFlow[Order, PricedOrder] = StreamFlow(
             process=Process(LookUp),
             max_concurrency=50,
             task_timeout_ms=5_000,
+            retry=Retry(attempts=4, wait_max_ms=30_000, on=(httpx.HTTPError,)),
+            rate_limit=RateLimit(per_second=500, burst=100),
             prices=PriceClient.from_config("prices"),
         )
     ),

@@ -15,6 +15,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from loom.core.errors import NotFound
 from loom.core.model import LoomFrozenStruct
@@ -36,7 +38,7 @@ from loom.streaming import (
     step,
 )
 from loom.streaming.compiler import Code, CompilationError
-from loom.streaming.kafka import TopicPartition
+from loom.streaming.kafka import KafkaRecord, TopicPartition
 from loom.streaming.testing import StreamingTestRunner
 from tests.streaming.runtime.scopes.stopping import stopped_while
 from tests.support.running import config_for, in_memory, numbers
@@ -318,6 +320,77 @@ def test_where_offsets_are_committed_already_a_stop_makes_every_call_once_more(p
     out, _ = stopped_while(flow, numbers(0, 1, 2, 3), started, release, delivery="at_most_once")
     assert time.monotonic() - began < 30
     assert [message.payload.n for message in out] == [0, 2, 3]
+
+
+# ---- any schedule
+
+
+@given(
+    partitions=st.lists(st.integers(0, 2), min_size=1, max_size=25),
+    failures=st.lists(st.sampled_from([0, 0, 0, 1, 2, 9]), min_size=1, max_size=5),
+    refused=st.sets(st.integers(0, 24), max_size=3),
+    pauses=st.lists(st.sampled_from([0, 1, 150, 3_000]), max_size=4),
+    batch_size=st.integers(1, 8),
+    at_once=st.integers(1, 6),
+    ordering=st.sampled_from(["partition", "key", "none"]),
+    retry=st.none() | st.builds(lambda n: Retry(n, wait_jitter_ms=50), st.integers(1, 3)),
+    limit=st.none() | st.builds(RateLimit, st.sampled_from([5, 200]), st.integers(1, 4)),
+    delivery=st.sampled_from(["at_least_once", "exactly_once"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_whatever_fails_whenever_each_record_ends_once_and_in_order(
+    partitions: list[int],
+    failures: list[int],
+    refused: set[int],
+    pauses: list[int],
+    batch_size: int,
+    at_once: int,
+    ordering: str,
+    retry: Retry | None,
+    limit: RateLimit | None,
+    delivery: str,
+) -> None:
+    def fails(n: int, call: int, now: float) -> BaseException | None:
+        if n in refused:
+            return NotFound("no")
+        return OSError() if call <= failures[n % len(failures)] else None
+
+    system = System(fails)
+    declared = scoped(system, None, max_concurrency=at_once, ordering=ordering, retry=retry, rate_limit=limit)
+    config = config_for(consumer={"delivery": delivery})
+    runner = system.runner = (
+        StreamingTestRunner.from_dict(declared, config).with_batch_size(batch_size).capture_errors()
+    )
+    offsets: Counter[int] = Counter()
+    waits = iter(pauses)
+    for n, partition in enumerate(partitions):
+        record = KafkaRecord("numbers", b"k%d" % (n % 4), b'{"n":%d}' % n, {}, partition, offsets[partition])
+        offsets[partition] += 1
+        runner.with_records([record])
+        if n % 5 == 4 and (pause := next(waits, 0)):
+            runner.advance(pause)
+    runner.run()
+
+    most = retry.attempts if retry is not None else 1
+    out = out_of(runner)
+    failed = {e.original_message.payload.n: e for kind in ErrorKind for e in runner.errors[kind] if e.original_message}
+    assert sorted([*out, *failed]) == list(range(len(partitions)))
+    for n in range(len(partitions)):
+        trouble = failures[n % len(failures)]
+        if n in refused:
+            assert (failed[n].kind, system.count(n)) == (ErrorKind.BUSINESS, 1)
+        elif trouble >= most:
+            assert (failed[n].kind, system.count(n)) == (ErrorKind.TASK, most)
+            assert failed[n].attempts == (most if retry is not None or limit is not None else None)
+        else:
+            assert (n in out, system.count(n)) == (True, trouble + 1)
+    groups = [key % 4 for key in range(len(partitions))] if ordering == "key" else partitions
+    if ordering != "none":
+        for group in set(groups):
+            of_group = [n for n in out if groups[n] == group]
+            assert of_group == sorted(of_group)
+    counts = runner.counts
+    assert (counts.read, counts.accounted) == (len(partitions), len(partitions))
 
 
 # ---- the same for blocking steps

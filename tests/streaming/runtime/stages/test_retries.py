@@ -520,6 +520,19 @@ def test_records_of_a_log_that_is_gone_are_still_tried_and_hold_up_no_position()
     assert P0 not in driven.stage.room.safe({})
 
 
+def test_records_of_a_partition_that_is_anothers_now_are_not_called_again() -> None:
+    service = Service({0: 1, 10: 1})
+    driven = Driven(flow(service.function()))
+    driven.run([of(0), of(1), of(10, 1, 0)], 0.0)
+    given_up = SourceBatch(driven.stage, (), {}, 0.05)
+    given_up.discarded = frozenset([P0])
+    driven.stage.run(given_up)
+    driven.run([], 0.1)
+    assert service.calls == [0, 1, 10, 10]
+    assert (driven.out["out"], driven.stage.room.kept()) == ([10], 0)
+    assert driven.stage.room.safe({}) == {P1: 1}
+
+
 def test_a_full_place_takes_the_credit_away_and_gives_it_back() -> None:
     calls: Counter[int] = Counter()
 
