@@ -1,17 +1,18 @@
-"""`python -m bench [memory|authoring|kafka|latency|startup|all]`: run benchmarks, print what came out, keep it if asked to."""
+"""`python -m bench [memory|authoring|async|kafka|latency|startup|all]`: run benchmarks, print and perhaps keep what came out."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from bench import against, authoring, kafka, latency, memory, report, startup
+from bench import against, async_calls, authoring, kafka, latency, memory, report, startup
 from bench.environment import EnvironmentUnavailable
 from bench.measure import compare
 from bench.result import Suite
 
 SUITES: dict[str, Suite] = {
-    suite.name: suite for suite in (memory.SUITE, authoring.SUITE, kafka.SUITE, latency.SUITE, startup.SUITE)
+    suite.name: suite
+    for suite in (memory.SUITE, authoring.SUITE, async_calls.SUITE, kafka.SUITE, latency.SUITE, startup.SUITE)
 }
 RESULTS = Path(__file__).with_name("results")
 

@@ -48,6 +48,12 @@ AUTHORING = {
     "loom_step_unrouted": Contender("bench.authoring_flow:run_step", _LOOM_RECORDS),
     "loom_record_step_unrouted": Contender("bench.authoring_flow:run_record_step", _LOOM_RECORDS),
 }
+ASYNC = {
+    "semaphore": Contender("bench.async_calls:semaphore"),
+    "loom": Contender("bench.async_calls:loom", _LOOM_RECORDS, needs="bytewax"),
+    "loom_evenly": Contender("bench.async_calls:loom_evenly", _LOOM_RECORDS, needs="bytewax"),
+    "loom_key": Contender("bench.async_calls:loom_key", _LOOM_RECORDS, needs="bytewax"),
+}
 KAFKA = {
     "loop": Contender("bench.kafka_loop:run"),
     "bytewax_bundled": Contender("bench.kafka_bytewax:run", needs="bytewax"),

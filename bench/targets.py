@@ -30,6 +30,10 @@ TARGETS = (
     Target("memory", "loom_step", "cpu", "plain", "<=", 1.3, 1.15),
     Target("memory", "loom_record_step", "cpu", "plain", "<=", 1.6, 1.4),
     Target("memory", "loom_overrides", "cpu", "plain", "<=", 2.0, 1.6),
+    # Orders wait for 100 ms each, 200 at a time: 2,000 records/s would be ideal.
+    Target("async", "loom", "rate", "semaphore", ">=", 0.9, 0.95),
+    Target("async", "loom", "cpu", "semaphore", "<=", 2.0, 1.3),
+    Target("async", "loom_evenly", "rate", None, ">=", 1_600.0, 1_800.0),
     Target("kafka", "loom", "cpu", "loop", "<=", 1.3, 1.1),
     Target("kafka", "loom", "rate", "loop", ">=", 0.9, 1.0),
     Target("kafka", "loom", "cpu", "bytewax_bundled", "<=", 0.5, 0.45),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -102,7 +101,7 @@ class Call:
         self.deadline: float | None = None
         self.outcome = Outcome()
         #: async steps that are to be run next, the first one first
-        self.pending: deque[Suspension] = deque()
+        self.pending: list[Suspension] = []
         #: the step that it awaits
         self.awaits: Suspension | None = None
         #: cancels the attempt in progress

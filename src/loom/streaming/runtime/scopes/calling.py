@@ -193,7 +193,8 @@ class CallingScope:
                 schedule.put_back(call)
                 break
             call.attempt += 1
-            call.outcome, call.done, call.cancelled = Outcome(), False, False
+            if call.attempt > 1:
+                call.outcome, call.done, call.cancelled = Outcome(), False, False
             call.started_at = now
             if self._timeout is not None:
                 call.deadline = now + self._timeout

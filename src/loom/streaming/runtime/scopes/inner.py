@@ -86,7 +86,7 @@ class InnerProcess:
         self._current.call = call
         for cell, index in zip(at.cells, at.indexes, strict=True):
             cell.at = index
-        later, call.pending = call.pending, type(call.pending)()
+        later, call.pending = call.pending, []
         function(what, *at.state)
         # What follows from this child comes before its later siblings.
         call.pending.extend(later)

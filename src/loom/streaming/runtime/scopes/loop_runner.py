@@ -215,7 +215,7 @@ class LoopRunner:
         process.enter(call)
         pending = call.pending
         while pending:
-            step = call.awaits = pending.popleft()
+            step = call.awaits = pending.pop(0)
             try:
                 if step.names:
                     result = await step.function(step.argument, **call.resources.given(step.names))
