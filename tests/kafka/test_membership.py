@@ -17,7 +17,7 @@ from loom.streaming.kafka import ConsumerSettings, SecondInstanceError, TopicPar
 from loom.streaming.kafka.membership import GroupMember, Tenure
 from tests.support.broker import Broker
 from tests.support.flow_process import FlowProcess
-from tests.support.kafka_io import produce_numbered
+from tests.support.kafka_io import group_positions, produce_numbered
 from tests.support.load import Load
 from tests.support.numbers_run import PARTITIONS, NumbersRun
 from tests.support.one_way import Number, OneWay, accounted, running, until
@@ -63,11 +63,8 @@ def finish(run: NumbersRun, load: Load, one: FlowProcess, *others: FlowProcess) 
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
-def test_members_join_leave_are_killed_and_frozen_and_nothing_is_lost(
-    kafka: Broker, tmp_path: Path, delivery: str
-) -> None:
-    run = numbers(kafka, tmp_path, delivery=delivery)
+def test_members_join_leave_are_killed_and_frozen_and_nothing_is_lost(kafka: Broker, tmp_path: Path) -> None:
+    run = numbers(kafka, tmp_path, delivery="exactly_once")
     load = Load(run.bootstrap, run.source, rate=RATE, partitions=PARTITIONS)
     with members(run, 2) as (one, two), run.flow.twin("member-late.log") as late:
         load.start()
@@ -270,3 +267,29 @@ def test_a_killed_member_with_a_name_comes_back_to_its_partitions_and_nothing_mo
         load.run_on(2)
         assert one.output().count("partitions_revoked") == moved
         finish(run, load, one, two)
+
+
+@pytest.mark.timeout(150)
+def test_from_fixed_to_group_and_back_with_a_predecessor_that_stands_still_meanwhile(
+    kafka: Broker, tmp_path: Path
+) -> None:
+    run = NumbersRun(
+        kafka, tmp_path, runtime={"epoch_interval_ms": 200}, delivery="exactly_once", session_timeout_ms=SESSION
+    )
+    load = Load(run.bootstrap, run.source, rate=RATE, partitions=PARTITIONS)
+    group = {"LOOM__KAFKA__CONSUMER__MEMBERSHIP": "group"}
+    with run.flow.twin("fixed.log") as frozen, run.flow.twin("member.log") as member, run.flow as fixed:
+        load.start()
+        frozen.start()
+        frozen.await_positions(run.bootstrap, run.group, run.source, 100)
+        frozen.send(signal.SIGSTOP)
+        member.start(**group)
+        member.await_line("partitions_assigned.*added=4")
+        moved = sum(group_positions(run.bootstrap, run.group, run.source).values())
+        member.await_positions(run.bootstrap, run.group, run.source, moved + 200)
+        frozen.send(signal.SIGCONT)
+        assert frozen.wait(30) == Exit.REPLACED, frozen.tail()
+        member.sigterm()
+        assert member.wait(30) == 0, member.tail()
+        fixed.start()
+        finish(run, load, fixed)

@@ -29,18 +29,21 @@ def run_cell(cell: Cell, shared: Broker, directory: Path, seed: int | None = Non
     empty = blank(cell, seed)
     try:
         with stand_for(cell.fault.act, shared, directory) as stand, Scene(cell, stand, directory, seed) as scene:
-            overdue = None
+            overdue, ended, stall = None, 0, None
             scene.load.start()
             try:
                 strike(scene)
                 scene.load.run_on(_AFTERWARDS)
                 written = scene.load.finish()
                 scene.see_through()
+                ended, stall = scene.members_ended(), scene.longest_stall()
                 scene.stop()
             except Overdue as problem:
                 overdue = str(problem)
                 written = scene.load.finish()
             found = seen_in(scene, empty, written, began)
+            if cell.fault.members:
+                found = replace(found, members_ended=ended, longest_stall=stall)
             if stand.shared:
                 scene.forget()
     except Impossible as reason:

@@ -41,6 +41,9 @@ class Act(StrEnum):
     )
     KILL_SUPERVISOR = "kill supervisor"  #: the same, and the processes stop by themselves
     FREEZE_ONE = "freeze one"  #: one stands still, the others are killed, another number goes on, and it wakes
+    STRIKE_MEMBER = "strike member"  #: of the members of a group one is sent a signal, and started again
+    FREEZE_MEMBER = "freeze member"  #: one stands still and wakes
+    JOIN_AND_LEAVE = "join and leave"  #: one joins, and after a while it is stopped in order
     KILL_BROKER = "kill broker"
     PAUSE_BROKER = "pause broker"
     FILL_DISK = "fill disk"
@@ -69,6 +72,10 @@ class Fault:
     overlap: bool = False
     #: how many processes each start of the flow has; empty: one, without `--processes`
     layouts: tuple[int, ...] = ()
+    #: how many members of a group there are; 0: the assignment is fixed
+    members: int = 0
+    #: each of them has a name
+    named: bool = False
     #: seconds that a broker, a connection or a process is away
     away: float = 3.0
     #: `transaction.timeout.ms`; `None` leaves it at the client's minute
@@ -84,6 +91,9 @@ class Fault:
     @property
     def exit_codes(self) -> frozenset[int]:
         """How a process may end while no other one runs: never as failed (1), nor as replaced (8)."""
+        if self.members and self.act is not Act.STRIKE_MEMBER:
+            # A healthy member is never ended.
+            return frozenset({0})
         if self.act in _BY_SIGNAL:
             # A process that is stopped while it still loads ends by the signal itself.
             by_signal = {-self.signal, 128 + self.signal, 128 + signal.SIGTERM if self.layouts else 0}
@@ -93,7 +103,15 @@ class Fault:
 
 
 _BY_SIGNAL = frozenset(
-    {Act.SIGNAL, Act.SIGNAL_WHILE_STOPPING, Act.STRIKE_ONE, Act.END_ALL, Act.KILL_SUPERVISOR, Act.FREEZE_ONE}
+    {
+        Act.SIGNAL,
+        Act.SIGNAL_WHILE_STOPPING,
+        Act.STRIKE_ONE,
+        Act.STRIKE_MEMBER,
+        Act.END_ALL,
+        Act.KILL_SUPERVISOR,
+        Act.FREEZE_ONE,
+    }
 )
 
 ALL = tuple(Delivery)
@@ -139,6 +157,14 @@ _SEVERAL = (
     _At(Failpoint.FENCED, "between fencing and reading positions", TRANSACTIONS),
     _At(Failpoint.POLLED, "after poll", KEEPS_ALL, BATCHES),
     _At(Failpoint.FLUSHED, "between flush and commit", TRANSACTIONS, EPOCHS),
+    _At(Failpoint.POSITIONS_SENT, "between positions and commit of the transaction", TRANSACTIONS, EPOCHS),
+    _At(Failpoint.DURABLE, "between durable and the answer to the mark", KEEPS_ALL, EPOCHS),
+    _At(Failpoint.CONFIRMING, "between the answer to the mark and the commit", CONFIRMS_ITSELF, EPOCHS),
+)
+_MEMBERS = (
+    _At(Failpoint.POLLED, "after poll", KEEPS_ALL, BATCHES),
+    _At(Failpoint.FLUSHED, "between flush and commit", TRANSACTIONS, EPOCHS),
+    _At(Failpoint.METADATA_CAPTURED, "between capturing its metadata and sending positions", TRANSACTIONS, EPOCHS),
     _At(Failpoint.POSITIONS_SENT, "between positions and commit of the transaction", TRANSACTIONS, EPOCHS),
     _At(Failpoint.DURABLE, "between durable and the answer to the mark", KEEPS_ALL, EPOCHS),
     _At(Failpoint.CONFIRMING, "between the answer to the mark and the commit", CONFIRMS_ITSELF, EPOCHS),
@@ -251,6 +277,67 @@ FAULTS: tuple[Fault, ...] = (
             transaction_timeout_ms=_SHORT,
         )
         for words, away in (("past the transaction time-out", _PAST_IT), ("for 3 s", 3.0))
+    ),
+    *(
+        Fault(
+            f"{how.name} of one of {count} members{' with names' if named else ''} at random times",
+            Act.STRIKE_MEMBER,
+            signal=how,
+            deliveries=KEEPS_ALL,
+            repetitions=RANDOM_REPETITIONS,
+            strikes=2,
+            members=count,
+            named=named,
+        )
+        for how in (signal.SIGKILL, signal.SIGTERM)
+        for count in (1, 2, 3)
+        for named in (False, True)
+    ),
+    *(
+        Fault(
+            f"{how.name} of one of 2 members{' with names' if named else ''} {at.words}",
+            Act.STRIKE_MEMBER,
+            at.point,
+            how,
+            at.deliveries,
+            hits=at.hits,
+            members=2,
+            named=named,
+        )
+        for how in (signal.SIGKILL, signal.SIGTERM)
+        for named in (False, True)
+        for at in _MEMBERS
+    ),
+    *(
+        Fault(
+            f"SIGSTOP of one of {count} members{' with names' if named else ''} {words}, SIGCONT",
+            Act.FREEZE_MEMBER,
+            deliveries=KEEPS_ALL,
+            members=count,
+            named=named,
+            away=away,
+            transaction_timeout_ms=_SHORT,
+        )
+        for count in (2, 3)
+        for named in (False, True)
+        for words, away in (("past its session and transaction", _PAST_IT), ("for 3 s", 3.0))
+    ),
+    *(
+        Fault(
+            f"SIGSTOP of one of 2 members {at.words}, past its session, SIGCONT",
+            Act.FREEZE_MEMBER,
+            at.point,
+            deliveries=at.deliveries,
+            hits=at.hits,
+            members=2,
+            away=_PAST_IT,
+            transaction_timeout_ms=_SHORT,
+        )
+        for at in _MEMBERS
+    ),
+    *(
+        Fault(f"a member joins {count} others and leaves", Act.JOIN_AND_LEAVE, deliveries=KEEPS_ALL, members=count)
+        for count in (1, 2)
     ),
     Fault("broker killed for 3 s", Act.KILL_BROKER, transaction_timeout_ms=_SHORT),
     Fault("broker paused for 9 s", Act.PAUSE_BROKER, away=_PAST_IT, transaction_timeout_ms=_SHORT),

@@ -39,6 +39,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     seconds_to_read: float | None = None
     #: the same, to the first results that are durable
     seconds_to_resume: float | None = None
+    #: members of a group that were ended by a fault of ours, and the longest time in which none of them ended an epoch
+    members_ended: int = 0
+    longest_stall: float | None = None
     #: of the whole repetition
     seconds: float = 0.0
     #: how each process of the flow ended, in that order; negative for a signal
@@ -72,6 +75,8 @@ def broken_promises(
     broken = [result.overdue] if result.overdue is not None else []
     keeps_all = result.delivery in {Delivery.AT_LEAST_ONCE, Delivery.EXACTLY_ONCE}
     once = result.delivery == Delivery.EXACTLY_ONCE or (result.delivery == Delivery.AT_MOST_ONCE and not overlap)
+    if result.members_ended:
+        broken.append(f"{result.members_ended} healthy members ended")
     if result.invented:
         broken.append(f"{result.invented} records came from nowhere")
     if result.lost and (keeps_all or (graceful and result.delivery == Delivery.AT_MOST_ONCE)):

@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +31,8 @@ ALL_WITHIN = 180.0
 #: how often an operator would start the flow again before he looks what is wrong
 RESTARTS = 25
 _PAUSE = 0.3
+#: milliseconds; the shortest session that a broker allows
+_SESSION = 6_000
 
 
 class Overdue(Exception):
@@ -79,6 +82,7 @@ class Scene:
             },
             brokers=[stand.flow_bootstrap],
             **_consumer(cell.delivery),
+            **({"membership": "group", "session_timeout_ms": _SESSION} if fault.members else {}),
         )
         bootstrap = stand.broker.bootstrap
         self.load = Load(bootstrap, self._run.source, rate=rate, partitions=1 if hot else PARTITIONS)
@@ -88,6 +92,8 @@ class Scene:
         self._directory = directory
         self._starts = 0
         self._started_at = 0.0
+        #: the members of a group
+        self.members: list[FlowProcess] = []
         #: from when, and of which process, the first results are waited for
         self.since = 0.0
         self.resuming: int | None = None
@@ -106,6 +112,9 @@ class Scene:
         self.since, self.resuming = time.monotonic(), None
         self._started_at = self.since
         layouts = self.cell.fault.layouts
+        if self.cell.fault.members:
+            self._start_members(strike)
+            return
         if not layouts:
             self.flow.start(LOOM_CRASH_STRIKE=strike)
             return
@@ -115,6 +124,36 @@ class Scene:
         self._instances.append(self.flow)
         once = str(self._directory / f"struck-{self._starts}")
         self.flow.start(LOOM_CRASH_STRIKE=strike, LOOM_CRASH_ONCE=once)
+
+    def _start_members(self, strike: str) -> None:
+        """All of them; the last one is the victim, and the first one is to go on."""
+        count = self.cell.fault.members
+        self.members = [self._run.flow.twin(f"member-{number}.log") for number in range(count)]
+        self._instances += self.members
+        self.flow = self.members[0]
+        for number in range(count):
+            self.start_member(number, strike if number == count - 1 else "")
+        for member in self.members:
+            self.until("positioned", member)
+
+    def start_member(self, number: int, strike: str = "") -> FlowProcess:
+        """Start one of them, or one more."""
+        if number == len(self.members):
+            self.members.append(self._run.flow.twin(f"member-{number}.log"))
+            self._instances.append(self.members[-1])
+        name = {"LOOM_GROUP_INSTANCE_ID": f"member-{number}"} if self.cell.fault.named else {}
+        return self.members[number].start(LOOM_CRASH_STRIKE=strike, **name)
+
+    def longest_stall(self) -> float | None:
+        """The longest time without an epoch of any process, between the first and the last, in seconds."""
+        at = sorted(moment.at for moment in self.trace.moments() if moment.what == "durable")
+        return round(max((after - before for before, after in pairwise(at)), default=0.0), 2) if at else None
+
+    def members_ended(self) -> int:
+        """How many members have ended by themselves, which none may."""
+        ended = [member for member in self.members if not member.alive]
+        self.exit_codes += [member.wait(1) for member in ended]
+        return len(ended)
 
     def start_successor(self) -> FlowProcess:
         """A second instance with the same config, which is the one to go on."""

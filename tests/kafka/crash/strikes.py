@@ -148,6 +148,56 @@ def _freeze_one(scene: Scene) -> None:
     scene.gone(victim)
 
 
+def _strike_member(scene: Scene) -> None:
+    """Those with a point are struck there; a session is waited for where nobody tells the group."""
+    fault = scene.cell.fault
+    victim = fault.members - 1
+    if fault.at is not None:
+        scene.start(_order(scene, fault.signal))
+        flow = scene.members[victim]
+        scene.until(f"struck at {fault.at}", flow)
+        scene.end_of(flow)
+        scene.start_member(victim)
+    else:
+        scene.start()
+        for _ in range(fault.strikes):
+            scene.some_time(0.2, 2.5)
+            flow = scene.members[victim]
+            flow.send(fault.signal)
+            scene.end_of(flow)
+            scene.start_member(victim)
+    scene.mended()
+    scene.until("positioned", scene.members[victim])
+
+
+def _freeze_member(scene: Scene) -> None:
+    fault = scene.cell.fault
+    if fault.at is not None:
+        scene.start(_order(scene, signal.SIGSTOP))
+        flow = scene.members[-1]
+        scene.until(f"struck at {fault.at}", flow)
+    else:
+        scene.start()
+        flow = scene.members[-1]
+        scene.some_time(0.2, 1.5)
+        flow.send(signal.SIGSTOP)
+    time.sleep(fault.away)
+    flow.send(signal.SIGCONT)
+    scene.mended()
+
+
+def _join_and_leave(scene: Scene) -> None:
+    scene.start()
+    scene.some_time(0.2, 1.0)
+    joined = scene.start_member(len(scene.members))
+    scene.until("positioned", joined)
+    scene.some_time(0.5, 2.0)
+    joined.sigterm()
+    scene.end_of(joined)
+    scene.members.remove(joined)
+    scene.mended()
+
+
 def _kill_broker(scene: Scene) -> None:
     with _broker_fault(scene) as broker:
         broker.kill()
@@ -222,6 +272,9 @@ _ACTS: dict[Act, Callable[[Scene], None]] = {
     Act.END_ALL: _end_all,
     Act.KILL_SUPERVISOR: _kill_supervisor,
     Act.FREEZE_ONE: _freeze_one,
+    Act.STRIKE_MEMBER: _strike_member,
+    Act.FREEZE_MEMBER: _freeze_member,
+    Act.JOIN_AND_LEAVE: _join_and_leave,
     Act.KILL_BROKER: _kill_broker,
     Act.PAUSE_BROKER: _pause_broker,
     Act.FILL_DISK: _fill_disk,

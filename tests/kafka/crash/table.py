@@ -59,7 +59,12 @@ def _cell(results: Sequence[Result]) -> str:
     resumed = f"{median(times):.1f} s (≤ {max(times):.1f})" if times else "-"
     lost, duplicated = sum(result.lost for result in results), sum(result.duplicated for result in results)
     overdue = sum(result.overdue is not None for result in results)
-    return f"{len(results)}: {lost:,} / {duplicated:,} / {resumed}" + (f", **{overdue} overdue**" if overdue else "")
+    found = f"{len(results)}: {lost:,} / {duplicated:,} / {resumed}" + (f", **{overdue} overdue**" if overdue else "")
+    stalls = [result.longest_stall for result in results if result.longest_stall is not None]
+    if stalls:
+        ended = sum(result.members_ended for result in results)
+        found += f"; liveness {ended} ended, stall ≤ {max(stalls):.1f} s"
+    return found
 
 
 def between_marks(text: str) -> str:
