@@ -18,6 +18,9 @@ IN_STEP = "in-step"
 #: noted each time and not only the first: the end of an epoch tells that results come out again
 _EVERY_TIME = frozenset({"durable"})
 
+#: seconds for which one record stays in a step, and which record of the process that is
+_dawdles_s = float(os.environ.get("LOOM_CRASH_DAWDLE") or 0)
+_DAWDLE, _DAWDLES_AT = "dawdles", 200
 _lock = threading.Lock()
 _hits: Counter[str] = Counter()
 _where, _hit, _how = (os.environ.get("LOOM_CRASH_STRIKE") or ":0:0").split(":")
@@ -54,6 +57,11 @@ def _may_strike() -> bool:
 
 def in_step() -> None:
     """A record is inside a step."""
+    if _dawdles_s:
+        _hits[_DAWDLE] += 1
+        if _hits[_DAWDLE] == _DAWDLES_AT:
+            _note(_DAWDLE)
+            time.sleep(_dawdles_s)
     if _where == IN_STEP:
         hook(IN_STEP)
 

@@ -42,6 +42,7 @@ class Act(StrEnum):
     KILL_SUPERVISOR = "kill supervisor"  #: the same, and the processes stop by themselves
     FREEZE_ONE = "freeze one"  #: one stands still, the others are killed, another number goes on, and it wakes
     STRIKE_MEMBER = "strike member"  #: of the members of a group one is sent a signal, and started again
+    STRIKE_AT_BOUND = "strike at bound"  #: the same, where its step holds up the partitions that another one is to have
     FREEZE_MEMBER = "freeze member"  #: one stands still and wakes
     JOIN_AND_LEAVE = "join and leave"  #: one joins, and after a while it is stopped in order
     KILL_BROKER = "kill broker"
@@ -91,7 +92,7 @@ class Fault:
     @property
     def exit_codes(self) -> frozenset[int]:
         """How a process may end while no other one runs: never as failed (1), nor as replaced (8)."""
-        if self.members and self.act is not Act.STRIKE_MEMBER:
+        if self.members and self.act not in _BY_SIGNAL:
             # A healthy member is never ended.
             return frozenset({0})
         if self.act in _BY_SIGNAL:
@@ -108,6 +109,7 @@ _BY_SIGNAL = frozenset(
         Act.SIGNAL_WHILE_STOPPING,
         Act.STRIKE_ONE,
         Act.STRIKE_MEMBER,
+        Act.STRIKE_AT_BOUND,
         Act.END_ALL,
         Act.KILL_SUPERVISOR,
         Act.FREEZE_ONE,
@@ -334,6 +336,17 @@ FAULTS: tuple[Fault, ...] = (
             transaction_timeout_ms=_SHORT,
         )
         for at in _MEMBERS
+    ),
+    *(
+        Fault(
+            f"{how.name} of a member whose step outlasts a revocation",
+            Act.STRIKE_AT_BOUND,
+            Failpoint.REVOKING_AT_BOUND,
+            how,
+            KEEPS_ALL,
+            members=1,
+        )
+        for how in (signal.SIGKILL, signal.SIGTERM)
     ),
     *(
         Fault(f"a member joins {count} others and leaves", Act.JOIN_AND_LEAVE, deliveries=KEEPS_ALL, members=count)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.kafka.crash.faults import Cell, Delivery
+from tests.kafka.crash.faults import Act, Cell, Delivery
 from tests.kafka.crash.stands import Stand
 from tests.kafka.crash.trace import Trace
 from tests.kafka.crash.verify import Verdict
@@ -33,6 +33,8 @@ RESTARTS = 25
 _PAUSE = 0.3
 #: milliseconds; the shortest session that a broker allows
 _SESSION = 6_000
+#: seconds in one step, longer than a revocation waits
+_DAWDLE = 6.0
 
 
 class Overdue(Exception):
@@ -141,8 +143,10 @@ class Scene:
         if number == len(self.members):
             self.members.append(self._run.flow.twin(f"member-{number}.log"))
             self._instances.append(self.members[-1])
-        name = {"LOOM_GROUP_INSTANCE_ID": f"member-{number}"} if self.cell.fault.named else {}
-        return self.members[number].start(LOOM_CRASH_STRIKE=strike, **name)
+        given = {"LOOM_GROUP_INSTANCE_ID": f"member-{number}"} if self.cell.fault.named else {}
+        if strike and self.cell.fault.act is Act.STRIKE_AT_BOUND:
+            given["LOOM_CRASH_DAWDLE"] = str(_DAWDLE)
+        return self.members[number].start(LOOM_CRASH_STRIKE=strike, **given)
 
     def longest_stall(self) -> float | None:
         """The longest time without an epoch of any process, between the first and the last, in seconds."""

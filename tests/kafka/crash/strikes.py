@@ -170,6 +170,17 @@ def _strike_member(scene: Scene) -> None:
     scene.until("positioned", scene.members[victim])
 
 
+def _strike_at_bound(scene: Scene) -> None:
+    scene.start(_order(scene, scene.cell.fault.signal))
+    (victim,) = scene.members
+    scene.until("dawdles", victim)
+    scene.start_member(1)
+    scene.until(f"struck at {scene.cell.fault.at}", victim)
+    scene.end_of(victim)
+    scene.start_member(0)
+    scene.mended()
+
+
 def _freeze_member(scene: Scene) -> None:
     fault = scene.cell.fault
     if fault.at is not None:
@@ -273,6 +284,7 @@ _ACTS: dict[Act, Callable[[Scene], None]] = {
     Act.KILL_SUPERVISOR: _kill_supervisor,
     Act.FREEZE_ONE: _freeze_one,
     Act.STRIKE_MEMBER: _strike_member,
+    Act.STRIKE_AT_BOUND: _strike_at_bound,
     Act.FREEZE_MEMBER: _freeze_member,
     Act.JOIN_AND_LEAVE: _join_and_leave,
     Act.KILL_BROKER: _kill_broker,
