@@ -161,6 +161,25 @@ def test_more_processes_than_partitions_are_refused(start: Start) -> None:
     assert "flow_restarting" not in flow.output()
 
 
+def test_each_process_has_a_recovery_store_and_another_number_of_them_is_refused(
+    served: EmbeddedBroker, start: Start, tmp_path: Path
+) -> None:
+    """What a store knows of a partition without an offset is not overridden by process 0."""
+    write_everywhere(served, *range(8))
+    runtime = {"recovery": {"db_dir": str(tmp_path / "state")}}
+    flow = start("--processes", "2", restarts=0, runtime=runtime)
+    await_all(flow, served, 2)
+    stop(flow)
+    # Another group has no offsets: without the stores it would begin at the beginning.
+    again = start("--processes", "2", restarts=0, runtime=runtime, consumer={"group_id": "others"})
+    again.await_positions(served.bootstrap, "others", "numbers", dict.fromkeys(range(4), 2))
+    stop(again)
+    assert sorted(written(served)) == list(range(8))
+    three = start("--processes", "3", restarts=0, runtime=runtime)
+    assert three.wait(30) == Exit.ENVIRONMENT
+    assert "was written by 2 processes, and this flow runs as 3 processes" in three.output()
+
+
 def test_members_of_a_group_may_be_more_than_there_are_partitions(served: EmbeddedBroker, start: Start) -> None:
     write_everywhere(served, *range(8))
     flow = start("--processes", "5", restarts=0, consumer={"membership": "group"})
