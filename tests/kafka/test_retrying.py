@@ -17,13 +17,13 @@ from tests.support.numbers_run import NumbersRun
 class RetryingRun(NumbersRun):
     """The topics of the numbers with the flow whose step fails."""
 
-    def __init__(self, broker: Broker, directory: Path, *, delivery: str, workers: int = 1) -> None:
+    def __init__(self, broker: Broker, directory: Path, *, delivery: str, workers: int = 1, flow: str = "flow") -> None:
         super().__init__(
             broker,
             directory,
             runtime={"workers_per_process": workers},
             delivery=delivery,
-            target="retrying_flow:flow",
+            target=f"retrying_flow:{flow}",
         )
 
     def assert_errors_are_the_hopeless(self, count: int) -> None:
@@ -41,12 +41,15 @@ def _number_of(record: ReadRecord) -> int:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize(("delivery", "workers"), [("at_least_once", 1), ("exactly_once", 2)])
+@pytest.mark.parametrize(
+    ("delivery", "workers", "flow"),
+    [("at_least_once", 1, "flow"), ("exactly_once", 2, "flow"), ("exactly_once", 1, "scoped_flow")],
+)
 def test_records_that_wait_for_their_next_call_survive_a_kill(
-    kafka: Broker, tmp_path: Path, delivery: str, workers: int
+    kafka: Broker, tmp_path: Path, delivery: str, workers: int, flow: str
 ) -> None:
-    run = RetryingRun(kafka, tmp_path, delivery=delivery, workers=workers)
-    count = 20_000
+    run = RetryingRun(kafka, tmp_path, delivery=delivery, workers=workers, flow=flow)
+    count = 16_000
     assert run.killed_at_random(count, rate=4_000, every=(1.2, 2.5), rng=random.Random(7)) >= 1
     run.assert_promise_kept(count)
     run.assert_errors_are_the_hopeless(count)
