@@ -55,7 +55,7 @@ class BytewaxRuntimeConfig(LoomFrozenStruct):
             unauthenticated: use a private network.
         epoch_interval_ms: how often results become durable and offsets are committed, in milliseconds; `None` means 1,000.
         recovery: the recovery store of the engine.
-        async_backend: for async sinks.
+        async_backend: the event loop of async steps and sinks, `asyncio` or `trio`.
         use_uvloop: applies to `asyncio` only.
         force_shutdown_timeout_ms: limits the whole stop, in milliseconds; `None` means no limit.
 

@@ -143,6 +143,8 @@ class SourceWorker:
         partitions = list(self._records.positions)
         self._records.give_up(partitions)
         self._offsets.close()
+        # Calls in progress are cancelled and resources closed: what comes of them belongs to an epoch that never was.
+        self._stage.close()
         self._build()
         self._rejoin(partitions)
 

@@ -295,3 +295,14 @@ def test_order_conservation_and_balance_hold_on_any_schedule(
         world.finish(mark)
     finally:
         world.stage.close()
+
+
+@pytest.mark.parametrize("per_batch", [False, True])
+def test_closing_a_stage_cancels_its_calls_and_closes_their_resources(bridge: AsyncBridge, per_batch: bool) -> None:
+    world = World(bridge, "partition", "at_least_once", per_batch=per_batch)
+    world.take([(0, None), (1, None)])
+    assert (len(world.waiting), world.opened, world.closed) == (2, 1, 0)
+    world.stage.close()
+    assert (world.waiting, world.opened, world.closed) == ({}, 1, 1)
+    assert world.left == []
+    world.stage.close()
