@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from loom.cli.exit_codes import Exit, exit_for
 from loom.streaming import step
@@ -293,3 +294,20 @@ def test_from_fixed_to_group_and_back_with_a_predecessor_that_stands_still_meanw
         assert member.wait(30) == 0, member.tail()
         fixed.start()
         finish(run, load, fixed)
+
+
+def test_a_member_with_a_name_leaves_for_good_only_where_it_is_told_to(one_way: OneWay) -> None:
+    admin = AdminClient({"bootstrap.servers": one_way.bootstrap})
+
+    def present() -> list[str]:
+        found = admin.describe_consumer_groups([one_way.group])[one_way.group].result(20)
+        return [member.group_instance_id for member in found.members]
+
+    for leaves in (False, True):
+        runner = one_way.runner(membership="group", group_instance_id="orders-0")
+        runner.leaves_group = leaves
+        one_way.write(1)
+        with running(runner) as raised:
+            until(accounted(runner, 1))
+        assert raised == []
+        assert present() == ([] if leaves else ["orders-0"])

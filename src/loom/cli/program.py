@@ -83,6 +83,7 @@ def run_program(
     sinks: Iterable[type[RegisteredSink]] = (),
     sink_names: Iterable[str] = (),
     processes: str | None = None,
+    leaves_group: bool = False,
     debug: bool,
 ) -> int:
     """Run a flow until it is stopped or its input ends, in a child process where the config asks for restarts.
@@ -114,6 +115,7 @@ def run_program(
         for sink in sinks:
             runner.register_sink(sink)
         runner.beside = flows_beside(flow)
+        runner.leaves_group = leaves_group
         runner.on_overdue_stop = partial(_end_now, supervisor)
         if supervisor is None:
             runner.run()

@@ -25,12 +25,18 @@ Processes: TypeAlias = Annotated[
 ]
 
 
+Leave: TypeAlias = Annotated[
+    bool, typer.Option("--leave", help="when stopped, leave the group for good, also with a group_instance_id")
+]
+
+
 def command(
     flow: ProjectFlow = None,
     config: ProjectConfig = None,
     debug: Debug = False,
     sink: Sinks = None,
     processes: Processes = None,
+    leave: Leave = False,
     source: Annotated[
         str | None,
         typer.Option("--source", metavar="FILE", help="read this file to its end: JSONL, or CSV with a header line"),
@@ -71,6 +77,7 @@ def command(
             lambda: ConfigContext.from_yaml(project_config(config)),
             sink_names=sink or [],
             processes=processes,
+            leaves_group=leave,
             debug=debug,
         )
     )

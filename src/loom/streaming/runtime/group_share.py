@@ -146,7 +146,7 @@ class GroupShare:
             slot.standing = None
             last = all(other.left or other.standing is None for other in self._slots)
         if last or not ended:
-            self._for_good = not ended
+            self._for_good = not ended or self._delivery.leaves_group
             self._delivery.closed(self)
 
     def check(self) -> None:

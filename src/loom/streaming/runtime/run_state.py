@@ -63,6 +63,8 @@ class RunState:
         self.attempt = 0
         #: how a run is taken up again; `None` where it is not
         self.recoveries: Recoveries | None = None
+        #: a static member of a group leaves it for good when it stops
+        self.leaves_group = False
         #: how many workers the engine runs; unknown under a plain `cli_main`
         self.workers = 1
         #: when each source client last had records, in monotonic seconds, so that an idle one knows of a busy one

@@ -67,6 +67,8 @@ class StreamingRunner:
         self.on_overdue_stop: Callable[[LoomError], None] | None = None
         #: other flows that are known of; set by the command line
         self.beside: Iterable[StreamFlow[Any, Any]] = ()
+        #: a static member leaves its group for good when it stops; set by the command line
+        self.leaves_group = False
         #: who starts this process again when the run fails; set by the command line
         self.supervisor: Supervisor | None = None
 
@@ -271,6 +273,7 @@ class StreamingRunner:
             stop.limit_s = limit / 1000
         stop.overdue = self.on_overdue_stop
         stop.held = True
+        prepared.built.delivery.leaves_group = self.leaves_group
         prepared.built.delivery.aborts_quietly = (
             prepared.runtime.workers_per_process == 1 and not prepared.layout.is_cluster
         )
