@@ -9,14 +9,15 @@ import pytest
 import typer
 
 from loom.cli.app import app
+from tests.support.fork_server import ForkServer
 from tests.support.transcripts import Reader, is_true, transcripts
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 
 
 @pytest.mark.bytewax
-def test_the_transcripts_that_need_no_broker_are_true(tmp_path: Path) -> None:
-    reader = Reader(tmp_path, {})
+def test_the_transcripts_that_need_no_broker_are_true(tmp_path: Path, fork_server: ForkServer) -> None:
+    reader = Reader(tmp_path, {"PYTHONUNBUFFERED": "1"}, server=fork_server)
     for command in transcripts(PAGE, ""):
         printed = reader.types(command)
         assert is_true(command, printed), f"cli.md:{command.line}: {command.text}\n" + "\n".join(printed)

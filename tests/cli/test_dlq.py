@@ -8,10 +8,12 @@ from typing import TypeAlias
 
 import pytest
 
+from loom.cli.dlq import LetterFilter, moment
 from loom.cli.exit_codes import Exit
 from loom.streaming import ErrorEnvelope, ErrorKind
 from loom.streaming.kafka import EmbeddedBroker, Headers, KafkaRecord
 from loom.streaming.kafka.dead_letter import error_headers
+from loom.streaming.kafka.dead_letters import letter_reader
 from tests.cli.conftest import Loom, Told
 from tests.support.running import produce
 
@@ -28,8 +30,7 @@ def broker() -> Iterator[EmbeddedBroker]:
         produce(
             broker.bootstrap,
             "errors",
-            *(letter(n, ErrorKind.TASK, f"{n} is negative", "ValueError") for n in range(3)),
-            letter(3, ErrorKind.WIRE, "no JSON", "msgspec.DecodeError", value=b"{"),
+            *LETTERS,
         )
         said = [("__connect.errors.topic", b"numbers"), ("__connect.errors.exception.message", b"no schema")]
         foreign = KafkaRecord("foreign", None, b"x", Headers(said))
@@ -43,6 +44,12 @@ def letter(number: int, kind: ErrorKind, reason: str, error_type: str, value: by
     envelope = ErrorEnvelope(kind, reason, step_id=step, path=(0,), error_type=error_type, source=source, at=at)
     headers = error_headers(envelope, "everything")
     return KafkaRecord("errors", source.key, source.value, headers, 0, timestamp_ms=TIME + number * 60_000)
+
+
+LETTERS = [
+    *(letter(n, ErrorKind.TASK, f"{n} is negative", "ValueError") for n in range(3)),
+    letter(3, ErrorKind.WIRE, "no JSON", "msgspec.DecodeError", value=b"{"),
+]
 
 
 @pytest.fixture
@@ -69,23 +76,24 @@ def test_letters_are_counted_by_what_they_say(dlq: Dlq) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "letters"),
+    ("chosen", "letters"),
     [
-        (("--kind", "wire"), 1),
-        (("--kind", "wire", "--kind", "task"), 4),
-        (("--step", "everything.positive"), 3),
-        (("--type", "DecodeError"), 1),
-        (("--type", "msgspec.DecodeError"), 1),
-        (("--type", "Error"), 0),
-        (("--reason", "^[12] is"), 2),
-        (("--since", "2023-11-14T22:15:00Z"), 2),
-        (("--until", "2023-11-14T22:15:00Z"), 2),
+        (LetterFilter(), 4),
+        (LetterFilter(kinds=("wire",)), 1),
+        (LetterFilter(kinds=("wire", "task")), 4),
+        (LetterFilter(steps=("everything.positive",)), 3),
+        (LetterFilter(types=("DecodeError",)), 1),
+        (LetterFilter(types=("msgspec.DecodeError",)), 1),
+        (LetterFilter(types=("Error",)), 0),
+        (LetterFilter(reason="^[12] is"), 2),
+        (LetterFilter(since_ms=moment("2023-11-14T22:15:00Z", "--since")), 2),
+        (LetterFilter(until_ms=moment("2023-11-14T22:15:00Z", "--until")), 2),
+        (LetterFilter(partition=1), 0),
     ],
 )
-def test_letters_are_chosen_by_what_they_say(dlq: Dlq, arguments: tuple[str, ...], letters: int) -> None:
-    exported = dlq("export", *arguments)
-    assert exported.code == Exit.DONE, exported.err
-    assert len(exported.out.splitlines()) == letters
+def test_letters_are_chosen_by_what_they_say(chosen: LetterFilter, letters: int) -> None:
+    read = letter_reader()
+    assert sum(chosen.takes(read(one)) for one in LETTERS) == letters
 
 
 def test_a_letter_is_shown_with_its_record_and_its_place_in_the_flow(dlq: Dlq) -> None:

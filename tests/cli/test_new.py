@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import yaml
 from loom.cli.exit_codes import Exit
 from loom.cli.new import TEMPLATES
 from tests.cli.conftest import Loom
-from tests.support.flow_process import SOURCES
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -25,15 +22,9 @@ def test_a_project_compiles_and_its_tests_pass(loom: Loom, template: str) -> Non
     told = loom("check")
     assert (told.code, told.err) == (Exit.DONE, "")
     assert told.out.startswith("flow my-shop")
-    tests = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        cwd=loom.directory,
-        env={"PYTHONPATH": str(SOURCES), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert tests.returncode == 0, tests.stdout
+    pytest_of_it = ["pytest", "-q", "-p", "no:cacheprovider"]
+    tests = loom.end(loom.server.start(pytest_of_it, cwd=loom.directory, env=loom.environment()), timeout=90)
+    assert tests.code == 0, tests.out
 
 
 def test_a_project_has_all_that_it_is_shipped_with(loom: Loom) -> None:

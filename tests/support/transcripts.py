@@ -14,9 +14,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import TemporaryFile
+from typing import IO, NamedTuple
 
 from tests.support.flow_process import SOURCES
+from tests.support.fork_server import ForkedProcess, ForkServer
 
 _BLOCK = re.compile(r"^```console[ \t]*([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STOP = "^C"
@@ -58,9 +60,14 @@ class Reader:
     """Somebody who types the commands of a page in a folder."""
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str], read_all: Callable[[], object] = lambda: None
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        read_all: Callable[[], object] = lambda: None,
+        server: ForkServer | None = None,
     ) -> None:
         self._folder = folder
+        self._server = server
         self._environment = {**os.environ, "PYTHONPATH": str(SOURCES), "COLUMNS": "130", **environment}
         self._read_all = read_all
         self._code = 0
@@ -76,22 +83,27 @@ class Reader:
         if words == ["echo", "$?"]:
             return [str(self._code)]
         program = {"loom": "loom.cli.main", "pytest": "pytest"}[words[0]]
-        process = subprocess.Popen(
-            [sys.executable, "-m", program, *words[1:]],
+        with TemporaryFile() as output:
+            process = self._start([program, *words[1:]], output)
+            if command.is_stopped:
+                self._read_all()
+                os.kill(process.pid, signal.SIGINT)
+            self._code = process.wait(90)
+            output.seek(0)
+            printed = [line.rstrip() for line in output.read().decode().splitlines()]
+        return [*printed, _STOP] if command.is_stopped else printed
+
+    def _start(self, arguments: list[str], output: IO[bytes]) -> subprocess.Popen[bytes] | ForkedProcess:
+        if self._server is not None and arguments[0] != "pytest":
+            return self._server.start(arguments, cwd=self._folder, env=self._environment, output=output)
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments],
             cwd=self._folder,
             env=self._environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
-            text=True,
         )
-        if command.is_stopped:
-            self._read_all()
-            process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=90)
-        self._code = process.returncode
-        printed = [line.rstrip() for line in out.splitlines()]
-        return [*printed, _STOP] if command.is_stopped else printed
 
 
 def is_true(command: Command, printed: list[str]) -> bool:
