@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -19,6 +18,7 @@ import yaml
 from tests.support.apache_kafka import ApacheKafka, Behind, free_port, why_unavailable
 from tests.support.broker import Broker, ExternalKafka, FreshTopics, Proxied
 from tests.support.flow_process import SOURCES
+from tests.support.fork_server import ForkServer
 from tests.support.one_way import OneWay
 from tests.support.proxy import Proxy
 
@@ -81,23 +81,26 @@ def one_way(kafka: Broker, fresh_topics: FreshTopics) -> OneWay:
     return OneWay(kafka, fresh_topics)
 
 
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    """What commands of `loom` are forked from."""
+    with ForkServer() as server:
+        yield server
+
+
 @pytest.fixture
-def loom_command(tmp_path: Path) -> LoomCommand:
+def loom_command(tmp_path: Path, fork_server: ForkServer) -> LoomCommand:
     """Runs a command of `loom` with a config, in a folder of its own, beside the flows of this folder."""
 
     def run(config: Path | Mapping[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
         file = config if isinstance(config, Path) else tmp_path / "config.yaml"
         if not isinstance(config, Path):
             file.write_text(yaml.safe_dump(config))
-        return subprocess.run(
-            [sys.executable, "-m", "loom.cli.main", *arguments, "-c", str(file)],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(SOURCES), str(FOLDER))), "COLUMNS": "200"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=90,
-        )
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(SOURCES), str(FOLDER))), "COLUMNS": "200"}
+        command = ["loom.cli.main", *arguments, "-c", str(file)]
+        process = fork_server.start(command, cwd=tmp_path, env=environment)
+        out, err = process.communicate(timeout=90)
+        return subprocess.CompletedProcess(command, process.wait(), out, err)
 
     return run
 

@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import KafkaException
 
 from tests.support.broker import Broker
+from tests.support.fork_server import ForkServer
 from tests.support.kafka_io import delete_topic, end_offsets, group_positions
 from tests.support.transcripts import Reader, is_true, transcripts
 
@@ -28,7 +29,9 @@ def names_of_the_page(kafka: Broker) -> Iterator[None]:
 
 
 @pytest.mark.timeout(180)
-def test_the_transcripts_that_need_a_broker_are_true(kafka: Broker, names_of_the_page: None, tmp_path: Path) -> None:
+def test_the_transcripts_that_need_a_broker_are_true(
+    kafka: Broker, names_of_the_page: None, tmp_path: Path, fork_server: ForkServer
+) -> None:
     def nothing_left() -> None:
         deadline = time.monotonic() + 60
         ends = end_offsets(kafka.bootstrap, "orders.raw")
@@ -36,7 +39,8 @@ def test_the_transcripts_that_need_a_broker_are_true(kafka: Broker, names_of_the
             assert time.monotonic() < deadline, "the flow did not read everything"
             time.sleep(0.2)
 
-    reader = Reader(tmp_path, {"BROKERS": kafka.bootstrap}, nothing_left)
+    environment = {"BROKERS": kafka.bootstrap, "PYTHONUNBUFFERED": "1"}
+    reader = Reader(tmp_path, environment, nothing_left, fork_server)
     reader.types(next(command for command in transcripts(PAGE, "") if command.text == "loom new shop"))
     reader.types(next(command for command in transcripts(PAGE, "") if command.text == "cd shop"))
     for command in transcripts(PAGE, "kafka"):

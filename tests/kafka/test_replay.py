@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,6 +16,7 @@ from loom.cli.exit_codes import Exit
 from loom.streaming.kafka import Headers
 from tests.support.broker import Broker, FreshTopics
 from tests.support.flow_process import SOURCES, FlowProcess
+from tests.support.fork_server import ForkedProcess, ForkServer
 from tests.support.kafka_io import end_offsets, produce_numbered, read_all
 
 FOLDER = Path(__file__).parent
@@ -27,8 +26,11 @@ PARTITIONS = 4
 class Replays:
     """The flow with topics of its own, and the command beside it."""
 
-    def __init__(self, kafka: Broker, directory: Path, *, consumer: dict[str, Any], errors: dict[str, Any]) -> None:
+    def __init__(
+        self, kafka: Broker, directory: Path, server: ForkServer, *, consumer: dict[str, Any], errors: dict[str, Any]
+    ) -> None:
         fresh = FreshTopics(kafka)
+        self.server = server
         self.bootstrap, self.directory = kafka.bootstrap, directory
         self.topics = {name: fresh.create(name, PARTITIONS) for name in ("in", "out", "errors")}
         self.group = fresh.name("group")
@@ -51,7 +53,9 @@ class Replays:
         }
         self.config.write_text(yaml.safe_dump(section))
         self.calls = directory / "calls"
-        self.flow = FlowProcess("replay_flow:flow", config=self.config, directory=directory, pythonpath=[FOLDER])
+        self.flow = FlowProcess(
+            "replay_flow:flow", config=self.config, directory=directory, pythonpath=[FOLDER], server=server
+        )
 
     def fill(self, count: int) -> None:
         """Let so many records fail."""
@@ -71,33 +75,18 @@ class Replays:
         self.flow.sigterm()
         assert self.flow.wait(20) == Exit.DONE, self.flow.tail()
 
-    def command(self, *arguments: str) -> subprocess.Popen[str]:
+    def command(self, *arguments: str) -> ForkedProcess:
         """Start `loom dlq` with the flow."""
         command, *options = arguments
-        return subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "loom.cli.main",
-                "dlq",
-                command,
-                "replay_flow:flow",
-                "-c",
-                str(self.config),
-                *options,
-            ],
-            cwd=self.directory,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(SOURCES), str(FOLDER)))},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(SOURCES), str(FOLDER)))}
+        program = ["loom.cli.main", "dlq", command, "replay_flow:flow", "-c", str(self.config), *options]
+        return self.server.start(program, cwd=self.directory, env=environment)
 
     def run(self, *arguments: str, code: int = Exit.DONE) -> str:
         """What a command prints."""
         process = self.command(*arguments)
         out, err = process.communicate(timeout=90)
-        assert process.returncode == code, out + err
+        assert process.wait() == code, out + err
         return out
 
     def replayed(self) -> int:
@@ -112,10 +101,10 @@ class Replays:
 
 @pytest.mark.timeout(240)
 def test_ten_thousand_letters_are_processed_once_each_while_replay_and_flow_are_killed(
-    kafka: Broker, tmp_path: Path
+    kafka: Broker, tmp_path: Path, fork_server: ForkServer
 ) -> None:
     count = 10_000
-    scene = Replays(kafka, tmp_path, consumer={}, errors={})
+    scene = Replays(kafka, tmp_path, fork_server, consumer={}, errors={})
     with scene.flow:
         scene.fill(count)
         scene.flow.start(FIXED="1")
@@ -130,6 +119,7 @@ def test_ten_thousand_letters_are_processed_once_each_while_replay_and_flow_are_
             finally:
                 replay.kill()
                 replay.communicate()
+                replay.wait(10)
             if kill == 0:
                 scene.flow.sigkill()
                 scene.flow.start(FIXED="1")
@@ -149,10 +139,10 @@ def test_ten_thousand_letters_are_processed_once_each_while_replay_and_flow_are_
 
 @pytest.mark.timeout(120)
 def test_letters_enter_at_the_step_that_failed_so_that_earlier_ones_do_not_run_again(
-    kafka: Broker, tmp_path: Path
+    kafka: Broker, tmp_path: Path, fork_server: ForkServer
 ) -> None:
     count = 300
-    scene = Replays(kafka, tmp_path, consumer={"replay_steps": True}, errors={"format": "envelope"})
+    scene = Replays(kafka, tmp_path, fork_server, consumer={"replay_steps": True}, errors={"format": "envelope"})
     with scene.flow:
         scene.fill(count)
         calls = scene.calls.stat().st_size
@@ -179,8 +169,8 @@ def test_letters_enter_at_the_step_that_failed_so_that_earlier_ones_do_not_run_a
 
 
 @pytest.mark.timeout(120)
-def test_what_cannot_enter_or_fails_too_often_stays(kafka: Broker, fresh_topics: FreshTopics, tmp_path: Path) -> None:
-    scene = Replays(kafka, tmp_path, consumer={"replay_steps": True}, errors={})
+def test_what_cannot_enter_or_fails_too_often_stays(kafka: Broker, tmp_path: Path, fork_server: ForkServer) -> None:
+    scene = Replays(kafka, tmp_path, fork_server, consumer={"replay_steps": True}, errors={})
     with scene.flow:
         scene.fill(8)
         refused = scene.run("replay", "--into-step", "--execute", code=Exit.FAILED)
