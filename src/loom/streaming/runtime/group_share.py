@@ -202,6 +202,7 @@ class GroupShare:
                 slot = self._slot_for(tenure.partition)
                 slot.partitions[tenure.partition] = tenure.number
                 self._dealt[tenure.partition] = slot, tenure.number
+        self._delivery.rebalances += 1
         if tenures:
             self._wanted.put(tenures)
 

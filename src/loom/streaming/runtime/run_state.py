@@ -65,6 +65,8 @@ class RunState:
         self.recoveries: Recoveries | None = None
         #: a static member of a group leaves it for good when it stops
         self.leaves_group = False
+        #: how often the group has given this process partitions, or taken some away
+        self.rebalances = 0
         #: how many workers the engine runs; unknown under a plain `cli_main`
         self.workers = 1
         #: when each source client last had records, in monotonic seconds, so that an idle one knows of a busy one

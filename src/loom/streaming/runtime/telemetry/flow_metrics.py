@@ -160,6 +160,8 @@ class FlowMetricsSource:
         yield "errors_total", {(kind.value, step): float(count) for (kind, step), count in counts.errors.items()}
         yield "retries_total", {(step,): float(count) for step, count in counts.retries.items()}
         yield "node_records_total", self._nodes(counts)
+        yield "recoveries_total", {(): float(state.recoveries.total if state.recoveries is not None else 0)}
+        yield "rebalances_total", {(): float(state.rebalances)}
         yield "epochs_total", {(): float(sum(part.epochs for part in timings))}
         yield "observer_events_dropped_total", {(): float(state.observability.dropped)}
 
