@@ -27,8 +27,12 @@ from loom.streaming import (
     Retry,
     RetryAfter,
     StreamFlow,
+    StreamingRunner,
+    step,
 )
+from loom.streaming.kafka import EmbeddedBroker
 from loom.streaming.testing import StreamingTestRunner
+from tests.support.running import all_done, config_for, produce, run_until
 
 
 class Order(LoomFrozenStruct):
@@ -177,3 +181,23 @@ def test_a_service_that_asks_for_time_is_given_it(prices: Prices) -> None:
     runner = run(prices, range(1), HTTP)
     assert runner._clock.now == pytest.approx(14.0)
     assert [m.payload.id for m in runner.output] == [0]
+
+
+def test_the_watchdog_leaves_a_record_alone_that_waits_for_its_next_call(broker: EmbeddedBroker) -> None:
+    for topic in ("numbers", "out"):
+        broker.create_topic(topic)
+    produce(broker.bootstrap, "numbers", *(b'{"id":%d}' % n for n in range(3)))
+    calls: Counter[int] = Counter()
+
+    @step(retry=Retry(3, wait_initial_ms=900, wait_max_ms=900))
+    def ask(order: Order) -> Order:
+        calls[order.id] += 1
+        if order.id == 0 and calls[0] < 3:
+            raise ConnectionError("down")
+        return order
+
+    flow = StreamFlow("patient", FromTopic("numbers", Order), Process(ask), IntoTopic("out"), unrouted="drop")
+    config = config_for(broker.bootstrap, consumer={"delivery": "at_least_once"})
+    config["streaming"]["supervision"] = {"stall_timeout_ms": 500}
+    counts = run_until(StreamingRunner.from_dict(flow, config), all_done(3))
+    assert (counts.written, counts.retries, calls[0]) == (3, {"patient.ask": 2}, 3)

@@ -108,24 +108,6 @@ class CallSchedule:
                     del self._of_key[key]
         return taken
 
-    def discard_later(self) -> list[Call]:
-        """Take out the calls that wait to be repeated, with those that wait for their keys."""
-        taken = [call for _, _, call in self._later]
-        self._later.clear()
-        held = {key for call in taken for key in call.keys}
-        for key in held:
-            for call in list(self._of_key[key])[1:]:
-                if call not in taken:
-                    taken.append(call)
-                    self._blocked -= 1
-        for call in taken:
-            for key in call.keys:
-                queue = self._of_key[key]
-                queue.remove(call)
-                if not queue:
-                    del self._of_key[key]
-        return taken
-
     def earliest(self) -> float | None:
         """The time at which a call is to be repeated; `None` while none waits for one, or none could start."""
         return self._later[0][0] if self._later and self.running < self.limit else None

@@ -72,7 +72,7 @@ class ScopePolicy:
         again = self._rules.after(call, errors, now)
         if again is not None:
             self._counts.retries[self._step_id] += 1
-            self._notice(self._step_id, errors[0], call.items[0][1], self._rules.attempts(call))
+            self._notice(self._step_id, errors[0], call.items[0][1], call.attempt)
         return again
 
     def leaving(self, call: Call) -> None:
