@@ -15,7 +15,7 @@ from loom.streaming.compiler.scope_model import CompiledDependency, DependencyKi
 from loom.streaming.compiler.walk import ProcessCompiler
 from loom.streaming.nodes.scope import ContextFactory
 
-__all__ = ["bind_dependencies"]
+__all__ = ["ENTERED_ONCE", "bind_dependencies"]
 
 
 @contextlib.contextmanager
@@ -29,7 +29,7 @@ async def _generated_async() -> AsyncIterator[None]:
 
 
 #: what `@contextmanager` and `@asynccontextmanager` make; each can be entered only once
-_ENTERED_ONCE: tuple[type, type] = (type(_generated()), type(_generated_async()))
+ENTERED_ONCE: tuple[type, type] = (type(_generated()), type(_generated_async()))
 
 
 def bind_dependencies(
@@ -109,7 +109,7 @@ def _can_open(
             remedy=remedy,
         )
         return False
-    if per_batch and isinstance(found, _ENTERED_ONCE):
+    if per_batch and isinstance(found, ENTERED_ONCE):
         walk.issues.error(
             Code.SCOPE_DEPENDENCY,
             f"{name!r} can be entered only once, and {scope}(ResourceScope.BATCH) enters it for each batch",
@@ -133,8 +133,8 @@ def _made_by(factory: ContextFactory) -> type | None:
     if inner is made:
         return None
     if inspect.isasyncgenfunction(inner):
-        return _ENTERED_ONCE[1]
-    return _ENTERED_ONCE[0] if inspect.isgeneratorfunction(inner) else None
+        return ENTERED_ONCE[1]
+    return ENTERED_ONCE[0] if inspect.isgeneratorfunction(inner) else None
 
 
 def _is_sync(cls: type) -> bool:

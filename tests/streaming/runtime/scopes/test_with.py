@@ -299,6 +299,9 @@ def test_a_context_given_as_an_object_is_entered_once() -> None:
     declared = flow(With(process=Process(use), client=log.resource("client").create()))
     ran(declared, 1)
     assert log.entries == ["+client", "-client"]
+    with pytest.raises(BaseException) as again:
+        ran(declared, 1)
+    assert any("Write client=ContextFactory(…)" in str(cause) for cause in causes(again.value))
 
 
 def issues(*nodes: Any) -> list[tuple[Code, tuple[int, ...], str]]:

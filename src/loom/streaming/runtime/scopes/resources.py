@@ -8,11 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
+from weakref import WeakSet
 
+from loom.streaming.compiler.dependencies import ENTERED_ONCE
 from loom.streaming.compiler.scope_model import CompiledDependency, DependencyKind
 from loom.streaming.runtime.run_errors import ResourceError
 
 __all__ = ["Resources", "context_of", "is_async_context", "is_context"]
+
+
+#: contexts that have been entered and cannot be again
+_entered: WeakSet[Any] = WeakSet()
 
 
 def is_context(found: object) -> bool:
@@ -28,7 +34,16 @@ def is_async_context(found: object) -> bool:
 def context_of(dependency: CompiledDependency) -> Any:
     """What a scope enters for a dependency that is not a plain value."""
     found = dependency.bound.instance
-    return found.create() if dependency.kind is DependencyKind.FACTORY else found
+    if dependency.kind is DependencyKind.FACTORY:
+        return found.create()
+    if isinstance(found, ENTERED_ONCE):
+        if found in _entered:
+            raise RuntimeError(
+                "it was given as an object, which can be entered only once, and has been: by another worker, or in an earlier "
+                f"run. Write {dependency.name}=ContextFactory(…) with the function that makes it"
+            )
+        _entered.add(found)
+    return found
 
 
 class Resources:
