@@ -72,6 +72,7 @@ def flow(*nodes: Any) -> StreamFlow[Any, Any]:
     return StreamFlow("doubling", FromTopic("numbers", Number), Process(*(nodes or (double,))), IntoTopic("doubled"))
 
 
+@pytest.mark.both_engines
 def test_records_are_decoded_and_carry_their_place() -> None:
     ran = in_memory(flow(), [KafkaRecord("numbers", b"k", b'{"n":4}', {"a": b"1"}, 2, 17, 5_000)])
     (message,) = ran.output
@@ -139,12 +140,14 @@ def test_one_object_yielded_twice_is_counted_and_fails_twice() -> None:
     assert ran.payloads() == [Number(1)] * 4
 
 
+@pytest.mark.both_engines
 def test_batches_have_the_size_they_have_in_production_however_small_the_source_makes_them() -> None:
     config = config_for(consumer={"batch_size": 4})
     ran = in_memory(flow(Sizes), TestingSource(numbers(*range(10)), batch_size=1), config=config)
     assert ran.payloads() == [Number(4)] * 8 + [Number(2)] * 2
 
 
+@pytest.mark.both_engines
 def test_an_empty_source_makes_an_empty_run() -> None:
     ran = in_memory(flow(), [])
     assert (ran.output, ran.counts.read) == ([], 0)
@@ -181,6 +184,7 @@ class Parts(FixedPartitionedSource[Any, int]):
         return Numbered(list(self.parts[for_part]), self.log, for_part)
 
 
+@pytest.mark.both_engines
 def test_a_source_may_have_several_parts_each_in_its_own_order() -> None:
     source = Parts({"a": numbers(*range(7)), "b": numbers(*range(100, 105)), "c": []})
     ran = in_memory(flow(), source)
@@ -190,6 +194,7 @@ def test_a_source_may_have_several_parts_each_in_its_own_order() -> None:
     assert ran.counts.read == 12
 
 
+@pytest.mark.both_engines
 def test_every_part_of_a_source_is_closed() -> None:
     source = Parts({"a": numbers(1), "b": numbers(2)})
     in_memory(flow(), source)
@@ -219,6 +224,7 @@ class Dynamic(DynamicSource[Any]):
         return CountDown(self)
 
 
+@pytest.mark.both_engines
 def test_a_dynamic_source_works_too() -> None:
     source = Dynamic()
     ran = in_memory(flow(), source)
@@ -262,6 +268,7 @@ def test_an_aborting_source_aborts_the_run_as_the_engine_means_it() -> None:
     assert ran.payloads() in ([], [Number(2)], [Number(2), Number(4)])
 
 
+@pytest.mark.both_engines
 def test_a_source_that_pauses_is_asked_again_when_it_wants() -> None:
     pause = timedelta(milliseconds=60)
     began = time.monotonic()

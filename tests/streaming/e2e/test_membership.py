@@ -30,6 +30,7 @@ def written(bootstrap: str) -> list[int]:
     return sorted(int((record.value or b"")[5:-1]) for record in content(bootstrap, "out")["out"])
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize(("delivery", "workers"), [("at_least_once", 2), ("at_most_once", 1), (None, 1)])
 def test_a_member_reads_every_partition_and_commits_it_before_it_leaves(
     broker: EmbeddedBroker, delivery: str | None, workers: int

@@ -158,6 +158,7 @@ def test_an_error_of_a_message_that_never_was_bytes_holds_it_encoded() -> None:
     assert envelope.source == KafkaRecord("", b"k", b'{"n":0}', {}, None, None, 9)
 
 
+@pytest.mark.both_engines
 def test_one_sink_may_take_several_kinds() -> None:
     taken: list[Any] = []
     sink = TestingSink(taken)
@@ -165,6 +166,7 @@ def test_one_sink_may_take_several_kinds() -> None:
     assert [envelope.kind for envelope in taken] == [ErrorKind.BUSINESS, ErrorKind.WIRE, ErrorKind.TASK]
 
 
+@pytest.mark.both_engines
 def test_an_error_sink_wins_over_the_flows_own_route() -> None:
     routed = StreamFlow(
         "checking", FromTopic("numbers", Number), Process(positive), IntoTopic("checked"), IntoTopic("errors")
@@ -201,6 +203,7 @@ class Taking(StatefulSinkPartition[Any, Any]):
         return None
 
 
+@pytest.mark.both_engines
 def test_a_partitioned_error_sink_is_routed_by_the_key_or_else_the_id_of_the_record() -> None:
     sink = Partitioned()
     items = [
@@ -233,6 +236,7 @@ class Store:
         self.log.append("closed")
 
 
+@pytest.mark.both_engines
 def test_an_into_sink_takes_envelopes_too() -> None:
     store = Store()
     in_memory(flow(positive), numbers(0, 0), error_sinks={ErrorKind.BUSINESS: store})
