@@ -40,9 +40,10 @@ _SECRET_WORDS = frozenset(
 _KEY_OF = frozenset({"access", "account", "api", "encryption", "private", "shared", "signing"})
 #: The password in a URL: `postgres://user:password@host`.
 _USER_INFO = re.compile(r"(?<=://)([^/\s:@]*):([^/\s]+)(?=@)")
-#: `password=…`, `'token': '…'`: assignments in texts, such as the text of an exception
+#: `password=…`, `'token': '…'`: assignments in texts, such as the text of an exception. A name is tried from its beginning only:
+#: from each of its letters would take the square of its length.
 _ASSIGNED = re.compile(
-    r"""(?P<name>[\w.-]*(?:pass(?:word|wd|phrase)|secret|token|credential|api[_.-]?key|private[_.-]?key)[\w.-]*)"""
+    r"""(?P<name>(?<![\w.-])[\w.-]*(?:pass(?:word|wd|phrase)|secret|token|credential|api[_.-]?key|private[_.-]?key)[\w.-]*)"""
     r"""(?P<sign>=|["']\s*:\s*(?=["']))(?P<value>"[^"]*"|'[^']*'|[^\s,;&)\]}]+)""",
     re.IGNORECASE,
 )
