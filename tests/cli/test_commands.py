@@ -12,6 +12,8 @@ from tests.cli.conftest import Loom
 def loom(loom: Loom) -> Loom:
     (loom.directory / "more.py").write_text(
         'def greet(name: str = "you", fail: bool = False) -> None:\n    """Say hello."""\n    print(f"hello {name}")\n'
+        "import typer\nseveral = typer.Typer(help='Say things.')\n"
+        "several.command('hello')(greet)\nseveral.command('again')(greet)\n"
     )
     return loom
 
@@ -29,6 +31,13 @@ def test_a_command_of_a_package_is_called_by_its_name_and_listed(loom: Loom) -> 
     told = loom("greet-all", "--name", "ann")
     assert (told.code, told.out) == (Exit.DONE, "hello ann\n")
     assert "Say hello." in loom("--help").out
+
+
+def test_a_package_may_offer_a_command_with_commands_of_its_own(loom: Loom) -> None:
+    offer(loom, "greetings", "say = more:several")
+    assert loom("say", "hello", "--name", "ann").out == "hello ann\n"
+    assert "again" in loom("say", "--help").out
+    assert "Say things." in loom("--help").out
 
 
 def test_a_broken_command_says_so_and_hides_no_other(loom: Loom) -> None:

@@ -39,10 +39,16 @@ flow = StreamFlow("doubling", FromTopic("numbers", Number), Process(double), Int
 """
 CONFIG = """
 kafka:
-  consumer: {brokers: "10.255.255.1:9092", group_id: g, delivery: exactly_once, security: {protocol: SASL_SSL, sasl_username: u}}
+  consumer:
+    brokers: "10.255.255.1:9092"
+    group_id: g
+    delivery: exactly_once
+    membership: group
+    group_instance_id: a
+    security: {protocol: SASL_SSL, sasl_username: u}
   producer: {brokers: "10.255.255.1:9092", extra: {linger.ms: 50}}
   producers: {failed: {topic: failed-v2, brokers: "10.255.255.2:9092"}}
-streaming: {supervision: {restarts: 3}}
+streaming: {supervision: {restarts: 3}, engine: loop, runtime: {workers_per_process: 2, async_backend: asyncio}}
 """
 
 

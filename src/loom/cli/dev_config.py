@@ -12,6 +12,21 @@ __all__ = ["on_one_broker"]
 #: This broker answers a waiting fetch only when its time is over.
 _FETCH = {"fetch.wait.max.ms": 20}
 _EPOCH_MS = 200
+#: keys of a consumer or a producer that speak of its cluster, or of other processes
+_ELSEWHERE = frozenset(
+    {
+        "brokers",
+        "security",
+        "extra",
+        "enable_auto_commit",
+        "delivery",
+        "membership",
+        "group_instance_id",
+        "session_timeout_ms",
+        "max_poll_interval_ms",
+        "transaction_timeout_ms",
+    }
+)
 
 
 def on_one_broker(config: ConfigContext, bootstrap: str) -> ConfigContext:
@@ -31,17 +46,23 @@ def on_one_broker(config: ConfigContext, bootstrap: str) -> ConfigContext:
     }
     replaced = {
         "kafka": sections,
-        "streaming": {"runtime": {"epoch_interval_ms": _EPOCH_MS}, **_sinks(config)},
+        "streaming": _streaming(config),
         "observability": {"log": {"enabled": False}},
     }
     return config.overlaid(dict.fromkeys(replaced)).overlaid(replaced)
 
 
-def _sinks(config: ConfigContext) -> dict[str, Any]:
-    return {"sinks": config.raw("streaming.sinks")} if config.has("streaming.sinks") else {}
+def _streaming(config: ConfigContext) -> dict[str, Any]:
+    """Sinks, engine and what runs async calls stay; how the flow is spread and restarted does not."""
+    found = {key: config.raw(f"streaming.{key}") for key in ("sinks", "engine") if config.has(f"streaming.{key}")}
+    runtime = {
+        key: config.raw(f"streaming.runtime.{key}")
+        for key in ("async_backend", "use_uvloop")
+        if config.has(f"streaming.runtime.{key}")
+    }
+    return {**found, "runtime": {**runtime, "epoch_interval_ms": _EPOCH_MS}}
 
 
 def _kept(entry: dict[str, Any] | None) -> dict[str, Any]:
     """What says how records are read and written, and not where."""
-    gone = ("brokers", "security", "extra", "enable_auto_commit", "delivery", "membership", "group_instance_id")
-    return {key: value for key, value in (entry or {}).items() if key not in gone}
+    return {key: value for key, value in (entry or {}).items() if key not in _ELSEWHERE}
