@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from loom.core.observability import ObservabilityRuntime, PrometheusObserver
 from loom.core.observability.settings import PrometheusEndpoint, PushGatewaySettings
@@ -23,7 +24,7 @@ from loom.streaming.kafka import BrokerUnavailableError, EmbeddedBroker, KafkaRe
 from loom.streaming.runtime.telemetry.broker_monitor import BrokerMonitor
 from loom.streaming.runtime.telemetry.catalogue import METRICS
 from tests.streaming.e2e.test_progress import Number, positive
-from tests.support.running import config_for, produce
+from tests.support.running import all_done, config_for, produce, run_until
 
 ROOT = Path(__file__).resolve().parents[3]
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -169,6 +170,24 @@ def test_every_metric_of_the_catalogue_is_served_with_its_labels_and_no_other_is
             continue
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == set(metric.labels), sample
+
+
+def test_the_config_alone_starts_the_endpoint_before_the_brokers_are_checked_and_ends_it_with_the_run(
+    bootstrap: str,
+) -> None:
+    produce(bootstrap, "numbers", b'{"n":1}')
+    section = {
+        "prometheus": {"enabled": True, "config": {"port": 0}},
+        "otel": {"endpoint": "http://127.0.0.1:1", "sample_ratio": 1.0},
+    }
+    config = config_for(bootstrap, consumer={"delivery": "at_least_once"}, observability=section)
+    with capture_logs() as lines:
+        run_until(StreamingRunner.from_dict(flow(), config), all_done(1))
+    events = [line["event"] for line in lines]
+    assert events.index("metrics_server_started") < events.index("broker_check_started")
+    (started,) = [line for line in lines if line["event"] == "metrics_server_started"]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(started["url"])
 
 
 def test_open_metrics_is_served_to_who_asks_for_it(bootstrap: str) -> None:
