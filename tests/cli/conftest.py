@@ -83,7 +83,7 @@ everything = StreamFlow(
 mistyped = StreamFlow("mistyped", source, Process(shout), IntoTopic("out"))
 dawdling = StreamFlow("dawdling", source, Process(dawdle), IntoTopic("out"))
 hanging = StreamFlow("hanging", source, Process(stuck), IntoTopic("out"))
-scoped = StreamFlow("scoped", source, Process(With(process=Process(positive))), IntoTopic("out"))
+scoped = StreamFlow("scoped", source, Process(With(process=Process(positive), prices={})), IntoTopic("out"))
 deafened = StreamFlow("deafened", source, Process(deaf), IntoTopic("out"))
 
 

@@ -163,7 +163,7 @@ CASES = {
         ("observability.otel.protocol", "http"),
         config=lambda config: config.update(observability={"otel": {"protocol": "grpc"}}),
     ),
-    "later-scope": Case(Exit.COMPILATION, ("With", "not supported yet"), flow="flows:scoped"),
+    "unused-dependency": Case(Exit.COMPILATION, ("With", "'prices'"), flow="flows:scoped"),
     "unregistered-sink": Case(
         Exit.CONFIG,
         ("streaming.sinks.store", "'liness'"),

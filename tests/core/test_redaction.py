@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loom.core.redaction import MASK, is_secret_key, mask_values, redact_mapping
+from loom.core.redaction import MASK, is_secret_key, mask_values, redact_mapping, redact_text
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,19 @@ def test_texts_without_values_stay_as_they_are() -> None:
 @given(value=st.text(min_size=4).filter(lambda text: text.strip("* ")), before=st.text(), after=st.text())
 def test_a_value_of_some_length_never_survives(value: str, before: str, after: str) -> None:
     assert value not in mask_values(f"{before}'{value}'{after}", {"x": value}).replace(MASK, "\0")
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 1_000_000, "password" * 100_000, 'a="' * 300_000, "' : " * 200_000, "://" * 300_000]
+)
+def test_a_text_of_any_length_is_read_once(text: str) -> None:
+    # A pattern that tries the same part again and again would take hours.
+    assert redact_text(text) == text
+
+
+def test_an_assignment_is_masked_wherever_it_is_and_only_by_the_name_of_a_secret() -> None:
+    said = "x" * 100_000 + " password=hidden, tokenizer=words {'client_secret': 'hidden', 'sku': 'A-1'}"
+    shown = redact_text(said)
+    assert "hidden" not in shown
+    assert "tokenizer=words" in shown
+    assert "'sku': 'A-1'" in shown

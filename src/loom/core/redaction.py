@@ -40,12 +40,10 @@ _SECRET_WORDS = frozenset(
 _KEY_OF = frozenset({"access", "account", "api", "encryption", "private", "shared", "signing"})
 #: The password in a URL: `postgres://user:password@host`.
 _USER_INFO = re.compile(r"(?<=://)([^/\s:@]*):([^/\s]+)(?=@)")
-#: `password=…`, `'token': '…'`: assignments in texts, such as the text of an exception. A name is tried from its beginning only:
-#: from each of its letters would take the square of its length.
+#: `password=…`, `'token': '…'`: assignments in texts, such as the text of an exception. No part is tried twice (`++`, and the
+#: name from its beginning only), since the text may be long.
 _ASSIGNED = re.compile(
-    r"""(?P<name>(?<![\w.-])[\w.-]*(?:pass(?:word|wd|phrase)|secret|token|credential|api[_.-]?key|private[_.-]?key)[\w.-]*)"""
-    r"""(?P<sign>=|["']\s*:\s*(?=["']))(?P<value>"[^"]*"|'[^']*'|[^\s,;&)\]}]+)""",
-    re.IGNORECASE,
+    r"""(?<![\w.-])(?P<name>[\w.-]++)(?P<sign>=|["']\s*+:\s*+(?=["']))(?P<value>"[^"]*+"|'[^']*+'|[^\s,;&)\]}]++)"""
 )
 _FRAGMENT = re.compile(r"\w{4,}")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w.]*\w)")
@@ -84,7 +82,7 @@ def redact_text(text: str) -> str:
     """
     if "://" in text:
         text = _USER_INFO.sub(rf"\1:{MASK}", text)
-    return _ASSIGNED.sub(rf"\g<name>\g<sign>{MASK}", text)
+    return _ASSIGNED.sub(_without_secret, text)
 
 
 def mask_values(text: str, *data: Any) -> str:
@@ -108,6 +106,10 @@ def mask_values(text: str, *data: Any) -> str:
         text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)" if len(word) < 4 else re.escape(word), MASK, text)
     lowered = [word.lower() for word in words]
     return _FRAGMENT.sub(lambda match: MASK if any(match[0].lower() in word for word in lowered) else match[0], text)
+
+
+def _without_secret(assigned: re.Match[str]) -> str:
+    return f"{assigned['name']}{assigned['sign']}{MASK}" if is_secret_key(assigned["name"]) else assigned[0]
 
 
 def _redacted(value: Any) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import version
+from functools import cache
 
 from loom.core.observability.metrics import Check, Histogram, HistogramValue, Labels, MetricSamples
 from loom.streaming.compiler.names import SOURCE, child_id
@@ -24,6 +24,14 @@ __all__ = ["FlowMetricsSource"]
 
 #: seconds that a worker may be at work on one batch before the process no longer counts as healthy, without a watchdog
 _LONGEST_BATCH = 300.0
+
+
+@cache
+def _version() -> str:
+    # Imported when somebody scrapes: it is slow, and every run loads this module.
+    from importlib.metadata import version
+
+    return version("loom-streaming")
 
 
 class FlowMetricsSource:
@@ -112,7 +120,7 @@ class FlowMetricsSource:
     def _all(self) -> Iterator[tuple[str, Mapping[Labels, float | HistogramValue]]]:
         state, settings = self._state, self._plan.source.settings
         counts, timings = state.metrics.read(), state.metrics.timings()
-        info = (version("loom-streaming"), self._plan.source.mode.summary, settings.group_id)
+        info = (_version(), self._plan.source.mode.summary, settings.group_id)
         yield "flow_info", {info: 1.0}
         yield "flow_start_time_seconds", {(): self._began}
         yield "healthy", {(): float(all(check.ok for check in self.health()))}
