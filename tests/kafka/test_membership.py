@@ -10,7 +10,7 @@ from threading import Event
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from loom.cli.exit_codes import Exit, exit_for
 from loom.streaming import step
@@ -311,3 +311,17 @@ def test_a_member_with_a_name_leaves_for_good_only_where_it_is_told_to(one_way: 
             until(accounted(runner, 1))
         assert raised == []
         assert present() == ([] if leaves else ["orders-0"])
+
+
+def test_partitions_that_are_added_are_read_from_their_beginning_without_a_restart(one_way: OneWay) -> None:
+    admin = AdminClient({"bootstrap.servers": one_way.bootstrap})
+    runner = one_way.runner(membership="group", topic_check_interval_ms=300)
+    with running(runner) as raised:
+        one_way.write(1)
+        until(accounted(runner, 1))
+        admin.create_partitions([NewPartitions(one_way.source, 3)])[one_way.source].result(20)
+        produce_numbered(one_way.bootstrap, one_way.source, 3, start=1, partitions=3, value=lambda n: b'{"n":%d}' % n)
+        until(accounted(runner, 4))
+        until(lambda: sum(positions(one_way.bootstrap, one_way.source, one_way.group).values()) == 4)
+    assert raised == []
+    assert sorted(one_way.written()) == [0, 1, 2, 3]
