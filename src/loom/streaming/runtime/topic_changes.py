@@ -86,7 +86,10 @@ class TopicChanges:
 
     def take(self, change: TopicChange) -> None:
         """A change was seen. Called on the watch's thread."""
-        _log.warning(change.what.value, topic=change.topic, note=change.text)
+        text = change.text
+        if change.what is Change.PARTITIONS_ADDED and self._settings.shares_group:
+            text = f"the topic {change.topic!r} has more partitions: the group deals the new ones out to its members"
+        _log.warning(change.what.value, topic=change.topic, note=text)
         with self._lock:
             if change.what is not Change.PARTITIONS_ADDED:
                 for inbox in self._inboxes:
