@@ -324,7 +324,7 @@ def test_partitions_that_are_added_are_read_from_their_beginning_without_a_resta
         admin.create_partitions([NewPartitions(one_way.source, 3)])[one_way.source].result(20)
         produce_numbered(one_way.bootstrap, one_way.source, 3, start=1, partitions=3, value=lambda n: b'{"n":%d}' % n)
         until(accounted(runner, 4))
-        assert "the group deals the new ones out" in capfd.readouterr().err
+        until(lambda: "the group deals the new ones out" in capfd.readouterr().err)
         until(lambda: sum(positions(one_way.bootstrap, one_way.source, one_way.group).values()) == 4)
     assert raised == []
     assert sorted(one_way.written()) == [0, 1, 2, 3]
