@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from bytewax.run import cli_main
-from bytewax.testing import TestingSink, TestingSource
-
 from loom.streaming import ErrorKind, StreamFlow, compile_flow
-from loom.streaming.bytewax import build_dataflow_with_shutdown
 from loom.streaming.kafka import TopicPartition
-from tests.support.running import config_for
+from loom.streaming.runtime.assembly import Transport
+from loom.streaming.runtime.engine import load_engine
+from loom.streaming.runtime.layout import Layout
+from loom.streaming.runtime.override_view import override_view
+from loom.streaming.runtime.producers import NoProducers
+from loom.streaming.runtime.settings import BytewaxRuntimeConfig
+from tests.support.engines import chosen_engine
+from tests.support.running import config_for, keeping
+from tests.support.scripted import Pause, open_items
 
 __all__ = ["stopped_while"]
 
@@ -42,11 +46,13 @@ def stopped_while(
     tracker = Confirmed()
     errors: list[Any] = []
     sinks: dict[str, Any] = {
-        "sink": TestingSink(out),
-        "error_sinks": {kind: TestingSink(errors) for kind in ErrorKind},
+        "sink": keeping(out),
+        "error_sinks": {kind: keeping(errors) for kind in ErrorKind},
     }
-    forever = TestingSource([*items, TestingSource.PAUSE(timedelta(seconds=60))])
-    built = build_dataflow_with_shutdown(plan, source=forever, commit_tracker=tracker, **sinks)
+    forever = open_items([*items, Pause(timedelta(seconds=60))], plan.source.settings.batch_size, tracker)
+    engine = load_engine(chosen_engine())
+    built = engine.lower(plan, transport=Transport(override_view(plan.source), forever, NoProducers), **sinks)
+    built.delivery.epochs.interval_s = 0.02
 
     def stop() -> None:
         assert started.wait(20)
@@ -56,8 +62,8 @@ def stopped_while(
     stopper = threading.Thread(target=stop, daemon=True)
     stopper.start()
     try:
-        cli_main(built.dataflow, epoch_interval=timedelta(milliseconds=20))
+        engine.run(built.dataflow, BytewaxRuntimeConfig(), Layout())
     finally:
         stopper.join(20)
-        built.shutdown()
+        built.finish()
     return out, tracker.last

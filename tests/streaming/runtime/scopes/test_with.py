@@ -30,10 +30,11 @@ from loom.streaming import (
     payload,
     step,
 )
-from loom.streaming.bytewax import build_dataflow_with_shutdown
 from loom.streaming.compiler import Code, CompilationError
+from loom.streaming.runtime.engine import load_engine
 from loom.streaming.runtime.run_errors import ResourceError
 from loom.streaming.testing import StreamingTestRunner
+from tests.support.engines import chosen_engine
 from tests.support.running import causes, config_for, in_memory, numbers
 
 
@@ -135,7 +136,7 @@ def test_a_worker_scoped_resource_is_opened_when_it_is_first_used_and_not_before
     log = Log()
     declared = flow(With(process=Process(use), client=log.resource("client")))
     plan = compile_flow(declared, config=config_for())
-    built = build_dataflow_with_shutdown(plan)
+    built = load_engine(chosen_engine()).lower(plan)
     assert log.entries == []
     built.shutdown()
     ran(declared)
