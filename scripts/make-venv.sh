@@ -173,7 +173,7 @@ your own, tell pip (HTTPS_PROXY, PIP_INDEX_URL, PIP_CERT). Then run this again.
 MESSAGE
     exit 1
 }
-echo "$venv: pip fetches about 60 packages, which takes a minute or more the first time"
+echo "$venv: pip fetches about 80 packages, which takes a minute or more the first time"
 case ${DEPENDENCIES:-locked} in
 locked) pip --require-hashes -r requirements/dev.txt ;;
 lowest | newest)
