@@ -126,7 +126,7 @@ MISTAKES: list[tuple[str, StreamFlow[Any, Any], Code, str]] = [
     ("a step that yields", flow(YieldingStep), Code.STEP_SIGNATURE, "ExpandStep"),
     ("a batch step that yields", flow(YieldingBatch), Code.STEP_SIGNATURE, "return a list"),
     ("an async function", flow(step(coroutine)), Code.STEP_ASYNC, "plain function"),
-    ("an async generator", flow(step(stream)), Code.STEP_ASYNC, "plain function"),
+    ("an async generator", flow(step(stream)), Code.STEP_SIGNATURE, "return the result"),
     ("an async call", flow(step(AsyncCall())), Code.STEP_ASYNC, "plain function"),
     ("an async partial", flow(step(functools.partial(AsyncCall()))), Code.STEP_ASYNC, "plain function"),
     ("no function", flow(step(5)), Code.NODE_UNKNOWN, "decorate a function"),  # type: ignore[call-overload]
