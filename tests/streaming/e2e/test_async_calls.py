@@ -122,6 +122,7 @@ def test_it_works_inside_a_process_that_already_runs_a_loop(filled: EmbeddedBrok
     assert len(written(filled)) == RECORDS
 
 
+@pytest.mark.bytewax
 def test_a_bridge_of_the_callers_is_used_and_left_open(filled: EmbeddedBroker) -> None:
 
     bridge = AsyncBridge()
