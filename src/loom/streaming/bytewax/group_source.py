@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bytewax.inputs import AbortExecution, FixedPartitionedSource, StatefulSourcePartition
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
+from loom.streaming.bytewax.source import batch_of
 from loom.streaming.runtime.group_workers import GroupWorkers
 from loom.streaming.runtime.member_worker import MemberWorker
 from loom.streaming.runtime.run_state import RunState
@@ -30,29 +31,17 @@ class GroupSource(FixedPartitionedSource[SourceBatch, None]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _Part:
         index = int(for_part.rpartition("-")[2])
-        return _Part(self._workers.open_share(index, self._delivery.workers), self._delivery)
+        return _Part(self._workers.open_share(index, self._delivery.workers))
 
 
 class _Part(StatefulSourcePartition[SourceBatch, None]):
     """One worker, to the engine."""
 
-    def __init__(self, worker: MemberWorker, delivery: RunState) -> None:
+    def __init__(self, worker: MemberWorker) -> None:
         self._worker = worker
-        self._delivery = delivery
 
     def next_batch(self) -> list[SourceBatch]:
-        state = self._delivery
-        try:
-            if not state.aborting():
-                return self._worker.next_batch()
-        except StopIteration:
-            raise
-        except BaseException as fault:
-            state.failed(fault)
-            if not state.aborting():
-                raise
-        # At once, and without a snapshot: nothing of this epoch may be kept.
-        raise AbortExecution
+        return batch_of(self._worker)
 
     def next_awake(self) -> datetime | None:
         return ALWAYS_DUE

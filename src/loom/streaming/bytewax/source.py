@@ -18,10 +18,29 @@ from loom.streaming.runtime.source_worker import SourceWorker
 from loom.streaming.runtime.stages.stage_io import SourceBatch
 from loom.streaming.runtime.wall_clock import ALWAYS_DUE
 
-__all__ = ["KafkaSource"]
+__all__ = ["KafkaSource", "batch_of"]
 
 #: how often a part that does not lead checks whether it has ended
 _FOLLOWER_AWAKE = timedelta(milliseconds=50)
+
+
+def batch_of(worker: SourceWorker) -> list[SourceBatch]:
+    """The batch of a worker, for the part through which the engine asks it.
+
+    Raises `StopIteration` at the end, and `AbortExecution` where the run has failed: at once, and without a snapshot, since
+    nothing of this epoch may be kept.
+    """
+    state = worker.delivery
+    try:
+        if not state.aborting():
+            return worker.next_batch()
+    except StopIteration:
+        raise
+    except BaseException as fault:
+        state.failed(fault)
+        if not state.aborting():
+            raise
+    raise AbortExecution
 
 
 class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
@@ -60,18 +79,9 @@ class _Part(StatefulSourcePartition[SourceBatch, int | None]):
         self._leads = leads
 
     def next_batch(self) -> list[SourceBatch]:
-        state = self._worker.delivery
-        try:
-            if self._leads and not state.aborting():
-                return self._worker.next_batch()
-        except StopIteration:
-            raise
-        except BaseException as fault:
-            state.failed(fault)
-            if not state.aborting():
-                raise
-        if state.aborting():
-            # At once, and without a snapshot: nothing of this epoch may be kept.
+        if self._leads:
+            return batch_of(self._worker)
+        if self._worker.delivery.aborting():
             raise AbortExecution
         if self._worker.feed.ended:
             raise StopIteration

@@ -278,6 +278,7 @@ def build_loop(
         "    continue",
     ]
     if view.may_be_messages:
+        # `code.classes` stays empty: nothing tells of which class the payload of a message is.
         code.line(
             f"if isinstance(origin, {code.name('Message', Message)}):",
             f"    {code.payload} = origin.payload",
@@ -289,7 +290,6 @@ def build_loop(
         )
         decoded = [f"    {line}" for line in [*decoded, "meta = None"]]
     else:
-        # Nobody says of which class the payload of a message is.
         code.classes = classes
     code.line(*decoded)
     inside(code)
