@@ -22,7 +22,7 @@ from loom.streaming.nodes.retry import CircuitBreaker, RateLimit, Retry
 from loom.streaming.nodes.scope import Ordering, ResourceScope, With, WithAsync
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.process import Process
-from loom.streaming.runtime.scopes.calling import CallingScope
+from loom.streaming.runtime.scopes.calling import CallingScope, waiting_beside
 from loom.streaming.runtime.scopes.inner import build_inner
 from loom.streaming.runtime.scopes.loop_runner import LoopRunner
 from loom.streaming.runtime.scopes.policy import NO_POLICY
@@ -353,15 +353,23 @@ def _build_with_async(
 ) -> NodeInput:
     """Calls in the event loop; they leave the loop over a batch, since they are done later."""
     per_batch = node.scope is ResourceScope.BATCH
-    runner = LoopRunner(build.stage, node.step_id, node.dependencies, node.task_timeout_ms, per_batch=per_batch)
     policy = _policy(build, node)
-    runner.process = build_inner(build, node, after, above, policy.attempts if policy is not None else None)
+    runner = LoopRunner(
+        build.stage,
+        node.step_id,
+        node.dependencies,
+        build_inner(build, node, after, above, policy.attempts if policy is not None else None),
+        limit=node.max_concurrency,
+        timeout_ms=node.task_timeout_ms,
+        per_batch=per_batch,
+    )
     scope = CallingScope(
         build,
         node.step_id,
         above,
         runner,
         limit=node.max_concurrency,
+        lead=waiting_beside(node.max_concurrency) if policy is None else 0,
         timeout_s=None if node.task_timeout_ms is None else node.task_timeout_ms / 1000,
         by_key=node.ordering is Ordering.KEY,
         watched=node.ordering is Ordering.PARTITION or build.plan.source.mode.transaction,

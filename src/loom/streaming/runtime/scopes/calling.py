@@ -10,23 +10,24 @@ One call goes: `take` → `CallSchedule` → `CallPolicy.before` → runner → 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from math import inf
-from typing import Any, Protocol
+from typing import Any
 
 from loom.streaming.kafka.record_headers import key_bytes
 from loom.streaming.message import MessageMeta
 from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.scopes.call import Call, Exit, Outcome
+from loom.streaming.runtime.scopes.call_runner import CallBatch, CallRunner
 from loom.streaming.runtime.scopes.kept_offsets import KeptOffsets
 from loom.streaming.runtime.scopes.policy import NO_POLICY, CallPolicy
 from loom.streaming.runtime.scopes.schedule import CallSchedule
 from loom.streaming.runtime.stages.builder import StageBuilder
 from loom.streaming.runtime.stages.node_input import Ancestors, Item, NodeInput
-from loom.streaming.runtime.stages.reorder_buffer import NO_PARTITION, InFlightInput, ReorderBuffer
+from loom.streaming.runtime.stages.reorder_buffer import NO_PARTITION, ReorderBuffer
 from loom.streaming.runtime.stages.stage_io import EndMark
 
-__all__ = ["CallBatch", "CallRunner", "CallingScope"]
+__all__ = ["CallingScope", "waiting_beside"]
 
 #: Calls that may wait beside those in progress, so that a finished one is followed at once: as many again, and some more
 #: where few are in progress.
@@ -37,46 +38,18 @@ _FREE = 4
 _NAMED = 5
 
 
-class CallBatch:
-    """The calls of one batch, which share resources; they are committed together when these have been closed."""
-
-    __slots__ = ("calls", "error", "left", "resources", "sealed")
-
-    def __init__(self, resources: Any) -> None:
-        self.resources = resources
-        self.calls: list[Call] = []
-        #: how many of them are not done
-        self.left = 0
-        #: no more calls are added
-        self.sealed = False
-        #: what went wrong when the resources were closed
-        self.error: BaseException | None = None
-
-
-class CallRunner(Protocol):
-    """Runs calls elsewhere. Its methods are called on the worker's thread."""
-
-    #: attempts that have ended, and batches whose resources have been closed
-    completed: deque[Call | CallBatch]
-
-    def submit(self, calls: Sequence[Call]) -> None:
-        """Start an attempt of each."""
-
-    def cancel(self, call: Call) -> None:
-        """The call has had its time; its attempt ends soon, as an error, if it can be cancelled."""
-
-    def resources(self) -> Any:
-        """What the calls of the worker, or of one batch, share; not opened yet."""
-
-    def close_batch(self, batch: CallBatch) -> None:
-        """Every call of a batch is done: close its resources, then complete it."""
-
-    def settle(self) -> None:
-        """Let the calls go on as far as they can without waiting for time or for others."""
+def waiting_beside(limit: int) -> int:
+    """How many calls may wait beside those in progress."""
+    return max(limit, _FEWEST_WAITING)
 
 
 class CallingScope:
-    """The calls of one scope of one stage."""
+    """The calls of one scope of one stage.
+
+    Args:
+        limit: the most calls in progress at once.
+        lead: how many more the runner is given, to begin them when others have ended. None where a policy decides about each.
+    """
 
     def __init__(
         self,
@@ -86,6 +59,7 @@ class CallingScope:
         runner: CallRunner,
         *,
         limit: int,
+        lead: int = 0,
         timeout_s: float | None,
         by_key: bool,
         watched: bool,
@@ -103,12 +77,12 @@ class CallingScope:
         self._above = above
         self._step_id = step_id
         self._runner = runner
-        self._schedule = CallSchedule(limit)
+        self._schedule = CallSchedule(limit + lead)
         self._policy = policy
         self._timeout = timeout_s
         self._by_key = by_key
         self._emits_on_stop = build.emits_on_stop()
-        self._capacity = limit + max(limit, _FEWEST_WAITING)
+        self._capacity = limit + waiting_beside(limit)
         self._kept = KeptOffsets()
         #: what was discarded holds its place for good
         self._discarded: list[Call] = []
@@ -153,20 +127,11 @@ class CallingScope:
 
     def _add(self, items: Sequence[Item], *, is_batch: bool) -> None:
         keep = self._gate.keep
-        keys: tuple[Any, ...] = ()
-        if self._by_key:
-            key, found = self._key, dict[Any, None]()
-            for _, origin, meta, _ in items:
-                has = key(origin) if meta is None else key_bytes(meta.key)
-                if has is not None:
-                    found[has] = None
-            keys = tuple(found)
-        call = Call(items, [keep(item[1]) for item in items], keys, is_batch=is_batch)
+        keys = self._keys_of(items) if self._by_key else ()
+        call = Call(items, [keep(item[1]) for item in items], keys, is_batch, self._shared)
         self._kept.add(call)
         self._calls[call] = None
-        if self._shared is not None:
-            call.resources = self._shared
-        else:
+        if self._shared is None:
             batch = self._batch
             if batch is None:
                 batch = self._batch = CallBatch(self._runner.resources())
@@ -175,34 +140,49 @@ class CallingScope:
             batch.left += 1
         self._schedule.add(call)
 
+    def _keys_of(self, items: Sequence[Item]) -> tuple[Any, ...]:
+        key, found = self._key, dict[Any, None]()
+        for _, origin, meta, _ in items:
+            has = key(origin) if meta is None else key_bytes(meta.key)
+            if has is not None:
+                found[has] = None
+        return tuple(found)
+
     def start(self) -> None:
         """Start what may start."""
-        now, schedule, policy = self._room.now, self._schedule, self._policy
-        if now < self._not_before:
+        now = self._room.now
+        if self._policy is NO_POLICY:
+            started = self._schedule.take()
+        elif now >= self._not_before:
+            started = self._allowed(now)
+        else:
             return
-        started = []
-        while (call := schedule.next(now, untried_first=policy.is_paused)) is not None:
+        beginning = []
+        for call in started:
             if not call.flights:
                 # All of its records have become another's while it waited.
-                schedule.done(call)
+                self._schedule.done(call)
                 self._finish(call)
                 continue
-            wait = policy.before(call, now)
+            call.attempt += 1
+            if call.attempt > 1:
+                call.outcome, call.done, call.cancelled = Outcome(), False, False
+            beginning.append(call)
+        if beginning:
+            self._room.elsewhere += len(beginning)
+            self._runner.submit(beginning)
+
+    def _allowed(self, now: float) -> list[Call]:
+        """The calls that the policy lets start now."""
+        schedule, policy, allowed = self._schedule, self._policy, []
+        while (call := schedule.next(now, untried_first=policy.is_paused)) is not None:
+            wait = policy.before(call, now) if call.flights else None
             if wait is not None and wait > now:
                 self._not_before = wait
                 schedule.put_back(call)
                 break
-            call.attempt += 1
-            if call.attempt > 1:
-                call.outcome, call.done, call.cancelled = Outcome(), False, False
-            call.started_at = now
-            if self._timeout is not None:
-                call.deadline = now + self._timeout
-                self._deadlines.append(call)
-            started.append(call)
-        if started:
-            self._room.elsewhere += len(started)
-            self._runner.submit(started)
+            allowed.append(call)
+        return allowed
 
     # ---- what a node that keeps records offers
 
@@ -238,7 +218,7 @@ class CallingScope:
         return min(free if free * _FREE >= self._capacity else 0, self._gate.credit())
 
     def due(self) -> float | None:
-        if self._runner.completed:
+        if self._runner.completed or self._runner.begun:
             return 0.0
         deadlines = self._deadlines
         while deadlines and (deadlines[0].done or deadlines[0].cancelled):
@@ -250,7 +230,7 @@ class CallingScope:
                 times.append(max(earliest, self._not_before))
             if self._schedule.has_next():
                 times.append(self._not_before)
-        return min((at for at in times if at is not None), default=None)
+        return min(times, default=None)
 
     def tick(self, now: float) -> None:
         """Commit what is done, cancel what has had its time, start what may start."""
@@ -261,8 +241,13 @@ class CallingScope:
                 self._commit_batch(found)
             else:
                 self._completed(found, now)
-        deadlines = self._deadlines
-        while deadlines and (deadlines[0].done or (deadlines[0].deadline or 0.0) <= now):
+        deadlines, begun = self._deadlines, self._runner.begun
+        while begun and self._timeout is not None:
+            call = begun.popleft()
+            if not call.done:
+                call.deadline = now + self._timeout
+                deadlines.append(call)
+        while deadlines and (deadlines[0].done or deadlines[0].deadline <= now):
             call = deadlines.popleft()
             if not call.done and not call.cancelled:
                 call.cancelled = True
@@ -300,17 +285,19 @@ class CallingScope:
         outcome = call.outcome
         if outcome.ends_run is not None:
             raise outcome.ends_run
-        again = self._policy.after(call, now) if call.flights else None
         # Whatever kept calls back may have changed.
         self._not_before = 0.0
-        if again is not None and not self._stopped:
-            self._schedule.again(call, again)
-            return
+        if self._policy is not NO_POLICY and call.flights:
+            again = self._policy.after(call, now)
+            if again is not None and not self._stopped:
+                self._schedule.again(call, again)
+                return
+            if again is not None:
+                self._schedule.done(call)
+                self._discard(call)
+                return
         self._schedule.done(call)
-        if again is not None:
-            self._discard(call)
-        else:
-            self._finish(call)
+        self._finish(call)
 
     def _finish(self, call: Call) -> None:
         """Its outcome is final."""
@@ -322,18 +309,21 @@ class CallingScope:
 
     def _commit(self, call: Call) -> None:
         """Let out what came of a call, and let go of its records."""
-        outcome = call.outcome
-        self._policy.leaving(call)
+        outcome, policy = call.outcome, self._policy
+        if policy is not NO_POLICY:
+            policy.leaving(call)
         for cells, indexes, function, arguments in _left(outcome.exits, call.lost) if call.lost else outcome.exits:
-            for cell, index in zip(cells, indexes, strict=True):
-                cell.at = index
+            if cells:
+                for cell, index in zip(cells, indexes, strict=True):
+                    cell.at = index
             function(*arguments)
         for step in outcome.drops:
             self._counts.drops[step] += 1
         self._kept.remove(call)
         del self._calls[call]
-        self._policy.forget(call, self._room.now)
-        release: Callable[[InFlightInput], None] = self._gate.release
+        if policy is not NO_POLICY:
+            policy.forget(call, self._room.now)
+        release = self._gate.release
         for flight in call.flights:
             release(flight)
 
@@ -367,11 +357,11 @@ class CallingScope:
 
 def _left(exits: Iterable[Exit], lost: Collection[int]) -> Iterator[Exit]:
     """What came of inputs that are still ours."""
-    for one in exits:
-        if one.cells or len(one.arguments) > 1:
-            if id(one.arguments[-2]) not in lost:
-                yield one
+    for cells, indexes, function, arguments in exits:
+        if cells or len(arguments) > 1:
+            if id(arguments[-2]) not in lost:
+                yield cells, indexes, function, arguments
             continue
-        items = [item for item in one.arguments[0] if id(item[1]) not in lost]
+        items = [item for item in arguments[0] if id(item[1]) not in lost]
         if items:
-            yield one._replace(arguments=(items,))
+            yield cells, indexes, function, (items,)

@@ -14,7 +14,7 @@ from loom.streaming.compiler.model import CompiledNode, CompiledTopic, NodePath,
 from loom.streaming.errors import ErrorKind
 from loom.streaming.message import TOMBSTONE, MessageMeta
 from loom.streaming.metrics import Counts
-from loom.streaming.runtime.scopes.call import Call, Exit, Suspension
+from loom.streaming.runtime.scopes.call import AsyncStep, Call, Suspension
 from loom.streaming.runtime.stages.builder import StageBuilder, Suspend
 from loom.streaming.runtime.stages.failures import Attempts, Fail
 from loom.streaming.runtime.stages.node_input import Ancestors, ChildIndex, Item, NodeInput, Receive
@@ -70,23 +70,29 @@ class InnerProcess:
             entry.batch(list(call.items))
             return
         for payload, origin, meta, indexes in call.items:
-            for cell, index in zip(cells, indexes, strict=True):
-                cell.at = index
+            if indexes:
+                for cell, index in zip(cells, indexes, strict=True):
+                    cell.at = index
             (entry.tombstone if payload is TOMBSTONE else entry.record)(payload, origin, meta)
 
     def resume(self, call: Call, at: Suspension, result: Any) -> None:
         """Go on behind an async step."""
-        self._go_on(call, at, at.resume, result)
+        self._go_on(call, at, at.step.resume, result)
 
     def failed(self, call: Call, at: Suspension, error: BaseException) -> None:
         """Go on behind an async step that has raised."""
-        self._go_on(call, at, at.fail, error)
+        self._go_on(call, at, at.step.fail, error)
 
     def _go_on(self, call: Call, at: Suspension, function: Callable[..., None], what: Any) -> None:
         self._current.call = call
-        for cell, index in zip(at.cells, at.indexes, strict=True):
-            cell.at = index
-        later, call.pending = call.pending, []
+        if at.indexes:
+            for cell, index in zip(at.step.cells, at.indexes, strict=True):
+                cell.at = index
+        later = call.pending
+        if not later:
+            function(what, *at.state)
+            return
+        call.pending = []
         function(what, *at.state)
         # What follows from this child comes before its later siblings.
         call.pending.extend(later)
@@ -98,7 +104,7 @@ class InnerProcess:
         at = call.awaits
         if at is not None and at.indexes == call.items[0][3] and not call.is_batch:
             # No expansion has made several of the record, so it is known which step has failed it.
-            self._go_on(call, at, at.fail, error)
+            self._go_on(call, at, at.step.fail, error)
         else:
             for payload, origin, meta, indexes in call.items:
                 for cell, index in zip(self._cells, indexes, strict=True):
@@ -166,10 +172,11 @@ class _InnerBuilder(StageBuilder):
         above: Ancestors,
     ) -> Suspend:
         current, cells = self._current, above.cells
+        step = AsyncStep(function, names, resume, fail, cells)
 
         def suspend(argument: Any, *state: Any) -> None:
-            indexes = tuple([cell.at for cell in cells])
-            current.call.pending.append(Suspension(function, names, argument, resume, fail, state, cells, indexes))
+            indexes = tuple([cell.at for cell in cells]) if cells else ()
+            current.call.pending.append(Suspension(step, argument, state, indexes))
 
         return suspend
 
@@ -190,7 +197,7 @@ class _InnerBuilder(StageBuilder):
             outcome = current.call.outcome
             outcome.errors.append(error)
             indexes = tuple([cell.at for cell in cells])
-            outcome.exits.append(Exit(originals, indexes, real, (error, payload, origin, meta)))
+            outcome.exits.append((originals, indexes, real, (error, payload, origin, meta)))
 
         return fail
 
@@ -206,13 +213,13 @@ class _InnerBuilder(StageBuilder):
 
         def noting(take: Receive) -> Receive:
             def note(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-                indexes = tuple([cell.at for cell in cells])
-                current.call.outcome.exits.append(Exit(originals, indexes, take, (payload, origin, meta)))
+                indexes = tuple([cell.at for cell in cells]) if cells else ()
+                current.call.outcome.exits.append((originals, indexes, take, (payload, origin, meta)))
 
             return note
 
         def batch(items: list[Item]) -> None:
-            current.call.outcome.exits.append(Exit((), (), real.batch, (items,)))
+            current.call.outcome.exits.append(((), (), real.batch, (items,)))
 
         return NodeInput(noting(real.record), noting(real.tombstone), batch)
 

@@ -1,4 +1,4 @@
-"""Runs the calls of one scope of one worker in the event loop of the bridge. Hot path: `_run` is a task of each call.
+"""Runs the calls of one scope of one worker in the event loop of the bridge. `LoopCalls` makes them.
 
 The worker hands calls over in lots, with one callback for each lot, and finds those that have ended in `completed`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,10 @@ from loom.core.async_bridge import AsyncBridge, AsyncBridgeError
 from loom.core.logger import get_logger
 from loom.streaming.compiler.scope_model import CompiledDependency
 from loom.streaming.runtime.scopes.async_resources import AsyncResources
-from loom.streaming.runtime.scopes.call import Call, CallTimedOutError
-from loom.streaming.runtime.scopes.calling import CallBatch
+from loom.streaming.runtime.scopes.call import Call
+from loom.streaming.runtime.scopes.call_runner import CallBatch
 from loom.streaming.runtime.scopes.inner import InnerProcess
+from loom.streaming.runtime.scopes.loop_calls import LoopCalls
 from loom.streaming.runtime.stages.stage import Stage
 
 if TYPE_CHECKING:
@@ -42,29 +44,31 @@ class LoopRunner:
         stage: Stage,
         step_id: str,
         dependencies: tuple[CompiledDependency, ...],
-        timeout_ms: int | None,
+        process: InnerProcess,
         *,
+        limit: int,
+        timeout_ms: int | None,
         per_batch: bool,
     ) -> None:
         self.completed: deque[Call | CallBatch] = deque()
-        #: set by who builds the scope
-        self.process: InnerProcess | None = None
+        self.begun: deque[Call] = deque()
         self._stage = stage
         self._wake = stage.room.wake
         self._step_id = step_id
         self._dependencies = dependencies
-        self._timeout_ms = timeout_ms
+        timeout_s = None if timeout_ms is None else timeout_ms / 1000
+        self._calls = LoopCalls(process, limit, timeout_s, self.begun, self._complete)
         self._inbox: deque[Callable[[], None]] = deque()
         #: a callback is on its way that empties the inbox
         self._called = False
         self._bridge: AsyncBridge | None = None
         self._served: Future[None] | None = None
-        self._calls: TaskGroup | None = None
-        self._hosts: TaskGroup | None = None
+        #: what the task of the scope has to start, and what tells it so
+        self._to_start: deque[Callable[[], object]] = deque()
+        self._tasks: TaskGroup | None = None
         self._arrived: anyio.Event | None = None
         self._closing = False
         self._reason: BaseException | None = None
-        self._running: set[Call] = set()
         self._worker_resources: list[AsyncResources] = []
         self._per_batch = per_batch
 
@@ -75,13 +79,13 @@ class LoopRunner:
         return made
 
     def submit(self, calls: Sequence[Call]) -> None:
-        self._tell(lambda: self._start(calls))
+        self._tell(partial(self._begin, calls))
 
     def cancel(self, call: Call) -> None:
-        self._tell(lambda: self._cancel(call))
+        self._tell(partial(self._cancel, call))
 
     def close_batch(self, batch: CallBatch) -> None:
-        self._tell(lambda: self._spawn_close(batch))
+        self._tell(partial(self._close_batch, batch))
 
     def settle(self) -> None:
         bridge = self._bridge
@@ -121,7 +125,7 @@ class LoopRunner:
 
     def _abandon(self) -> None:
         place = self._stage.place
-        named = [str(place(call.items[0][1])) for call in list(self._running)]
+        named = [str(place(call.items[0][1])) for call in self._calls.unfinished()]
         _log.warning("async_calls_abandoned", scope=self._step_id, calls=len(named), records=named[:10])
 
     def _tell(self, what: Callable[[], None]) -> None:
@@ -140,41 +144,44 @@ class LoopRunner:
     async def _serve(self) -> None:
         import anyio
 
-        async with anyio.create_task_group() as self._hosts:
-            async with anyio.create_task_group() as self._calls:
+        async with anyio.create_task_group() as hosts:
+            async with anyio.create_task_group() as self._tasks:
+                self._calls.open(self._tasks, hosts)
                 while not self._closing:
-                    self._arrived = arrived = anyio.Event()
-                    self._called = False
-                    inbox = self._inbox
-                    while inbox:
-                        inbox.popleft()()
-                    await arrived.wait()
-                self._calls.cancel_scope.cancel()
+                    self._arrived = anyio.Event()
+                    self._look()
+                    while self._to_start:
+                        self._to_start.popleft()()
+                    await self._arrived.wait()
+                self._calls.close()
             for resources in reversed(self._worker_resources):
                 error = await resources.close(self._reason)
                 if error is not None:
                     _log.warning("close_failed", what=f"resources of {self._step_id}", error=str(error))
             # Of batches that were not committed.
-            self._hosts.cancel_scope.cancel()
+            hosts.cancel_scope.cancel()
 
     def _look(self) -> None:
-        """Called in the loop, outside of any task: something is in the inbox."""
-        if self._arrived is not None:
+        """Empty the inbox. Called in the loop, also outside of any task, where nothing can be started."""
+        if self._arrived is None:
+            return  # the task of the scope is about to look
+        self._called = False
+        inbox = self._inbox
+        while inbox:
+            inbox.popleft()()
+        if self._to_start or self._closing:
             self._arrived.set()
 
-    def _start(self, calls: Sequence[Call]) -> None:
-        assert self._calls is not None
-        for call in calls:
-            self._running.add(call)
-            self._calls.start_soon(self._run, call)
+    def _begin(self, calls: Sequence[Call]) -> None:
+        self._to_start.extend(partial(self._calls.begin, call) for call in self._calls.put(calls))
 
     def _cancel(self, call: Call) -> None:
         if call.cancel is not None:
             call.cancel()
 
-    def _spawn_close(self, batch: CallBatch) -> None:
-        assert self._calls is not None
-        self._calls.start_soon(self._close_resources, batch)
+    def _close_batch(self, batch: CallBatch) -> None:
+        assert self._tasks is not None
+        self._to_start.append(partial(self._tasks.start_soon, self._close_resources, batch))
 
     async def _close_resources(self, batch: CallBatch) -> None:
         batch.error = await batch.resources.close()
@@ -182,61 +189,8 @@ class LoopRunner:
 
     def _complete(self, what: Call | CallBatch) -> None:
         self.completed.append(what)
-        self._wake.set()
-
-    async def _run(self, call: Call) -> None:
-        import anyio
-
-        process, timeout_ms = self.process, self._timeout_ms
-        assert process is not None
-        try:
-            if not call.resources.ready:
-                assert self._hosts is not None
-                await call.resources.open(self._hosts)
-            with anyio.CancelScope() as limit:
-                if timeout_ms is not None:
-                    limit.deadline = anyio.current_time() + timeout_ms / 1000
-                call.cancel = limit.cancel
-                if call.cancelled:
-                    limit.cancel()
-                await self._drive(process, call, limit)
-            call.cancel = None
-            if limit.cancelled_caught:
-                process.fail_all(
-                    call, CallTimedOutError(f"the call took longer than {timeout_ms} ms and was cancelled")
-                )
-        except Exception as error:  # noqa: BLE001 - raised again by the worker
-            call.outcome.ends_run = error
-        self._running.discard(call)
-        self._complete(call)
-
-    async def _drive(self, process: InnerProcess, call: Call, limit: anyio.CancelScope) -> None:
-        """Run a call from one async step to the next."""
-        process.enter(call)
-        pending = call.pending
-        while pending:
-            step = call.awaits = pending.pop(0)
-            try:
-                if step.names:
-                    result = await step.function(step.argument, **call.resources.given(step.names))
-                else:
-                    result = await step.function(step.argument)
-            except BaseException as error:
-                if self._is_cancelled(error, limit):
-                    raise
-                process.failed(call, step, error)
-            else:
-                process.resume(call, step, result)
-            pending = call.pending
-        call.awaits = None
-
-    def _is_cancelled(self, error: BaseException, limit: anyio.CancelScope) -> bool:
-        """Whether an exception is the loop's way to end this call; a step may raise the like by itself."""
-        import anyio
-
-        if not isinstance(error, anyio.get_cancelled_exc_class()):
-            return False
-        return limit.cancel_called or self._closing or anyio.current_effective_deadline() == float("-inf")
+        if not self._wake.is_set():
+            self._wake.set()
 
 
 async def _go_round() -> None:

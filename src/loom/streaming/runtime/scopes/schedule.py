@@ -16,7 +16,7 @@ class CallSchedule:
     """The calls of one scope that are not done.
 
     >>> schedule = CallSchedule(limit=2)
-    >>> first, second = Call([], [], ("a",), is_batch=False), Call([], [], ("a",), is_batch=False)
+    >>> first, second = Call([], [], ("a",)), Call([], [], ("a",))
     >>> schedule.add(first)
     >>> schedule.add(second)
     >>> schedule.next(0.0) is first, schedule.next(0.0)
@@ -72,6 +72,17 @@ class CallSchedule:
         self.running += 1
         return call
 
+    def take(self) -> list[Call]:
+        """Every call that may start now, where none is repeated; they count as in progress from now on."""
+        ready, most = self._ready, self.limit - self.running
+        if most >= len(ready):
+            taken = list(ready)
+            ready.clear()
+        else:
+            taken = [ready.popleft() for _ in range(most)]
+        self.running += len(taken)
+        return taken
+
     def put_back(self, call: Call) -> None:
         """A call that `next` returned is not started yet."""
         self.running -= 1
@@ -86,7 +97,8 @@ class CallSchedule:
     def done(self, call: Call) -> None:
         """A call that was in progress has its outcome; its keys are free for the next ones."""
         self.running -= 1
-        self._free(call)
+        if call.keys:
+            self._free(call)
 
     def hurry(self) -> None:
         """Calls that wait to be repeated need not wait any longer."""

@@ -16,7 +16,7 @@ from loom.core.logger import get_logger
 from loom.streaming.compiler.scope_model import CompiledDependency
 from loom.streaming.runtime.run_errors import ResourceError
 from loom.streaming.runtime.scopes.call import Call
-from loom.streaming.runtime.scopes.calling import CallBatch
+from loom.streaming.runtime.scopes.call_runner import CallBatch
 from loom.streaming.runtime.scopes.inner import InnerProcess
 from loom.streaming.runtime.scopes.resources import Resources
 from loom.streaming.runtime.stages.stage import Stage
@@ -42,6 +42,7 @@ class ThreadRunner:
         per_batch: bool,
     ) -> None:
         self.completed: deque[Call | CallBatch] = deque()
+        self.begun: deque[Call] = deque()
         self._stage = stage
         self._wake = stage.room.wake
         self._step_id = step_id

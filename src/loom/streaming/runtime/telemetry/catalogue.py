@@ -61,9 +61,6 @@ METRICS: dict[str, Metric] = {
         _histogram("node_duration_seconds", "How long a node took for a batch; one batch a second is measured", "step"),
         _counter("recoveries_total", "How often the run was taken up again in place after an aborted transaction"),
         _counter("rebalances_total", "How often the group gave this process other partitions (membership: group)"),
-        _counter(
-            "late_batches_total", "Batches that were finished after their partition had been given up: not committed"
-        ),
         _counter("epochs_total", "Epochs whose results are durable"),
         _histogram("epoch_flush_seconds", "How long the end of an epoch took, until everything was durable"),
         _histogram("commit_seconds", "How long a commit to the group took, until the broker had answered"),
