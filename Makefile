@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format reference bench test-kafka crash oracle coverage lock package release clean always
+.PHONY: help demo test check format reference docs bench test-kafka crash oracle coverage lock package release clean always
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,8 +31,11 @@ format: $(READY) ## fix what `make check` reports, where a tool can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-reference: $(READY) ## write docs/reference.md and tests/public_api.txt from the source
+reference: $(READY) ## write docs/reference/ and tests/public_api.txt from the source
 	$(BIN)/python scripts/make_reference.py
+
+docs: $(READY) ## build the documentation site into build/site
+	$(BIN)/python scripts/make_site.py
 
 bench: $(READY) ## the benchmarks
 	$(BIN)/python -m bench $(ARGS)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes requirements/dev.txt from pyproject.toml and dev.in. `make lock` calls it; UPGRADE=--upgrade takes what is newest,
+# Writes requirements/dev.txt from pyproject.toml, dev.in and docs.in. `make lock` calls it; UPGRADE=--upgrade takes what is newest,
 # else a pin that still fits stays.
 # One lock serves all Python versions, which is proved by resolving it with each: 3.11 and 3.12 get the same, and 3.13, for which
 # the engine has no wheels, nothing but what they get. PYTHON311, PYTHON312 and PYTHON313 name the interpreters when they are not
@@ -20,7 +20,7 @@ resolve() { # VERSION INTERPRETER
     if [ -f requirements/dev.txt ]; then cp requirements/dev.txt "$work/$1.txt"; fi
     "$work/$1/bin/pip-compile" --quiet --all-extras --generate-hashes --no-strip-extras --no-header ${UPGRADE:-} \
         --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-        --output-file="$work/$1.txt" pyproject.toml requirements/dev.in
+        --output-file="$work/$1.txt" pyproject.toml requirements/dev.in requirements/docs.in
 }
 
 resolve 3.11 "${PYTHON311:-python3.11}"
@@ -42,7 +42,7 @@ if [ -n "$(comm -13 "$work/3.11.pins" "$work/3.13.pins" | tee "$work/more")" ]; 
     exit 1
 fi
 {
-    echo "# Made by \`make lock\` from pyproject.toml and dev.in, for CPython 3.11 and later. Do not edit."
+    echo "# Made by \`make lock\` from pyproject.toml, dev.in and docs.in, for CPython 3.11 and later. Do not edit."
     cat "$work/3.11.txt"
 } >requirements/dev.txt
 echo "requirements/dev.txt: $(grep -c '==' requirements/dev.txt) packages"

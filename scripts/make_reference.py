@@ -1,7 +1,7 @@
-"""Writes docs/reference.md: every public name, with its signature, from docstrings, annotations and structs.
+"""Writes docs/reference/, a page for each public module: every name, with its signature, from docstrings and structs.
 
 Also writes tests/public_api.txt, the signatures alone, so that a change of the public interface is seen as such. `make
-reference` calls it; tests check that both are current.
+reference` calls it; tests check that all of it is current.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "reference.md"
+PAGES = ROOT / "docs" / "reference"
 SNAPSHOT = ROOT / "tests" / "public_api.txt"
 #: the public modules, and what each is for
 MODULES = {
@@ -36,8 +36,12 @@ MODULES = {
 }
 _HEAD = """# Reference
 
-Every public name, generated from the source by `make reference`. Import a name from the module in the heading. New here? Read
-[concepts](concepts.md) and [authoring](authoring.md) first; the keys of the config are in [configuration](configuration.md).
+Every public name, generated from the source by `make reference`. Import a name from the module whose page it is on. New here?
+Read [concepts](../concepts.md) and [authoring](../authoring.md) first; the keys of the config are in
+[configuration](../configuration.md).
+
+| module | what is in it |
+| --- | --- |
 """
 _LONGEST = 100
 #: bases that tell a reader nothing
@@ -54,23 +58,26 @@ def public_names(module_name: str) -> Iterator[tuple[str, Any]]:
             yield name, found
 
 
-def render() -> str:
-    """The whole page."""
-    parts = [_HEAD]
+def render() -> dict[str, str]:
+    """The pages, by the name of their file."""
+    rows = [f"| [`{name}`]({name}.md) | {purpose} |\n" for name, purpose in MODULES.items()]
+    pages = {"index.md": _HEAD + "".join(rows)}
     first: dict[int, str] = {}
     for module_name, purpose in MODULES.items():
-        parts.append(f"## {module_name}\n\n{purpose}\n")
+        parts = [f"# {module_name}\n\n{purpose}\n"]
         for name, found in public_names(module_name):
             if id(found) in first and first[id(found)] != module_name:
-                parts.append(f"### `{name}`\n\nThe same as in `{first[id(found)]}`.\n")
+                home = first[id(found)]
+                parts.append(f"## `{name}`\n\nThe same as in [`{home}`]({home}.md).\n")
                 continue
             first[id(found)] = module_name
             parts.append(_entry(name, found))
-    return "\n".join(parts)
+        pages[f"{module_name}.md"] = "\n".join(parts)
+    return pages
 
 
 def _entry(name: str, found: Any) -> str:
-    lines = [f"### `{name}`", ""]
+    lines = [f"## `{name}`", ""]
     signature = _signature(name, found)
     if signature:
         lines += ["```pyi", *signature, "```", ""]
@@ -271,8 +278,13 @@ def _public_members(found: type) -> Iterator[str]:
 
 
 def main() -> None:
-    """Write both files."""
-    PAGE.write_text(render(), encoding="utf-8")
+    """Write all files."""
+    pages = render()
+    PAGES.mkdir(exist_ok=True)
+    for old in set(PAGES.glob("*.md")) - {PAGES / name for name in pages}:
+        old.unlink()
+    for name, text in pages.items():
+        (PAGES / name).write_text(text, encoding="utf-8")
     SNAPSHOT.write_text(snapshot(), encoding="utf-8")
 
 

@@ -2,7 +2,8 @@
 
 Each block is what a reader copies: a file of its own, with the name that its first line says (`# name.py`, `# name.yaml`), in a
 folder with the other files of the page. Python files are imported, and tests in them are called, with fixtures. A block marked
-`python no-run: reason` is not run.
+`python no-run: reason` is not run; one marked `python theirs` is code of another library. The files of a tutorial are saved and
+used by its commands, in `tests/cli/test_cli_page.py`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 import re
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,16 +21,19 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 
-from loom.cli.exit_codes import Exit
 from loom.core.config import ConfigContext
-from loom.streaming import ErrorEnvelope, ErrorKind, IntoSink
+from loom.streaming import ErrorEnvelope, ErrorKind, IntoSink, Process, StreamFlow
 from loom.streaming.bytewax import SinkRegistry
+from loom.streaming.compiler import Code
 from loom.streaming.kafka import KafkaRecord, KafkaSettings
 from loom.streaming.testing import StreamingTestRunner
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+#: pages whose files and commands are typed in order
+TUTORIALS = [ROOT / "docs" / "tutorial.md", ROOT / "docs" / "tutorial-kafka.md"]
 #: blocks that may stand there without being run, in all pages together
 MOST_NOT_RUN = 2
 
@@ -120,7 +124,7 @@ class Page:
                     sys.modules[name] = self._before[name]
 
 
-@pytest.mark.parametrize("path", PAGES, ids=_ids)
+@pytest.mark.parametrize("path", [page for page in PAGES if page not in TUTORIALS], ids=_ids)
 def test_every_python_block_runs(path: Path, in_directory: Path, request: pytest.FixtureRequest) -> None:
     page = Page(path, in_directory)
     try:
@@ -132,19 +136,26 @@ def test_every_python_block_runs(path: Path, in_directory: Path, request: pytest
 
 def test_blocks_that_do_not_run_are_few_and_say_why() -> None:
     marked = [block for page in PAGES for block in _blocks(page, "python") if block.info]
+    theirs = [block for block in marked if block.info == "theirs"]
+    assert [block for block in theirs if block.page.parent.name != "coming-from"] == []
+    marked = [block for block in marked if block not in theirs]
     assert [block for block in marked if not _NO_RUN.fullmatch(block.info)] == []
     assert len(marked) <= MOST_NOT_RUN, [f"{_ids(block.page)}:{block.line}" for block in marked]
 
 
 def test_every_language_of_a_block_is_one_that_is_looked_at() -> None:
     languages = {match[1] for page in PAGES for match in _BLOCK.finditer(page.read_text())}
-    assert languages <= {"python", "yaml", "sh", "console", "toml", "mermaid", "pycon", "pyi"}
+    assert languages <= {"python", "yaml", "sh", "console", "toml", "pycon", "pyi", "java"}
     fences = sum(line.startswith("```") for page in PAGES for line in page.read_text().splitlines())
     assert fences == 2 * sum(len(_BLOCK.findall(page.read_text())) for page in PAGES)
 
 
 @pytest.mark.parametrize("path", [page for page in PAGES if _blocks(page, "yaml")], ids=_ids)
-def test_every_yaml_block_is_a_config(path: Path, tmp_path: Path) -> None:
+def test_every_yaml_block_is_a_config(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    for block in _blocks(path, "python"):
+        if block.file is not None:
+            (tmp_path / block.file).write_text(block.text)  # which a config may name
     for block in _blocks(path, "yaml"):
         file = tmp_path / "config.yaml"
         file.write_text(block.text)
@@ -196,54 +207,39 @@ def test_the_two_commands_of_the_readme_are_targets_of_the_makefile() -> None:
     assert {"demo", "test"} <= targets
 
 
-def test_the_whole_flow_of_the_readme_compiles_with_its_config(in_directory: Path) -> None:
-    Page(ROOT / "README.md", in_directory).close()
-    checked = subprocess.run(
-        [sys.executable, "-m", "loom.cli.main", "check", "orders:flow", "--config", "config.yaml"],
-        env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert checked.returncode == 0, checked.stderr
-    assert "orders.validate (function): Order -> Order" in checked.stdout
-    assert "orders.price (record): Order -> PricedOrder" in checked.stdout
-    assert "delivery: at_least_once" in checked.stdout
-
-
-def test_the_whole_flow_of_the_readme_tells_a_mistake_as_a_program_as_the_command_does(in_directory: Path) -> None:
-    Page(ROOT / "README.md", in_directory).close()
-    config = Path("config.yaml")
-    config.write_text(config.read_text().replace("group_id:", "group_idd:"))
-    told = [
-        subprocess.run(
-            [sys.executable, *arguments],
-            env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        for arguments in (["orders.py"], ["-m", "loom.cli.main", "run", "orders:flow", "--config", "config.yaml"])
-    ]
-
-    assert [run.returncode for run in told] == [Exit.CONFIG, Exit.CONFIG], told[0].stderr
-    assert told[0].stderr == told[1].stderr
-    assert told[0].stderr.startswith("loom: ")
-    assert "kafka.consumer.group_idd" in told[0].stderr
-    assert "Traceback" not in told[0].stderr
-
-
-def test_the_whole_flow_of_the_readme_does_what_it_says(in_directory: Path) -> None:
+def test_the_flow_of_the_readme_does_what_it_says_once_its_mistake_is_corrected(in_directory: Path) -> None:
     page = Page(ROOT / "README.md", in_directory)
     try:
         shown: Any = page.modules["orders.py"]
-        runner = StreamingTestRunner.from_yaml(shown.flow, "config.yaml")
-        runner.with_payloads([shown.Order(1, "ES", 2, 1.5), shown.Order(2, "ES", 0, 1.5)]).run()
-        assert [m.payload for m in runner.output] == [shown.PricedOrder(1, "ES", 3.0, "EUR")]
-        assert [e.reason for e in runner.errors["business"]] == ["quantity must be at least 1"]
+        wrong = shown.flow
+        corrected = StreamFlow(
+            wrong.name, wrong.source, Process(shown.price, shown.discount), wrong.output, errors=wrong.errors
+        )
+        runner = StreamingTestRunner.from_yaml(corrected, "config.yaml")
+        runner.with_payloads([shown.Order(1, 2, 1.5), shown.Order(2, 0, 1.5)]).run()
+        assert [message.payload for message in runner.output] == [shown.Priced(1, 2.7)]
+        assert [error.reason for error in runner.errors["business"]] == ["quantity must be at least 1"]
     finally:
         page.close()
+
+
+def test_the_numbers_of_the_readme_are_those_that_were_measured() -> None:
+    text = (ROOT / "README.md").read_text()
+    cpu, latency = (
+        {
+            name: figures[key]
+            for name, figures in json.loads((ROOT / "bench" / "results" / file).read_text())["figures"].items()
+        }
+        for file, key in (("kafka.json", "cpu"), ("latency.json", "p99"))
+    )
+    kills = json.loads((ROOT / "docs" / "results" / "random-kills.json").read_text())
+    (exactly_once,) = (run for run in kills if run["delivery"] == "exactly_once")
+
+    told = [f"**{cpu['loom']:.1f} µs** of CPU per record"]
+    told += [f"{cpu[name]:.1f} µs" for name in ("loop", "quix", "bytewax_bundled")]
+    told += [f"**{latency['loom']:.1f} ms** from produce to receipt", f"in {exactly_once['kills']} SIGKILLs"]
+    told += [f"**{exactly_once['lost'] + exactly_once['duplicates']}** of {exactly_once['records']:,} records"]
+    assert [one for one in told if one not in text] == []
 
 
 def test_the_sink_of_errors_that_the_page_shows_is_named_in_a_config_and_keeps_errors(in_directory: Path) -> None:
@@ -267,10 +263,31 @@ def test_the_sink_of_errors_that_the_page_shows_is_named_in_a_config_and_keeps_e
     assert kept == [("orders", 1, 7, "price", "", "task", "no price", b"{}")]
 
 
-def test_the_excerpt_at_the_top_of_the_readme_stands_in_the_whole_flow() -> None:
-    excerpt, whole, *_ = (ast.parse(block.text) for block in _blocks(ROOT / "README.md", "python"))
-    parts = {ast.unparse(node) for node in ast.walk(whole) if isinstance(node, ast.stmt)}
-    assert [ast.unparse(node) for node in excerpt.body if ast.unparse(node) not in parts] == []
+def test_the_code_of_other_libraries_is_python() -> None:
+    theirs = [block for page in PAGES for block in _blocks(page, "python") if block.info == "theirs"]
+    assert theirs
+    for block in theirs:
+        ast.parse(block.text)
+
+
+def test_every_page_has_one_place_in_the_navigation_of_the_site() -> None:
+    listed = list(_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    pages = [str(page.relative_to(ROOT / "docs")) for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    assert sorted(name for name in listed if not name.startswith("source/")) == sorted(pages)
+
+
+def _pages(nav: list[Any]) -> Iterator[str]:
+    for entry in nav:
+        target = next(iter(entry.values())) if isinstance(entry, dict) else entry
+        if isinstance(target, list):
+            yield from _pages(target)
+        else:
+            yield target
+
+
+def test_every_problem_that_the_compiler_finds_is_among_the_diagnostics() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)`", (ROOT / "docs" / "diagnostics.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(code.value for code in Code)
 
 
 def test_every_test_that_the_pitfalls_name_exists() -> None:

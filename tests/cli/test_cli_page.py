@@ -1,4 +1,4 @@
-"""What docs/cli.md shows is what a reader sees; the transcripts that need a broker are typed in `tests/kafka`."""
+"""What the pages with transcripts show is what a reader sees; those that need a broker are typed in `tests/kafka`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ import typer
 
 from loom.cli.app import app
 from tests.support.fork_server import ForkServer
-from tests.support.transcripts import Reader, is_true, transcripts
+from tests.support.transcripts import Reader, transcripts
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = DOCS / "cli.md"
 
 
 @pytest.mark.bytewax
-def test_the_transcripts_that_need_no_broker_are_true(tmp_path: Path, fork_server: ForkServer) -> None:
-    reader = Reader(tmp_path, {"PYTHONUNBUFFERED": "1"}, server=fork_server)
-    for command in transcripts(PAGE, ""):
-        printed = reader.types(command)
-        assert is_true(command, printed), f"cli.md:{command.line}: {command.text}\n" + "\n".join(printed)
+@pytest.mark.parametrize("name", ["cli.md", "tutorial.md", "diagnostics.md", "../README.md"])
+def test_a_page_that_needs_no_broker_is_true(name: str, tmp_path: Path, fork_server: ForkServer) -> None:
+    Reader(tmp_path, {"PYTHONUNBUFFERED": "1"}, server=fork_server).follows(DOCS / name, "")
 
 
 def test_every_command_has_a_transcript_on_the_page() -> None:

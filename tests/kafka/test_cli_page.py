@@ -1,4 +1,4 @@
-"""The transcripts of docs/cli.md that need a broker, typed by a reader in front of Apache Kafka."""
+"""The transcripts of docs/cli.md and the tutorial that need a broker, typed by a reader in front of Apache Kafka."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from confluent_kafka import KafkaException
 from tests.support.broker import Broker
 from tests.support.fork_server import ForkServer
 from tests.support.kafka_io import delete_topic, end_offsets, group_positions
-from tests.support.transcripts import Reader, is_true, transcripts
+from tests.support.transcripts import Command, Reader
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 TOPICS = ("orders.raw", "orders.priced", "orders.errors")
 
 
@@ -29,8 +29,9 @@ def names_of_the_page(kafka: Broker) -> Iterator[None]:
 
 
 @pytest.mark.timeout(180)
-def test_the_transcripts_that_need_a_broker_are_true(
-    kafka: Broker, names_of_the_page: None, tmp_path: Path, fork_server: ForkServer
+@pytest.mark.parametrize("name", ["cli.md", "tutorial-kafka.md"])
+def test_a_page_that_needs_a_broker_is_true(
+    name: str, kafka: Broker, names_of_the_page: None, tmp_path: Path, fork_server: ForkServer
 ) -> None:
     def nothing_left() -> None:
         deadline = time.monotonic() + 60
@@ -41,8 +42,6 @@ def test_the_transcripts_that_need_a_broker_are_true(
 
     environment = {"BROKERS": kafka.bootstrap, "PYTHONUNBUFFERED": "1"}
     reader = Reader(tmp_path, environment, nothing_left, fork_server)
-    reader.types(next(command for command in transcripts(PAGE, "") if command.text == "loom new shop"))
-    reader.types(next(command for command in transcripts(PAGE, "") if command.text == "cd shop"))
-    for command in transcripts(PAGE, "kafka"):
-        printed = reader.types(command)
-        assert is_true(command, printed), f"cli.md:{command.line}: {command.text}\n" + "\n".join(printed)
+    for command in ("loom new shop", "cd shop"):
+        reader.types(Command(0, command, []))
+    reader.follows(DOCS / name, "kafka")

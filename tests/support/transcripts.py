@@ -26,6 +26,18 @@ _STOP = "^C"
 _OF_THE_DAY = (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), re.compile(r"\b1[78]\d{11}\b"), re.compile(r"\b[0-9a-f]{16}\b"))
 
 
+#: a file that the reader saves under the name in its first line, between the commands
+_FILE = re.compile(r"^```(?:python|yaml)\n(# ([\w./-]+\.\w+)\n.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class SavedFile(NamedTuple):
+    """A file that a page shows whole, for the reader to save in the folder where he is."""
+
+    line: int
+    name: str
+    text: str
+
+
 class Command(NamedTuple):
     """One command of a page, and what it printed there."""
 
@@ -56,6 +68,16 @@ def transcripts(page: Path, info: str) -> Iterator[Command]:
         yield from commands
 
 
+def walk(page: Path, *infos: str) -> Iterator[Command | SavedFile]:
+    """All that the reader of a page does, in order: the files and the commands of the blocks that are marked so."""
+    text = page.read_text()
+    files = [
+        SavedFile(text.count("\n", 0, block.start()) + 2, block[2], block[1].partition("\n")[2])
+        for block in _FILE.finditer(text)
+    ]
+    yield from sorted([*files, *(command for info in infos for command in transcripts(page, info))])
+
+
 class Reader:
     """Somebody who types the commands of a page in a folder."""
 
@@ -71,6 +93,21 @@ class Reader:
         self._environment = {**os.environ, "PYTHONPATH": str(SOURCES), "COLUMNS": "130", **environment}
         self._read_all = read_all
         self._code = 0
+
+    def saves(self, file: SavedFile) -> None:
+        """Save a file, over the one of that name."""
+        path = self._folder / file.name
+        assert path.parent.is_dir(), f"line {file.line} saves into {path.parent}, which there is not"
+        path.write_text(file.text)
+
+    def follows(self, page: Path, *infos: str) -> None:
+        """Do all that a page says, and compare what is printed with what it shows."""
+        for action in walk(page, *infos):
+            if isinstance(action, SavedFile):
+                self.saves(action)
+                continue
+            printed = self.types(action)
+            assert is_true(action, printed), f"{page.name}:{action.line}: {action.text}\n" + "\n".join(printed)
 
     def types(self, command: Command) -> list[str]:
         """Run a command and return the lines that it printed."""
@@ -111,12 +148,13 @@ def is_true(command: Command, printed: list[str]) -> bool:
     if not command.text.startswith("loom dev"):
         return agrees(command.printed, printed)
     left = list(printed)
-    for line in command.printed:
+    told = [line for line in command.printed if line.strip() != "…"]
+    for line in told:
         found = next((one for one in left if agrees([line], [one])), None)
         if found is None:
             return False
         left.remove(found)
-    return not left
+    return not left or len(told) < len(command.printed)
 
 
 def agrees(told: list[str], printed: list[str]) -> bool:
