@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -96,12 +97,16 @@ class Heard:
         self.gives_up = gives_up
         self.stuck = 0.0
         self.fault: BaseException | None = None
+        #: when it was told to give something up, and when a rebalance last came to its end, in monotonic seconds
+        self.revoked_at = self.assigned_at = 0.0
 
     def assigned(self, tenures: Collection[Tenure]) -> None:
+        self.assigned_at = time.monotonic()
         self.has.update({tenure.partition: tenure.number for tenure in tenures})
 
     def revoking(self, partitions: Collection[TopicPartition]) -> None:
         self.told.append(("revoking", frozenset(partitions)))
+        self.revoked_at = time.monotonic()
 
     def has_given_up(self, partitions: Collection[TopicPartition]) -> bool:
         return self.gives_up
@@ -119,12 +124,12 @@ class Heard:
 
 
 @contextmanager
-def joined(one_way: OneWay, partitions: Heard, **settings: Any) -> Iterator[GroupMember]:
+def joined(one_way: OneWay, partitions: Heard, *, source: str | None = None, **settings: Any) -> Iterator[GroupMember]:
     """A member, until the end of the block."""
     consumer = ConsumerSettings(
         one_way.bootstrap, one_way.group, membership="group", session_timeout_ms=SESSION, **settings
     )
-    member = GroupMember(consumer, [one_way.source], partitions, lambda topic: "beside")
+    member = GroupMember(consumer, [source or one_way.source], partitions, lambda topic: "beside")
     member.start()
     try:
         yield member
@@ -158,6 +163,25 @@ def test_a_revocation_that_does_not_end_takes_the_partition_away_before_another_
     told = [what for what, partitions in stubborn.told if partition in partitions]
     assert told[-2:] == ["revoking", "withdraw"]
     assert stubborn.has == {}
+
+
+def test_a_partition_is_read_and_committed_until_the_others_are_able_to_take_it(one_way: OneWay) -> None:
+    source = one_way.fresh.create("two", 2)
+    partitions = [TopicPartition(source, number) for number in range(2)]
+    older, newer = Heard(), Heard()
+    with joined(one_way, older, source=source) as member:
+        until(lambda: len(older.has) == 2)
+        tenures = dict(older.has)
+        with joined(one_way, newer, source=source):
+            until(lambda: newer.assigned_at > 0)
+            began = newer.assigned_at
+            offsets = dict.fromkeys(partitions, 0)
+            while older.revoked_at == 0:
+                assert member.commit(offsets, tenures).answer.result(20) in (offsets, {})
+            until(lambda: len(newer.has) == 1)
+            # The client of the newer member cannot join again earlier than a second after it did so.
+            assert older.revoked_at - began > 0.8
+            assert [what for what, _ in older.told] == ["revoking", "withdraw"]
 
 
 def test_a_worker_that_does_not_come_back_makes_the_member_leave_and_join_again(one_way: OneWay) -> None:

@@ -35,6 +35,9 @@ _log = get_logger(__name__)
 _TURN = 0.02
 #: a revocation waits for the end of the epoch for this share of the session
 _BOUND = 1 / 3
+#: Seconds after a rebalance before which no member can join again: librdkafka joins at most once a second (measured with
+#: 2.16), and what one member gives up is nobody's until all have joined again.
+_JOIN_AGAIN = 1.0
 #: seconds that leaving the group, and closing the client, may take
 _LEAVE, _CLOSE = 3.0, 5.0
 
@@ -227,11 +230,12 @@ class GroupMember:
         partitions = [TopicPartition(found.topic, found.partition) for found in revoked]
         if not partitions:
             return
-        began = self._clock()
-        # A rebalance has raised the group's generation, and until this returns the partitions are still ours: the epoch that
-        # ends now belongs to it.
+        # A rebalance has raised the group's generation, and until this returns the partitions are still ours: the epochs that
+        # end by then belong to it.
         self.metadata = consumer.consumer_group_metadata() if not self._away else None
         self._commits.abandon()
+        self._read_on()
+        began = self._clock()
         self._partitions.revoking(partitions)
         while not self._partitions.has_given_up(partitions):
             left = began + self._bound_s - self._clock()
@@ -256,6 +260,13 @@ class GroupMember:
             first=_first(partitions),
             ms=round((self._clock() - began) * 1000),
         )
+
+    def _read_on(self) -> None:
+        """Keep what is to be given up until the others are able to join again, so that it stands still for as short as can be."""
+        until = self._clock() + _JOIN_AGAIN
+        while not self._closing and not self._away and (left := until - self._clock()) > 0:
+            self._commits.take(left)
+            self._commits.send_and_wait(self._tenures)
 
     def _on_lost(self, consumer: Consumer, lost: list[ClientPartition]) -> None:
         self.metadata = None
