@@ -35,13 +35,14 @@ class NumbersRun:
         producer: dict[str, Any] | None = None,
         target: str = "numbers_flow:flow",
         process: dict[str, Any] | None = None,
+        outputs: tuple[str, ...] = ("even", "odd", "errors"),
         **consumer: Any,
     ) -> None:
         fresh = FreshTopics(broker)
         self.bootstrap = broker.bootstrap
         self.delivery = consumer.setdefault("delivery", "at_least_once")
         self.source = fresh.create("numbers-in", PARTITIONS)
-        self.outputs = {name: fresh.create(f"numbers-{name}", PARTITIONS) for name in ("even", "odd", "errors")}
+        self.outputs = {name: fresh.create(f"numbers-{name}", PARTITIONS) for name in outputs}
         self.group = fresh.name("numbers")
         config = {
             "kafka": {
@@ -104,13 +105,16 @@ class NumbersRun:
         positions = group_positions(self.bootstrap, self.group, self.source)
         return sum(end - positions.get(part, 0) for part, end in end_offsets(self.bootstrap, self.source).items())
 
+    def written(self) -> dict[str, list[ReadRecord]]:
+        """What a reader of committed records finds in each output."""
+        return {
+            name: list(read_all(self.bootstrap, topic, isolation="read_committed"))
+            for name, topic in self.outputs.items()
+        }
+
     def verdict(self, count: int) -> Verdict:
         """What became of the first `count` numbers, as a reader sees it that asks for committed records only."""
-        found = [
-            one
-            for topic in self.outputs.values()
-            for one in seen(read_all(self.bootstrap, topic, isolation="read_committed"), _number_of)
-        ]
+        found = [one for records in self.written().values() for one in seen(records, _number_of)]
         return verify(range(count), found, lambda n: n % PARTITIONS)
 
     def killed_at_random(self, count: int, *, rate: float, every: tuple[float, float], rng: random.Random) -> int:

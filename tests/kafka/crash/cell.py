@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -28,21 +29,25 @@ def run_cell(cell: Cell, shared: Broker, directory: Path, seed: int | None = Non
     seed = random.SystemRandom().randrange(1 << 31) if seed is None else seed
     empty = blank(cell, seed)
     try:
-        with stand_for(cell.fault.act, shared, directory) as stand, Scene(cell, stand, directory, seed) as scene:
+        with (
+            stand_for(cell.fault.act, shared, directory) as stand,
+            Scene(cell, stand, directory, seed) as scene,
+            scene.arrivals if cell.fault.several else nullcontext(),
+        ):
             overdue, ended, stall = None, 0, None
             scene.load.start()
             try:
                 strike(scene)
                 scene.load.run_on(_AFTERWARDS)
-                written = scene.load.finish()
+                written = scene.finish_load()
                 scene.see_through()
                 ended, stall = scene.members_ended(), scene.longest_stall()
                 scene.stop()
             except Overdue as problem:
                 overdue = str(problem)
-                written = scene.load.finish()
+                written = scene.finish_load()
             found = seen_in(scene, empty, written, began)
-            if cell.fault.members:
+            if cell.fault.several:
                 found = replace(found, members_ended=ended, longest_stall=stall)
             if stand.shared:
                 scene.forget()

@@ -18,10 +18,10 @@ IN_STEP = "in-step"
 #: noted each time and not only the first: the end of an epoch tells that results come out again
 _EVERY_TIME = frozenset({"durable"})
 
-#: seconds for which one record stays in a step, and which record of the process that is
+#: seconds for which one record stays in a step unless the point to strike at is reached, and which record of the process that is
 _dawdles_s = float(os.environ.get("LOOM_CRASH_DAWDLE") or 0)
 _DAWDLE, _DAWDLES_AT = "dawdles", 200
-_lock = threading.Lock()
+_lock, _reached = threading.Lock(), threading.Event()
 _hits: Counter[str] = Counter()
 _where, _hit, _how = (os.environ.get("LOOM_CRASH_STRIKE") or ":0:0").split(":")
 # What hangs is asked where.
@@ -36,6 +36,8 @@ def hook(point: str) -> None:
     with _lock:
         _hits[name] += 1
         hits = _hits[name]
+    if name == _where:
+        _reached.set()
     if name == _where and hits == int(_hit) and _may_strike():
         _note(f"struck at {name}")
         os.kill(os.getpid(), signal.Signals(int(_how)))
@@ -61,7 +63,7 @@ def in_step() -> None:
         _hits[_DAWDLE] += 1
         if _hits[_DAWDLE] == _DAWDLES_AT:
             _note(_DAWDLE)
-            time.sleep(_dawdles_s)
+            _reached.wait(_dawdles_s)
     if _where == IN_STEP:
         hook(IN_STEP)
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from loom.streaming.failpoints import Failpoint
+from tests.kafka.crash.books import FlowKind
 from tests.kafka.crash.crash_hook import IN_STEP
 
 #: raised when what a cell does has changed so that earlier results no longer count
@@ -40,6 +41,10 @@ class Act(StrEnum):
         "end all"  #: several processes and their supervisor are sent a signal, and another number of them is started
     )
     KILL_SUPERVISOR = "kill supervisor"  #: the same, and the processes stop by themselves
+    CHANGE_MODE = "change mode"  #: one is sent a signal, and one of the other mode of membership takes over, and back
+    ROLL_MODE = (
+        "roll mode"  #: of two that run one is stopped, and one of the other mode is started beside the one that is left
+    )
     FREEZE_ONE = "freeze one"  #: one stands still, the others are killed, another number goes on, and it wakes
     STRIKE_MEMBER = "strike member"  #: of the members of a group one is sent a signal, and started again
     STRIKE_AT_BOUND = "strike at bound"  #: the same, where its step holds up the partitions that another one is to have
@@ -77,12 +82,21 @@ class Fault:
     members: int = 0
     #: each of them has a name
     named: bool = False
+    #: the processes of `layouts` are members of a group
+    grouped: bool = False
+    #: which flow is run
+    flow: FlowKind = FlowKind.PLAIN
     #: seconds that a broker, a connection or a process is away
     away: float = 3.0
     #: `transaction.timeout.ms`; `None` leaves it at the client's minute
     transaction_timeout_ms: int | None = None
     #: further properties of the flow's producer
     producer_extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def several(self) -> bool:
+        """Several processes share the partitions: how long one of these stands still is a result."""
+        return bool(self.members or self.layouts) or self.act in MODES_CHANGE
 
     @property
     def graceful(self) -> bool:
@@ -92,6 +106,9 @@ class Fault:
     @property
     def exit_codes(self) -> frozenset[int]:
         """How a process may end while no other one runs: never as failed (1), nor as replaced (8)."""
+        if self.act in MODES_CHANGE:
+            # Where both run for a moment, one of them is to end as replaced.
+            return frozenset({0, -self.signal, 128 + self.signal, 8})
         if self.members and self.act not in _BY_SIGNAL:
             # A healthy member is never ended.
             return frozenset({0})
@@ -115,6 +132,9 @@ _BY_SIGNAL = frozenset(
         Act.FREEZE_ONE,
     }
 )
+
+#: processes of both modes of membership take part
+MODES_CHANGE = frozenset({Act.CHANGE_MODE, Act.ROLL_MODE})
 
 ALL = tuple(Delivery)
 TRANSACTIONS = (Delivery.EXACTLY_ONCE,)
@@ -173,6 +193,53 @@ _MEMBERS = (
 )
 _SHORT = 6_000
 _PAST_IT = 9.0
+
+_OTHER_FLOWS = {
+    FlowKind.ROUTED: "a flow of routes, batches and branches",
+    FlowKind.REMEMBERING: "a flow whose step remembers",
+}
+
+
+def _other_flows() -> Iterator[Fault]:
+    """What tells most of a flow that does more with its records than the plain one."""
+    for flow, words in _OTHER_FLOWS.items():
+        for how in (signal.SIGKILL, signal.SIGTERM):
+            yield Fault(f"{how.name} at random times, {words}", Act.SIGNAL, None, how, KEEPS_ALL, strikes=2, flow=flow)
+            yield Fault(
+                f"{how.name} of one of 2 members at random times, {words}",
+                Act.STRIKE_MEMBER,
+                None,
+                how,
+                KEEPS_ALL,
+                strikes=2,
+                members=2,
+                flow=flow,
+            )
+        yield Fault(
+            f"SIGKILL of one of several processes at random times, N changed, {words}",
+            Act.STRIKE_ONE,
+            deliveries=KEEPS_ALL,
+            strikes=2,
+            layouts=(2, 3, 1),
+            flow=flow,
+        )
+        yield Fault(
+            f"SIGSTOP of one of 2 members past its session and transaction, SIGCONT, {words}",
+            Act.FREEZE_MEMBER,
+            deliveries=KEEPS_ALL,
+            members=2,
+            away=_PAST_IT,
+            transaction_timeout_ms=_SHORT,
+            flow=flow,
+        )
+        yield Fault(
+            f"a member joins another and leaves, {words}",
+            Act.JOIN_AND_LEAVE,
+            deliveries=KEEPS_ALL,
+            members=1,
+            flow=flow,
+        )
+
 
 FAULTS: tuple[Fault, ...] = (
     Fault("SIGKILL at random times", Act.SIGNAL, repetitions=RANDOM_REPETITIONS, strikes=2, two_workers=True),
@@ -320,7 +387,7 @@ FAULTS: tuple[Fault, ...] = (
             away=away,
             transaction_timeout_ms=_SHORT,
         )
-        for count in (2, 3)
+        for count in (1, 2, 3)
         for named in (False, True)
         for words, away in (("past its session and transaction", _PAST_IT), ("for 3 s", 3.0))
     ),
@@ -349,9 +416,51 @@ FAULTS: tuple[Fault, ...] = (
         for how in (signal.SIGKILL, signal.SIGTERM)
     ),
     *(
-        Fault(f"a member joins {count} others and leaves", Act.JOIN_AND_LEAVE, deliveries=KEEPS_ALL, members=count)
+        Fault(
+            f"a member joins {count} others{' with names' if named else ''} and leaves",
+            Act.JOIN_AND_LEAVE,
+            deliveries=KEEPS_ALL,
+            members=count,
+            named=named,
+        )
+        for named in (False, True)
         for count in (1, 2)
     ),
+    *(
+        Fault(
+            f"{words} at random times, supervised members{' with names' if named else ''}, their number changed",
+            act,
+            deliveries=KEEPS_ALL,
+            strikes=2,
+            layouts=(2, 3, 1),
+            grouped=True,
+            named=named,
+        )
+        for words, act in (
+            ("SIGKILL of one", Act.STRIKE_ONE),
+            ("SIGKILL of all", Act.END_ALL),
+            ("supervisor killed", Act.KILL_SUPERVISOR),
+        )
+        for named in (False, True)
+    ),
+    *(
+        Fault(
+            f"from fixed to group and back, {how.name} of each predecessor",
+            Act.CHANGE_MODE,
+            signal=how,
+            deliveries=KEEPS_ALL,
+            away=_PAST_IT,
+            transaction_timeout_ms=_SHORT,
+        )
+        for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)
+    ),
+    Fault(
+        "two fixed processes are rolled to members, one after the other",
+        Act.ROLL_MODE,
+        signal=signal.SIGTERM,
+        deliveries=KEEPS_ALL,
+    ),
+    *_other_flows(),
     Fault("broker killed for 3 s", Act.KILL_BROKER, transaction_timeout_ms=_SHORT),
     Fault("broker paused for 9 s", Act.PAUSE_BROKER, away=_PAST_IT, transaction_timeout_ms=_SHORT),
     Fault("broker's disk full for 3 s", Act.FILL_DISK, transaction_timeout_ms=_SHORT),

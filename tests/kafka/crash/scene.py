@@ -6,15 +6,17 @@ import random
 import signal
 import time
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.kafka.crash import books
+from tests.kafka.crash.books import BOOKS
 from tests.kafka.crash.faults import Act, Cell, Delivery
 from tests.kafka.crash.stands import Stand
 from tests.kafka.crash.trace import Trace
 from tests.kafka.crash.verify import Verdict
+from tests.support.arrivals import Arrivals
 from tests.support.flow_process import FlowProcess
 from tests.support.kafka_io import delete_topic, end_offsets, group_positions
 from tests.support.load import Load
@@ -33,8 +35,8 @@ RESTARTS = 25
 _PAUSE = 0.3
 #: milliseconds; the shortest session that a broker allows
 _SESSION = 6_000
-#: seconds in one step, longer than a revocation waits
-_DAWDLE = 6.0
+#: seconds that a step may wait for a revocation that it outlasts
+_DAWDLE = 100.0
 
 
 class Overdue(Exception):
@@ -66,7 +68,8 @@ class Scene:
         self._run = NumbersRun(
             stand.broker,
             directory,
-            target="crash_flow:flow",
+            target=f"{fault.flow}:flow",
+            outputs=BOOKS[fault.flow].outputs,
             runtime={"workers_per_process": cell.workers, "epoch_interval_ms": epoch_ms},
             process={
                 "environment": {
@@ -84,13 +87,17 @@ class Scene:
             },
             brokers=[stand.flow_bootstrap],
             **_consumer(cell.delivery),
-            **({"membership": "group", "session_timeout_ms": _SESSION} if fault.members else {}),
+            **({"membership": "group"} if fault.members or fault.grouped else {}),
+            session_timeout_ms=_SESSION,
         )
         bootstrap = stand.broker.bootstrap
         self.load = Load(bootstrap, self._run.source, rate=rate, partitions=1 if hot else PARTITIONS)
         #: the instance that is to go on in the end
         self.flow = self._run.flow
         self._instances = [self.flow]
+        #: sees what comes out while it is watched
+        self.arrivals = Arrivals(bootstrap, self._run.outputs.values(), books.sign_of, PARTITIONS)
+        self._load_ended: float | None = None
         self._directory = directory
         self._starts = 0
         self._started_at = 0.0
@@ -125,7 +132,9 @@ class Scene:
         self.flow = self._run.flow.variant("--processes", str(count))
         self._instances.append(self.flow)
         once = str(self._directory / f"struck-{self._starts}")
-        self.flow.start(LOOM_CRASH_STRIKE=strike, LOOM_CRASH_ONCE=once)
+        # The supervisor adds the number of each process.
+        named = {"LOOM_GROUP_INSTANCE_ID": "member"} if self.cell.fault.named else {}
+        self.flow.start(LOOM_CRASH_STRIKE=strike, LOOM_CRASH_ONCE=once, **named)
 
     def _start_members(self, strike: str) -> None:
         """All of them; the last one is the victim, and the first one is to go on."""
@@ -148,10 +157,22 @@ class Scene:
             given["LOOM_CRASH_DAWDLE"] = str(_DAWDLE)
         return self.members[number].start(LOOM_CRASH_STRIKE=strike, **given)
 
-    def longest_stall(self) -> float | None:
-        """The longest time without an epoch of any process, between the first and the last, in seconds."""
-        at = sorted(moment.at for moment in self.trace.moments() if moment.what == "durable")
-        return round(max((after - before for before, after in pairwise(at)), default=0.0), 2) if at else None
+    def start_in(self, mode: str, **environment: str) -> FlowProcess:
+        """Start one more instance, with this mode of membership; it is the one to go on."""
+        self.flow = self._run.flow.twin(f"instance-{len(self._instances)}.log")
+        self._instances.append(self.flow)
+        self.since = self._started_at = time.monotonic()
+        return self.flow.start(LOOM_CRASH_STRIKE="", LOOM__KAFKA__CONSUMER__MEMBERSHIP=mode, **environment)
+
+    def longest_stall(self) -> float:
+        """The longest time in which no new result of some partition came out, between its first and its last, in seconds."""
+        return round(self.arrivals.longest_pause(until=self._load_ended or float("inf")), 2)
+
+    def finish_load(self) -> int:
+        """Stop writing; from now on a partition is quiet because it is read up. Returns how many numbers there are."""
+        written = self.load.finish()
+        self._load_ended = self._load_ended or time.monotonic()
+        return written
 
     def members_ended(self) -> int:
         """How many members have ended by themselves, which none may."""
@@ -260,7 +281,7 @@ class Scene:
 
     def verdict(self, count: int) -> Verdict:
         """What a reader of committed records sees."""
-        return self._run.verdict(count)
+        return books.verdict(self.cell.fault.flow, count, self._run.written())
 
     def forget(self) -> None:
         """Delete the topics: a broker of hundreds of cells would drown in partitions."""

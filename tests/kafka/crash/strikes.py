@@ -148,6 +148,44 @@ def _freeze_one(scene: Scene) -> None:
     scene.gone(victim)
 
 
+def _change_mode(scene: Scene) -> None:
+    """A successor of the other mode takes over from one that is gone, or stands still and wakes beside it."""
+    fault = scene.cell.fault
+    scene.start_in("fixed")
+    for mode in ("group", "fixed"):
+        scene.until("durable")
+        scene.some_time(0.2, 1.5)
+        older = scene.flow
+        older.send(fault.signal)
+        if fault.signal is not signal.SIGSTOP:
+            scene.end_of(older)
+        if fault.signal is not signal.SIGTERM and mode == "fixed":
+            # A start is refused while the group has a member, dead or not.
+            time.sleep(fault.away)
+        newer = scene.start_in(mode)
+        scene.until("durable", newer)
+        if fault.signal is signal.SIGSTOP:
+            older.send(signal.SIGCONT)
+            scene.one_goes_on(older, newer)
+    scene.mended()
+
+
+def _roll_mode(scene: Scene) -> None:
+    """Of two processes one is replaced by a member, whose joining ends the other; that is replaced, too."""
+    first, second = (scene.start_in("fixed", LOOM_PROCESS_ID=str(number), LOOM_PROCESSES="2") for number in range(2))
+    for flow in (first, second):
+        scene.until("durable", flow)
+    scene.some_time(0.2, 1.5)
+    second.sigterm()
+    scene.end_of(second)
+    member = scene.start_in("group")
+    scene.end_of(first)
+    other = scene.start_in("group")
+    scene.until("positioned", other)
+    scene.flow = member
+    scene.mended()
+
+
 def _strike_member(scene: Scene) -> None:
     """Those with a point are struck there; a session is waited for where nobody tells the group."""
     fault = scene.cell.fault
@@ -283,6 +321,8 @@ _ACTS: dict[Act, Callable[[Scene], None]] = {
     Act.END_ALL: _end_all,
     Act.KILL_SUPERVISOR: _kill_supervisor,
     Act.FREEZE_ONE: _freeze_one,
+    Act.CHANGE_MODE: _change_mode,
+    Act.ROLL_MODE: _roll_mode,
     Act.STRIKE_MEMBER: _strike_member,
     Act.STRIKE_AT_BOUND: _strike_at_bound,
     Act.FREEZE_MEMBER: _freeze_member,
