@@ -1,18 +1,27 @@
-"""`python -m bench [memory|authoring|async|kafka|latency|startup|all]`: run benchmarks, print and perhaps keep what came out."""
+"""`python -m bench [SUITE|all]`: run benchmarks, print and perhaps keep what came out; `--help` lists the suites."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from bench import against, async_calls, authoring, kafka, latency, memory, report, startup
+from bench import against, async_calls, authoring, kafka, latency, members, memory, processes, report, startup
 from bench.environment import EnvironmentUnavailable
 from bench.measure import compare
 from bench.result import Suite
 
 SUITES: dict[str, Suite] = {
     suite.name: suite
-    for suite in (memory.SUITE, authoring.SUITE, async_calls.SUITE, kafka.SUITE, latency.SUITE, startup.SUITE)
+    for suite in (
+        memory.SUITE,
+        authoring.SUITE,
+        async_calls.SUITE,
+        processes.SUITE,
+        kafka.SUITE,
+        latency.SUITE,
+        members.SUITE,
+        startup.SUITE,
+    )
 }
 RESULTS = Path(__file__).with_name("results")
 

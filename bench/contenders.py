@@ -69,6 +69,20 @@ LATENCY = {
     "loom": Contender("bench.loom_kafka:serve"),
     "loom_exactly_once": Contender("bench.loom_kafka:serve_exactly_once"),
 }
+MEMBERS = {
+    "quix": Contender("bench.kafka_quix:serve_member", requirements="quix-requirements.txt"),
+    "quix_named": Contender("bench.kafka_quix:serve_member", requirements="quix-requirements.txt"),
+    "loom": Contender("bench.loom_kafka:serve_member"),
+    "loom_named": Contender("bench.loom_kafka:serve_member"),
+    "loom_exactly_once": Contender("bench.loom_kafka:serve_member_exactly_once"),
+    "loom_exactly_once_named": Contender("bench.loom_kafka:serve_member_exactly_once"),
+}
+PROCESSES = {
+    "memory_one": Contender("bench.processes:in_memory"),
+    "memory_two": Contender("bench.processes:in_memory"),
+    "kafka_one": Contender("bench.processes:over_kafka"),
+    "kafka_two": Contender("bench.processes:over_kafka"),
+}
 STARTUP = {
     "loop": Contender("bench.startup_contenders:loop"),
     "loom": Contender("bench.startup_contenders:loom"),

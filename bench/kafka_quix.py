@@ -12,6 +12,7 @@ from quixstreams import Application
 
 from bench.kafka import KafkaJob, consumer_config, producer_config
 from bench.latency import LatencyJob
+from bench.members import SESSION_MS, MembersJob
 from bench.orders import decode, encode, price, validate
 
 #: What the framework sets itself. The client that it pins knows all others of ours.
@@ -31,13 +32,19 @@ def serve(job: LatencyJob) -> None:
     _application(job).run()
 
 
-def _application(job: KafkaJob | LatencyJob) -> Application:
+def serve_member(job: MembersJob) -> None:
+    """A member of the group until it is told to stop."""
+    named = {} if job.instance is None else {"group.instance.id": job.instance}
+    _application(job, {"session.timeout.ms": SESSION_MS, **named}).run()
+
+
+def _application(job: KafkaJob | LatencyJob | MembersJob, member: dict[str, Any] | None = None) -> Application:
     application = Application(
         broker_address=job.bootstrap,
         consumer_group=job.group,
         auto_offset_reset="earliest",
         commit_interval=1.0,
-        consumer_extra_config=_without_own(consumer_config(job.bootstrap, job.group)),
+        consumer_extra_config=_without_own(consumer_config(job.bootstrap, job.group)) | (member or {}),
         producer_extra_config=_without_own(producer_config(job.bootstrap)),
         auto_create_topics=False,
         loglevel="WARNING",

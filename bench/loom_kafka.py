@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.kafka import KafkaJob
 from bench.latency import LatencyJob
+from bench.members import SESSION_MS, MembersJob
 from bench.orders import Order, PricedOrder, price, validate
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
 
@@ -41,8 +42,25 @@ def serve_exactly_once(job: LatencyJob) -> None:
     _runner(job, "exactly_once").run()
 
 
-def _runner(job: KafkaJob | LatencyJob, delivery: str, engine: str | None = None) -> StreamingRunner:
-    consumer = {"brokers": [job.bootstrap], "group_id": job.group, "topics": [job.source], "delivery": delivery}
+def serve_member(job: MembersJob) -> None:
+    """At least once, as a member of the group, until it is told to stop."""
+    _runner(job, "at_least_once", **_membership(job)).run()
+
+
+def serve_member_exactly_once(job: MembersJob) -> None:
+    """The same in transactions."""
+    _runner(job, "exactly_once", **_membership(job)).run()
+
+
+def _membership(job: MembersJob) -> dict[str, Any]:
+    named = {} if job.instance is None else {"group_instance_id": job.instance}
+    return {"membership": "group", "session_timeout_ms": SESSION_MS, **named}
+
+
+def _runner(
+    job: KafkaJob | LatencyJob | MembersJob, delivery: str, engine: str | None = None, **consumer: Any
+) -> StreamingRunner:
+    consumer |= {"brokers": [job.bootstrap], "group_id": job.group, "topics": [job.source], "delivery": delivery}
     config: dict[str, Any] = {
         "kafka": {
             "consumer": consumer,

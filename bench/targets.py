@@ -44,6 +44,12 @@ TARGETS = (
     # One epoch of 1,000 ms: nothing is visible to a reader of committed records before its epoch ends.
     Target("latency", "loom_exactly_once", "p99", None, "<=", 1_100.0, 1_100.0),
     Target("latency", "loom", "idle", None, "<=", 1.5, 1.0),
+    Target("processes", "memory_two", "rate", "memory_one", ">=", 1.7, 1.8),
+    # Three members, six partitions.
+    Target("members", "loom", "join", None, "<=", 1.5, 1.0),
+    Target("members", "loom_named", "join", None, "<=", 1.5, 1.0),
+    Target("members", "loom_named", "again", None, "<=", 3.0, 2.0),
+    Target("members", "loom_exactly_once_named", "again", None, "<=", 3.0, 3.0),
     Target("startup", "loom", "wall", "loop", "<=", 3.0, 2.0),
     Target("latency", "loom_exactly_once", "idle", None, "<=", 1.5, 1.0),
 )
