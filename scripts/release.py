@@ -38,6 +38,7 @@ _IN_WHEEL = (
     "loom/cli/templates/common/DOT_gitignore.tmpl",
     "loom/cli/templates/routing/TESTS/test_flow.py.tmpl",
     "loom/examples/flights/flow.py",
+    "loom/streaming/runtime/telemetry/page/live.js",
     ".dist-info/entry_points.txt",
     ".dist-info/licenses/LICENSE",
 )

@@ -142,6 +142,9 @@ class _Everything:
     def readiness(self) -> list[Any]:
         return []
 
+    def pages(self) -> dict[str, Any]:
+        return {}
+
 
 def _promtool(*arguments: str, stdin: str = "") -> None:
     found = shutil.which("promtool")

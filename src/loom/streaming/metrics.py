@@ -27,7 +27,7 @@ _AGES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300
 class Timings:
     """What one part measures beside its counters, where an observer serves metrics."""
 
-    __slots__ = ("batch_records", "commit_s", "epochs", "flush_s", "latency_s", "node_s", "read_topics")
+    __slots__ = ("batch_records", "commit_s", "epochs", "flush_s", "latency_s", "node_records", "node_s", "read_topics")
 
     def __init__(self) -> None:
         #: records read, by topic
@@ -41,9 +41,12 @@ class Timings:
         self.commit_s = Histogram(_LONG)
         #: seconds of a node for a batch, by step id
         self.node_s: dict[str, Histogram] = {}
+        #: records that came to a node in the batches that were timed, by step id
+        self.node_records: Counter[str] = Counter()
 
-    def node_took(self, step_id: str, seconds: float) -> None:
-        """A node was at work on a batch."""
+    def node_took(self, step_id: str, seconds: float, records: int) -> None:
+        """A node was at work on so many records of a batch."""
+        self.node_records[step_id] += records
         if step_id not in self.node_s:
             self.node_s[step_id] = Histogram(_SHORT)
         self.node_s[step_id].observe(seconds)

@@ -65,11 +65,14 @@ class Served:
 
 
 @contextmanager
-def serving(bootstrap: str, endpoint: PrometheusEndpoint | None = None, **config: Any) -> Iterator[Served]:
+def serving(
+    bootstrap: str, endpoint: PrometheusEndpoint | None = None, of: StreamFlow[Any, Any] | None = None, **config: Any
+) -> Iterator[Served]:
     """Run the flow in a thread while the block looks at it."""
     observer = PrometheusObserver(endpoint or PrometheusEndpoint(port=0, client_statistics_ms=100))
     settings = config_for(bootstrap, consumer={"delivery": "at_least_once"}, **config)
-    runner = StreamingRunner.from_dict(flow(), settings, observability_runtime=ObservabilityRuntime([observer]))
+    observed = ObservabilityRuntime([observer])
+    runner = StreamingRunner.from_dict(of or flow(), settings, observability_runtime=observed)
     failures: list[BaseException] = []
 
     def run() -> None:

@@ -22,11 +22,13 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.supervised import Isolation
 
-__all__ = ["MARK", "ChildEnd", "Report", "SupervisorEnd"]
+__all__ = ["MARK", "RESTARTS", "ChildEnd", "Report", "SupervisorEnd"]
 
 #: The environment variable that marks a supervised run. It holds the numbers of its end of the socket and of the recorder; where
 #: its output goes to the supervisor, also those of the supervisor's streams and of the reading ends of its own.
 MARK = "LOOM_SUPERVISOR_FD"
+#: and the one that says how often it has been started again before
+RESTARTS = "LOOM_SUPERVISED_RESTARTS"
 
 #: seconds that a run whose supervisor is gone has for stopping in order, where the config does not say
 _ORPHAN = 30.0
@@ -57,6 +59,8 @@ class ChildEnd:
         self._socket = socket.socket(fileno=descriptor)
         self._recorder = recorder
         self._again = False
+        #: how often this process has been started again before
+        self.restarts = 0
         self._lock = threading.Lock()
         self._positions: dict[str, int] = {}
         self._unsent = b""
@@ -73,6 +77,7 @@ class ChildEnd:
             return None
         link, *rest = [int(number) for number in descriptor.split(",")]
         end = cls(link, Recorder(rest[0]) if rest else None)
+        end.restarts = int(os.environ.pop(RESTARTS, "0"))
         end._keep_streams(rest[1:])
         threading.Thread(target=end._listen, name="loom-supervisor", daemon=True).start()
         return end

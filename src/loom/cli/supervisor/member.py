@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from loom.cli.exit_codes import Exit
+from loom.cli.supervisor.channel import RESTARTS
 from loom.cli.supervisor.child import Child
 from loom.cli.supervisor.recorder import AtWork
 from loom.cli.supervisor.restart_policy import End, RestartPolicy
@@ -47,6 +48,7 @@ class Member:
         self._policy, self._suspicion = RestartPolicy(settings.restarts), Suspicion()
         self._child: Child | None = None
         self._began = 0.0
+        self._starts = 0
         #: when the next run begins, in monotonic seconds; `None` while one runs, and when there is none any more
         self.starts_at: float | None = 0.0
         #: how the last run ended
@@ -67,12 +69,13 @@ class Member:
             self.starts_at, self._began = None, time.monotonic()
             self._child = Child(
                 self._command,
-                self._environment,
+                {**self._environment, RESTARTS: str(self._starts)},
                 self._suspicion.isolation(),
                 self._policy.moved,
                 self._selector,
                 self._prefix,
             )
+            self._starts += 1
 
     def stop(self, number: int) -> None:
         """Pass a signal on to the run."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from loom.core.model import LoomFrozenStruct
@@ -22,6 +22,7 @@ __all__ = [
     "MetricKind",
     "MetricSamples",
     "MetricsSource",
+    "Page",
 ]
 
 #: the values of a metric's labels, in the order in which the metric names them
@@ -97,6 +98,18 @@ class Check(LoomFrozenStruct):
     detail: str = ""
 
 
+class Page(LoomFrozenStruct):
+    """Something that can be fetched beside the metrics.
+
+    Args:
+        content_type: what it is, as HTTP says it.
+        content: makes it, on the thread of whoever asks.
+    """
+
+    content_type: str
+    content: Callable[[], bytes]
+
+
 class Measures(LoomFrozenStruct):
     """What an observer that serves metrics wants to be measured.
 
@@ -126,6 +139,9 @@ class MetricsSource(Protocol):
 
     def readiness(self) -> Iterable[Check]:
         """Whether it can do its work now."""
+
+    def pages(self) -> Mapping[str, Page]:
+        """What else is served, by path."""
 
 
 class Histogram:

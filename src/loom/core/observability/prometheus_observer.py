@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 from loom.core.logger import get_logger
 from loom.core.observability.event import LifecycleEvent, Scope
 from loom.core.observability.extras import check_prometheus
-from loom.core.observability.metrics import Check, HistogramValue, Measures, MetricKind, MetricSamples, MetricsSource
+from loom.core.observability.metrics import (
+    Check,
+    HistogramValue,
+    Measures,
+    MetricKind,
+    MetricSamples,
+    MetricsSource,
+    Page,
+)
 from loom.core.observability.scrape_server import ScrapeServer
 from loom.core.observability.settings import PrometheusEndpoint, PushGatewaySettings
 
@@ -116,12 +124,13 @@ class PrometheusObserver:
         endpoint = self._endpoint
         index = max((source.process_index for source in self._all()), default=0)
         wanted = endpoint.port + index if endpoint.port else 0
+        asked = (self._scrape, self._health, self._ready, self._pages)
         try:
-            return ScrapeServer(endpoint.bind_address, wanted, endpoint.path, self._scrape, self._health, self._ready)
+            return ScrapeServer(endpoint.bind_address, wanted, endpoint.path, *asked)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
-        server = ScrapeServer(endpoint.bind_address, 0, endpoint.path, self._scrape, self._health, self._ready)
+        server = ScrapeServer(endpoint.bind_address, 0, endpoint.path, *asked)
         _log.warning("metrics_port_taken", port=wanted, url=f"{server.address}{endpoint.path}")
         return server
 
@@ -134,6 +143,10 @@ class PrometheusObserver:
 
         encode, content_type = choose_encoder(accept)
         return content_type, encode(self.registry)
+
+    def _pages(self) -> dict[str, Page]:
+        """Those of the source that was attached last win."""
+        return {path: page for source in self._all() for path, page in source.pages().items()}
 
     def _health(self) -> list[Check]:
         return [check for source in self._all() for check in source.health()]

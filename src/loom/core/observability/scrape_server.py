@@ -1,4 +1,4 @@
-"""A small HTTP server for metrics, health and readiness, on threads of its own.
+"""A small HTTP server for metrics, health, readiness and the live page, on threads of its own.
 
 Started by the observer that serves metrics. However many clients come, however slow they are, a run does not notice.
 """
@@ -9,11 +9,12 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from loom.core.observability.metrics import Check
+from loom.core.observability.metrics import Check, Page
 
 __all__ = ["ScrapeServer"]
 
@@ -22,7 +23,21 @@ _PATIENCE = 10.0
 #: requests that are answered at the same time; more are sent away
 _MOST_AT_ONCE = 8
 
-#: content type and content
+#: with every answer: a browser loads nothing from elsewhere, runs no script but ours, and shows the page in no other's frame
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = (
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", _POLICY),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+)
+
+#: status, content type and content
 Answer = tuple[HTTPStatus, str, bytes]
 
 
@@ -36,6 +51,7 @@ class ScrapeServer:
         scrape: makes the metrics for a value of the header `Accept`.
         health: whether the process is alive and at work.
         ready: whether it can do its work now.
+        pages: what else there is, by path; asked for each request.
 
     Raises:
         OSError: if the port cannot be used.
@@ -49,17 +65,22 @@ class ScrapeServer:
         scrape: Callable[[str], tuple[str, bytes]],
         health: Callable[[], Sequence[Check]],
         ready: Callable[[], Sequence[Check]],
+        pages: Callable[[], Mapping[str, Page]] = dict,
     ) -> None:
         def metrics(accept: str) -> Answer:
             content_type, content = scrape(accept)
             return HTTPStatus.OK, content_type, content
 
-        pages: dict[str, Callable[[str], Answer]] = {
+        own: dict[str, Callable[[str], Answer]] = {
             path: metrics,
             "/healthz": lambda _: _checked(health()),
             "/readyz": lambda _: _checked(ready()),
         }
-        self._server = _Server(bind_address, port, pages)
+
+        def answers() -> Mapping[str, Callable[[str], Answer]]:
+            return {**{path: partial(_answered, page) for path, page in pages().items()}, **own}
+
+        self._server = _Server(bind_address, port, answers)
         self._thread: threading.Thread | None = None
 
     @property
@@ -88,9 +109,11 @@ class _Server(ThreadingHTTPServer):
     # An answer in progress does not hold up the end of a run.
     block_on_close = False
 
-    def __init__(self, bind_address: str, port: int, pages: Mapping[str, Callable[[str], Answer]]) -> None:
+    def __init__(
+        self, bind_address: str, port: int, answers: Callable[[], Mapping[str, Callable[[str], Answer]]]
+    ) -> None:
         self.address_family = socket.AF_INET6 if ":" in bind_address else socket.AF_INET
-        self.pages = pages
+        self.answers = answers
         self.room = threading.BoundedSemaphore(_MOST_AT_ONCE)
         super().__init__((bind_address, port), _Handler)
 
@@ -133,19 +156,29 @@ class _Handler(BaseHTTPRequestHandler):
         """Requests are not logged."""
 
     def _answer(self, *, body: bool) -> None:
-        page = self.server.pages.get(self.path.partition("?")[0])
+        answers = self.server.answers()
+        page = answers.get(self.path.partition("?")[0])
         if page is None:
-            known = ", ".join(self.server.pages)
+            known = ", ".join(answers)
             status, content_type, content = HTTPStatus.NOT_FOUND, "text/plain", f"there is {known}\n".encode()
         else:
-            status, content_type, content = page(self.headers.get("Accept", ""))
+            try:
+                status, content_type, content = page(self.headers.get("Accept", ""))
+            except Exception as error:  # noqa: BLE001 - what is told may be at fault, and the next request is another's
+                status, content_type = HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain"
+                content = f"cannot be told: {type(error).__name__}\n".encode()
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(content)))
-        self.send_header("Cache-Control", "no-store")
+        for name, value in _HEADERS:
+            self.send_header(name, value)
         self.end_headers()
         if body:
             self.wfile.write(content)
+
+
+def _answered(page: Page, _accept: str) -> Answer:
+    return HTTPStatus.OK, page.content_type, page.content()
 
 
 def _checked(checks: Sequence[Check]) -> Answer:

@@ -118,7 +118,7 @@ def _build_collect(build: StageBuilder, node: CompiledCollect, after: NodeInput 
     assert after is not None
     assert stage.gate is not None
     collector = Collector(build, node.max_records, node.timeout_ms, after, above, stage.gate, node.step_id)
-    stage.room.add(collector)
+    stage.room.add(collector, node.step_id)
     return build.entry(collector.take, collector.take, above)
 
 

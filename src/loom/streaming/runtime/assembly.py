@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from loom.core.async_bridge import AsyncBridge
 from loom.core.logger import get_logger
@@ -40,6 +40,9 @@ from loom.streaming.runtime.telemetry.flow_metrics import FlowMetricsSource
 from loom.streaming.runtime.telemetry.node_times import timer_of
 from loom.streaming.runtime.telemetry.record_tracing import TracedErrors, tracer_of
 from loom.streaming.runtime.worker_source import OpenWorker
+
+if TYPE_CHECKING:
+    from loom.streaming.runtime.telemetry.live import LivePicture
 
 __all__ = ["Assembly", "BuiltDataflow", "MakeStage", "Transport"]
 
@@ -114,6 +117,7 @@ class Assembly:
         #: what is measured of the run, and who asks the brokers for it, where an observer serves metrics
         self.monitor: BrokerMonitor | None = None
         self.metrics: FlowMetricsSource | None = None
+        self.live: LivePicture | None = None
         if state.observability.measures is not None:
             if reads_kafka:
                 self.monitor = BrokerMonitor(
@@ -121,6 +125,11 @@ class Assembly:
                 )
             state.process_index = layout.index
             self.metrics = FlowMetricsSource(plan, outputs, state, self.monitor, reads_kafka=reads_kafka)
+            # Most runs show nothing, and need not load it.
+            from loom.streaming.runtime.telemetry.live import LivePicture
+
+            self.live = LivePicture(plan, state, self.monitor, self.metrics, layout)
+            self.metrics.also = self.live.pages
             state.observability.attach(self.metrics)
 
     def _read_now(self) -> list[TopicPartition]:
@@ -220,6 +229,7 @@ class BuiltDataflow:
         self._assembly = assembly
         self.metrics = assembly.metrics
         self.monitor = assembly.monitor
+        self.live = assembly.live
         self._preflight = assembly.preflight
         self._exactly_once = assembly.exactly_once
         self._writers = writers

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from loom.core.importable import qualified_name
 from loom.core.logger import get_logger
 from loom.core.shown import reason_of
 from loom.streaming.errors import ErrorKind
 from loom.streaming.record import TopicPartitionOffset
 from loom.streaming.runtime.stages.raised_at import author_traceback
+from loom.streaming.runtime.telemetry.recent_errors import RecentErrors, error_type
 
 __all__ = ["ErrorLog"]
 
@@ -46,11 +46,15 @@ class ErrorLog:
         self._seen: dict[tuple[ErrorKind, str], _Seen] = {}
         #: by step, the same of calls that will be repeated
         self._retried: dict[str, _Seen] = {}
+        #: the latest failures, where somebody wants to see them
+        self.recent: RecentErrors | None = None
 
     def notice(
         self, kind: ErrorKind, step: str, error: BaseException, at: str | None, place: TopicPartitionOffset
     ) -> None:
         """A record failed at a step; `at` is where in the author's code."""
+        if self.recent is not None:
+            self.recent.notice(kind, step, error, at, place)
         now = self._clock()
         with self._lock:
             seen = self._seen.get((kind, step))
@@ -107,7 +111,7 @@ def _log_first(kind: ErrorKind, step: str, error: BaseException, at: str | None,
 
 def _place_and_error(error: BaseException, at: str | None, place: TopicPartitionOffset) -> dict[str, Any]:
     fields: dict[str, Any] = {"topic": place.topic, "partition": place.partition, "offset": place.offset}
-    fields["error_type"] = getattr(error, "__loom_error_type__", None) or qualified_name(type(error))
+    fields["error_type"] = error_type(error)
     if at is not None:
         fields["at"] = at
     return fields

@@ -210,13 +210,14 @@ class StreamingRunner:
         self._reconfigure(flow, config, config_path)
         observability = self._observability_runtime()
         name = self._flow.name if self._flow is not None else "?"
-        with observed_run(observability, name, instance_name(self._config)):
+        instance = instance_name(self._config)
+        with observed_run(observability, name, instance):
             prepared = self._prepare(error_sinks, runtime)
             progress_ms = progress_interval_ms(self._config)
             try:
                 self._take_hold(prepared)
                 with (
-                    serving_metrics(observability, prepared.built, prepared.supervision.stall_timeout_ms),
+                    serving_metrics(observability, prepared.built, prepared.supervision.stall_timeout_ms, instance),
                     stopping_on_signals(prepared.built.delivery.stop),
                 ):
                     _log.info("broker_check_started", flow=name)

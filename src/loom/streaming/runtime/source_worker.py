@@ -96,6 +96,7 @@ class SourceWorker:
         self.standing.is_unsettled = lambda: self.feed.is_unsettled
         self.standing.in_flight = lambda: self.feed.in_flight
         self.standing.buffered = self._kept
+        self.standing.buffered_by = self._kept_by
         delivery.opened(self, "consumer", self._close)
 
     def _build(self) -> None:
@@ -137,6 +138,9 @@ class SourceWorker:
 
     def _kept(self) -> int:
         return self._room.kept()
+
+    def _kept_by(self) -> Mapping[str, int]:
+        return self._room.kept_by()
 
     def _take_up_again(self) -> None:
         """The epoch was aborted: begin again at the committed offsets, with a stage and steps that have seen nothing."""

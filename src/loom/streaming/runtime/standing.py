@@ -42,6 +42,8 @@ class Standing:
         #: how many records are on their way to the sink part, and how many nodes keep
         self.in_flight: Callable[[], int] = lambda: 0
         self.buffered: Callable[[], int] = lambda: 0
+        #: the latter by step id
+        self.buffered_by: Callable[[], Mapping[str, int]] = dict
         #: until when, in monotonic seconds, records from these offsets on are kept on purpose, as of `seen_at`
         self.kept: Mapping[TopicPartition, tuple[int, float]] = {}
         #: until when nothing is read on purpose, since the stage is full; the same

@@ -29,6 +29,10 @@ class Supervisor(Protocol):
     """
 
     @property
+    def restarts(self) -> int:
+        """How often this process has been started again before."""
+
+    @property
     def isolation(self) -> Isolation | None:
         """Which records are to be processed one at a time; `None`: none, the run is normal."""
 

@@ -123,7 +123,7 @@ def run(keeper: Keeper, items: list[Any], *, batch_size: int = 100, stop_when: A
     def source(delivery: Any, make_stage: Any) -> Any:
         def make() -> Any:
             stage = make_stage()
-            stage.room.add(keeper)
+            stage.room.add(keeper, "keeper")
             run_batch = stage.run
 
             def measured(batch: Any) -> Any:
@@ -304,6 +304,6 @@ def test_nodes_are_told_of_the_end_upstream_first() -> None:
             told.append(f"{self._name} {mark.value}")
 
     room = BufferingNodes([Telling("first")])
-    room.add(Telling("second"))
+    room.add(Telling("second"), "second")
     room.end(EndMark.STOP)
     assert told == ["first stop", "second stop"]

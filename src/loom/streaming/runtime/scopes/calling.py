@@ -96,7 +96,7 @@ class CallingScope:
         self._batch: CallBatch | None = None
         if watched:
             self._gate.watch(self._kept.lowest)
-        stage.room.add(self)
+        stage.room.add(self, step_id)
         stage.room.settles.append(runner.settle)
         stage.room.tells.append(self._told)
         stage.flushes.append(self.start)

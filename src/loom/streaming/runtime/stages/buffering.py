@@ -53,6 +53,8 @@ class BufferingNodes:
 
     def __init__(self, nodes: Iterable[BufferingNode] = ()) -> None:
         self._nodes = list(nodes)
+        #: the step id of each, where it was added with one
+        self._steps = [""] * len(self._nodes)
         #: the time of the current batch, in monotonic seconds
         self.now = 0.0
         #: the time at this moment, on the same clock; within a batch, `now` is how late it was at its beginning
@@ -72,13 +74,15 @@ class BufferingNodes:
         #: what nodes wait for, for people
         self.tells: list[Callable[[], str | None]] = []
 
-    def add(self, node: BufferingNode) -> None:
+    def add(self, node: BufferingNode, step_id: str) -> None:
         """Add a node after those already here."""
         self._nodes.append(node)
+        self._steps.append(step_id)
 
     def reverse(self) -> None:
         """Turn the order around, for who builds from the tail."""
         self._nodes.reverse()
+        self._steps.reverse()
         self.tells.reverse()
 
     def wait(self, seconds: float) -> None:
@@ -99,6 +103,13 @@ class BufferingNodes:
     def kept(self) -> int:
         """How many records wait."""
         return sum(node.kept() for node in self._nodes)
+
+    def kept_by(self) -> dict[str, int]:
+        """How many records wait at each node that may keep some, by step id; from any thread."""
+        found: dict[str, int] = {}
+        for step_id, node in zip(self._steps, self._nodes, strict=True):
+            found[step_id] = found.get(step_id, 0) + node.kept()
+        return found
 
     def credit(self, most: int) -> int:
         """How many records the source may return, at most `most`; 0 while a node is full."""

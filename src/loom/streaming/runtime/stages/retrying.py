@@ -92,7 +92,7 @@ class RetryQueue:
         self._called: dict[tuple[int, Any], _Waiting] = {}
         self._stopped: EndMark | None = None
         stage.gate.watch(self._oldest)
-        stage.room.add(self)
+        stage.room.add(self, step_id)
 
     def calls(self, entry: NodeInput) -> NodeInput:
         """The way into the step, by which it is called again."""

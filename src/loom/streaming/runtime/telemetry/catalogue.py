@@ -60,6 +60,10 @@ METRICS: dict[str, Metric] = {
         _counter("node_records_total", "Records that a node is done with, by how", "step", "outcome"),
         _histogram("node_duration_seconds", "How long a node took for a batch; one batch a second is measured", "step"),
         _counter("recoveries_total", "How often the run was taken up again in place after an aborted transaction"),
+        _counter(
+            "restarts_total",
+            "How often a supervisor has started this process again (loom run with restarts or processes)",
+        ),
         _counter("rebalances_total", "How often the group gave this process other partitions (membership: group)"),
         _counter("epochs_total", "Epochs whose results are durable"),
         _histogram("epoch_flush_seconds", "How long the end of an epoch took, until everything was durable"),

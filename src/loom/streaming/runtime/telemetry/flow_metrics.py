@@ -6,28 +6,29 @@ Made by `Assembly` where an observer serves metrics. Everything here runs on the
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 
-from loom.core.observability.metrics import Check, Histogram, HistogramValue, Labels, MetricSamples
-from loom.streaming.compiler.names import SOURCE, child_id
+from loom.core.observability.metrics import Check, Histogram, HistogramValue, Labels, MetricSamples, Page
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.metrics import FlowCounts, Timings
-from loom.streaming.record import TopicPartition
-from loom.streaming.runtime.offsets import PartitionOffsets
 from loom.streaming.runtime.output_table import OutputTable
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.telemetry.broker_monitor import BrokerMonitor
 from loom.streaming.runtime.telemetry.catalogue import METRICS
+from loom.streaming.runtime.telemetry.live_ticks import measured
+from loom.streaming.runtime.telemetry.node_flow import failures_by_step, on_the_way
+from loom.streaming.runtime.telemetry.partitions import offset_rows, partition_figures
 
-__all__ = ["FlowMetricsSource"]
+__all__ = ["FlowMetricsSource", "loom_version"]
 
 #: seconds that a worker may be at work on one batch before the process no longer counts as healthy, without a watchdog
 _LONGEST_BATCH = 300.0
 
 
 @cache
-def _version() -> str:
+def loom_version() -> str:
+    """The version of this distribution."""
     # Imported when somebody scrapes: it is slow, and every run loads this module.
     from importlib.metadata import version
 
@@ -50,12 +51,15 @@ class FlowMetricsSource:
         self._state = state
         self._monitor = monitor
         self._reads_kafka = reads_kafka
-        self._began = time.time()
+        #: when the run began, in seconds since 1970
+        self.began = time.time()
         topics = outputs.topics().values()
         self._error_topics = {outlet.output.topic for outlet in topics if outlet.is_errors}
         self._dlqs = {o.output.topic: o.output.dlq.topic for o in topics if o.output.dlq is not None}
         #: counters as they were last told: parts of a sum are read one after the other, and no counter may ever go back
         self._last: dict[tuple[str, Labels], float] = {}
+        #: what is served beside the metrics, by path
+        self.also: Callable[[], Mapping[str, Page]] = dict
         #: how long a worker may be at work on one batch, in seconds
         self.longest_batch_s = _LONGEST_BATCH
 
@@ -74,6 +78,10 @@ class FlowMetricsSource:
         for name, values in self._all():
             if values:
                 yield MetricSamples(METRICS[name], {(self.name, *labels): value for labels, value in values.items()})
+
+    def pages(self) -> Mapping[str, Page]:
+        """What is served beside the metrics, by path."""
+        return self.also()
 
     def health(self) -> list[Check]:
         """Whether the run is alive and at work."""
@@ -98,7 +106,7 @@ class FlowMetricsSource:
         state = self._state
         found = [Check("running", not state.stop.requested and state.fault is None, state.stop.reason)]
         if self._reads_kafka:
-            rows, standings = self._rows(), list(state.standings)
+            rows, standings = offset_rows(state), list(state.standings)
             waiting = [str(row.partition) for row in rows if row.start is None]
             known = f"{len(rows)} partitions" if standings else "reading has not begun"
             found.append(Check("assignment", bool(standings), known))
@@ -114,15 +122,12 @@ class FlowMetricsSource:
             found.append(Check("circuits", not down, f"open: {', '.join(down)}" if down else ""))
         return found
 
-    def _rows(self) -> list[PartitionOffsets]:
-        return [row for standing in list(self._state.standings) for row in standing.offsets.rows]
-
     def _all(self) -> Iterator[tuple[str, Mapping[Labels, float | HistogramValue]]]:
         state, settings = self._state, self._plan.source.settings
         counts, timings = state.metrics.read(), state.metrics.timings()
-        info = (_version(), self._plan.source.mode.summary, settings.group_id)
+        info = (loom_version(), self._plan.source.mode.summary, settings.group_id)
         yield "flow_info", {info: 1.0}
-        yield "flow_start_time_seconds", {(): self._began}
+        yield "flow_start_time_seconds", {(): self.began}
         yield "healthy", {(): float(all(check.ok for check in self.health()))}
         yield "ready", {(): float(all(check.ok for check in self.readiness()))}
         yield "stalled", {(): float(state.stop.stalled is not None)}
@@ -169,46 +174,29 @@ class FlowMetricsSource:
         yield "retries_total", {(step,): float(count) for step, count in counts.retries.items()}
         yield "node_records_total", self._nodes(counts)
         yield "recoveries_total", {(): float(state.recoveries.total if state.recoveries is not None else 0)}
+        yield "restarts_total", {(): float(state.supervisor.restarts if state.supervisor is not None else 0)}
         yield "rebalances_total", {(): float(state.rebalances)}
         yield "epochs_total", {(): float(sum(part.epochs for part in timings))}
         yield "observer_events_dropped_total", {(): float(state.observability.dropped)}
 
     def _nodes(self, counts: FlowCounts) -> dict[Labels, float]:
-        """What became of records at each node. How many went on follows from what was read, as long as none multiply."""
+        """What became of records at each node. How many went on is told where it follows from what is counted."""
         found: dict[Labels, float] = {}
-        failed: dict[str, int] = {}
-        for (_, step), count in counts.errors.items():
-            failed[step] = failed.get(step, 0) + count
-        for step, count in failed.items():
+        for step, count in failures_by_step(counts).items():
             found[(step, "error")] = float(count)
         for step, count in counts.drops.items():
             found[(step, "dropped")] = float(count)
-        arrived = counts.read - failed.get(child_id(self.name, SOURCE), 0)
-        for node in self._plan.nodes:
-            if node.multiplies or node.branches or node.waits or not node.continues:
-                break
-            arrived -= failed.get(node.step_id, 0) + counts.drops.get(node.step_id, 0)
-            found[(node.step_id, "ok")] = float(max(arrived, 0))
+        for step, (_, left) in on_the_way(self._plan, counts).items():
+            if left is not None:
+                found[(step, "ok")] = float(left)
         return found
 
     def _partitions(self) -> Iterator[tuple[str, Mapping[Labels, float]]]:
-        rows = [row for row in self._rows() if row.start is not None]
-        ends: Mapping[TopicPartition, int] = self._monitor.ends if self._monitor is not None else {}
-        names: dict[PartitionOffsets, Labels] = {
-            row: (row.partition.topic, str(row.partition.partition)) for row in rows
-        }
-        at = {row: restart for row in rows if (restart := row.restart) is not None}
-        lag = {row: max(ends[row.partition] - offset, 0) for row, offset in at.items() if row.partition in ends}
-        yield "assigned_partitions", {(): float(len(rows))}
-        yield "committed_offset", {names[row]: float(offset) for row, offset in at.items()}
-        yield "end_offset", {names[row]: float(ends[row.partition]) for row in rows if row.partition in ends}
-        yield "lag_records", {names[row]: float(records) for row, records in lag.items()}
-        yield "lag_seconds", {names[row]: self._age(row) if records else 0.0 for row, records in lag.items()}
-
-    def _age(self, row: PartitionOffsets) -> float:
-        """Seconds since the last record read was produced; since the start if none was."""
-        since = self._began if row.read_time_ms is None else row.read_time_ms / 1000
-        return max(time.time() - since, 0.0)
+        found = partition_figures(self._state, self._monitor, self.began)
+        yield "assigned_partitions", {(): float(len(found))}
+        for name in ("committed_offset", "end_offset", "lag_records", "lag_seconds"):
+            values = {(one.topic, str(one.partition)): getattr(one, name) for one in found}
+            yield name, {labels: float(value) for labels, value in values.items() if value is not None}
 
     def _steady(self, name: str, labels: Labels, value: float) -> float:
         known = self._last.get((name, labels), 0.0)
@@ -217,18 +205,13 @@ class FlowMetricsSource:
 
 
 def _histograms(timings: list[Timings]) -> Iterator[tuple[str, Mapping[Labels, HistogramValue]]]:
-    for name, values in (
-        ("source_batch_records", [part.batch_records.value for part in timings]),
-        ("epoch_flush_seconds", [part.flush_s.value for part in timings]),
-        ("commit_seconds", [part.commit_s.value for part in timings]),
-        ("end_to_end_latency_seconds", [part.latency_s.value for part in timings]),
+    latency, nodes = measured(timings)
+    for name, total in (
+        ("source_batch_records", Histogram.total(part.batch_records.value for part in timings)),
+        ("epoch_flush_seconds", Histogram.total(part.flush_s.value for part in timings)),
+        ("commit_seconds", Histogram.total(part.commit_s.value for part in timings)),
+        ("end_to_end_latency_seconds", latency),
     ):
-        total = Histogram.total(values)
         if total is not None:
             yield name, {(): total}
-    by_step: dict[str, list[HistogramValue]] = {}
-    for part in timings:
-        for step, histogram in list(part.node_s.items()):
-            by_step.setdefault(step, []).append(histogram.value)
-    added = {(step,): Histogram.total(values) for step, values in by_step.items()}
-    yield "node_duration_seconds", {labels: total for labels, total in added.items() if total is not None}
+    yield "node_duration_seconds", {(step,): total for step, total in nodes.items()}

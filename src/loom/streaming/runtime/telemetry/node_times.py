@@ -27,7 +27,7 @@ def timer_of(plan: CompiledPlan, observability: ObservabilityRuntime, counts: Co
 
     def tell(step_id: str, seconds: float, records: int, error: BaseException | None) -> None:
         if timings is not None:
-            timings.node_took(step_id, seconds)
+            timings.node_took(step_id, seconds, records)
         if not listened or step_id not in nodes:
             return
         meta: dict[str, Any] = {"records": records}

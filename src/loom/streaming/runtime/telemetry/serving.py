@@ -25,14 +25,19 @@ def observed_run(observability: ObservabilityRuntime, flow: str, instance: str) 
 
 @contextmanager
 def serving_metrics(
-    observability: ObservabilityRuntime, built: BuiltDataflow, stall_timeout_ms: int | None
+    observability: ObservabilityRuntime, built: BuiltDataflow, stall_timeout_ms: int | None, instance: str
 ) -> Iterator[None]:
-    """Serve what an observer serves, and ask the brokers where logs end, during the block."""
+    """Serve what an observer serves, ask the brokers where logs end, and follow the counters, during the block."""
     if built.metrics is not None and stall_timeout_ms is not None:
         built.metrics.longest_batch_s = stall_timeout_ms / 1000
+    if built.live is not None:
+        built.live.instance = instance
     observability.start_scrape_server()
     try:
-        with built.monitor.watching() if built.monitor is not None else nullcontext():
+        with (
+            built.monitor.watching() if built.monitor is not None else nullcontext(),
+            built.live.watching() if built.live is not None else nullcontext(),
+        ):
             yield
     finally:
         observability.stop_scrape_server()
