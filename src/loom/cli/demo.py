@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from loom.cli.live_address import LivePage
 from loom.core.errors import LoomError
 from loom.examples.flights.data import raw_flights
 from loom.examples.flights.flow import Flight, flow
@@ -34,14 +36,18 @@ _MOST_AHEAD = 4000
 _REFRESH = 0.25
 
 
-def run_demo(limit: int | None) -> None:
-    """Run the demo and print its table. Raises `LoomError` when the numbers do not add up."""
+def run_demo(limit: int | None, *, repeat: bool = False) -> None:
+    """Run the demo and print its table; `repeat`: the same flights again and again, until it is stopped.
+
+    Raises `LoomError` when the numbers do not add up.
+    """
     console = Console(stderr=False)
     with EmbeddedBroker() as broker:
         for topic in (SOURCE, *OUTPUTS, *ERRORS):
             broker.create_topic(topic)
-        runner = StreamingRunner.from_dict(flow, _config(broker))
-        demo = _Demo(runner, broker, limit, console)
+        page = LivePage()
+        runner = StreamingRunner.from_dict(flow, _config(broker), observability_runtime=page.observers)
+        demo = _Demo(runner, broker, _flights(limit, repeat=repeat), console, page)
         console.print(f"[bold]{flow.name}[/]: reading {SOURCE} on an in-process broker, Ctrl-C stops it in order")
         demo.start()
         try:
@@ -49,6 +55,12 @@ def run_demo(limit: int | None) -> None:
         finally:
             demo.finish()
     demo.report()
+
+
+def _flights(limit: int | None, *, repeat: bool) -> Iterator[tuple[bytes, bytes]]:
+    yield from raw_flights(limit)
+    while repeat:
+        yield from raw_flights(limit)
 
 
 def _config(broker: EmbeddedBroker) -> dict[str, Any]:
@@ -72,10 +84,18 @@ def _config(broker: EmbeddedBroker) -> dict[str, Any]:
 class _Demo:
     """Feeds the source topic and shows the counters, in threads beside the run."""
 
-    def __init__(self, runner: StreamingRunner, broker: EmbeddedBroker, limit: int | None, console: Console) -> None:
+    def __init__(
+        self,
+        runner: StreamingRunner,
+        broker: EmbeddedBroker,
+        flights: Iterator[tuple[bytes, bytes]],
+        console: Console,
+        page: LivePage,
+    ) -> None:
         self._runner = runner
         self._settings = ProducerSettings((broker.bootstrap,))
-        self._limit = limit
+        self._flights = flights
+        self._page = page
         self._console = console
         self._over = threading.Event()
         self._all_sent = threading.Event()
@@ -117,7 +137,7 @@ class _Demo:
         """Send the flights, a bounded number ahead of the flow."""
         try:
             with KafkaProducer(self._settings, SOURCE, Flight) as producer:
-                for key, value in raw_flights(self._limit):
+                for key, value in self._flights:
                     producer.send_record(KafkaRecord(SOURCE, key, value))
                     self._sent += 1
                     if self._sent % 200 == 0 and not self._keep_pace(producer):
@@ -142,9 +162,12 @@ class _Demo:
     def _watch(self) -> None:
         """Show the counters until everything that was sent has ended somewhere, then stop the flow."""
         with Live(console=self._console, refresh_per_second=8, transient=True) as live:
-            last, at = 0, self._started
+            last, at, shown = 0, self._started, False
             while not self._over.wait(_REFRESH):
                 counts, now = self._counts(), time.monotonic()
+                if not shown and (where := self._page.address or self._page.missing) is not None:
+                    shown = True
+                    self._console.print(f"live: {where}", highlight=False)
                 live.update(_progress(counts, self._sent, (counts.read - last) / (now - at)))
                 if not self._console.is_terminal:
                     self._console.print(_line(counts, now - self._started))

@@ -19,6 +19,7 @@ from loom.cli.beside import flows_beside
 from loom.cli.decoders import source_encoder, typed_line
 from loom.cli.dev_config import on_one_broker
 from loom.cli.exit_codes import InputError
+from loom.cli.live_address import LivePage
 from loom.cli.record_lines import InputLine, LineReader
 from loom.cli.records import TopicDecoder, text_of
 from loom.cli.sinks import register_sinks
@@ -68,8 +69,11 @@ def run_session(flow: StreamFlow[Any, Any], config: ConfigContext, options: DevO
     Raises what a run raises, and `InputError` for input that cannot be read.
     """
     with EmbeddedBroker() as broker:
+        # With input that ends there is nothing to watch.
+        page = None if options.once else LivePage(config)
         config = on_one_broker(config, broker.bootstrap)
-        runner = StreamingRunner.from_context(flow, config=config)
+        observers = page.observers if page is not None else None
+        runner = StreamingRunner.from_context(flow, config=config, observability_runtime=observers)
         register_sinks(runner.register_sink, options.sinks, config)
         runner.beside = flows_beside(flow)
         plan = prepare(flow, config, None).plan
@@ -77,7 +81,7 @@ def run_session(flow: StreamFlow[Any, Any], config: ConfigContext, options: DevO
         partitions = {one.name: broker.create_topic(one.name) for one in topics}
         dead = {one.name for one in topics if one.dead_letters}
         outputs = {name: count for name, count in partitions.items() if name not in plan.source.topics}
-        session = _Session(runner, plan, broker.bootstrap, options, outputs, dead)
+        session = _Session(runner, plan, broker.bootstrap, options, outputs, dead, page)
         session.start()
         try:
             runner.run()
@@ -97,6 +101,7 @@ class _Session:
         options: DevOptions,
         outputs: dict[str, int],
         dead: set[str],
+        page: LivePage | None,
     ) -> None:
         self._runner = runner
         self._plan = plan
@@ -104,6 +109,7 @@ class _Session:
         self._options = options
         self._outputs = outputs
         self._dead = dead
+        self._page = page
         self._console = Console(highlight=False, soft_wrap=True)
         self._over = threading.Event()
         self._fed = threading.Event()
@@ -183,6 +189,7 @@ class _Session:
         """Say how far the flow is when it has caught up; end the session where it is to end."""
         last, told_at = self._counts(), time.monotonic()
         while not self._over.wait(_LOOK):
+            self._show_page()
             if self._options.parent is not None and os.getppid() != self._options.parent:
                 self._runner.shutdown()
                 return
@@ -195,6 +202,13 @@ class _Session:
                 rate = (counts.read - last.read) / (now - told_at)
                 self._print_counts(counts, f"{rate:,.0f} records/s, {self._sent - counts.accounted:,} behind")
                 last, told_at = counts, now
+
+    def _show_page(self) -> None:
+        """Say once where the live page is."""
+        where = (self._page.address or self._page.missing) if self._page is not None else None
+        if where is not None:
+            self._page = None
+            self._console.print(Text(f"-- live: {where}", style="dim"))
 
     def _show(self) -> None:
         """Print what the flow writes, decoded, until everything that it wrote is shown."""

@@ -33,7 +33,7 @@ from loom.streaming.runtime.run_errors import (
     UnshareableSinkError,
 )
 
-__all__ = ["Exit", "FlowNotFoundError", "InputError", "exit_for"]
+__all__ = ["EndpointError", "Exit", "FlowNotFoundError", "InputError", "exit_for"]
 
 
 class Exit(IntEnum):
@@ -44,7 +44,9 @@ class Exit(IntEnum):
     USAGE = 2  #: wrong arguments or input, or no such module or flow
     CONFIG = 3  #: the config cannot be read or does not fit
     COMPILATION = 4  #: the flow does not compile
-    ENVIRONMENT = 5  #: no broker, or one that rejects us, no topic, no such offset, a directory that cannot be written
+    ENVIRONMENT = (
+        5  #: no broker, or one that rejects us, no topic or offset, no flow to watch, a directory not to be written
+    )
     FORCED = 6  #: a stop that took longer than allowed
     RESTART = 7  #: a transaction was aborted (nothing of its epoch is visible) or the topics changed: restart the flow
     REPLACED = 8  #: another instance took over or shares the group, or the transactional producer failed permanently
@@ -55,6 +57,10 @@ class FlowNotFoundError(Exception):
     """`module:flow` names nothing that can be run."""
 
 
+class EndpointError(LoomError):
+    """Nothing answers at the address of a flow, or something that is none."""
+
+
 class InputError(LoomError):
     """An argument or a file that a tool was given cannot be used: which line, and why."""
 
@@ -62,6 +68,7 @@ class InputError(LoomError):
 _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (FlowNotFoundError, Exit.USAGE),
     (InputError, Exit.USAGE),
+    (EndpointError, Exit.ENVIRONMENT),
     (ConfigError, Exit.CONFIG),
     (DuplicateErrorSinkError, Exit.CONFIG),
     (KafkaSettingsError, Exit.CONFIG),

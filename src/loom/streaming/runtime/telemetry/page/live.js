@@ -8,7 +8,7 @@ const STATES = {
   "running": ["good", "●"], "stopping": ["warn", "◆"], "not ready": ["warn", "▲"], "stalled": ["bad", "■"], "failed": ["bad", "■"],
 };
 const BOX = { width: 232, height: 114, along: 28, across: 16 };
-const MOST_ERRORS = 12;
+const MOST_ERRORS = 12, LATE_S = 10;
 
 const at = (id) => document.getElementById(id);
 let last = null, answeredAt = Date.now(), paused = false;
@@ -274,7 +274,7 @@ function partitions(told) {
     make("td", { class: "number wide" }, number(part.read_offset)),
     make("td", { class: "number" }, number(part.committed_offset)),
     make("td", { class: "number" }, number(part.end_offset)),
-    make("td", { class: part.lag_records ? "number behind" : "number" }, number(part.lag_records)),
+    make("td", { class: part.lag_seconds >= LATE_S ? "number behind" : "number" }, number(part.lag_records)),
     make("td", { class: "number" }, span(part.lag_seconds))));
   if (!rows.length) return [make("p", { class: "none" }, "This process reads no partition.")];
   return [make("table", {}, make("caption", { class: "hidden" }, "Partitions that this process reads, with owner and position"),
