@@ -14,6 +14,7 @@ from loom.streaming.compiler import compile_flow
 from loom.streaming.kafka.record_accessor import RECORDS
 from loom.streaming.record import KafkaRecord
 from loom.streaming.runtime.assembly import Transport
+from loom.streaming.runtime.build_options import BuildOptions
 from loom.streaming.runtime.engine import EngineName, engine_for, load_engine
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.settings import BytewaxRuntimeConfig
@@ -75,7 +76,7 @@ def run_in_memory(flow: StreamFlow[Any, Any], records: Sequence[KafkaRecord], en
         lambda: written,
     )
     driver = load_engine(engine_for(engine))
-    driver.run(driver.lower(plan, transport=transport).dataflow, BytewaxRuntimeConfig(), Layout())
+    driver.run(driver.lower(plan, BuildOptions(transport=transport)).dataflow, BytewaxRuntimeConfig(), Layout())
     return len(written.values)
 
 

@@ -21,6 +21,7 @@ from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.kafka import Headers, KafkaRecord
 from loom.streaming.metrics import FlowCounts
 from loom.streaming.runtime.assembly import Transport
+from loom.streaming.runtime.build_options import BuildOptions
 from loom.streaming.runtime.engine import load_engine
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.output_table import output_table_of
@@ -106,7 +107,7 @@ def in_memory(
         "terminal_sinks": {path: keeping(taken) for path, taken in terminals.items()},
     }
     engine = load_engine(chosen_engine())
-    built = engine.lower(plan, **_read_from(plan, source, build), **{**sinks, **build})
+    built = engine.lower(plan, BuildOptions(**_read_from(plan, source, build), **{**sinks, **build}))
     built.delivery.epochs.interval_s = 0.02
     try:
         engine.run(built.dataflow, BytewaxRuntimeConfig(epoch_interval_ms=20), Layout())
@@ -252,7 +253,7 @@ def into_topics(
     size = plan.source.settings.batch_size
     transport = Transport(override_view(plan.source), open_items(source, size), lambda: _Notebook(names, topics))
     engine = load_engine(chosen_engine())
-    built = engine.lower(plan, transport=transport)
+    built = engine.lower(plan, BuildOptions(transport=transport))
     try:
         engine.run(built.dataflow, BytewaxRuntimeConfig(), Layout())
     except BaseException as surfaced:

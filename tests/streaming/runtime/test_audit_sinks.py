@@ -35,6 +35,7 @@ from loom.streaming.bytewax import RuntimeSinkBinding
 from loom.streaming.bytewax.adapter import lower
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
 from loom.streaming.metrics import FlowCounts
+from loom.streaming.runtime.build_options import BuildOptions
 from tests.support.running import all_done, config_for, content, each_flush_once, numbers, positions, produce, run_until
 
 
@@ -98,15 +99,17 @@ def audited(
     failed = TestingSink[Any](errors if errors is not None else [])
     built = lower(
         plan,
-        source=TestingSource(source),
-        audits={"log": TestingSink(copies), **{f"log {n}": audit for n, audit in enumerate(audits, 2)}},
-        error_sinks=dict.fromkeys(ErrorKind, failed),
-        **(
-            sinks
-            or {
-                "sink": TestingSink([]) if output is not None else None,
-                "terminal_sinks": {path: TestingSink([]) for path in plan.terminal_sinks},
-            }
+        BuildOptions(
+            source=TestingSource(source),
+            audits={"log": TestingSink(copies), **{f"log {n}": audit for n, audit in enumerate(audits, 2)}},
+            error_sinks=dict.fromkeys(ErrorKind, failed),
+            **(
+                sinks
+                or {
+                    "sink": TestingSink([]) if output is not None else None,
+                    "terminal_sinks": {path: TestingSink([]) for path in plan.terminal_sinks},
+                }
+            ),
         ),
     )
     try:
@@ -188,9 +191,11 @@ def test_what_becomes_an_error_at_its_output_is_not_copied(output: IntoTopic[Any
     copies, more, errors = list[Any](), list[Any](), list[Any]()
     built = lower(
         compile_flow(flow, config=config_for(broker.bootstrap)),
-        source=TestingSource(numbers(0, 1, 2)),
-        audits={"one": TestingSink(copies), "two": TestingSink(more)},
-        error_sinks=dict.fromkeys(ErrorKind, TestingSink(errors)),
+        BuildOptions(
+            source=TestingSource(numbers(0, 1, 2)),
+            audits={"one": TestingSink(copies), "two": TestingSink(more)},
+            error_sinks=dict.fromkeys(ErrorKind, TestingSink(errors)),
+        ),
     )
     cli_main(built.dataflow)
     built.shutdown()

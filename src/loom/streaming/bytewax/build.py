@@ -11,6 +11,7 @@ from loom.streaming.compiler.model import NodePath
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorKind
 from loom.streaming.runtime.assembly import BuiltDataflow
+from loom.streaming.runtime.build_options import BuildOptions
 from loom.streaming.runtime.commit import CommitTracker
 from loom.streaming.runtime.engine import load_engine
 
@@ -54,14 +55,8 @@ def build_dataflow(
         TypeError: for a source or sink of another type.
         EngineMissingError: if Bytewax is not installed.
     """
-    return build_dataflow_with_shutdown(
-        plan,
-        observability_runtime=observability_runtime,
-        source=source,
-        sink=sink,
-        terminal_sinks=terminal_sinks,
-        error_sinks=error_sinks,
-    ).dataflow
+    options = BuildOptions(observability_runtime, source, sink, terminal_sinks, error_sinks)
+    return load_engine("bytewax").lower(plan, options).dataflow
 
 
 def build_dataflow_with_shutdown(
@@ -101,13 +96,7 @@ def build_dataflow_with_shutdown(
         TypeError: as `build_dataflow`, and for a `commit_tracker` without a plain method `confirm`.
         EngineMissingError: if Bytewax is not installed.
     """
-    return load_engine("bytewax").lower(
-        plan,
-        observability_runtime=observability_runtime,
-        source=source,
-        sink=sink,
-        terminal_sinks=terminal_sinks,
-        error_sinks=error_sinks,
-        bridge=bridge,
-        commit_tracker=commit_tracker,
+    options = BuildOptions(
+        observability_runtime, source, sink, terminal_sinks, error_sinks, bridge=bridge, commit_tracker=commit_tracker
     )
+    return load_engine("bytewax").lower(plan, options)

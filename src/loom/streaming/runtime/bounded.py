@@ -16,6 +16,7 @@ from loom.streaming.kafka.delivery import Delivery, mode_of
 from loom.streaming.metrics import FlowCounts
 from loom.streaming.record import KafkaRecord, TopicPartition
 from loom.streaming.runtime.assembly import BuiltDataflow, MakeStage, Transport
+from loom.streaming.runtime.build_options import BuildOptions
 from loom.streaming.runtime.commit import CommitTracker, TrackerCommitter
 from loom.streaming.runtime.engine import load_engine
 from loom.streaming.runtime.layout import Layout
@@ -79,13 +80,15 @@ def run_bounded(
     bridge = AsyncBridge(runtime.async_backend, use_uvloop=runtime.use_uvloop)
     built = engine.lower(
         plan,
-        sink=prepared.sinks.terminal,
-        error_sinks=prepared.error_sinks,
-        audits=prepared.sinks.audits,
-        bridge=bridge,
-        commit_tracker=tracker,
-        transport=transport,
-        resumable=False,
+        BuildOptions(
+            sink=prepared.sinks.terminal,
+            error_sinks=prepared.error_sinks,
+            audits=prepared.sinks.audits,
+            bridge=bridge,
+            commit_tracker=tracker,
+            transport=transport,
+            resumable=False,
+        ),
     )
     built.delivery.epochs.interval_s = runtime.epoch_ms / 1000
     try:

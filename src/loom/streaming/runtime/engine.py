@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from loom.core.async_bridge import AsyncBridge
 from loom.core.model import LoomFrozenStruct
-from loom.core.observability import ObservabilityRuntime
-from loom.streaming.compiler.model import NodePath
 from loom.streaming.compiler.plan import CompiledPlan
-from loom.streaming.errors import ErrorKind
-from loom.streaming.runtime.assembly import BuiltDataflow, Transport
-from loom.streaming.runtime.commit import CommitTracker
+from loom.streaming.runtime.assembly import BuiltDataflow
+from loom.streaming.runtime.build_options import BuildOptions
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.run_errors import EngineMissingError
 from loom.streaming.runtime.settings import BytewaxRuntimeConfig
@@ -40,36 +36,11 @@ _ENGINES: Mapping[EngineName, tuple[str, str | None]] = {
 NO_BYTEWAX = "the package bytewax is not installed here; it has wheels for Python 3.11 and 3.12 only"
 
 
-class Lower(Protocol):
-    """Makes a dataflow of a plan, with sources and sinks in the place of some of its ends. Opens nothing."""
-
-    def __call__(
-        self,
-        plan: CompiledPlan,
-        *,
-        observability_runtime: ObservabilityRuntime | None = None,
-        source: Any = None,
-        sink: Any = None,
-        terminal_sinks: Mapping[NodePath, Any] | None = None,
-        error_sinks: Mapping[ErrorKind, Any] | None = None,
-        bridge: AsyncBridge | None = None,
-        commit_tracker: CommitTracker | None = None,
-        audits: Mapping[str, Any] | None = None,
-        transport: Transport | None = None,
-        resumable: bool = True,
-        layout: Layout = ...,
-    ) -> BuiltDataflow:
-        """`audits` are sinks, by name, that get a copy of every output message. `transport` replaces both ends of Kafka.
-
-        `resumable`: a later run may begin with the states that its sinks had at a snapshot. `layout`: which process of how many
-        this is.
-        """
-
-
 class Engine(LoomFrozenStruct):
     """What an engine can do."""
 
-    lower: Lower
+    #: makes a dataflow of a plan; opens nothing
+    lower: Callable[[CompiledPlan, BuildOptions], BuiltDataflow]
     #: runs a dataflow of its own in this thread until it ends, as one process of a layout
     run: Callable[[Any, BytewaxRuntimeConfig, Layout], None]
     #: whether it keeps a recovery store, and can be a cluster of processes

@@ -6,26 +6,22 @@ An engine's `lower` calls `begin`, and makes a dataflow of its own of what it ge
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from typing import Any
 
 from msgspec.structs import replace
 
-from loom.core.async_bridge import AsyncBridge
 from loom.core.observability import ObservabilityRuntime
-from loom.streaming.compiler.model import NodePath
 from loom.streaming.compiler.plan import CompiledPlan
-from loom.streaming.errors import ErrorKind
 from loom.streaming.kafka.client_records import CLIENT_RECORDS
 from loom.streaming.kafka.delivery import Delivery, mode_of
 from loom.streaming.kafka.record_accessor import RecordAccessor
-from loom.streaming.runtime.assembly import Assembly, BuiltDataflow, Transport
+from loom.streaming.runtime.assembly import Assembly, BuiltDataflow
+from loom.streaming.runtime.build_options import BuildOptions
 from loom.streaming.runtime.commit import CommitTracker
 from loom.streaming.runtime.custom_sinks import refuse_unshareable
 from loom.streaming.runtime.early_writers import EarlyWriters
 from loom.streaming.runtime.group_workers import GroupWorkers
 from loom.streaming.runtime.kafka_workers import KafkaWorkers
-from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.member_checks import check_member_build
 from loom.streaming.runtime.output_table import OutputTable, output_table_of
 from loom.streaming.runtime.override_view import override_view
@@ -102,26 +98,13 @@ class Lowering:
         return BuiltDataflow(dataflow, self.assembly, self.writers)
 
 
-def begin(
-    plan: CompiledPlan,
-    *,
-    observability_runtime: ObservabilityRuntime | None,
-    source: Any,
-    sink: Any,
-    terminal_sinks: Mapping[NodePath, Any] | None,
-    error_sinks: Mapping[ErrorKind, Any] | None,
-    audits: Mapping[str, Any] | None,
-    commit_tracker: CommitTracker | None,
-    transport: Transport | None,
-    bridge: AsyncBridge | None,
-    layout: Layout,
-    resumable: bool,
-) -> Lowering:
+def begin(plan: CompiledPlan, options: BuildOptions) -> Lowering:
     """Check what the caller gave, and make the parts that do not depend on the engine.
 
     Raises `TypeError` and `ValueError` as `build_dataflow_with_shutdown` says, and `UnshareableSinkError` for a sink that several
     processes cannot have.
     """
+    transport, commit_tracker = options.transport, options.commit_tracker
     if commit_tracker is not None:
         if not isinstance(commit_tracker, CommitTracker):
             raise TypeError(f"commit_tracker needs a method confirm(positions); {commit_tracker!r} has none")
@@ -129,16 +112,22 @@ def begin(
             raise TypeError("commit_tracker.confirm is async and would never be awaited; make it a plain method")
         if plan.source.mode.transaction:
             raise ValueError("a commit_tracker cannot be kept with delivery: exactly_once")
-    state = RunState(observability_runtime or ObservabilityRuntime.noop(), plan.source.name)
-    outputs = output_table_of(plan, sink=sink, terminal_sinks=terminal_sinks, error_sinks=error_sinks, audits=audits)
+    state = RunState(options.observability_runtime or ObservabilityRuntime.noop(), plan.source.name)
+    outputs = output_table_of(
+        plan,
+        sink=options.sink,
+        terminal_sinks=options.terminal_sinks,
+        error_sinks=options.error_sinks,
+        audits=options.audits,
+    )
     if transport is not None and transport.outlets is not None:
         outputs = transport.outlets(outputs)
-    if source is not None or outputs.has_sinks:
+    if options.source is not None or outputs.has_sinks:
         plan = _without_transactions(plan)
-    refuse_unshareable(outputs, layout)
+    refuse_unshareable(outputs, options.layout)
     # Records of the caller's own whose results go to their topics all the same.
     only_writes = transport is not None and transport.writers is None
-    reads_kafka = source is None and not only_writes
+    reads_kafka = options.source is None and not only_writes
     owns_group = reads_kafka and transport is None and commit_tracker is None
     assembly = Assembly(
         plan,
@@ -146,9 +135,9 @@ def begin(
         state,
         reads_kafka=reads_kafka,
         owns_group=owns_group,
-        bridge=bridge,
-        layout=layout,
-        resumable=resumable,
+        bridge=options.bridge,
+        layout=options.layout,
+        resumable=options.resumable,
     )
     if transport is not None and transport.writers is not None:
         return Lowering(assembly, transport.view, EarlyWriters(transport.writers), commit_tracker)

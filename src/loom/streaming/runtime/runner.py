@@ -17,6 +17,7 @@ from loom.core.observability import ObservabilityRuntime, Scope
 from loom.streaming.errors import ErrorKind
 from loom.streaming.flow import StreamFlow
 from loom.streaming.metrics import FlowMetrics
+from loom.streaming.runtime.build_options import BuildOptions
 from loom.streaming.runtime.engine import EngineName, available, engine_for, load_engine
 from loom.streaming.runtime.instance import instance_name
 from loom.streaming.runtime.isolation import isolation_of, one_at_a_time
@@ -314,13 +315,15 @@ class StreamingRunner:
         engine = engine or engine_for(prepared.section.engine)
         built = load_engine(engine).lower(
             prepared.plan,
-            observability_runtime=observability,
-            sink=prepared.sinks.terminal,
-            error_sinks=prepared.error_sinks,
-            bridge=bridge,
-            resumable=chosen.recovery is not None,
-            layout=prepared.layout,
-            audits=prepared.sinks.audits,
+            BuildOptions(
+                observability_runtime=observability,
+                sink=prepared.sinks.terminal,
+                error_sinks=prepared.error_sinks,
+                bridge=bridge,
+                resumable=chosen.recovery is not None,
+                layout=prepared.layout,
+                audits=prepared.sinks.audits,
+            ),
         )
         supervision = prepared.section.supervision
         built.recovers(supervision.recoveries, prepared.renew)

@@ -21,6 +21,7 @@ from loom.streaming.message import Message
 from loom.streaming.metrics import FlowCounts, FlowMetrics
 from loom.streaming.record import KafkaRecord
 from loom.streaming.runtime.assembly import MakeStage, Transport
+from loom.streaming.runtime.build_options import BuildOptions
 from loom.streaming.runtime.engine import Engine, available, load_engine
 from loom.streaming.runtime.output_table import OutputTable
 from loom.streaming.runtime.override_view import override_view
@@ -203,10 +204,12 @@ class StreamingTestRunner:
         engine = self._engine
         built = engine.lower(
             plan,
-            error_sinks={kind: captured.error_sink() for kind in self._caught - routed},
-            bridge=bridge,
-            transport=Transport(view, source, lambda: captured.writers(watched[0]), watch),
-            resumable=False,
+            BuildOptions(
+                error_sinks={kind: captured.error_sink() for kind in self._caught - routed},
+                bridge=bridge,
+                transport=Transport(view, source, lambda: captured.writers(watched[0]), watch),
+                resumable=False,
+            ),
         )
         try:
             run_in_memory(plan.name, built, engine)

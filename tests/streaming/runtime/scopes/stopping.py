@@ -10,6 +10,7 @@ from typing import Any
 from loom.streaming import ErrorKind, StreamFlow, compile_flow
 from loom.streaming.kafka import TopicPartition
 from loom.streaming.runtime.assembly import Transport
+from loom.streaming.runtime.build_options import BuildOptions
 from loom.streaming.runtime.engine import load_engine
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.override_view import override_view
@@ -51,7 +52,8 @@ def stopped_while(
     }
     forever = open_items([*items, Pause(timedelta(seconds=60))], plan.source.settings.batch_size, tracker)
     engine = load_engine(chosen_engine())
-    built = engine.lower(plan, transport=Transport(override_view(plan.source), forever, NoProducers), **sinks)
+    transport = Transport(override_view(plan.source), forever, NoProducers)
+    built = engine.lower(plan, BuildOptions(transport=transport, **sinks))
     built.delivery.epochs.interval_s = 0.02
 
     def stop() -> None:

@@ -31,6 +31,7 @@ from loom.streaming import (
     step,
 )
 from loom.streaming.compiler import Code, CompilationError
+from loom.streaming.runtime.build_options import BuildOptions
 from loom.streaming.runtime.engine import load_engine
 from loom.streaming.runtime.run_errors import ResourceError
 from loom.streaming.testing import StreamingTestRunner
@@ -136,7 +137,7 @@ def test_a_worker_scoped_resource_is_opened_when_it_is_first_used_and_not_before
     log = Log()
     declared = flow(With(process=Process(use), client=log.resource("client")))
     plan = compile_flow(declared, config=config_for())
-    built = load_engine(chosen_engine()).lower(plan)
+    built = load_engine(chosen_engine()).lower(plan, BuildOptions())
     assert log.entries == []
     built.shutdown()
     ran(declared)

@@ -16,6 +16,7 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming import FromTopic, IntoTopic, Message, Process, RecordStep, StreamFlow, compile_flow
 from loom.streaming.kafka import KafkaRecord, TopicPartition
 from loom.streaming.runtime.assembly import Transport
+from loom.streaming.runtime.build_options import BuildOptions
 from loom.streaming.runtime.engine import load_engine
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.override_view import override_view
@@ -136,7 +137,7 @@ def run(keeper: Keeper, items: list[Any], *, batch_size: int = 100, stop_when: A
         return open_items(items, batch_size, tracker)(delivery, make)
 
     engine = load_engine(chosen_engine())
-    built = engine.lower(plan, transport=Transport(override_view(plan.source), source, NoProducers))
+    built = engine.lower(plan, BuildOptions(transport=Transport(override_view(plan.source), source, NoProducers)))
     over = threading.Event()
 
     def stop() -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
 from typing import Any
 
-from loom.core.async_bridge import AsyncBridge
-from loom.core.observability import ObservabilityRuntime
-from loom.streaming.compiler.model import NodePath
+from msgspec.structs import replace
+
 from loom.streaming.compiler.plan import CompiledPlan
-from loom.streaming.errors import ErrorKind
 from loom.streaming.runtime.assembly import BuiltDataflow, Transport
-from loom.streaming.runtime.commit import CommitTracker
+from loom.streaming.runtime.build_options import BuildOptions
 from loom.streaming.runtime.custom_sinks import open_sink
 from loom.streaming.runtime.engine import Engine
 from loom.streaming.runtime.layout import Layout
@@ -29,40 +26,14 @@ __all__ = ["ENGINE"]
 _FOREIGN_SOURCES = {"bytewax": "loom.streaming.bytewax.override_source"}
 
 
-def _lower(
-    plan: CompiledPlan,
-    *,
-    observability_runtime: ObservabilityRuntime | None = None,
-    source: Any = None,
-    sink: Any = None,
-    terminal_sinks: Mapping[NodePath, Any] | None = None,
-    error_sinks: Mapping[ErrorKind, Any] | None = None,
-    bridge: AsyncBridge | None = None,
-    commit_tracker: CommitTracker | None = None,
-    audits: Mapping[str, Any] | None = None,
-    transport: Transport | None = None,
-    resumable: bool = True,  # noqa: ARG001 - there is no store to resume from
-    layout: Layout = Layout(),  # noqa: B008 - frozen
-) -> BuiltDataflow:
-    parts = begin(
-        plan,
-        observability_runtime=observability_runtime,
-        source=source,
-        sink=sink,
-        terminal_sinks=terminal_sinks,
-        error_sinks=error_sinks,
-        audits=audits,
-        commit_tracker=commit_tracker,
-        transport=transport,
-        bridge=bridge,
-        layout=layout,
-        resumable=False,
-    )
-    open_worker = _source(parts, source, transport)
+def _lower(plan: CompiledPlan, options: BuildOptions) -> BuiltDataflow:
+    # There is no store to resume from.
+    parts = begin(plan, replace(options, resumable=False))
+    open_worker = _source(parts, options.source, options.transport)
 
     def open_part() -> SinkPart:
-        opened = partial(open_sink, layout=layout)
-        return SinkPart(parts.outputs, parts.state, parts.writers(), opened, lambda: bridge, {})
+        opened = partial(open_sink, layout=options.layout)
+        return SinkPart(parts.outputs, parts.state, parts.writers(), opened, lambda: options.bridge, {})
 
     return parts.built(LoopDataflow(open_worker, open_part, parts.state))
 
