@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 # Arguments for the tool that a target runs: make test ARGS="tests/compiler -k shapes"
 ARGS ?=
+# How many processes share the tests: `auto` is one for each core. A debugger (--pdb) needs JOBS=0.
+JOBS ?= auto
+SHARED := -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format reference docs bench test-kafka crash oracle coverage lock package release clean always
@@ -18,7 +21,7 @@ demo: $(READY) ## a flow on an in-process broker, shown as it runs
 	$(BIN)/loom demo $(ARGS)
 
 test: $(READY) ## all tests that need nothing but Python
-	$(PYTEST) -m "not kafka and not crash" $(ARGS)
+	$(PYTEST) $(SHARED) -m "not kafka and not crash" $(ARGS)
 
 check: $(READY) ## lint, format, types, layers and imports
 	$(BIN)/ruff check .
@@ -41,16 +44,16 @@ bench: $(READY) ## the benchmarks
 	$(BIN)/python -m bench $(ARGS)
 
 test-kafka: $(READY) ## the tests that start a real Apache Kafka (needs java 17 and mvn)
-	$(PYTEST) -m "kafka and not crash" $(ARGS)
+	$(PYTEST) $(SHARED) -m "kafka and not crash" $(ARGS)
 
 crash: $(READY) ## every fault under every guarantee: what has no result yet (hours; stop and resume it as you like)
 	$(PYTEST) -m crash $(ARGS)
 
 oracle: $(READY) ## thousands of generated flows against an interpreter (tens of minutes)
-	LOOM_ORACLE=nightly $(PYTEST) tests/streaming/runtime/stages/oracle $(ARGS)
+	LOOM_ORACLE=nightly $(PYTEST) $(SHARED) tests/streaming/runtime/stages/oracle $(ARGS)
 
 coverage: $(READY) ## `make test` with a report of the lines it did not reach
-	$(PYTEST) -m "not kafka and not crash" --cov --cov-report=term-missing $(ARGS)
+	$(PYTEST) $(SHARED) -m "not kafka and not crash" --cov --cov-report=term-missing $(ARGS)
 
 lock: ## resolve requirements/dev.txt again (needs python3.11, 3.12 and 3.13)
 	scripts/lock.sh

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, Producer
 
 from loom.cli.exit_codes import Exit, exit_for
 from loom.streaming import Message, RecordStep, StreamingRunner
-from loom.streaming.kafka import TopicPartition, TransactionAbortedError
+from loom.streaming.kafka import SecondInstanceError, TopicPartition, TransactionAbortedError
+from loom.streaming.kafka.consumer import ConsumerClient
+from loom.streaming.kafka.offset_metadata import OffsetMetadata
+from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.transactions import Transactions
+from loom.streaming.runtime import refencing
 from tests.support.one_way import Number, OneWay, running, until
 
 
@@ -55,6 +61,69 @@ def aborting(times: int, patch: pytest.MonkeyPatch) -> Iterator[list[Mapping[Top
         yield aborted
 
 
+class TimedOut:
+    """The first transaction with results is ended by the broker at its commit, which waits until it is let go."""
+
+    def __init__(self, one_way: OneWay, patch: pytest.MonkeyPatch) -> None:
+        self.go_on = threading.Event()
+        self._ended = threading.Event()
+        commit = Transactions.commit
+
+        def end(transactions: Transactions, positions: Mapping[TopicPartition, int], group: Any) -> None:
+            if any(positions.values()) and not self._ended.is_set():
+                # What the broker does when the time is up: it raises the epoch of the id, and aborts what is open.
+                other = Producer(
+                    {
+                        "bootstrap.servers": one_way.bootstrap,
+                        "log_level": 0,
+                        "transactional.id": f"{one_way.group}@standing@0",
+                    }
+                )
+                other.init_transactions(30)
+                self._ended.set()
+                assert self.go_on.wait(60)
+            commit(transactions, positions, group)
+
+        patch.setattr(Transactions, "commit", end)
+        patch.setattr(Transactions, "_outlasted", lambda _: True)
+        patch.setattr(refencing, "_LEAST_S", 0.5)
+
+    def wait_for_it(self) -> None:
+        assert self._ended.wait(60)
+
+
+@contextmanager
+def timing_out(one_way: OneWay, patch: pytest.MonkeyPatch) -> Iterator[TimedOut]:
+    with patch.context() as patched:
+        timed_out = TimedOut(one_way, patched)
+        try:
+            yield timed_out
+        finally:
+            timed_out.go_on.set()
+
+
+@contextmanager
+def aborting_next_start(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The first commit of the next producer is aborted."""
+    fence, commit = Transactions.fence, Transactions.commit
+    fenced = list[Transactions]()
+
+    def note(self: Transactions) -> None:
+        fence(self)
+        fenced.append(self)
+
+    def abort(self: Transactions, positions: Mapping[TopicPartition, int], group: Any) -> None:
+        if fenced == [self]:
+            raise self.given_up("the test says so")
+        commit(self, positions, group)
+
+    with patch.context() as patched:
+        patched.setattr(Transactions, "fence", note)
+        patched.setattr(Transactions, "commit", abort)
+        yield
+    assert len(fenced) == 2
+
+
 def runner(one_way: OneWay, node: Any, *, recoveries: int = 10, workers: int = 1, **consumer: Any) -> StreamingRunner:
     config = one_way.config(delivery="exactly_once", **consumer)
     config["streaming"]["supervision"] = {"recoveries": recoveries}
@@ -75,6 +144,83 @@ def test_a_run_goes_on_with_steps_that_have_seen_nothing(
         until(lambda: one_way.position() == 6)
     assert (len(aborted), raised) == (2, [])
     assert one_way.written() == list(range(6))
+
+
+def run_id(one_way: OneWay) -> str | None:
+    reader = ConsumerClient(ConsumerSettings((one_way.bootstrap,), one_way.group))
+    try:
+        (found,) = reader.group.committed([TopicPartition(one_way.source, 0)]).values()
+        return OffsetMetadata.parse(found.metadata).run
+    finally:
+        reader.close()
+
+
+@pytest.mark.parametrize("spoilt", [False, True], ids=["at once", "its first commit fails"])
+def test_a_transaction_that_outlasted_its_time_out_is_taken_up_again_in_place_under_another_run_id(
+    one_way: OneWay, monkeypatch: pytest.MonkeyPatch, *, spoilt: bool
+) -> None:
+    one_way.write(3)
+    with timing_out(one_way, monkeypatch) as timed_out, running(runner(one_way, FirstTime)) as raised:
+        timed_out.wait_for_it()
+        before = run_id(one_way)
+        with aborting_next_start(monkeypatch) if spoilt else nullcontext():
+            timed_out.go_on.set()
+            until(lambda: one_way.position() == 3)
+        assert run_id(one_way) not in (None, before)
+        one_way.write(3, start=3)
+        until(lambda: one_way.position() == 6)
+    assert raised == []
+    assert one_way.written() == list(range(6))
+
+
+class HeldUp(RecordStep[Number, Number]):
+    """No record passes before it is let go."""
+
+    at_work = threading.Event()
+    go_on = threading.Event()
+
+    def execute(self, message: Message[Number]) -> Number:
+        self.at_work.set()
+        assert self.go_on.wait(60)
+        return message.payload
+
+
+def test_a_transaction_that_outlasted_its_time_out_beside_a_successor_ends_this_run_and_not_that_one(
+    one_way: OneWay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_way.write(3)
+    HeldUp.at_work.clear()
+    HeldUp.go_on.clear()
+    with timing_out(one_way, monkeypatch) as timed_out, running(runner(one_way, FirstTime)) as raised:
+        timed_out.wait_for_it()
+        # It has committed nothing beyond its start, so only its run id tells of it.
+        with running(runner(one_way, HeldUp)) as successor:
+            assert HeldUp.at_work.wait(60)
+            timed_out.go_on.set()
+            until(lambda: bool(raised))
+            HeldUp.go_on.set()
+            until(lambda: one_way.position() == 3)
+    assert isinstance(raised[0], SecondInstanceError)
+    assert exit_for(raised[0]) is Exit.REPLACED
+    assert successor == []
+    assert one_way.written() == [0, 1, 2]
+
+
+def test_a_producer_that_failed_for_good_is_replaced_in_place(one_way: OneWay, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_way.write(3)
+    commit, failed = Transactions.commit, list[int]()
+
+    def fail(self: Transactions, positions: Mapping[TopicPartition, int], group: Any) -> None:
+        if any(positions.values()) and not failed:
+            failed.append(1)
+            raise self.failed(KafkaError(KafkaError.INVALID_PRODUCER_ID_MAPPING, "the test says so", fatal=True))
+        commit(self, positions, group)
+
+    monkeypatch.setattr(Transactions, "commit", fail)
+    with running(runner(one_way, FirstTime)) as raised:
+        until(lambda: one_way.position() == 3)
+    assert (failed, raised) == ([1], [])
+    assert one_way.written() == [0, 1, 2]
 
 
 def test_without_progress_the_run_ends_to_be_restarted(one_way: OneWay, monkeypatch: pytest.MonkeyPatch) -> None:

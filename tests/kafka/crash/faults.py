@@ -116,6 +116,8 @@ class Fault:
             # A process that is stopped while it still loads ends by the signal itself.
             by_signal = {-self.signal, 128 + self.signal, 128 + signal.SIGTERM if self.layouts else 0}
             return frozenset({0, *by_signal})
+        if self.act is Act.FREEZE:
+            return frozenset({0})
         # To be started again, or no broker answers.
         return frozenset({0, 7, 5})
 

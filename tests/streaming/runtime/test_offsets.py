@@ -12,8 +12,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from loom.core.observability import ObservabilityRuntime
+from loom.streaming import compile_flow
 from loom.streaming.kafka import TopicPartition
 from loom.streaming.runtime.offsets import IllegalMoveError, OffsetTable
+from loom.streaming.runtime.output_table import output_table_of
+from loom.streaming.runtime.run_state import RunState
+from loom.streaming.runtime.telemetry.flow_metrics import FlowMetricsSource
+from tests.streaming.runtime.stages.doubling import flow, function
+from tests.support.running import config_for
 
 A, B, C = (TopicPartition("numbers", number) for number in range(3))
 
@@ -47,6 +54,28 @@ def test_what_comes_late_for_a_row_that_was_given_up_is_ignored_and_counted() ->
     table.complete({A: 2}, table.generation)
     table.publish()
     assert worker.uncommitted() == {A: 2, B: 3}
+
+
+def test_what_comes_late_is_a_metric() -> None:
+    plan = compile_flow(flow(function), config=config_for())
+    state = RunState(ObservabilityRuntime())
+    outputs = output_table_of(plan, sink=None, terminal_sinks=None, error_sinks=None)
+    metrics = FlowMetricsSource(plan, outputs, state, None, reads_kafka=False)
+
+    def told() -> list[float]:
+        return [
+            value
+            for samples in metrics.metrics()
+            if samples.metric.name == "loom_late_batches_total"
+            for value in samples.values.values()
+        ]
+
+    state.offsets.worker().take_up({A: 0, B: 0}, committed=True)
+    before = state.offsets.generation
+    assert told() == [0]
+    state.offsets.revoke([A])
+    state.offsets.complete({A: 3, B: 3}, before)
+    assert told() == [1]
 
 
 def test_an_epoch_that_holds_a_row_that_is_gone_is_not_current() -> None:

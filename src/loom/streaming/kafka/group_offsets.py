@@ -99,6 +99,18 @@ class GroupOffsets:
             had = start.committed.get(partition)
             self._at[partition] = had.offset if had is not None else OFFSET_INVALID
 
+    def check_committed(
+        self, committed: Mapping[TopicPartition, Committed], attempted: Mapping[TopicPartition, int]
+    ) -> None:
+        """Raise `SecondInstanceError` where another instance has committed an offset.
+
+        `attempted` are the offsets of a commit of ours whose answer is not known.
+        """
+        for partition, had in committed.items():
+            ours = self._at.get(partition, OFFSET_INVALID)
+            metadata = self._metadata if partition in self._ours else None
+            _check_unmoved(self._settings, partition, had, (ours, attempted.get(partition, ours)), metadata)
+
     def leave(self, partition: TopicPartition) -> None:
         """The log of this partition is gone: its offset is no longer ours."""
         self._at.pop(partition, None)

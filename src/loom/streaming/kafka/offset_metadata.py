@@ -121,6 +121,8 @@ class RunMetadata:
     ) -> None:
         self.flow = escaped(flow)
         self.run = uuid.uuid4().hex[:16]
+        #: this and earlier ids of the run
+        self._runs = {self.run}
         self.writers = writers
         #: how the processes share the partitions
         self.mode = mode
@@ -130,6 +132,13 @@ class RunMetadata:
         self._covered: dict[str, set[int]] = {}
         self._texts: dict[str, str] = {}
         self._replaced = {self.flow}
+
+    def begin_again(self) -> None:
+        """Take a new run id: whoever still commits under the old one is recognised as another run."""
+        with self._lock:
+            self.run = uuid.uuid4().hex[:16]
+            self._runs.add(self.run)
+            self._texts.clear()
 
     def text(self, topic: str) -> str:
         """The metadata of a position in this topic."""
@@ -202,7 +211,7 @@ class RunMetadata:
         if text == self._texts.get(topic):
             return None
         metadata = OffsetMetadata.parse(text)
-        return metadata if metadata.run not in (None, self.run) else None
+        return metadata if metadata.run is not None and metadata.run not in self._runs else None
 
 
 def _number(what: str, text: str, largest: int | None = None) -> int | None:

@@ -98,6 +98,16 @@ class TransactionGroup:
         self._sent = dict(positions)
         return positions
 
+    def settled(self) -> dict[TopicPartition, Committed] | None:
+        """Where the group is in the partitions of this run, asked once; `None` while an open transaction hides it."""
+        partitions = [partition for partition in self._reader.group.at if partition not in self._dead]
+        committed, silent = self._reader.settled(partitions, ())
+        return None if silent else committed
+
+    def check_committed(self, committed: Mapping[TopicPartition, Committed]) -> None:
+        """Raise `SecondInstanceError` where another instance has committed one of these since our last transaction."""
+        self._reader.group.check_committed(committed, self._sent)
+
     def aborted(self) -> None:
         """The offsets of the last transaction were not committed."""
         self._sent = {}

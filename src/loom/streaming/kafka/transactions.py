@@ -1,7 +1,7 @@
 """A transactional producer: fenced once, then one transaction per epoch, with the positions inside it.
 
-The states and the moves between them are the type `State`; a move that is not legal is a fault of the caller. Nothing is
-repaired in place: after a failure the process ends and its successor fences it.
+The states and the moves between them are the type `State`; a move that is not legal is a fault of the caller. A producer
+that failed for good is not repaired: its owner fences it with another one, or ends.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ _PROPERTIES = {"metadata.recovery.strategy": "none"}
 
 #: Errors that only say that an earlier one has broken the transaction, or the producer.
 _CONSEQUENCES = frozenset({KafkaError._STATE, KafkaError._FATAL})
+
+#: counts the time in which the machine was suspended, as the broker does
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 
@@ -141,7 +144,7 @@ class Transactions:
         except KafkaException as error:
             raise self.failed(kafka_error(error)) from None
         self.state = State.OPEN
-        self._open_since = time.monotonic()
+        self._open_since = time.clock_gettime(_CLOCK)
 
     def commit(self, positions: Mapping[TopicPartition, int], group: Any) -> None:
         """Make everything produced since `begin`, and these positions of the group, visible together."""
@@ -258,7 +261,7 @@ class Transactions:
         return self._fatal
 
     def _outlasted(self) -> bool:
-        return self._open_since is not None and time.monotonic() - self._open_since > self._longest_s
+        return self._open_since is not None and time.clock_gettime(_CLOCK) - self._open_since > self._longest_s
 
     def _taken_over(self) -> bool:
         """Whether another instance has moved the group's offsets since our last commit."""

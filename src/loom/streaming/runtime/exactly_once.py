@@ -9,6 +9,7 @@ opens this before it starts the engine; without it the first source part does.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from loom.core.logger import get_logger
 from loom.streaming.compiler.exactly_once import transaction_timeout_ms
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.failpoints import Failpoint, failpoint
-from loom.streaming.kafka.errors import TransactionAbortedError
+from loom.streaming.kafka.errors import FencedError, TransactionAbortedError, TransactionFailedError
 from loom.streaming.kafka.limits import MESSAGE_MAX_BYTES, producer_properties
 from loom.streaming.kafka.offset_metadata import Committed, OffsetMetadata, RunMetadata, escaped
 from loom.streaming.kafka.outage import Clusters
@@ -28,6 +29,7 @@ from loom.streaming.runtime.claim import await_claim, log_claim
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.pace import Pace
 from loom.streaming.runtime.preflight import Preflight
+from loom.streaming.runtime.refencing import await_no_successor
 from loom.streaming.runtime.stages.stage_io import Positions
 from loom.streaming.runtime.stop import StopSignal
 
@@ -59,6 +61,10 @@ class ExactlyOnce:
         self._lock = threading.Lock()
         self._opened: tuple[Transactions, Any] | None = None
         self._group: TransactionGroup | None = None
+        #: seconds from the fencing of this start to its first commit
+        self._start_took_s = 0.0
+        #: the id is taken again, and positions are written as at a start
+        self._refencing = False
         #: called with a topic that is gone, so that the source checks it at once
         self.suspect: Callable[[str, str], None] = _nobody
 
@@ -78,16 +84,51 @@ class ExactlyOnce:
         return self.open()[1]
 
     def can_go_on(self, fault: BaseException) -> bool:
-        """Whether the run may be taken up again after this fault: its transaction was aborted under our id."""
-        return isinstance(fault, TransactionAbortedError) and self._opened is not None and self._opened[0].can_go_on
+        """Whether the run may be taken up again after this fault: no successor is known to have caused it."""
+        return self._opened is not None and (
+            isinstance(fault, TransactionAbortedError)
+            or (isinstance(fault, TransactionFailedError) and not isinstance(fault, FencedError))
+        )
 
     def take_up_again(self) -> None:
-        """Begin again after such a transaction, under the same id: the abort has shown that nobody has taken it."""
+        """Begin again under the same id.
+
+        Where the producer has aborted its transaction in order, nobody has taken the id. Where the broker took the id away,
+        that was for a transaction that outlasted its time-out, or for a successor; then the id is taken again once it is
+        sure that there is none.
+
+        Raises `SecondInstanceError` where another run has committed an offset.
+        """
         with self._lock:
             assert self._opened is not None
-            self._opened[0].go_on()
-            if self._group is not None:
-                self._group.aborted()
+            assert self._group is not None
+            transactions, metadata = self._opened
+            if transactions.can_go_on:
+                transactions.go_on()
+            else:
+                self._opened = self._fenced_again(self._group), metadata
+            self._group.aborted()
+
+    def _fenced_again(self, group: TransactionGroup) -> Transactions:
+        """Our id with a new producer, and our positions with a new run id, so that a wrong guess ends only one of two."""
+        committed = await_no_successor(
+            group, self._start_took_s, self._plan.source.settings.start_timeout_ms + transaction_timeout_ms(self._plan)
+        )
+        self._metadata.begin_again()
+        self._refencing = True
+        try:
+            transactions = self._fenced(self._own_id(self._layout.index))
+            failpoint(Failpoint.FENCED)
+            committed = group.committed(committed)
+            positions = {partition: had.offset for partition, had in committed.items()}
+            self._metadata.found(committed)
+            transactions.found_at(positions)
+            transactions.begin()
+            transactions.commit(positions, group.client_metadata())
+        finally:
+            self._refencing = False
+        group.wrote(positions)
+        return transactions
 
     def renewed(self, partitions: Iterable[TopicPartition]) -> None:
         """Positions that come from now on are not in the log in which earlier ones were."""
@@ -114,6 +155,7 @@ class ExactlyOnce:
         everywhere = Layout().owned(seen.source_partitions)
         partitions = self._layout.owned(seen.source_partitions)
         own_id = self._own_id(self._layout.index)
+        fenced_at = time.monotonic()
         transactions = self._fenced(own_id) if self._layout.is_first else None
         settings = self._plan.source.settings
         self._group = group = TransactionGroup(
@@ -138,6 +180,7 @@ class ExactlyOnce:
                 settings.start_timeout_ms,
             )
             # Not before: the claim fences every id of the layout.
+            fenced_at = time.monotonic()
             transactions = self._fenced(own_id)
             failpoint(Failpoint.FENCED)
         found = group.start([*partitions, *others], everywhere)
@@ -150,6 +193,7 @@ class ExactlyOnce:
             failpoint(Failpoint.CLAIMING)
         transactions.begin()
         transactions.commit(found.offsets, group.client_metadata())
+        self._start_took_s = time.monotonic() - fenced_at
         group.wrote(found.offsets)
         # From now on they belong to the processes that read them.
         group.renewed(others)
@@ -228,7 +272,8 @@ class ExactlyOnce:
         return transactions
 
     def _checked(self, positions: Positions) -> Positions:
-        return positions if self._opened is None or self._group is None else self._group.checked(positions)
+        starts = self._opened is None or self._refencing
+        return positions if starts or self._group is None else self._group.checked(positions)
 
     def _group_at(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         assert self._group is not None

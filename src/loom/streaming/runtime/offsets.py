@@ -83,7 +83,7 @@ class OffsetTable:
         self.clock = clock
         #: batches that are made now belong to it; raised whenever a row is taken up or given up
         self.generation = 0
-        #: offsets that came for rows that had been given up
+        #: batches that came for rows that had been given up, counted once for each such row
         self.late = 0
         #: results of a row that had been given up have been written since the last epoch
         self.tainted = False

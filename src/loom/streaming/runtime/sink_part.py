@@ -106,9 +106,11 @@ class SinkPart:
                     self._delivery.epochs.answer(batch.mark)
             self._writers.serve()
         except BaseException as fault:
-            if not self._took_up_again(fault):
-                self._delivery.failed(fault)
-                raise
+            if (ends := self._taken_up_again(fault)) is not None:
+                self._delivery.failed(ends)
+                if ends is fault:
+                    raise
+                raise ends from None
 
     def snapshot(self) -> dict[int, Any]:
         """The engine ends an epoch of its own. Returns the states of the sinks that have one, by slot."""
@@ -120,22 +122,27 @@ class SinkPart:
         self._delivery.epochs.answer(None)
         return states
 
-    def _took_up_again(self, fault: BaseException) -> bool:
-        """Go on after a transaction that was aborted: what is left of this attempt is dropped, and the sources begin again."""
+    def _taken_up_again(self, fault: BaseException) -> BaseException | None:
+        """Go on after a transaction that was aborted: what is left of this attempt is dropped, and the sources begin again.
+
+        Returns why the run ends, if it does. What fails on the way counts as another attempt.
+        """
         recoveries = self._delivery.recoveries
-        if recoveries is None or self._hosted or not recoveries.may_go_on(fault):
-            return False
-        try:
-            self._writers = recoveries.writers()
-        except BaseException as failed:
-            self._delivery.failed(failed)
-            raise
+        while True:
+            if recoveries is None or self._hosted or not recoveries.may_go_on(fault):
+                return fault
+            try:
+                self._writers = recoveries.writers()
+            except BaseException as failed:  # noqa: BLE001 - judged above, or returned
+                fault = failed
+            else:
+                break
         self._offsets.abandon()
         self._unsettled.clear()
         self._produced_ms.clear()
         self._unflushed = 0
         self._delivery.attempt += 1
-        return True
+        return None
 
     def _take(self, in_flight: InFlight, batch: SourceBatch) -> None:
         in_flight.taken += 1

@@ -65,6 +65,9 @@ METRICS: dict[str, Metric] = {
             "How often a supervisor has started this process again (loom run with restarts or processes)",
         ),
         _counter("rebalances_total", "How often the group gave this process other partitions (membership: group)"),
+        _counter(
+            "late_batches_total", "Batches that were finished after their partition had been given up: not committed"
+        ),
         _counter("epochs_total", "Epochs whose results are durable"),
         _histogram("epoch_flush_seconds", "How long the end of an epoch took, until everything was durable"),
         _histogram("commit_seconds", "How long a commit to the group took, until the broker had answered"),

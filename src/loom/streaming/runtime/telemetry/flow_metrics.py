@@ -176,6 +176,7 @@ class FlowMetricsSource:
         yield "recoveries_total", {(): float(state.recoveries.total if state.recoveries is not None else 0)}
         yield "restarts_total", {(): float(state.supervisor.restarts if state.supervisor is not None else 0)}
         yield "rebalances_total", {(): float(state.rebalances)}
+        yield "late_batches_total", {(): float(state.offsets.late)}
         yield "epochs_total", {(): float(sum(part.epochs for part in timings))}
         yield "observer_events_dropped_total", {(): float(state.observability.dropped)}
 
