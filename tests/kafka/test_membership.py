@@ -53,6 +53,11 @@ def numbers(kafka: Broker, directory: Path, **consumer: Any) -> NumbersRun:
     )
 
 
+def members_of(run: NumbersRun) -> list[Any]:
+    admin = AdminClient({"bootstrap.servers": run.bootstrap})
+    return list(admin.describe_consumer_groups([run.group])[run.group].result(20).members)
+
+
 def finish(run: NumbersRun, load: Load, one: FlowProcess, *others: FlowProcess) -> None:
     """See everything through, stop in order, and look at the books."""
     count = load.finish()
@@ -295,7 +300,7 @@ def test_a_killed_member_with_a_name_comes_back_to_its_partitions_and_nothing_mo
 
 
 @pytest.mark.timeout(150)
-def test_from_fixed_to_group_and_back_with_a_predecessor_that_stands_still_meanwhile(
+def test_from_fixed_to_group_and_back_with_predecessors_that_stand_still_meanwhile(
     kafka: Broker, tmp_path: Path
 ) -> None:
     run = NumbersRun(
@@ -314,10 +319,17 @@ def test_from_fixed_to_group_and_back_with_a_predecessor_that_stands_still_meanw
         member.await_positions(run.bootstrap, run.group, run.source, moved + 200)
         frozen.send(signal.SIGCONT)
         assert frozen.wait(30) == Exit.REPLACED, frozen.tail()
-        member.sigterm()
-        assert member.wait(30) == 0, member.tail()
+        # And back; now it is the member that wakes. It shuts out the new holder of an id that it has fenced before.
+        member.send(signal.SIGSTOP)
+        until(lambda: not members_of(run), timeout=30)
         fixed.start()
-        finish(run, load, fixed)
+        moved = sum(group_positions(run.bootstrap, run.group, run.source).values())
+        fixed.await_positions(run.bootstrap, run.group, run.source, moved + 200)
+        member.send(signal.SIGCONT)
+        assert fixed.wait(30) == Exit.REPLACED, fixed.tail()
+        assert member.output().count("writers_fenced") == 2
+        member.await_line("partitions_lost")
+        finish(run, load, member)
 
 
 def test_a_member_with_a_name_leaves_for_good_only_where_it_is_told_to(one_way: OneWay) -> None:

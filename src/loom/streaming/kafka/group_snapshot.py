@@ -102,13 +102,13 @@ class GroupRequest:
             return KEEP_ALIVE
 
 
-def check_no_members(group: GroupSnapshot, group_id: str) -> None:
-    """Raise `SecondInstanceError` for a group that other consumers are subscribed with."""
+def check_no_members(group: GroupSnapshot, group_id: str, so: str = "Nothing was read or written") -> None:
+    """Raise `SecondInstanceError` for a group that other consumers are subscribed with; `so` says what follows for the run."""
     if group.members:
         raise SecondInstanceError(
             f"other consumers are subscribed with the group {group_id!r}: {', '.join(group.members)}. A flow reads by a fixed "
             "assignment and does not share its group: stop them, or give the flow a group_id of its own. A consumer "
-            "that was killed stays a member until its session times out (45 s by default). Nothing was read or written"
+            f"that was killed stays a member until its session times out (45 s by default). {so}"
         )
 
 

@@ -119,6 +119,8 @@ class ExactlyOnce:
         try:
             transactions = self._fenced(self._own_id(self._layout.index))
             failpoint(Failpoint.FENCED)
+            # A member fences this id once, when it takes our partitions: it must not be taken again while it is there.
+            self._preflight.check_group_again()
             committed = group.committed(committed)
             positions = {partition: had.offset for partition, had in committed.items()}
             self._metadata.found(committed)

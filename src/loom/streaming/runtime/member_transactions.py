@@ -53,7 +53,8 @@ class MemberTransactions(ExactlyOnce):
         name = instance_name(plan.source.settings.group_instance_id)
         self._is_static = name is not None
         self._instance = escaped(name) if name is not None else uuid.uuid4().hex[:16]
-        self._fenced_ids: set[str] = set()
+        #: the runs of a fixed assignment whose writers were fenced: another run takes the same ids again
+        self._fenced_runs: set[str | None] = set()
 
     def group_metadata(self) -> Any:
         """What is sent with the offsets of this epoch. Raises `TransactionAbortedError` where not all of them are ours.
@@ -76,19 +77,17 @@ class MemberTransactions(ExactlyOnce):
         Then the offsets must be fetched again: what was still written until then is among them.
         """
         found = [OffsetMetadata.parse(had.metadata) for had in committed.values()]
-        ids = {
-            self._id_of(m.flow, index)
-            for m in found
-            if m.flow is not None and m.mode == Membership.FIXED.value
-            for index in range(m.writers or 1)
-        }
-        left = sorted(ids - self._fenced_ids)
-        if left:
-            _log.info("writers_fenced", transactional_ids=left)
-            for transactional_id in left:
-                self._fenced(transactional_id).abort()
-            self._fenced_ids.update(left)
-        return bool(left)
+        fixed = [m for m in found if m.flow is not None and m.mode == Membership.FIXED.value]
+        runs = {m.run for m in fixed} - self._fenced_runs
+        if not runs:
+            return False
+        # Each process of a layout has a run of its own, and any of them may have taken over from one that was fenced.
+        ids = {self._id_of(m.flow, index) for m in fixed if m.flow is not None for index in range(m.writers or 1)}
+        _log.info("writers_fenced", transactional_ids=sorted(ids))
+        for transactional_id in sorted(ids):
+            self._fenced(transactional_id).abort()
+        self._fenced_runs |= runs
+        return True
 
     def renewed(self, partitions: Iterable[TopicPartition]) -> None:
         """Nothing is kept of single partitions here."""

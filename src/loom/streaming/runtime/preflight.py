@@ -99,6 +99,17 @@ class Preflight:
             check_no_members(group, self._plan.source.settings.group_id)
         return group
 
+    def check_group_again(self) -> None:
+        """Raise `SecondInstanceError` when consumers have subscribed with the source's group since the start."""
+        source = self._plan.source
+        properties = source.cluster.properties
+        group_id = source.settings.group_id
+        seen = fetch_cluster(
+            properties, {}, group_id=group_id, waiting=self._waiting, faults=self._clusters.of(properties)
+        )
+        if seen.group is not None:
+            check_no_members(seen.group, group_id, "This run ends; what it has not committed is read by them")
+
     def _fetch(self) -> BrokerSnapshot:
         failpoint(Failpoint.STARTING)
         found = {
