@@ -145,7 +145,7 @@ def test_blocks_that_do_not_run_are_few_and_say_why() -> None:
 
 def test_every_language_of_a_block_is_one_that_is_looked_at() -> None:
     languages = {match[1] for page in PAGES for match in _BLOCK.finditer(page.read_text())}
-    assert languages <= {"python", "yaml", "sh", "console", "toml", "pycon", "pyi", "java"}
+    assert languages <= {"python", "yaml", "sh", "console", "toml", "pycon", "pyi", "java", "diff"}
     fences = sum(line.startswith("```") for page in PAGES for line in page.read_text().splitlines())
     assert fences == 2 * sum(len(_BLOCK.findall(page.read_text())) for page in PAGES)
 

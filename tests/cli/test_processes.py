@@ -192,7 +192,7 @@ def test_members_of_a_group_may_be_more_than_there_are_partitions(served: Embedd
 @pytest.mark.parametrize("asked", ["0", "65", "two", "-1"])
 def test_what_is_no_number_of_processes_is_refused(start: Start, asked: str) -> None:
     flow = start(f"--processes={asked}", restarts=0)
-    assert flow.wait(30) == Exit.CONFIG
+    assert flow.wait(30) == Exit.USAGE
     assert "--processes: must be a number from 1 to 64, or auto" in flow.output()
 
 

@@ -6,9 +6,11 @@ import base64
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -21,8 +23,12 @@ from confluent_kafka.admin import (
 from loom.cli.exit_codes import Exit, exit_for
 from loom.streaming import StreamingRunner
 from loom.streaming.kafka.errors import AuthenticationFailedError, AuthorizationFailedError, BrokerUnavailableError
+from tests.cli.conftest import Loom
+from tests.cli.mistakes import all_mistakes
 from tests.support.apache_kafka import ApacheKafka, Behind, free_port, why_unavailable
 from tests.support.broker import FreshTopics
+from tests.support.fork_server import ForkServer
+from tests.support.mistaken import Mistaken
 from tests.support.one_way import OneWay
 from tests.support.running import all_done, run_until
 
@@ -138,3 +144,42 @@ def test_tokens_of_a_function_that_the_config_names_reach_every_client(secured: 
     }
     run_until(secured.runner(one_way, security), all_done(3))
     assert sorted(one_way.written()) == [0, 1, 2]
+
+
+#: the group of the page's flow is one, so these come one after another
+MISTAKES = [title for title, mistake in all_mistakes().items() if mistake.beside == "kafka"]
+
+
+@pytest.fixture(scope="module")
+def shop(secured: Secured) -> Secured:
+    """The broker with the topics of the page of mistakes, which bob may use, but not their group."""
+    for topic in ("orders", "priced", "rejected"):
+        secured.broker.create_topic(topic)
+    writes = [(ResourceType.TOPIC, topic, AclOperation.WRITE) for topic in ("priced", "rejected")]
+    secured.allow("bob", (ResourceType.TOPIC, "orders", AclOperation.READ), *writes)
+    return secured
+
+
+@pytest.mark.parametrize("title", MISTAKES)
+def test_a_mistake_prints_what_the_page_says(
+    title: str, shop: Secured, tmp_path: Path, fork_server: ForkServer
+) -> None:
+    mistake = all_mistakes()[title]
+    bootstrap = shop.broker.bootstrap if title == "A group that is in use" else shop.bootstrap
+    member = _member(shop.broker.bootstrap) if title == "A group that is in use" else None
+    try:
+        Mistaken(mistake, tmp_path, fork_server, dict(Loom.environment()), bootstrap).check()
+    finally:
+        if member is not None:
+            member.close()
+
+
+def _member(bootstrap: str) -> Consumer:
+    """Another consumer of the group of the page, which has its partitions."""
+    member = Consumer({"bootstrap.servers": bootstrap, "group.id": "shop", "log_level": 0})
+    member.subscribe(["orders"])
+    deadline = time.monotonic() + 30
+    while not member.assignment():
+        assert time.monotonic() < deadline
+        member.poll(0.1)
+    return member

@@ -7,6 +7,7 @@ group of that name, each of which names a function with `typer` annotations, or 
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Annotated, Any
@@ -37,9 +38,13 @@ class _Commands(TyperGroup):
             return _command(cmd_name, import_module(f"{COMMANDS}.{cmd_name}").command)
         try:
             offer = offer_of(COMMANDS, cmd_name)
-            return _command(cmd_name, offer.load()) if offer is not None else None
+            if offer is not None:
+                return _command(cmd_name, offer.load())
         except EntryPointError as error:
             return _broken(cmd_name, str(error))
+        near = get_close_matches(cmd_name, self.list_commands(ctx), n=1)
+        hint = f"did you mean `loom {near[0]}`?" if near else "`loom --help` lists them"
+        return _broken(cmd_name, f"there is no command {cmd_name!r}; {hint}")
 
 
 def _built_in() -> set[str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import pkgutil
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from loom.cli.exit_codes import FlowNotFoundError
+from loom.cli.module_errors import module_failed
+from loom.core.errors import LoomError
 from loom.streaming.flow import StreamFlow
 
 __all__ = ["load_flow", "load_module"]
@@ -18,8 +21,8 @@ __all__ = ["load_flow", "load_module"]
 def load_flow(target: str) -> StreamFlow[Any, Any]:
     """The flow that `module:flow` or `file.py:flow` names.
 
-    Raises `FlowNotFoundError` for a name that leads nowhere. An error inside the module itself is its author's to see
-    and comes out as it is.
+    Raises `FlowNotFoundError` for a name that leads nowhere. Raises `ModuleFailedError` for
+    an error inside the module, with its place.
     """
     module_name, separator, flow_name = target.rpartition(":")
     if not separator or not module_name or not flow_name:
@@ -88,8 +91,20 @@ def _imported(name: str, looked: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            raise FlowNotFoundError(f"there is no module {error.name!r}; {looked}") from None
-        raise
+            raise FlowNotFoundError(f"there is no module {error.name!r}; {looked}{_another(name)}") from None
+        failed = module_failed(name, error)
+    except LoomError:
+        raise  # it says itself what is wrong
+    except Exception as error:  # noqa: BLE001 - whatever a module does when it is imported
+        failed = module_failed(name, error)
+    raise failed
+
+
+def _another(name: str) -> str:
+    """Which module of this folder may be meant."""
+    here = [found.name for found in pkgutil.iter_modules([str(Path.cwd())])]
+    near = difflib.get_close_matches(name.partition(".")[0], here, n=1)
+    return f"; did you mean {near[0]}?" if near and near[0] != name.partition(".")[0] else ""
 
 
 def _look_first_in(directory: str) -> None:

@@ -15,7 +15,7 @@ def main() -> NoReturn:
     try:
         from loom.cli.app import app
 
-        app()
+        app(prog_name="loom")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     raise SystemExit(0)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from loom.cli.exit_codes import InputError
 from loom.core.config import ConfigContext, ConfigError, ConfigProblem
 from loom.streaming.flow import StreamFlow
 from loom.streaming.kafka.offset_metadata import MAX_WRITERS
@@ -21,14 +22,12 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 def process_count(asked: str, load: Callable[[], StreamFlow[Any, Any]], settings: ConfigContext) -> int:
     """The number that `--processes` asks for: `auto` is one for each core, and no more than there are partitions.
 
-    Raises `ConfigError` for what is neither a number from 1 to 64 nor `auto`; for `auto` also what a start raises whose
+    Raises `InputError` for what is neither a number from 1 to 64 nor `auto`; for `auto` also what a start raises whose
     brokers are not there.
     """
     if asked != "auto":
         if not (asked.isascii() and asked.isdigit() and 1 <= int(asked) <= MAX_WRITERS):
-            raise ConfigError(
-                [ConfigProblem(None, "--processes", f"must be a number from 1 to {MAX_WRITERS}, or auto")]
-            )
+            raise InputError(f"--processes: must be a number from 1 to {MAX_WRITERS}, or auto")
         return int(asked)
     from loom.streaming.compiler.compile import compile_flow
     from loom.streaming.kafka.cluster_snapshot import fetch_cluster

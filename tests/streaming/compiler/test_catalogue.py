@@ -157,7 +157,7 @@ CASES = [
         CONFIG,
         "source",
         (),
-        "no format of ours holds a Stray",
+        "no wire format can hold the type Stray",
         "let Stray inherit from LoomFrozenStruct",
         "LoomFrozenStruct",
         "Stray",
@@ -168,7 +168,7 @@ CASES = [
         CONFIG,
         "output",
         (),
-        "no format of ours holds a Stray",
+        "no wire format can hold the type Stray",
         "Unwritable",
         "LoomFrozenStruct",
         "Unwritable",
@@ -310,7 +310,7 @@ CASES = [
         "errors",
         (),
         "routing, task, business",
-        "errors=IntoTopic(…)",
+        "ErrorRoute([ErrorKind.ROUTING, ErrorKind.TASK, ErrorKind.BUSINESS], IntoTopic(…))",
     ),
 ]
 

@@ -78,7 +78,7 @@ def test_a_branched_flow_is_explained_whole() -> None:
           errors  wire -> topic orders.undecoded, json, headers auto
           unrouted errors: fail
           warning errors-unrouted at errors: no route for routing, business errors: such a record stops the run
-            help:     give the flow errors=IntoTopic(…)"""  # noqa: E501  one line of the plan is one line of the text
+            help:     add a route for them: ErrorRoute([ErrorKind.ROUTING, ErrorKind.BUSINESS], IntoTopic(…))"""  # noqa: E501  one line of the plan is one line of the text
     )
 
 

@@ -73,7 +73,9 @@ def test_a_flow_is_told_whole() -> None:
         "message": "no route for wire, routing, business errors: such a record stops the run",
         "expected": None,
         "found": None,
-        "remedy": "give the flow errors=IntoTopic(…)",
+        "remedy": (
+            "add a route for them: ErrorRoute([ErrorKind.WIRE, ErrorKind.ROUTING, ErrorKind.BUSINESS], IntoTopic(…))"
+        ),
     }
     dead = found["output"]["dlq"]
     assert (dead["name"], dead["topic"], dead["dlq"]) == ("orders.dead", "orders.dead", None)

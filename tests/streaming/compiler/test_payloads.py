@@ -72,8 +72,8 @@ def payload_problem(declared: StreamFlow[Any, Any], settings: Any = CONFIG) -> s
         (None, "source: a source's payload type does not name what a record without a value holds"),
         (Ambiguous, "source: this type cannot be read: If a type union contains multiple Struct types"),
         (Unresolvable, "source: this type cannot be read: name 'Nowhere' is not defined"),
-        (Strange, "source: this type cannot be written: no format of ours holds a Stranger"),
-        (Box[Stranger], "source: this type cannot be written: no format of ours holds a Stranger"),
+        (Strange, "source: no wire format can hold the type Stranger"),
+        (Box[Stranger], "source: no wire format can hold the type Stranger"),
     ],
 )
 def test_a_payload_that_cannot_be_read_is_refused(payload: Any, problem: str | None) -> None:

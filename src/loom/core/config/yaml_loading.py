@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,16 @@ def load_yaml(path: str, resolvers: Resolvers) -> ConfigTree:
         reason = "it is not UTF-8"
     else:
         return _parse(text, path, resolvers)
-    raise ConfigError([ConfigProblem(path, "", f"the file cannot be read: {reason}")])
+    raise ConfigError([ConfigProblem(path, "", f"the file cannot be read: {reason}", remedy=_another_file(Path(path)))])
+
+
+def _another_file(path: Path) -> str | None:
+    """Which file may be meant, where this one is not there."""
+    if path.exists() or not path.parent.is_dir():
+        return None
+    there = sorted(file.name for file in path.parent.iterdir() if file.suffix in {".yaml", ".yml"})
+    near = get_close_matches(path.name, there, n=1)
+    return f"did you mean {path.parent / near[0]}?" if near else None
 
 
 def _parse(text: str, path: str, resolvers: Resolvers) -> ConfigTree:

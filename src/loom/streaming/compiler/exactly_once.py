@@ -12,6 +12,7 @@ from loom.streaming.compiler.model import (
     CompiledSource,
     CompiledTopic,
     NodePath,
+    StorageSink,
     walk_nodes,
 )
 from loom.streaming.compiler.plan import CompiledPlan
@@ -37,14 +38,14 @@ _WAITS_PER_TIMEOUT = 2
 def check_exactly_once(
     source: CompiledSource,
     outputs: Iterable[CompiledTopic],
-    storage: Mapping[NodePath, object],
+    storage: Mapping[NodePath, StorageSink],
     issues: Issues,
 ) -> None:
     """One transaction is one producer on one cluster: everything that is written must fit it, and the source too."""
     for path, sink in storage.items():
         issues.error(
             Code.DELIVERY_UNKEPT,
-            f"exactly_once cannot be kept: {sink} is no topic and takes part in no transaction",
+            f"exactly_once cannot be kept: the sink {type(sink.sink).__qualname__} is no topic and takes part in no transaction",
             path=path,
             remedy="write to a topic, or set delivery: at_least_once and let the sink overwrite what is repeated",
         )

@@ -25,8 +25,17 @@ def warn_unrouted(routed: Iterable[ErrorKind], unrouted: Unrouted, issues: Issue
             Code.ERRORS_UNROUTED,
             f"no route for {', '.join(kinds)} errors: such a record {consequence}",
             where="errors",
-            remedy="give the flow errors=IntoTopic(…)",
+            remedy=_remedy(kinds),
         )
+
+
+def _remedy(kinds: list[str]) -> str:
+    if len(kinds) == len(ErrorKind):
+        return "give the flow errors=IntoTopic(…)"
+    named = ", ".join(f"ErrorKind.{kind.upper()}" for kind in kinds)
+    if len(kinds) == 1:
+        return f"add a route for it: ErrorRoute({named}, IntoTopic(…))"
+    return f"add a route for them: ErrorRoute([{named}], IntoTopic(…))"
 
 
 def routed_to_sinks(plan: CompiledPlan, kinds: Iterable[ErrorKind]) -> CompiledPlan:

@@ -108,7 +108,7 @@ def unwritable_payload(payload: Any, *, hooked: bool = False, hook: str = "enc_h
             continue
         # A value of an abstract class or `object` may be something that can be written.
         if node.cls is not object and not inspect.isabstract(node.cls) and not issubclass(node.cls, _PLAIN):
-            message = f"this type cannot be written: no format of ours holds a {node.cls.__qualname__}"
+            message = f"no wire format can hold the type {node.cls.__qualname__}"
             return PayloadProblem(message, _another(place or (node.cls if node.cls is payload else ""), node.cls, hook))
     return None
 

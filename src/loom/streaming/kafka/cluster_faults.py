@@ -36,6 +36,8 @@ _STATE = re.compile(r" \(after \d+ms in state .*\)$")
 _HUNG_UP = re.compile(
     r"\]: (?:\w+://)?(?P<address>[^\s/]+:\d+)/\w+: Disconnected: .*\(after \d{1,3}ms in state (?:UP|APIVERSION_QUERY)"
 )
+#: whether a client sees this of a listener without TLS depends on which of the two is faster
+_RESET = "connection reset by peer: "
 _SASL_ERROR = "SASL authentication error: "
 
 
@@ -116,15 +118,16 @@ class ClusterFaults:
             )
         return None
 
-    def failure(self, what: str, found: KafkaError | None = None) -> KafkaTransportError:
-        """The error to raise if `what` failed; `found` is the error of the call, used if nothing better is known."""
+    def failure(self, what: str, found: KafkaError | None = None, remedy: str | None = None) -> KafkaTransportError:
+        """The error to raise if `what` failed; `found` is the error of the call, used if nothing better is known, and
+        `remedy` what helps where no broker is there."""
         if found is not None and is_denied(found):
             return denied(found, what)
         explained = self.explain()
         if self._fresh(_Kind.AUTHENTICATION) is not None or self._fresh(_Kind.TLS) is not None:
-            return AuthenticationFailedError(f"{explained}. Check kafka.*.security")
+            return AuthenticationFailedError(_sentences(explained, "Check kafka.*.security"))
         told = explained or (found.str() if found is not None else "no answer")
-        return BrokerUnavailableError(f"{what}: {told}")
+        return BrokerUnavailableError(_sentences(f"{what}: {told}", remedy))
 
     def _sort_in(self, code: int, text: str) -> None:
         found = _AT.match(text)
@@ -135,7 +138,7 @@ class ClusterFaults:
                 _Kind.AUTHENTICATION, f"authentication failed{self._as_whom()} at {address}: {self._sasl(reason)}"
             )
         elif code == KafkaError._SSL or "SSL" in reason:
-            self._add(_Kind.TLS, f"the TLS handshake with {address} failed: {reason}")
+            self._add(_Kind.TLS, f"the TLS handshake with {address} failed: {reason.replace(_RESET, '')}")
         elif code == KafkaError._RESOLVE:
             self._add(_Kind.RESOLVE, f"{address} cannot be resolved: {reason}")
         elif code == KafkaError._TRANSPORT and "Connect to" in reason:
@@ -170,6 +173,11 @@ class ClusterFaults:
         with self._lock:
             fault = self._faults.get(kind)
         return fault.text if fault is not None and time.monotonic() - fault.at < _FRESH else None
+
+
+def _sentences(said: str | None, remedy: str | None) -> str:
+    said = said or ""
+    return f"{said}{'' if said.endswith(('.', '?')) else '.'} {remedy}" if remedy else said
 
 
 def denied(error: KafkaError, what: str) -> AuthorizationFailedError:

@@ -26,8 +26,8 @@ from loom.streaming.kafka.reserved_properties import shared_properties
 
 __all__ = ["EMBEDDED", "ClusterSnapshot", "cluster_metadata", "fetch_cluster"]
 
-#: seconds; a start must have failed or succeeded within 15
-_REACH = 10.0
+#: seconds; with the start of the interpreter, a person knows within 10 that there is no broker
+_REACH = 8.0
 #: seconds of one call within that time, during which no signal is noticed
 _CALL = 1.5
 #: seconds that a topic made a moment ago may stay invisible
@@ -126,8 +126,9 @@ def _await_topics(
         if now >= appear_by:
             told = "; ".join(f"{topic!r} ({needed[topic]})" for topic in missing)
             raise TopicMissingError(
-                f"topics that do not exist on {config['bootstrap.servers']}: {told}. Create them, or correct their "
-                "names in the flow or under kafka.producers / kafka.consumer.topics. A topic that this client's user has no "
+                f"topics that do not exist on {config['bootstrap.servers']}: {told}. "
+                "Create them (loom topics create), or correct their names in the flow or under kafka.producers / "
+                "kafka.consumer.topics. A topic that this client's user has no "
                 "right to describe looks the same: then grant it (ACLs)"
             )
         # A broker does not report a new topic; a metadata request is the only way to see it.
@@ -136,7 +137,7 @@ def _await_topics(
 
 
 def cluster_metadata(admin: AdminClient, faults: ClusterFaults, waiting: Callable[[str], None]) -> Any:
-    """The metadata of a cluster and of all its topics. Raises `BrokerUnavailableError` after 10 s without an answer."""
+    """The metadata of a cluster and of all its topics. Raises `BrokerUnavailableError` after 8 s without an answer."""
     deadline = time.monotonic() + _REACH
     while True:
         try:
@@ -146,7 +147,11 @@ def cluster_metadata(admin: AdminClient, faults: ClusterFaults, waiting: Callabl
         # The callbacks of the client are called while it is polled.
         admin.poll(0.1)
         if faults.refuses or not is_transient(found) or time.monotonic() > deadline - _CALL:
-            raise faults.failure(f"no Kafka broker answers at {faults.brokers} within {_REACH:.0f} s", found)
+            raise faults.failure(
+                f"no Kafka broker answers at {faults.brokers} within {_REACH:.0f} s",
+                found,
+                "Start it, or correct kafka.*.brokers and kafka.*.security",
+            )
         waiting("a Kafka broker that answers")
 
 
