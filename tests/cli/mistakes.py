@@ -308,7 +308,13 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         Mistake(
             "An output topic that does not exist", RUN, Exit.ENVIRONMENT, flow('"priced"', '"pirced"'), beside="broker"
         ),
-        Mistake("More processes than partitions", f"{RUN} --processes 9", Exit.CONFIG, beside="broker"),
+        Mistake(
+            "More processes than partitions",
+            f"{RUN} --processes 5",
+            Exit.CONFIG,
+            beside="broker",
+            note="Each process says so.",
+        ),
         Mistake(
             "A wrong password",
             RUN,
