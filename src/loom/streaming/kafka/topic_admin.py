@@ -161,6 +161,11 @@ class TopicAdmin:
         for partition, future in self._admin.delete_records(wanted, request_timeout=_ANSWER).items():
             self._answer(future, f"the records of {partition.topic}[{partition.partition}] cannot be deleted")
 
+    def delete(self, topics: Sequence[str]) -> None:
+        """Delete topics and all that is in them. Nothing brings them back."""
+        for name, future in self._admin.delete_topics(list(topics), request_timeout=_ANSWER).items():
+            self._answer(future, f"the topic {name!r} cannot be deleted")
+
     def _is_embedded(self) -> bool:
         """Whether this is the in-process broker, which lets an admin request time out."""
         return str(cluster_metadata(self._admin, self._faults, _patient).cluster_id).startswith(EMBEDDED)
