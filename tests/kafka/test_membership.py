@@ -109,7 +109,7 @@ class Heard:
         self.assigned_at = time.monotonic()
         self.has.update({tenure.partition: tenure.number for tenure in tenures})
 
-    def revoking(self, partitions: Collection[TopicPartition]) -> None:
+    def revoking(self, partitions: Collection[TopicPartition], bound_s: float) -> None:
         self.told.append(("revoking", frozenset(partitions)))
         self.revoked_at = time.monotonic()
 

@@ -40,6 +40,7 @@ class Failpoint(StrEnum):
     DURABLE = "durable"  #: the epoch's results are durable (its transaction committed); the mark is not answered
     CONFIRMING = "confirming"  #: an epoch has been answered; what is committable is about to be committed
     METADATA_CAPTURED = "metadata-captured"  #: exactly-once in a group: offsets are about to be sent as a member
+    REVOKING = "revoking"  #: in a group: partitions are to be given up, and the workers have just been told
     REVOKING_AT_BOUND = "revoking-at-bound"  #: in a group: partitions are revoked, and their epoch did not end in time
     STOPPING = "stopping"  #: a stop was requested; the end mark goes out
     FINISHING = "finishing"  #: the last offsets are about to be committed

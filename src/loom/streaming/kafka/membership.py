@@ -58,8 +58,8 @@ class Partitions(Protocol):
     def assigned(self, tenures: Collection[Tenure]) -> None:
         """The member has these now."""
 
-    def revoking(self, partitions: Collection[TopicPartition]) -> None:
-        """Bring what was read of these to an end, and commit it: another member is to have them."""
+    def revoking(self, partitions: Collection[TopicPartition], bound_s: float) -> None:
+        """Bring what was read of these to an end within so many seconds, and commit it: another member is to have them."""
 
     def has_given_up(self, partitions: Collection[TopicPartition]) -> bool:
         """Whether nothing of these is in progress any more."""
@@ -236,7 +236,8 @@ class GroupMember:
         self._commits.abandon()
         self._read_on()
         began = self._clock()
-        self._partitions.revoking(partitions)
+        self._partitions.revoking(partitions, self._bound_s)
+        failpoint(Failpoint.REVOKING)
         while not self._partitions.has_given_up(partitions):
             left = began + self._bound_s - self._clock()
             if left <= 0:

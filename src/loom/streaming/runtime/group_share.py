@@ -36,6 +36,8 @@ _log = get_logger(__name__)
 _AGAIN, _SAY = 0.2, 10.0
 #: seconds after which the group has answered a heartbeat
 _CONFIRM = 1.5
+#: The part of a revocation's time in which calls in progress are awaited. The rest is for committing what they have made.
+_AWAIT_CALLS = 3 / 4
 
 
 class Granted(LoomFrozenStruct):
@@ -46,9 +48,13 @@ class Granted(LoomFrozenStruct):
 
 
 class Revoked(LoomFrozenStruct):
-    """Bring what was read in these tenures to an end, commit it, and give them up."""
+    """Bring what was read in these tenures to an end, commit it, and give them up.
+
+    Calls in progress are awaited until a monotonic time, in seconds.
+    """
 
     tenures: Mapping[TopicPartition, int]
+    await_calls_until: float
 
 
 class Withdrawn(LoomFrozenStruct):
@@ -206,8 +212,9 @@ class GroupShare:
         if tenures:
             self._wanted.put(tenures)
 
-    def revoking(self, partitions: Collection[TopicPartition]) -> None:
-        self._tell(set(partitions), Revoked)
+    def revoking(self, partitions: Collection[TopicPartition], bound_s: float) -> None:
+        until = time.monotonic() + bound_s * _AWAIT_CALLS
+        self._tell(set(partitions), lambda tenures: Revoked(tenures, until))
 
     def has_given_up(self, partitions: Collection[TopicPartition]) -> bool:
         with self._lock:
@@ -237,7 +244,9 @@ class GroupShare:
         alive = [slot for slot in self._slots if not slot.left] or self._slots
         return min(alive, key=lambda slot: len(slot.partitions))
 
-    def _tell(self, partitions: set[TopicPartition], message: type[Revoked | Withdrawn]) -> None:
+    def _tell(
+        self, partitions: set[TopicPartition], message: Callable[[Mapping[TopicPartition, int]], Revoked | Withdrawn]
+    ) -> None:
         with self._lock:
             for slot in self._slots:
                 mine = slot.partitions.keys() & partitions

@@ -1,7 +1,8 @@
 """The source client of one worker of a process that is a member of its group: its partitions come and go.
 
-The messages of its slot are taken between two batches. The order of giving partitions up: the client reads them no more, the
-stage drops what it keeps of them, the epoch ends behind that, its offsets are committed, and only then are the rows gone.
+The messages of its slot are taken between two batches. The order of giving partitions up: the client reads them no more,
+calls in progress are awaited for a while, the stage drops what it still keeps of them, the epoch ends behind that, its offsets
+are committed, and only then are the rows gone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import wait
-from typing import Any
+from typing import Any, NamedTuple
 
 from loom.streaming.compiler.model import CompiledSource
 from loom.streaming.failpoints import Failpoint, failpoint
@@ -109,6 +110,16 @@ class MemberCommitter:
                 self._took(time.monotonic() - self._sent_at)
 
 
+class _Awaiting(NamedTuple):
+    """A partition with calls in progress that is to be given up."""
+
+    tenure: int
+    #: the number of the batch behind which nothing of it is begun
+    after: int
+    #: a monotonic time in seconds; calls that are still in progress then are cancelled
+    until: float
+
+
 class MemberWorker(SourceWorker):
     """One worker's client, feed and slot. Used like a `SourceWorker`; its partitions are dealt to it."""
 
@@ -128,6 +139,8 @@ class MemberWorker(SourceWorker):
     ) -> None:
         self._share = share
         self._committer: MemberCommitter | None = None
+        #: what is to be given up when its calls in progress have ended
+        self._awaiting: dict[TopicPartition, _Awaiting] = {}
         #: what is being given up: its tenure, and the number of the batch behind which nothing of it comes
         self._leaving: dict[TopicPartition, tuple[int, int]] = {}
         super().__init__(source, delivery, make_stage, None, metadata, topics, keep_alive_s, pace, changes, inbox)
@@ -161,7 +174,9 @@ class MemberWorker(SourceWorker):
 
     def _rejoin(self, partitions: Iterable[TopicPartition]) -> None:
         leaving = {partition: tenure for partition, (tenure, _) in self._leaving.items()}
+        leaving |= {partition: awaiting.tenure for partition, awaiting in self._awaiting.items()}
         self._leaving.clear()
+        self._awaiting.clear()
         self._share.gave_up(self._slot, leaving)
         self._share.grant_again(self._slot)
 
@@ -184,6 +199,8 @@ class MemberWorker(SourceWorker):
                 batches += self._revoke(message)
             else:
                 batches += self._withdraw(message)
+        if self._awaiting:
+            batches += self._end_awaiting()
         if self._leaving:
             self._finish_leaving()
         return batches
@@ -201,11 +218,27 @@ class MemberWorker(SourceWorker):
 
     def _revoke(self, revoked: Revoked) -> list[SourceBatch]:
         mine = [partition for partition in revoked.tenures if partition in self._records.positions]
-        batches = self._stop_reading(mine)
+        self._records.give_up(mine)
+        calls = bool(mine) and self._room.makes_calls
+        # What was committed before it was processed is this process's to finish, however long that takes.
+        begins_no_more = [self.feed.leave(mine)] if calls and self._discards else []
+        after = self.feed.sent if calls else 0
         for partition in mine:
-            self._leaving[partition] = revoked.tenures[partition], self.feed.sent
+            self._awaiting[partition] = _Awaiting(revoked.tenures[partition], after, revoked.await_calls_until)
         others = {partition: tenure for partition, tenure in revoked.tenures.items() if partition not in mine}
         self._share.gave_up(self._slot, others)
+        return begins_no_more
+
+    def _end_awaiting(self) -> list[SourceBatch]:
+        """Give up what has no call in progress any more, or has had its time."""
+        now, waiting = time.monotonic(), self._awaiting
+        over = self.feed.taken >= max(awaiting.after for awaiting in waiting.values())
+        over = over and not self._room.in_progress(waiting.keys())
+        mine = {partition: awaiting for partition, awaiting in waiting.items() if over or now >= awaiting.until}
+        batches = self._discard(mine)
+        for partition, awaiting in mine.items():
+            del waiting[partition]
+            self._leaving[partition] = awaiting.tenure, self.feed.sent
         return batches
 
     def _withdraw(self, withdrawn: Withdrawn) -> list[SourceBatch]:
@@ -215,18 +248,22 @@ class MemberWorker(SourceWorker):
 
     def _drop(self, partitions: Collection[TopicPartition]) -> list[SourceBatch]:
         """Give partitions up at once: nothing of them that is in progress counts any more."""
-        batches = self._stop_reading([partition for partition in partitions if partition in self._records.positions])
+        mine = [p for p in partitions if p in self._records.positions or p in self._awaiting]
+        self._records.give_up(mine)
+        batches = self._discard(mine)
         for partition in partitions:
+            self._awaiting.pop(partition, None)
             self._leaving.pop(partition, None)
         self._offsets.give_up(partitions)
         return batches
 
-    def _stop_reading(self, partitions: list[TopicPartition]) -> list[SourceBatch]:
-        if not partitions:
-            return []
-        self._records.give_up(partitions)
-        # What was committed before it was processed is this process's to finish; and a stop discards by itself.
-        return [self.feed.discard(partitions)] if self.feed.is_reading and not self._mode.emits_kept_on_stop else []
+    @property
+    def _discards(self) -> bool:
+        """Whether what the stage keeps of a partition is left to its next owner."""
+        return self.feed.has_stage and not self._mode.emits_kept_on_stop
+
+    def _discard(self, partitions: Collection[TopicPartition]) -> list[SourceBatch]:
+        return [self.feed.discard(partitions)] if partitions and self._discards else []
 
     def _finish_leaving(self) -> None:
         """Give up what is at its end: durable, and committed."""

@@ -176,9 +176,25 @@ class SourceLoop:
         return self._in_flight.sent
 
     @property
+    def taken(self) -> int:
+        """How many of them have left the stage."""
+        return self._in_flight.taken
+
+    @property
     def settled(self) -> int:
         """How many of them are durable, results and all."""
         return self._in_flight.settled
+
+    @property
+    def has_stage(self) -> bool:
+        """Whether the stage may still keep records, so that it takes batches."""
+        return self._phase is _Phase.READING or (self._phase is _Phase.DRAINING and not self._stage.ended)
+
+    def leave(self, partitions: Iterable[TopicPartition]) -> SourceBatch:
+        """Tells the stage that partitions are to be another's: their calls in progress are awaited, and no others."""
+        batch = SourceBatch(self._stage, (), {}, self._clock())
+        batch.leaving = frozenset(partitions)
+        return self._sent(batch)
 
     def discard(self, partitions: Iterable[TopicPartition]) -> SourceBatch:
         """Tells the stage to drop what it keeps of partitions that are another's now, and ends the epoch behind it."""
@@ -294,7 +310,7 @@ class SourceLoop:
         if self._phase is _Phase.DRAINING:
             if not self._stage.ended:
                 stop.check_deadline(self._stage.room.waiting_for())
-                return self._wake(now)
+                return self._mark(now) if self._ends_epoch and self._has_news() else self._wake(now)
             self._phase = _Phase.AWAITING_MARK
             if not self._epochs.by_snapshots:
                 return self._mark(now)

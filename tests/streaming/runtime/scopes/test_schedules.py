@@ -1,4 +1,4 @@
-"""Calls that end in any order, fail, hang, are cancelled, stopped or revoked: order, conservation and balance hold.
+"""Calls that end in any order, fail, hang, are cancelled, repeated, stopped or revoked: order, conservation and balance hold.
 
 The stage, the event loop and the calls are real. Each call waits until the generated schedule lets it go, and time is the
 schedule's own.
@@ -6,6 +6,7 @@ schedule's own.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ from loom.streaming import (
     Process,
     RecordStep,
     ResourceScope,
+    Retry,
     StreamFlow,
     WithAsync,
     compile_flow,
@@ -43,6 +45,8 @@ from tests.support.running import config_for
 
 LIMIT = 3
 TIMEOUT_S = 10.0
+#: attempts of a call that fails, and the seconds between two
+ATTEMPTS, WAIT_S = 3, 1.0
 
 
 class Number(LoomFrozenStruct):
@@ -60,11 +64,17 @@ def bridge(request: pytest.FixtureRequest) -> Iterator[AsyncBridge]:
 class World:
     """One stage, its calls, and what a bookkeeper knows of them."""
 
-    def __init__(self, bridge: AsyncBridge, ordering: str, delivery: str, *, per_batch: bool) -> None:
+    def __init__(
+        self, bridge: AsyncBridge, ordering: str, delivery: str, *, per_batch: bool, repeats: bool = False
+    ) -> None:
         self.bridge = bridge
         self.ordering = ordering
         self.transaction = delivery == "exactly_once"
+        self.repeats, self.per_batch = repeats, per_batch
         self.opened = self.closed = 0
+        #: numbers that were dropped, and those whose calls were cancelled from outside, by time or by a revocation
+        self.dropped: set[int] = set()
+        self.cut_off: set[int] = set()
         #: the calls that wait, by number, each with what lets it go
         self.waiting: dict[int, tuple[anyio.Event, list[str]]] = {}
         self.most = 0
@@ -83,6 +93,9 @@ class World:
                 world.most = max(world.most, len(world.waiting))
                 try:
                     await event.wait()
+                except anyio.get_cancelled_exc_class():
+                    world.cut_off.add(n)
+                    raise
                 finally:
                     world.waiting.pop(n, None)
                     if isinstance(key, bytes):
@@ -91,7 +104,13 @@ class World:
                     raise ValueError(str(n))
                 if outcome[0] == "business":
                     raise RuleViolation(str(n))
-                return None if outcome[0] == "drop" else message.payload
+                if outcome[0] == "cancelled":
+                    # As a library does that has lost its own task: no cancellation of the call.
+                    raise asyncio.CancelledError
+                if outcome[0] == "drop":
+                    world.dropped.add(n)
+                    return None
+                return message.payload
 
         @asynccontextmanager
         async def client() -> AsyncIterator[str]:
@@ -108,6 +127,7 @@ class World:
             int(TIMEOUT_S * 1000) * 1_000,  # by the clock of the schedule, never by that of the machine
             process=Process(Call),
             ordering=ordering,  # type: ignore[arg-type]
+            retry=Retry(ATTEMPTS, wait_initial_ms=int(WAIT_S * 1000), wait_jitter_ms=0) if repeats else None,
             client=ContextFactory(client),
         )
         self.timeout_s = TIMEOUT_S * 1_000
@@ -126,18 +146,23 @@ class World:
         self.left: list[tuple[str, KafkaRecord]] = []
         self.taken: list[KafkaRecord] = []
         self.revoked: set[int] = set()
+        #: partitions whose calls are awaited before they are another's
+        self.leaving: set[int] = set()
         self.held: list[KafkaRecord] = []
         self.number = 0
 
     def run(
-        self, records: list[KafkaRecord], end: EndMark | None = None, discarded: frozenset[TopicPartition] = frozenset()
+        self,
+        records: list[KafkaRecord],
+        end: EndMark | None = None,
+        discarded: frozenset[TopicPartition] = frozenset(),
+        leaving: frozenset[TopicPartition] = frozenset(),
     ) -> None:
         for record in records:
             self.read[TopicPartition("numbers", record.partition or 0)] = (record.offset or 0) + 1
         moved = dict(self.read) if records else {}
         batch = SourceBatch(self.stage, records, moved, self.now, end)
-        if discarded:
-            batch.discarded = discarded
+        batch.discarded, batch.leaving = discarded, leaving
         before = dict(self.safe)
         results = self.stage.run(batch)
         self.left += [(self.names[result[0]], result[5]) for result in results.results]
@@ -161,6 +186,8 @@ class World:
         room = self.stage.room.credit(len(places))
         records = []
         for partition, key in places[:room]:
+            if partition in self.leaving:
+                continue
             where = TopicPartition("numbers", partition)
             offset = self.read.get(where, 0) + sum(1 for r in records if r.partition == partition)
             records.append(KafkaRecord("numbers", key, b'{"n":%d}' % self.number, {}, partition, offset))
@@ -179,13 +206,29 @@ class World:
         self.bridge.run(lambda: _set(event))
         self.settle()
 
-    def pass_time(self) -> None:
-        self.now += self.timeout_s
+    def pass_time(self, seconds: float | None = None) -> None:
+        self.now += self.timeout_s if seconds is None else seconds
         self.run([])
         self.settle()
 
+    def leave(self, partition: int) -> None:
+        """The partition is to be another's: nothing more is read of it, and its calls in progress are awaited."""
+        cut_off, waiting = set(self.cut_off), self.waiting_of(partition)
+        self.leaving.add(partition)
+        self.run([], leaving=frozenset({TopicPartition("numbers", partition)}))
+        self.settle()
+        assert (self.cut_off, self.waiting_of(partition) >= waiting) == (cut_off, True)
+        if self.repeats and not self.per_batch:
+            # Nothing is begun any more of what a policy may delay.
+            assert self.stage.room.in_progress({TopicPartition("numbers", partition)}) == bool(waiting)
+
+    def waiting_of(self, partition: int) -> set[int]:
+        return {n for n in self.waiting if (origin := self.origin(n)) is not None and origin.partition == partition}
+
     def revoke(self, partition: int) -> None:
         where = TopicPartition("numbers", partition)
+        others = self.cut_off | {n for n in self.waiting if n not in self.waiting_of(partition)}
+        self.leaving.discard(partition)
         self.held += self.taken  # so that an id stays one record's
         self.revoked |= {id(record) for record in self.taken if record.partition == partition}
         self.taken = [record for record in self.taken if record.partition != partition]
@@ -194,6 +237,8 @@ class World:
         self.read.pop(where, None)
         self.run([], discarded=frozenset({where}))
         self.settle()
+        # Calls of other partitions go on.
+        assert others - self.cut_off <= self.waiting.keys()
 
     def check(self) -> None:
         """What holds at every moment."""
@@ -204,11 +249,16 @@ class World:
             for record in self.taken:
                 if record.partition == where.partition and (record.offset or 0) < offset:
                     assert id(record) not in kept, "a position passed a call in progress"
+                    assert id(record) in gone or self.number_of(record) in self.dropped, "a position passed a record"
                 if self.transaction and record.partition == where.partition and (record.offset or 0) >= offset:
                     assert id(record) not in gone, "what has left is no prefix"
         for ordered in self.orders():
             offsets = [record.offset for record in ordered]
             assert offsets == sorted(offsets)  # type: ignore[type-var]
+
+    @staticmethod
+    def number_of(record: KafkaRecord) -> int:
+        return int((record.value or b"")[5:-1])
 
     def origin(self, n: int) -> KafkaRecord | None:
         return next((record for record in self.taken if record.value == b'{"n":%d}' % n), None)
@@ -226,10 +276,15 @@ class World:
 
     def finish(self, mark: EndMark) -> None:
         """End the input or stop, and let every call go."""
+        for partition in sorted(self.leaving):
+            self.revoke(partition)
         self.run([], mark)
         self.settle()
-        while self.waiting:
-            self.let_go(0, "out")
+        while self.waiting or not self.stage.ended:
+            if self.waiting:
+                self.let_go(0, "out")
+            else:
+                self.pass_time(WAIT_S * ATTEMPTS)
             self.check()
         self.settle()
         self.run([])
@@ -239,7 +294,7 @@ class World:
         found = Counter(id(record) for _, record in self.left)
         assert all(count == 1 for count in found.values())
         assert set(found) <= {id(record) for record in self.taken}
-        if not self.revoked:
+        if not self.revoked and not (self.repeats and mark is EndMark.STOP):
             counts = self.counts
             assert counts.read == len(self.taken)
             assert counts.read == counts.inputs_written + counts.inputs_dropped + sum(counts.inputs_failed.values())
@@ -255,13 +310,16 @@ async def _set(event: anyio.Event) -> None:
 
 
 PLACES = st.lists(st.tuples(st.integers(0, 2), st.sampled_from([None, b"a", b"b"])), min_size=1, max_size=6)
+OUTCOMES = st.sampled_from(["out", "out", "task", "task", "business", "drop", "cancelled"])
 ACTS = st.lists(
     st.one_of(
         st.tuples(st.just("take"), PLACES),
         st.tuples(st.just("take"), PLACES),
-        st.tuples(st.just("let go"), st.integers(0, 5), st.sampled_from(["out", "out", "task", "business", "drop"])),
-        st.tuples(st.just("let go"), st.integers(0, 5), st.sampled_from(["out", "out", "task", "business", "drop"])),
+        st.tuples(st.just("let go"), st.integers(0, 5), OUTCOMES),
+        st.tuples(st.just("let go"), st.integers(0, 5), OUTCOMES),
         st.tuples(st.just("time")),
+        st.tuples(st.just("wait")),
+        st.tuples(st.just("leave"), st.integers(0, 2)),
         st.tuples(st.just("revoke"), st.integers(0, 2)),
     ),
     max_size=14,
@@ -275,11 +333,12 @@ ACTS = st.lists(
     delivery=st.sampled_from(["at_least_once", "exactly_once"]),
     mark=st.sampled_from(EndMark),
     per_batch=st.booleans(),
+    repeats=st.booleans(),
 )
 def test_order_conservation_and_balance_hold_on_any_schedule(
-    bridge: AsyncBridge, acts: list[Any], ordering: str, delivery: str, mark: EndMark, per_batch: bool
+    bridge: AsyncBridge, acts: list[Any], ordering: str, delivery: str, mark: EndMark, per_batch: bool, repeats: bool
 ) -> None:
-    world = World(bridge, ordering, delivery, per_batch=per_batch)
+    world = World(bridge, ordering, delivery, per_batch=per_batch, repeats=repeats)
     try:
         for act, *how in acts:
             match act:
@@ -289,6 +348,10 @@ def test_order_conservation_and_balance_hold_on_any_schedule(
                     world.let_go(*how)
                 case "time":
                     world.pass_time()
+                case "wait":
+                    world.pass_time(WAIT_S)
+                case "leave":
+                    world.leave(*how)
                 case "revoke":
                     world.revoke(*how)
             world.check()

@@ -92,6 +92,8 @@ class CallingScope:
         #: no call starts before this time, by the policy
         self._not_before = 0.0
         self._stopped = False
+        #: partitions that are to be another's: nothing that a policy delays is begun or repeated for them
+        self._leaving: set[TopicPartition] = set()
         self._shared = None if per_batch else runner.resources()
         self._batch: CallBatch | None = None
         if watched:
@@ -99,6 +101,8 @@ class CallingScope:
         stage.room.add(self, step_id)
         stage.room.settles.append(runner.settle)
         stage.room.tells.append(self._told)
+        stage.room.leaves.append(self._leave)
+        stage.room.calls.append(self._has_calls)
         stage.flushes.append(self.start)
         if per_batch:
             stage.batch_ends.append(self._seal)
@@ -196,7 +200,21 @@ class CallingScope:
         self._discarded = [c for c in self._discarded if not any(f.partition == NO_PARTITION for f in c.flights)]
         self._kept.renew([*self._discarded, *self._calls])
 
+    def _leave(self, partitions: Collection[TopicPartition]) -> None:
+        if self._policy is not NO_POLICY:
+            self._leaving.update(partitions)
+            for call in self._schedule.discard_waiting(self._is_left):
+                self._discard(call)
+
+    def _is_left(self, call: Call) -> bool:
+        """Whether all its records are of partitions that are to be another's."""
+        return bool(self._leaving) and all(flight.partition in self._leaving for flight in call.flights)
+
+    def _has_calls(self, partitions: Collection[TopicPartition]) -> bool:
+        return any(flight.partition in partitions for call in self._calls for flight in call.flights)
+
     def discard(self, partitions: Collection[TopicPartition]) -> None:
+        self._leaving.difference_update(partitions)
         self._discarded = [c for c in self._discarded if not any(f.partition in partitions for f in c.flights)]
         for call in list(self._calls):
             lost = [flight for flight in call.flights if flight.partition in partitions]
@@ -289,7 +307,7 @@ class CallingScope:
         self._not_before = 0.0
         if self._policy is not NO_POLICY and call.flights:
             again = self._policy.after(call, now)
-            if again is not None and not self._stopped:
+            if again is not None and not self._stopped and not self._is_left(call):
                 self._schedule.again(call, again)
                 return
             if again is not None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from heapq import heappop, heappush
+from collections.abc import Callable, Container, Hashable, Iterator
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 from loom.streaming.runtime.scopes.call import Call
@@ -105,20 +105,32 @@ class CallSchedule:
         self._ready.extendleft(call for _, _, call in sorted(self._later, reverse=True))
         self._later.clear()
 
-    def discard_waiting(self) -> list[Call]:
-        """Take out every call that is not in progress."""
+    def discard_waiting(self, wanted: Callable[[Call], bool] | None = None) -> list[Call]:
+        """Take out every call that is not in progress, of those that are wanted."""
         blocked = [call for queue in self._of_key.values() for call in queue if call.blocked_by]
-        taken = list(dict.fromkeys([*(call for _, _, call in self._later), *self._ready, *blocked]))
-        self._later.clear()
-        self._ready.clear()
-        self._blocked = 0
+        waiting = dict.fromkeys([*(call for _, _, call in sorted(self._later)), *self._ready, *blocked])
+        taken = dict.fromkeys(call for call in waiting if wanted is None or wanted(call))
+        self._later = [entry for entry in self._later if entry[2] not in taken]
+        heapify(self._later)
+        self._ready = deque(call for call in self._ready if call not in taken)
+        self._blocked -= sum(1 for call in taken if call.blocked_by)
         for call in taken:
             for key in call.keys:
-                queue = self._of_key[key]
-                queue.remove(call)
-                if not queue:
-                    del self._of_key[key]
-        return taken
+                self._take_out(call, key, taken)
+        return list(taken)
+
+    def _take_out(self, call: Call, key: Hashable, taken: Container[Call]) -> None:
+        queue = self._of_key[key]
+        was_first = queue[0] is call
+        queue.remove(call)
+        if not queue:
+            del self._of_key[key]
+        elif was_first:
+            first = queue[0]
+            first.blocked_by -= 1
+            if not first.blocked_by and first not in taken:
+                self._blocked -= 1
+                self._ready.append(first)
 
     def earliest(self) -> float | None:
         """The time at which a call is to be repeated; `None` while none waits for one, or none could start."""

@@ -71,6 +71,10 @@ class BufferingNodes:
         self.wake = threading.Event()
         #: let such calls go on as far as they can without waiting; for a clock that does not move by itself
         self.settles: list[Callable[[], None]] = []
+        #: nodes that make calls: another member is to have these partitions, so begin nothing with them that may take long
+        self.leaves: list[Callable[[Collection[TopicPartition]], None]] = []
+        #: whether a call is in progress for a record of these partitions
+        self.calls: list[Callable[[Collection[TopicPartition]], bool]] = []
         #: what nodes wait for, for people
         self.tells: list[Callable[[], str | None]] = []
 
@@ -165,6 +169,20 @@ class BufferingNodes:
             self._read.pop(partition, None)
         for node in self._nodes:
             node.forget(partitions)
+
+    def leave(self, partitions: Collection[TopicPartition]) -> None:
+        """Another member is to have these partitions: what waits for a policy is dropped, calls in progress go on."""
+        for leave in self.leaves:
+            leave(partitions)
+
+    def in_progress(self, partitions: Collection[TopicPartition]) -> bool:
+        """Whether calls are in progress for records of these partitions."""
+        return any(calls(partitions) for calls in self.calls)
+
+    @property
+    def makes_calls(self) -> bool:
+        """Whether any node makes calls that a revocation awaits."""
+        return bool(self.calls)
 
     def discard(self, partitions: Collection[TopicPartition]) -> None:
         """These partitions are another's now."""

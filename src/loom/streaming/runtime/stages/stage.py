@@ -180,6 +180,8 @@ class Stage:
             if gate is not None:
                 gate.forget(batch.gone.partitions)
             room.forget(batch.gone.partitions)
+        if batch.leaving:
+            room.leave(batch.leaving)
         if batch.discarded:
             room.discard(batch.discarded)
             if gate is not None:

@@ -65,6 +65,7 @@ class SourceBatch:
         "generation",
         "gone",
         "in_flight",
+        "leaving",
         "mark",
         "now",
         "origins",
@@ -90,6 +91,8 @@ class SourceBatch:
         self.end = end
         self.refused: Exception | None = None
         self.gone = gone
+        #: partitions that are to be another's: nothing new is begun with what is kept of them
+        self.leaving: frozenset[TopicPartition] = frozenset()
         #: partitions that are another's now: what is kept of them is dropped, uncommitted
         self.discarded: frozenset[TopicPartition] = frozenset()
         #: how often the run had been taken up again when it was made
