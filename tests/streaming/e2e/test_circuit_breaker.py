@@ -1,14 +1,18 @@
-"""A scope whose service is down, on a broker: the source pauses and says so, nothing is lost, and it goes on by itself."""
+"""A scope whose service is down, on a broker: the source pauses and says so, nothing is lost, and it goes on by itself.
+
+With retries and no breaker what is read meanwhile goes to the dead letters, and the books balance.
+"""
 
 from __future__ import annotations
 
+import re
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
+import pytest
 
 from loom.core.model import LoomFrozenStruct
 from loom.core.observability import ObservabilityRuntime, PrometheusObserver
@@ -16,16 +20,20 @@ from loom.core.observability.settings import PrometheusEndpoint
 from loom.streaming import (
     CircuitBreaker,
     ContextFactory,
+    ErrorKind,
     FromTopic,
     IntoTopic,
     Process,
+    Retry,
     StreamFlow,
     StreamingRunner,
     WithAsync,
     step,
 )
 from loom.streaming.kafka import EmbeddedBroker
+from loom.streaming.metrics import FlowCounts
 from tests.support.kafka_io import read_all
+from tests.support.one_way import running, until
 from tests.support.running import config_for, produce
 
 COUNT = 400
@@ -61,75 +69,101 @@ class Service:
         self._server.server_close()
 
 
-def wait(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+@step
+async def call(number: Number, client: httpx.AsyncClient) -> Number:
+    (await client.get("/")).raise_for_status()
+    return number
+
+
+class Outage:
+    """A flow whose scope calls a service, on a broker; a service that goes down and comes back."""
+
+    def __init__(self, broker: EmbeddedBroker, service: Service, **policies: Any) -> None:
+        for topic in ("numbers", "out", "errors"):
+            broker.create_topic(topic)
+        self.bootstrap = broker.bootstrap
+        client = ContextFactory(lambda: httpx.AsyncClient(base_url=service.url))
+        scope = WithAsync(process=Process(call), max_concurrency=4, client=client, **policies)
+        flow = StreamFlow(
+            "guarded", FromTopic("numbers", Number), Process(scope), IntoTopic("out"), IntoTopic("errors")
+        )
+        config = config_for(broker.bootstrap, consumer={"delivery": "at_least_once"})
+        config["streaming"]["supervision"] = {"stall_timeout_ms": 1_200}
+        self.observer = PrometheusObserver(PrometheusEndpoint(port=0))
+        self.runner = StreamingRunner.from_dict(
+            flow, config, observability_runtime=ObservabilityRuntime([self.observer])
+        )
+
+    def produce(self, first: int, behind: int) -> None:
+        produce(self.bootstrap, "numbers", *(b'{"n":%d}' % n for n in range(first, behind)))
+
+    def counts(self) -> FlowCounts:
+        until(lambda: self.runner.metrics is not None)
+        assert self.runner.metrics is not None
+        return self.runner.metrics.read()
+
+    def readiness(self) -> httpx.Response:
+        return httpx.get(f"{self.observer.address}/readyz")
+
+    def lag(self) -> float:
+        told = httpx.get(f"{self.observer.address}/metrics").text
+        return sum(float(n) for n in re.findall(r"^loom_lag_records\{.*\} (\S+)$", told, re.MULTILINE))
+
+    def numbers_in(self, topic: str) -> list[int]:
+        return sorted(int(re.findall(rb'"n":(\d+)', r.value or b"")[0]) for r in read_all(self.bootstrap, topic))
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    made = Service()
+    made.up.set()
+    yield made
+    made.close()
 
 
 def test_while_the_service_is_down_the_source_pauses_and_afterwards_every_record_is_written(
-    broker: EmbeddedBroker,
+    broker: EmbeddedBroker, service: Service
 ) -> None:
-    for topic in ("numbers", "out", "errors"):
-        broker.create_topic(topic)
-    service = Service()
-    service.up.set()
-
-    @step
-    async def call(number: Number, client: httpx.AsyncClient) -> Number:
-        (await client.get("/")).raise_for_status()
-        return number
-
-    scope = WithAsync(
-        process=Process(call),
-        max_concurrency=4,
-        circuit_breaker=CircuitBreaker(failures=3, open_ms=60),
-        client=ContextFactory(lambda: httpx.AsyncClient(base_url=service.url)),
-    )
-    flow = StreamFlow("guarded", FromTopic("numbers", Number), Process(scope), IntoTopic("out"), IntoTopic("errors"))
-    # Longer than the watchdog waits, the service is down.
-    config = config_for(broker.bootstrap, consumer={"delivery": "at_least_once"})
-    config["streaming"]["supervision"] = {"stall_timeout_ms": 700}
-    observer = PrometheusObserver(PrometheusEndpoint(port=0))
-    runner = StreamingRunner.from_dict(flow, config, observability_runtime=ObservabilityRuntime([observer]))
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            runner.run()
-        except BaseException as failure:
-            failures.append(failure)
-
-    def counts() -> Any:
-        assert not failures, failures
-        assert runner.metrics is not None
-        return runner.metrics.read()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        produce(broker.bootstrap, "numbers", *(b'{"n":%d}' % n for n in range(50)))
-        wait(lambda: runner.metrics is not None and counts().written == 50)
+    outage = Outage(broker, service, circuit_breaker=CircuitBreaker(failures=3, open_ms=60))
+    with running(outage.runner) as raised:
+        outage.produce(0, 50)
+        until(lambda: outage.counts().written == 50)
         service.up.clear()
-        produce(broker.bootstrap, "numbers", *(b'{"n":%d}' % n for n in range(50, COUNT)))
-        wait(lambda: counts().open_circuits == {"guarded.with_async": 1})
-        answer = httpx.get(f"{observer.address}/readyz")
+        outage.produce(50, COUNT)
+        until(lambda: outage.counts().open_circuits == {"guarded.with_async": 1})
+        answer = outage.readiness()
         assert answer.status_code == 503
         assert "guarded.with_async" in answer.text
         requests = service.requests
         # So many probes take longer than the watchdog waits; each lets one record in at most.
-        wait(lambda: service.requests >= requests + 15)
-        assert counts().read < 50 + 24 + 20
-        assert counts().failed == {}
+        until(lambda: service.requests >= requests + 25)
+        assert outage.counts().read < 50 + 24 + 30
+        assert outage.counts().failed == {}
+        assert outage.lag() >= COUNT - 50 - 24 - 30
         service.up.set()
-        wait(lambda: counts().durable >= COUNT)
-        assert httpx.get(f"{observer.address}/readyz").status_code == 200
-    finally:
-        runner.shutdown()
-        thread.join(30)
-        service.close()
-    assert not failures, failures
-    written = [int(str(record.value).strip("b'{}").partition(":")[2]) for record in read_all(broker.bootstrap, "out")]
-    assert sorted(written) == list(range(COUNT))
-    assert read_all(broker.bootstrap, "errors") == []
+        until(lambda: outage.counts().durable >= COUNT)
+        assert outage.readiness().status_code == 200
+    assert raised == []
+    assert outage.numbers_in("out") == list(range(COUNT))
+    assert outage.numbers_in("errors") == []
+
+
+def test_with_retries_alone_every_record_of_an_outage_ends_in_one_place(
+    broker: EmbeddedBroker, service: Service
+) -> None:
+    policy = Retry(3, wait_initial_ms=5, wait_max_ms=10, wait_jitter_ms=0, on=(httpx.HTTPError,))
+    outage = Outage(broker, service, retry=policy)
+    with running(outage.runner) as raised:
+        outage.produce(0, 50)
+        until(lambda: outage.counts().written == 50)
+        service.up.clear()
+        outage.produce(50, COUNT)
+        until(lambda: outage.counts().failed.get(ErrorKind.TASK, 0) >= 100)
+        service.up.set()
+        until(lambda: outage.counts().durable >= COUNT)
+    assert raised == []
+    written, failed = outage.numbers_in("out"), outage.numbers_in("errors")
+    assert sorted([*written, *failed]) == list(range(COUNT))
+    assert len(failed) >= 100
+    letters = read_all(outage.bootstrap, "errors")
+    assert {dict(letter.headers)["x-error-attempts"] for letter in letters} == {b"3"}
