@@ -6,8 +6,9 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 # Arguments for the tool that a target runs: make test ARGS="tests/compiler -k shapes"
 ARGS ?=
-# How many processes share the tests: `auto` is one for each core. A debugger (--pdb) needs JOBS=0.
-JOBS ?= auto
+# How many processes share the tests: one more than there are cores, since tests wait for part of their time. A debugger (--pdb)
+# needs JOBS=0.
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 SHARED := -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
