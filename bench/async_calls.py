@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from bench.contenders import ASYNC, Contender, resolve
+from bench.contenders import ASYNC, resolve
 from bench.loom_memory import CONFIG, as_records
-from bench.measure import CPU, RATE, RSS, Sample, cpu_and_rate, in_fresh_process, measured
+from bench.measure import CPU, RATE, RSS, Job, Sample, alone, cpu_and_rate, measured
 from bench.orders import Order, PricedOrder, decode, encode, make_orders, price
-from bench.result import Run, Suite
+from bench.result import Suite
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, WithAsync, step
 from loom.streaming.compiler import compile_flow
 from loom.streaming.kafka.record_accessor import RECORDS
 from loom.streaming.record import KafkaRecord
 from loom.streaming.runtime.assembly import Transport
+from loom.streaming.runtime.build_options import BuildOptions
 from loom.streaming.runtime.engine import load_engine
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.settings import BytewaxRuntimeConfig
@@ -34,23 +33,6 @@ AT_ONCE = 200
 BATCH = 1_000
 #: where records arrive evenly: so many at once, so often in a second that the calls are just kept busy
 SMALL = 10
-
-
-class Job(msgspec.Struct, frozen=True):
-    """One run."""
-
-    contender: str
-    records: int
-
-
-@contextmanager
-def opened(records: int) -> Iterator[Run]:
-    """Nothing is needed but a process for each run."""
-
-    def run(name: str, contender: Contender, root: Path) -> Sample:
-        return in_fresh_process("async_calls", contender, Job(name, records), root)
-
-    yield run
 
 
 def run_job(job: Job) -> Sample:
@@ -112,7 +94,7 @@ def _run(records: Sequence[KafkaRecord], batch: int, *, evenly: bool, ordering: 
         lambda: written,
     )
     driver = load_engine("bytewax")
-    built = driver.lower(compile_flow(flow, config=CONFIG), transport=transport)
+    built = driver.lower(compile_flow(flow, config=CONFIG), BuildOptions(transport=transport))
     try:
         driver.run(built.dataflow, BytewaxRuntimeConfig(), Layout())
     finally:
@@ -188,7 +170,7 @@ SUITE = Suite(
     ratios=(("rate", "semaphore"), ("cpu", "semaphore")),
     records=2_000,
     rounds=5,
-    opened=opened,
+    opened=alone("async_calls"),
     summary=cpu_and_rate,
 )
 

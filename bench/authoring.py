@@ -6,9 +6,7 @@ errors are worked on, too. Without the router the ten steps follow one another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
 import msgspec
 
@@ -24,30 +22,13 @@ from bench.authoring_steps import (
     size_of,
     where_sold,
 )
-from bench.contenders import AUTHORING, Contender
-from bench.measure import CPU, RATE, RSS, Sample, cpu_and_rate, in_fresh_process
+from bench.contenders import AUTHORING
+from bench.measure import CPU, RATE, RSS, Job, Sample, alone, cpu_and_rate
 from bench.memory import run_in_memory
 from bench.orders import decode, encode, make_orders, price, validate
-from bench.result import Run, Suite
+from bench.result import Suite
 
 REFUSED_EVERY = 100
-
-
-class Job(msgspec.Struct, frozen=True):
-    """One run."""
-
-    contender: str
-    records: int
-
-
-@contextmanager
-def opened(records: int) -> Iterator[Run]:
-    """Nothing is needed but a process for each run."""
-
-    def run(name: str, contender: Contender, root: Path) -> Sample:
-        return in_fresh_process("authoring", contender, Job(name, records), root)
-
-    yield run
 
 
 def run_job(job: Job) -> Sample:
@@ -104,6 +85,6 @@ SUITE = Suite(
     ratios=(("cpu", "plain"), ("cpu", "plain_unrouted")),
     records=400_000,
     rounds=5,
-    opened=opened,
+    opened=alone("authoring"),
     summary=cpu_and_rate,
 )

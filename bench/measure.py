@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import msgspec
 
 from bench.contenders import Contender, missing, python_of
 from bench.environment import ROOT, with_code_of
-from bench.result import Figure, Result, Suite
+from bench.result import Figure, Result, Run, Suite
 from tests.support.die_with_parent import die_with_parent
 
 
@@ -66,6 +66,26 @@ def measured(work: Callable[[], int], expected: int) -> Sample:
         raise RuntimeError(f"the contender wrote {written} records of {expected}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Sample(written, cpu, wall, after.ru_maxrss / 1024)
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One run of a contender that needs nothing but its records."""
+
+    contender: str
+    records: int
+
+
+def alone(suite: str) -> Callable[[int], AbstractContextManager[Run]]:
+    """How a suite opens whose runs need nothing but a process each."""
+
+    @contextmanager
+    def opened(records: int) -> Iterator[Run]:
+        def run(name: str, contender: Contender, root: Path) -> Sample:
+            return in_fresh_process(suite, contender, Job(name, records), root)
+
+        yield run
+
+    return opened
 
 
 def in_fresh_process(

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from bench.contenders import MEMORY, Contender, resolve
-from bench.measure import CPU, RATE, RSS, Sample, cpu_and_rate, in_fresh_process, measured
+from bench.measure import CPU, RATE, RSS, Job, Sample, alone, cpu_and_rate, measured
 from bench.orders import decode, encode, make_orders, price, validate
-from bench.result import Run, Suite
+from bench.result import Suite
 
 BATCH = 1_000
 WARM_UP = 20_000
-
-
-class Job(msgspec.Struct, frozen=True):
-    """One run."""
-
-    contender: str
-    records: int
-
-
-@contextmanager
-def opened(records: int) -> Iterator[Run]:
-    """Nothing is needed but a process for each run."""
-
-    def run(name: str, contender: Contender, root: Path) -> Sample:
-        return in_fresh_process("memory", contender, Job(name, records), root)
-
-    yield run
 
 
 def run_job(job: Job) -> Sample:
@@ -66,6 +45,6 @@ SUITE = Suite(
     ratios=(("cpu", "plain"), ("cpu", "bytewax_maps")),
     records=400_000,
     rounds=5,
-    opened=opened,
+    opened=alone("memory"),
     summary=cpu_and_rate,
 )
