@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from loom.streaming.kafka.topic_monitor import Change
@@ -49,10 +50,11 @@ def _events(path: Path) -> Iterator[str]:
             yield from _NAMED.get(named) or values.get(named) or {f"{path.name}:{node.lineno}: {named}"}
 
 
-def written() -> set[str]:
+@cache
+def written() -> frozenset[str]:
     """Every event that a logger of Loom's own writes."""
     files = [path for path in (ROOT / "src").rglob("*.py") if path.name not in (_OBSERVER, "logger.py")]
-    return {event for path in files for event in _events(path)}
+    return frozenset(event for path in files for event in _events(path))
 
 
 def test_every_event_is_an_identifier() -> None:

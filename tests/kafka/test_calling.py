@@ -17,15 +17,6 @@ from tests.support.numbers_run import NumbersRun
 class CallingRun(NumbersRun):
     """The topics of the numbers with the flow whose step is a call."""
 
-    def __init__(self, broker: Broker, directory: Path, *, delivery: str, workers: int = 1) -> None:
-        super().__init__(
-            broker,
-            directory,
-            runtime={"workers_per_process": workers},
-            delivery=delivery,
-            target="calling_flow:flow",
-        )
-
     def assert_errors_are_known(self, count: int) -> None:
         letters = read_all(self.bootstrap, self.outputs["errors"], isolation="read_committed")
         found = {int(json.loads(letter.value or b"")["n"]) for letter in letters}
@@ -35,7 +26,7 @@ class CallingRun(NumbersRun):
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("delivery", "workers"), [("at_least_once", 1), ("exactly_once", 2)])
 def test_calls_in_progress_survive_a_kill(kafka: Broker, tmp_path: Path, delivery: str, workers: int) -> None:
-    run = CallingRun(kafka, tmp_path, delivery=delivery, workers=workers)
+    run = CallingRun(kafka, tmp_path, target="calling_flow:flow", delivery=delivery, workers=workers)
     count = 16_000
     assert run.killed_at_random(count, rate=4_000, every=(1.2, 2.5), rng=random.Random(11)) >= 1
     run.assert_promise_kept(count)
@@ -44,17 +35,8 @@ def test_calls_in_progress_survive_a_kill(kafka: Broker, tmp_path: Path, deliver
 
 @pytest.mark.timeout(120)
 def test_a_stop_finishes_the_calls_in_progress_and_repeats_nothing(kafka: Broker, tmp_path: Path) -> None:
-    run = CallingRun(kafka, tmp_path, delivery="at_least_once")
+    run = CallingRun(kafka, tmp_path, target="calling_flow:flow", delivery="at_least_once")
     count = 6_000
-    with run.flow, run.producing(count, rate=4_000) as producer:
-        while producer.is_alive():
-            run.flow.start()
-            run.flow.await_line("flow_started")
-            producer.join(1.0)
-            run.stop(within=5)
-        run.flow.start()
-        run.await_all_confirmed()
-        run.stop(within=5)
-    verdict = run.verdict(count)
-    assert verdict.exactly_once, verdict.describe()
+    run.stopped_again_and_again(count, rate=4_000, every=1.0)
+    run.assert_nothing_twice(count)
     run.assert_errors_are_known(count)

@@ -11,9 +11,8 @@ import pytest
 from tests.kafka.collecting_flow import DOUBLED_EVERY, REFUSED_EVERY
 from tests.kafka.crash.verify import Verdict, seen, verify
 from tests.support.broker import Broker
-from tests.support.flow_process import FlowProcess
 from tests.support.kafka_io import ReadRecord, read_all
-from tests.support.numbers_run import FLOWS, PARTITIONS, NumbersRun
+from tests.support.numbers_run import PARTITIONS, NumbersRun
 
 #: how many results a number may have
 _MOST = 2
@@ -21,12 +20,6 @@ _MOST = 2
 
 class CollectingRun(NumbersRun):
     """The same topics with the flow whose records wait. Result k of number n is known as n * 2 + k."""
-
-    def __init__(self, broker: Broker, directory: Path, *, delivery: str, workers: int = 1) -> None:
-        super().__init__(broker, directory, runtime={"workers_per_process": workers}, delivery=delivery)
-        self.flow = FlowProcess(
-            "collecting_flow:flow", config=directory / "numbers.yaml", directory=directory, pythonpath=[FLOWS]
-        )
 
     def verdict(self, count: int) -> Verdict:
         found = [
@@ -54,7 +47,7 @@ def _result_of(record: ReadRecord) -> int:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(("delivery", "workers"), [("at_least_once", 1), ("exactly_once", 1), ("exactly_once", 2)])
 def test_collected_records_survive_being_killed(kafka: Broker, tmp_path: Path, delivery: str, workers: int) -> None:
-    run = CollectingRun(kafka, tmp_path, delivery=delivery, workers=workers)
+    run = CollectingRun(kafka, tmp_path, target="collecting_flow:flow", delivery=delivery, workers=workers)
     count = 40_000
     assert run.killed_at_random(count, rate=4_000, every=(1.5, 3.5), rng=random.Random(11)) >= 2
     run.assert_promise_kept(count)
@@ -64,16 +57,7 @@ def test_collected_records_survive_being_killed(kafka: Broker, tmp_path: Path, d
 def test_a_stop_while_records_wait_leaves_them_to_the_next_run_which_repeats_nothing(
     kafka: Broker, tmp_path: Path
 ) -> None:
-    run = CollectingRun(kafka, tmp_path, delivery="exactly_once")
+    run = CollectingRun(kafka, tmp_path, target="collecting_flow:flow", delivery="exactly_once")
     count = 12_000
-    with run.flow, run.producing(count, rate=4_000) as producer:
-        while producer.is_alive():
-            run.flow.start()
-            run.flow.await_line("flow_started")
-            producer.join(1.2)
-            run.stop(within=5)
-        run.flow.start()
-        run.await_all_confirmed()
-        run.stop(within=5)
-    verdict = run.verdict(count)
-    assert verdict.exactly_once, verdict.describe()
+    run.stopped_again_and_again(count, rate=4_000, every=1.2)
+    run.assert_nothing_twice(count)

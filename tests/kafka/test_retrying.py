@@ -17,15 +17,6 @@ from tests.support.numbers_run import NumbersRun
 class RetryingRun(NumbersRun):
     """The topics of the numbers with the flow whose step fails."""
 
-    def __init__(self, broker: Broker, directory: Path, *, delivery: str, workers: int = 1, flow: str = "flow") -> None:
-        super().__init__(
-            broker,
-            directory,
-            runtime={"workers_per_process": workers},
-            delivery=delivery,
-            target=f"retrying_flow:{flow}",
-        )
-
     def assert_errors_are_the_hopeless(self, count: int) -> None:
         letters = read_all(self.bootstrap, self.outputs["errors"], isolation="read_committed")
         found = {_number_of(letter): dict(letter.headers) for letter in letters}
@@ -48,7 +39,7 @@ def _number_of(record: ReadRecord) -> int:
 def test_records_that_wait_for_their_next_call_survive_a_kill(
     kafka: Broker, tmp_path: Path, delivery: str, workers: int, flow: str
 ) -> None:
-    run = RetryingRun(kafka, tmp_path, delivery=delivery, workers=workers, flow=flow)
+    run = RetryingRun(kafka, tmp_path, target=f"retrying_flow:{flow}", delivery=delivery, workers=workers)
     count = 16_000
     assert run.killed_at_random(count, rate=4_000, every=(1.2, 2.5), rng=random.Random(7)) >= 1
     run.assert_promise_kept(count)
@@ -57,17 +48,8 @@ def test_records_that_wait_for_their_next_call_survive_a_kill(
 
 @pytest.mark.timeout(120)
 def test_a_stop_leaves_records_that_wait_to_the_next_run_which_repeats_nothing(kafka: Broker, tmp_path: Path) -> None:
-    run = RetryingRun(kafka, tmp_path, delivery="exactly_once")
+    run = RetryingRun(kafka, tmp_path, target="retrying_flow:flow", delivery="exactly_once")
     count = 8_000
-    with run.flow, run.producing(count, rate=4_000) as producer:
-        while producer.is_alive():
-            run.flow.start()
-            run.flow.await_line("flow_started")
-            producer.join(1.0)
-            run.stop(within=5)
-        run.flow.start()
-        run.await_all_confirmed()
-        run.stop(within=5)
-    verdict = run.verdict(count)
-    assert verdict.exactly_once, verdict.describe()
+    run.stopped_again_and_again(count, rate=4_000, every=1.0)
+    run.assert_nothing_twice(count)
     run.assert_errors_are_the_hopeless(count)

@@ -32,6 +32,7 @@ class NumbersRun:
         directory: Path,
         *,
         runtime: dict[str, Any] | None = None,
+        workers: int = 1,
         producer: dict[str, Any] | None = None,
         target: str = "numbers_flow:flow",
         process: dict[str, Any] | None = None,
@@ -55,7 +56,7 @@ class NumbersRun:
                 "producer": {"brokers": [self.bootstrap], **(producer or {})},
                 "producers": {f"numbers.{name}": {"topic": topic} for name, topic in self.outputs.items()},
             },
-            "streaming": {"engine": chosen_engine(), "runtime": runtime or {}},
+            "streaming": {"engine": chosen_engine(), "runtime": {"workers_per_process": workers, **(runtime or {})}},
         }
         path = directory / "numbers.yaml"
         path.write_text(yaml.safe_dump(config))
@@ -136,6 +137,26 @@ class NumbersRun:
             self.await_all_confirmed()
             self.stop(within=10)
         return kills
+
+    def stopped_again_and_again(self, count: int, *, rate: float, every: float) -> None:
+        """Produce so many at this rate while the flow is stopped in order and started again, and see it through.
+
+        `every` is for how many seconds a flow works.
+        """
+        with self.flow, self.producing(count, rate) as producer:
+            while producer.is_alive():
+                self.flow.start()
+                self.flow.await_line("flow_started")
+                producer.join(every)
+                self.stop(within=5)
+            self.flow.start()
+            self.await_all_confirmed()
+            self.stop(within=5)
+
+    def assert_nothing_twice(self, count: int) -> None:
+        """Nothing lost, nothing twice, everything in order, whatever the guarantee."""
+        verdict = self.verdict(count)
+        assert verdict.exactly_once, verdict.describe()
 
     def assert_promise_kept(self, count: int) -> None:
         """Nothing lost and everything in order; under exactly once nothing twice."""
