@@ -19,9 +19,14 @@ if (location.protocol === "file:") {
           Object.assign(script, { src: source, onload: resolve, onerror: reject });
           inside.document.head.append(script);
         });
-      inside.postMessage = (data) => this.dispatchEvent(new MessageEvent("message", { data }));
+      inside.postMessage = (data) => this.tell(new MessageEvent("message", { data }));
       inside.importScripts = (...sources) => sources.reduce((before, one) => before.then(() => run(one)), Promise.resolve());
-      return run(url);
+      return run(url).catch(() => this.tell(new ErrorEvent("error", { message: `${url} cannot be loaded` })));
+    }
+
+    tell(event) {
+      this.dispatchEvent(event);
+      this[`on${event.type}`]?.(event);
     }
 
     postMessage(data) {
