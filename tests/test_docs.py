@@ -16,18 +16,21 @@ import re
 import sqlite3
 import sys
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 import yaml
 
 from loom.core.config import ConfigContext
 from loom.streaming import ErrorEnvelope, ErrorKind, IntoSink, Process, StreamFlow
-from loom.streaming.bytewax import SinkRegistry
+from loom.streaming.bytewax import BytewaxRuntimeConfig, SinkRegistry
 from loom.streaming.compiler import Code
-from loom.streaming.kafka import KafkaRecord, KafkaSettings
+from loom.streaming.kafka import ConsumerSettings, KafkaRecord, KafkaSecuritySettings, KafkaSettings, ProducerSettings
+from loom.streaming.runtime.settings import SupervisionSettings
 from loom.streaming.testing import StreamingTestRunner
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -296,6 +299,41 @@ def test_every_test_that_the_pitfalls_name_exists() -> None:
     written = {name for file in files for name in re.findall(r"^ *def (test_\w+)", file.read_text(), re.MULTILINE)}
     assert named
     assert named - written == set()
+
+
+#: the structs of the config, by the heading under which the page lists their keys
+_STRUCTS: dict[str, tuple[type[msgspec.Struct], ...]] = {
+    "kafka": (ConsumerSettings, ProducerSettings),
+    "streaming.runtime": (BytewaxRuntimeConfig,),
+    "streaming.supervision": (SupervisionSettings,),
+}
+
+
+@pytest.mark.parametrize("heading", _STRUCTS)
+def test_every_key_of_the_config_is_on_its_page_with_its_default(heading: str) -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    section = re.split(r"^## ", page.partition(f"## `{heading}`\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    tables = [part for part in section.split("\n\n") if part.startswith("|")]
+    for table, struct in zip(tables, _STRUCTS[heading], strict=False):
+        told = {
+            key: default
+            for keys, default in re.findall(r"^\| (`.+?`(?:, `.+?`)*) \| (.*?) \|", table, re.MULTILINE)
+            for key in re.findall(r"`([\w.]+)`", keys)
+        }
+        fields = {field.name: field for field in msgspec.structs.fields(struct)}
+        assert set(fields) - {key.partition(".")[0] for key in told} == set(), struct.__name__
+        assert {key.partition(".")[0] for key in told} - set(fields) - {heading} == set(), struct.__name__
+        for key, default in told.items():
+            if key in fields and re.fullmatch(r"`[a-z]+`|[\d,]+", default):
+                kept = fields[key].default
+                shown = str(kept.value if isinstance(kept, Enum) else kept).lower()
+                assert default.strip("`").replace(",", "") == shown, f"{struct.__name__}.{key}"
+
+
+def test_the_keys_of_security_are_on_the_page_of_the_config() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    keys = KafkaSecuritySettings.__struct_fields__
+    assert [key for key in keys if f"`{key}`" not in page] == []
 
 
 def test_decisions_have_numbers_of_their_own() -> None:
