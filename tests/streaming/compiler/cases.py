@@ -9,7 +9,14 @@ from loom.streaming.compiler import Code, CompilationError, Issue, Severity
 
 __all__ = ["Case", "issues"]
 
-WARNINGS = {Code.CONFIG_UNREAD, Code.ERRORS_UNROUTED, Code.PAYLOAD_SHARED, Code.SCOPE_ORDERING, Code.STEP_UNTYPED}
+WARNINGS = {
+    Code.CONFIG_UNREAD,
+    Code.ERRORS_UNROUTED,
+    Code.PAYLOAD_SHARED,
+    Code.SCOPE_ORDERING,
+    Code.STEP_MEMORY,
+    Code.STEP_UNTYPED,
+}
 
 
 class Case(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from loom.streaming import (
     ForkRoute,
     FromTopic,
     IntoTopic,
+    Message,
     Process,
+    RecordStep,
     StreamShape,
     With,
     WithAsync,
@@ -23,7 +26,7 @@ from loom.streaming import (
     step,
 )
 from loom.streaming.compiler import Code, CompilationError, Issue, Severity
-from tests.streaming.compiler.cases import Case
+from tests.streaming.compiler.cases import Case, issues
 from tests.streaming.compiler.mistakes import (
     ById,
     Stray,
@@ -41,6 +44,30 @@ INTO = IntoTopic[Any]("orders.priced")
 @step
 async def look_up(order: Order) -> Order:
     return order
+
+
+class Numbering(RecordStep[Order, Order]):
+    """Holds what moves on and never back."""
+
+    def __init__(self) -> None:
+        self.numbers = count()
+
+    def execute(self, message: Message[Order]) -> Order:
+        return message.payload
+
+
+class Renumbering(Numbering):
+    def reset(self) -> None:
+        self.numbers = count()
+
+
+@pytest.mark.parametrize(
+    ("node", "delivery"),
+    [(Numbering, "exactly_once"), (Renumbering(), "exactly_once"), (Numbering(), "at_least_once")],
+    ids=["the class", "its own reset", "no transaction"],
+)
+def test_what_can_begin_again_or_need_not_is_no_issue(node: Any, delivery: str) -> None:
+    assert issues(flow(node), config(consumer={"delivery": delivery})) == ()
 
 
 def with_pricing(**section: Any) -> dict[str, Any]:
@@ -304,6 +331,17 @@ CASES = [
         "leave ordering at its default",
     ),
     Case(
+        Code.STEP_MEMORY,
+        flow(Numbering()),
+        config(consumer={"delivery": "exactly_once"}),
+        "process",
+        (0,),
+        "the Numbering of orders.numbering cannot forget",
+        "Numbering.configure(…), or let it define reset()",
+        "begin again",
+        "holds a count,",
+    ),
+    Case(
         Code.ERRORS_UNROUTED,
         flow(price, errors={"wire": IntoTopic("orders.errors")}),
         CONFIG,
@@ -333,6 +371,7 @@ def test_codes_are_readable_and_stable() -> None:
         "step-signature",
         "step-async",
         "step-untyped",
+        "step-memory",
         "step-dependency",
         "scope-dependency",
         "scope-node",

@@ -39,6 +39,7 @@ class Code(StrEnum):
     STEP_SIGNATURE = "step-signature"  #: a step whose `execute` cannot be called with a message
     STEP_ASYNC = "step-async"  #: an `async def` step outside an async scope
     STEP_UNTYPED = "step-untyped"  #: a step without a return annotation, so nothing checks it (warning)
+    STEP_MEMORY = "step-memory"  #: an instance that cannot forget what an aborted transaction held (warning)
     STEP_DEPENDENCY = "step-dependency"  #: a step asks for a dependency that nothing provides
     SCOPE_DEPENDENCY = "scope-dependency"  #: a scope's dependency that no step takes, or that the scope cannot open
     SCOPE_NODE = "scope-node"  #: a node that cannot be inside a scope

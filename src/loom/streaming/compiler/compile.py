@@ -25,6 +25,7 @@ from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.compiler.registry import component_of
 from loom.streaming.compiler.replays import warn_replays
 from loom.streaming.compiler.signatures import UNKNOWN, payloads_of, together
+from loom.streaming.compiler.step_memory import warn_unforgettable
 from loom.streaming.compiler.topics import TopicResolver
 from loom.streaming.compiler.unrouted import warn_unrouted
 from loom.streaming.compiler.walk import ProcessCompiler, StreamType, named
@@ -122,6 +123,7 @@ def compile_flow(
             check_exactly_once(source, outputs, walk.storage, issues)
             check_waits(source, nodes, outputs, issues)
             warn_unordered(walk_nodes(nodes), issues)
+            warn_unforgettable(source, nodes, outputs, issues)
     for section in (*_KNOWN_SECTIONS, *_sections_of_sinks(walk.storage.values())):
         context.mark_read(section)
     for section in context.unread_sections():

@@ -13,6 +13,7 @@ from loom.core.async_bridge import AsyncBridge
 from loom.core.logger import get_logger
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.compiler.plan import CompiledPlan
+from loom.streaming.compiler.step_memory import CannotForgetError, Memory
 from loom.streaming.errors import ErrorEnvelope
 from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.kafka.client_records import CLIENT_RECORDS
@@ -34,7 +35,6 @@ from loom.streaming.runtime.signals import SignalHandlers
 from loom.streaming.runtime.stages.fuse import build_stage
 from loom.streaming.runtime.stages.services import StageServices
 from loom.streaming.runtime.stages.stage import Stage
-from loom.streaming.runtime.step_memory import CannotForgetError, Memory
 from loom.streaming.runtime.telemetry.broker_monitor import BrokerMonitor
 from loom.streaming.runtime.telemetry.flow_metrics import FlowMetricsSource
 from loom.streaming.runtime.telemetry.node_times import timer_of

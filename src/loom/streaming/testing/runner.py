@@ -15,6 +15,7 @@ from loom.core.choices import choice
 from loom.core.config import ConfigContext
 from loom.streaming.compiler.model import NodePath
 from loom.streaming.compiler.plan import CompiledPlan
+from loom.streaming.compiler.step_memory import Memory
 from loom.streaming.errors import ErrorEnvelope, ErrorKind
 from loom.streaming.flow import StreamFlow
 from loom.streaming.message import Message
@@ -27,7 +28,6 @@ from loom.streaming.runtime.output_table import OutputTable
 from loom.streaming.runtime.override_view import override_view
 from loom.streaming.runtime.prepare import prepare
 from loom.streaming.runtime.run_state import RunState
-from loom.streaming.runtime.step_memory import Memory
 from loom.streaming.runtime.worker_source import OpenWorker
 from loom.streaming.testing.capture import Captured
 from loom.streaming.testing.config import with_kafka_sections

@@ -1,6 +1,7 @@
 """What the objects of a flow remember: kept before a run, and put back for one that begins again.
 
-Used by the test kit's `reset`, and by a run that is taken up again after a transaction that was aborted.
+Used by the test kit's `reset`, and by a run that is taken up again after a transaction that was aborted. The compiler warns
+of what cannot be put back.
 
 A step that is named as a class is recreated by each compilation. One that is given as an instance outlives them, with what
 it has seen. Its state is restored in place, so that a test can keep using the object that it gave.
@@ -17,11 +18,13 @@ from typing import Any
 
 import msgspec
 
-from loom.streaming.compiler.model import walk_nodes
+from loom.streaming.compiler.catalogue import Code
+from loom.streaming.compiler.issues import Issues
+from loom.streaming.compiler.model import CompiledNode, CompiledSource, CompiledTopic, NodePath, walk_nodes
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import LoomStreamingError
 
-__all__ = ["CannotForgetError", "Memory"]
+__all__ = ["CannotForgetError", "Memory", "warn_unforgettable"]
 
 #: objects of Loom itself, which are no state of an author's step
 _OURS = ("loom.core", "loom.streaming")
@@ -33,14 +36,41 @@ class CannotForgetError(LoomStreamingError):
     """A step that was given as an instance holds something that cannot be put back."""
 
 
-class Memory:
-    """The state of every object that an author gave a flow, as it was when this was made."""
+def warn_unforgettable(
+    source: CompiledSource, nodes: tuple[CompiledNode, ...], outputs: Iterable[CompiledTopic], issues: Issues
+) -> None:
+    """Warn of objects that an aborted transaction cannot put back to their start, so that it ends the run."""
+    for node in walk_nodes(nodes):
+        _warn(node.given, node.step_id, issues, "process", node.path)
+    _warn(_of_source(source), "the source", issues, "source", ())
+    for output in outputs:
+        _warn(_of_topic(output), output.step_id, issues, output.where, output.path)
 
-    def __init__(self, plan: CompiledPlan) -> None:
+
+def _warn(given: Iterable[Any], owner: str, issues: Issues, where: str, path: NodePath) -> None:
+    for holder, found in _Kept(_each(given)).unforgettable:
+        name = type(holder).__qualname__
+        issues.warn(
+            Code.STEP_MEMORY,
+            f"the {name} of {owner} cannot forget what it has seen, so under exactly_once an aborted transaction ends the run "
+            "with exit code 7 instead of being taken up in place",
+            where=where,
+            path=path,
+            expected="an object that can begin again",
+            found=f"one that holds a {type(found).__qualname__}, which moves on and never back",
+            remedy=f"give the flow the class, or {name}.configure(…), or let it define reset()",
+        )
+
+
+class _Kept:
+    """The state of some objects, as it was when this was made."""
+
+    def __init__(self, objects: Iterable[Any]) -> None:
         self._resets: list[Callable[[], object]] = []
         self._undo: list[Callable[[], object]] = []
-        self._kept: list[tuple[Any, Any]] = []
-        for found in _given(plan):
+        #: objects that cannot be put back to their start, each with what makes it so
+        self.unforgettable: list[tuple[Any, Any]] = []
+        for found in objects:
             reset = getattr(found, "reset", None)
             if callable(reset):
                 self._resets.append(reset)
@@ -48,19 +78,9 @@ class Memory:
                 self._keep(found)
 
     def restore(self) -> None:
-        """Restore everything; a step with a `reset()` does it itself. Raises as `check`."""
-        self.check()
+        """Restore everything; a step with a `reset()` does it itself."""
         for put_back in (*self._undo, *self._resets):
             put_back()
-
-    def check(self) -> None:
-        """Raise `CannotForgetError` for an object whose state cannot be put back."""
-        for found, holder in self._kept:
-            raise CannotForgetError(
-                f"reset() cannot make {type(holder).__qualname__} forget: it holds a {type(found).__qualname__}, which moves on "
-                f"and never back. Give the flow its class or {type(holder).__qualname__}.configure(…), which each compilation "
-                "creates again, or let it define reset()"
-            )
 
     def _keep(self, given: Any) -> None:
         package = type(given).__module__.partition(".")[0]
@@ -72,7 +92,7 @@ class Memory:
                 continue
             seen.add(id(found))
             if isinstance(found, Iterator | random.Random):
-                self._kept.append((found, given))
+                self.unforgettable.append((given, found))
             waiting += self._keep_content(found)
             if found is given or _is_of(package, found):
                 waiting += self._keep_attributes(found)
@@ -112,10 +132,31 @@ class Memory:
         return values
 
 
-def _given(plan: CompiledPlan) -> Iterator[Any]:
+class Memory:
+    """The state of every object that an author gave a flow, as it was when this was made."""
+
+    def __init__(self, plan: CompiledPlan) -> None:
+        self._kept = _Kept(_each(_all(plan)))
+
+    def restore(self) -> None:
+        """Restore everything; a step with a `reset()` does it itself. Raises as `check`."""
+        self.check()
+        self._kept.restore()
+
+    def check(self) -> None:
+        """Raise `CannotForgetError` for an object whose state cannot be put back."""
+        for holder, found in self._kept.unforgettable:
+            raise CannotForgetError(
+                f"reset() cannot make {type(holder).__qualname__} forget: it holds a {type(found).__qualname__}, which moves on "
+                f"and never back. Give the flow its class or {type(holder).__qualname__}.configure(…), which each compilation "
+                "creates again, or let it define reset()"
+            )
+
+
+def _each(given: Iterable[Any]) -> Iterator[Any]:
     """The objects that the author made, each once; what a binding made belongs to its plan."""
     seen: set[int] = set()
-    for found in map(_owner, _all(plan)):
+    for found in map(_owner, given):
         # An expression is written as a tree of ours, and a function keeps nothing in itself.
         is_object = not isinstance(found, FunctionType) and not type(found).__module__.startswith(_OURS)
         if is_object and id(found) not in seen:
@@ -126,11 +167,20 @@ def _given(plan: CompiledPlan) -> Iterator[Any]:
 def _all(plan: CompiledPlan) -> Iterator[Any]:
     for node in walk_nodes(plan.nodes):
         yield from node.given
+    yield from _of_source(plan.source)
     for topic in plan.topics():
-        if topic.partitioning is not None:
-            yield topic.partitioning.strategy
-    hooks = (plan.source.dec_hook, *(topic.enc_hook for topic in plan.topics()))
-    yield from (hook for hook in hooks if hook is not None)
+        yield from _of_topic(topic)
+
+
+def _of_source(source: CompiledSource) -> tuple[Any, ...]:
+    return (source.dec_hook,) if source.dec_hook is not None else ()
+
+
+def _of_topic(topic: CompiledTopic) -> Iterator[Any]:
+    if topic.partitioning is not None:
+        yield topic.partitioning.strategy
+    if topic.enc_hook is not None:
+        yield topic.enc_hook
 
 
 def _owner(given: Any) -> Any:
