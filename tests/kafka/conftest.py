@@ -15,10 +15,15 @@ from typing import Any, TypeAlias, TypeVar
 import pytest
 import yaml
 
+from tests.kafka.crash.broker_acts import SPLITTING, BrokerAct, NetworkAct
+from tests.kafka.crash.faults import AnyAct
+from tests.kafka.crash.stands import BrokerOf
 from tests.support.apache_kafka import ApacheKafka, Behind, free_port, why_unavailable
 from tests.support.broker import Broker, ExternalKafka, FreshTopics, Proxied
 from tests.support.flow_process import SOURCES
 from tests.support.fork_server import ForkServer
+from tests.support.kafka_cluster import KafkaCluster
+from tests.support.network_host import HostedKafka, Network
 from tests.support.one_way import OneWay
 from tests.support.proxy import Proxy
 
@@ -55,6 +60,52 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         pytest.skip(reason)
     with ApacheKafka(tmp_path_factory.mktemp("kafka")) as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """Three brokers, for tests in which one of them goes; each test leaves all of them running."""
+    if os.environ.get("LOOM_TEST_KAFKA"):
+        pytest.skip("starts brokers of its own")
+    if (reason := why_unavailable()) is not None:
+        pytest.skip(reason)
+    with KafkaCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def proxied_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """Three more, which can be kept from reaching one of them."""
+    with KafkaCluster(tmp_path_factory.mktemp("proxied-cluster"), proxied=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def hosted_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostedKafka]:
+    """A broker and two hosts that reach it; each test leaves them connected."""
+    if (reason := why_unavailable()) is not None:
+        pytest.skip(reason)
+    try:
+        with Network(2) as network, HostedKafka(tmp_path_factory.mktemp("hosted"), network) as broker:
+            yield broker
+    except PermissionError as problem:
+        pytest.skip(f"no network namespaces here: {problem}")
+
+
+@pytest.fixture
+def broker_of(request: pytest.FixtureRequest) -> BrokerOf:
+    """The broker for an act of the crash matrix; a cluster is started when the first act needs it."""
+
+    def found(act: AnyAct) -> Broker:
+        fixture = "kafka"
+        if isinstance(act, BrokerAct):
+            fixture = "proxied_cluster" if act in SPLITTING else "kafka_cluster"
+        elif isinstance(act, NetworkAct):
+            fixture = "hosted_kafka"
+        broker: Broker = request.getfixturevalue(fixture)
+        return broker
+
+    return found
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A real Apache Kafka on this machine, one KRaft node, for tests and benchmarks.
+"""A real Apache Kafka on this machine, one KRaft node, for tests and benchmarks; several are a `KafkaCluster`.
 
     with ApacheKafka(tmp_path / "kafka") as kafka:
         kafka.create_topic("orders", partitions=4)
@@ -27,7 +27,7 @@ from tests.support.die_with_parent import die_with_parent
 from tests.support.kafka_io import await_groups, await_topics_listed, await_transactions, create_topic
 from tests.support.kafka_jars import fetch_jars, why_unavailable
 
-__all__ = ["ApacheKafka", "Behind", "why_unavailable"]
+__all__ = ["ApacheKafka", "Behind", "Node", "cluster_id", "free_port", "why_unavailable"]
 
 #: Seconds until a broker must answer, from its process's start. Measured: 3; a busy machine takes several times that.
 READY_WITHIN = 90.0
@@ -35,7 +35,7 @@ READY_WITHIN = 90.0
 STOP_WITHIN = 30.0
 
 #: 512 MB are plenty for a few hundred megabytes of topics: records live in the page cache, not in the heap.
-JVM_OPTIONS = ("-Xms128m", "-Xmx512m", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
+JVM_OPTIONS = ("-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
 
 PROPERTIES = {
     "process.roles": "broker,controller",
@@ -76,10 +76,25 @@ rootLogger.appenderRef.out.ref = out
 
 
 class Behind(NamedTuple):
-    """A second port of the broker, and that of the proxy in front of it."""
+    """A second port of the broker, and that of the proxy in front of it; `host` is the address of both."""
 
     port: int
     proxy: int
+    host: str = "127.0.0.1"
+
+
+class Node(NamedTuple):
+    """One of several brokers. `voters` names the controllers of all, each of which is a broker too.
+
+    With `among` the other brokers reach it by a port of its own, behind a proxy.
+    """
+
+    number: int
+    broker: int
+    controller: int
+    voters: str
+    cluster: str
+    among: Behind | None = None
 
 
 class ApacheKafka:
@@ -87,17 +102,25 @@ class ApacheKafka:
 
     `properties` are added to the broker's own, or replace them. The first start empties the data directory. With `behind`
     the broker also listens on a second port, where it names a proxy as its address: clients that come through the proxy
-    stay behind it.
+    stay behind it. As the `node` of a cluster it is started by `launch`, since none is ready before most of them run.
 
     Start it from the main thread: the broker is killed when the thread that started it is gone (see `die_with_parent`).
     """
 
     def __init__(
-        self, directory: Path, properties: Mapping[str, str] | None = None, *, behind: Behind | None = None
+        self,
+        directory: Path,
+        properties: Mapping[str, str] | None = None,
+        *,
+        behind: Behind | None = None,
+        node: Node | None = None,
+        megabytes: int = 512,
     ) -> None:
         self._directory = directory.absolute()
         self._properties = dict(properties or {})
         self._behind = behind
+        self._node = node
+        self._heap = ("-Xms128m", f"-Xmx{megabytes}m")
         self._ports: tuple[int, int] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -150,6 +173,14 @@ class ApacheKafka:
             else:
                 return
 
+    def launch(self) -> None:
+        """Start one node of a cluster and return at once; the first time, with its data directory empty."""
+        assert self._node is not None
+        if self._ports is None:
+            self._ports = (self._node.broker, self._node.controller)
+            self._format()
+        self._process = self._launch("kafka.Kafka", str(self._directory / "server.properties"))
+
     def stop(self) -> None:
         """Ask the broker to stop (SIGTERM), and kill it when it has not after `STOP_WITHIN` seconds."""
         self._end(signal.SIGTERM, within=STOP_WITHIN)
@@ -196,21 +227,31 @@ class ApacheKafka:
         self._directory.mkdir(parents=True, exist_ok=True)
         listeners = advertised = f"PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}"
         if self._behind is not None:
-            listeners += f",PROXIED://127.0.0.1:{self._behind.port}"
-            advertised += f",PROXIED://127.0.0.1:{self._behind.proxy}"
+            listeners += f",PROXIED://{self._behind.host}:{self._behind.port}"
+            advertised += f",PROXIED://{self._behind.host}:{self._behind.proxy}"
         properties = PROPERTIES | {
             "listeners": listeners,
             "advertised.listeners": advertised,
             "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
             "log.dirs": str(data),
         }
+        format_as = ("--standalone", "-t", cluster_id())
+        if self._node is not None:
+            del properties["controller.quorum.bootstrap.servers"]
+            properties |= {"node.id": str(self._node.number), "controller.quorum.voters": self._node.voters}
+            format_as = ("-t", self._node.cluster)
+            if (among := self._node.among) is not None:
+                properties["listeners"] += f",AMONG://{among.host}:{among.port}"
+                properties["advertised.listeners"] += f",AMONG://{among.host}:{among.proxy}"
+                properties["listener.security.protocol.map"] += ",AMONG:PLAINTEXT"
+                properties["inter.broker.listener.name"] = "AMONG"
         properties |= self._properties
         text = "".join(f"{key}={value}\n" for key, value in properties.items())
         (self._directory / "server.properties").write_text(text, encoding="utf-8")
         (self._directory / "log4j2.properties").write_text(LOGGING, encoding="utf-8")
         format_log = self._launch(
             "kafka.tools.StorageTool",
-            *("format", "--standalone", "-t", _cluster_id(), "-c", str(self._directory / "server.properties")),
+            *("format", *format_as, "-c", str(self._directory / "server.properties")),
         )
         if format_log.wait(READY_WITHIN) != 0:
             raise RuntimeError(f"the broker's log directory could not be formatted:\n{self.log_tail()}")
@@ -224,7 +265,12 @@ class ApacheKafka:
             raise
 
     def _launch(self, main: str, *arguments: str) -> subprocess.Popen[bytes]:
-        command = ["java", *JVM_OPTIONS, f"-Dlog4j2.configurationFile={self._directory / 'log4j2.properties'}"]
+        command = [
+            "java",
+            *self._heap,
+            *JVM_OPTIONS,
+            f"-Dlog4j2.configurationFile={self._directory / 'log4j2.properties'}",
+        ]
         command += ["-cp", f"{fetch_jars()}/*", main, *arguments]
         with (self._directory / "broker.log").open("ab") as log:
             return subprocess.Popen(
@@ -300,7 +346,8 @@ def _first_ephemeral_port() -> int:
     return first if first > 4_096 else 32_768
 
 
-def _cluster_id() -> str:
+def cluster_id() -> str:
+    """An identifier for a new cluster."""
     while True:
         identifier = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         if not identifier.startswith("-"):  # the storage tool would take it for an option

@@ -59,6 +59,7 @@ class FlowProcess:
         server: ForkServer | None = None,
         setup: str | None = None,
     ) -> None:
+        self._host: tuple[str, ...] = ()
         self._command = [*program, target, "--config", str(config), *arguments]
         self._server = server
         self._setup = setup
@@ -73,6 +74,12 @@ class FlowProcess:
         """Another instance of the same flow with the same config, which writes its output elsewhere."""
         other = copy(self)
         other._log, other._process, other._log_start = self._directory / output, None, 0
+        return other
+
+    def on(self, host: Sequence[str]) -> FlowProcess:
+        """The same flow on another host: as a new interpreter that this command starts there."""
+        other = copy(self)
+        other._host, other._process, other._server = tuple(host), None, None
         return other
 
     def variant(self, *arguments: str, **environment: str) -> FlowProcess:
@@ -127,7 +134,7 @@ class FlowProcess:
                 )
                 return self
             self._process = subprocess.Popen(
-                die_with_parent([sys.executable, *self._command]),
+                die_with_parent([*self._host, sys.executable, *self._command]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -44,12 +44,18 @@ def decimal(number: int) -> bytes:
 
 
 def create_topic(
-    bootstrap: str, name: str, partitions: int = 1, config: Mapping[str, str] | None = None, *, timeout: float = 60.0
+    bootstrap: str,
+    name: str,
+    partitions: int = 1,
+    config: Mapping[str, str] | None = None,
+    *,
+    replicas: int = 1,
+    timeout: float = 60.0,
 ) -> str:
     """Create a topic, wait until all its partitions have a leader, and return its name."""
     deadline = time.monotonic() + timeout
     admin = AdminClient(_client(bootstrap))
-    topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
+    topic = NewTopic(name, num_partitions=partitions, replication_factor=replicas, config=dict(config or {}))
     admin.create_topics([topic], request_timeout=timeout)[name].result(timeout)
     while not _has_leaders(admin, name, partitions):
         if time.monotonic() > deadline:

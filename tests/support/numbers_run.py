@@ -35,6 +35,7 @@ class NumbersRun:
         workers: int = 1,
         producer: dict[str, Any] | None = None,
         target: str = "numbers_flow:flow",
+        group: str | None = None,
         process: dict[str, Any] | None = None,
         outputs: tuple[str, ...] = ("even", "odd", "errors"),
         **consumer: Any,
@@ -44,7 +45,7 @@ class NumbersRun:
         self.delivery = consumer.setdefault("delivery", "at_least_once")
         self.source = fresh.create("numbers-in", PARTITIONS)
         self.outputs = {name: fresh.create(f"numbers-{name}", PARTITIONS) for name in outputs}
-        self.group = fresh.name("numbers")
+        self.group = group or fresh.name("numbers")
         config = {
             "kafka": {
                 "consumer": {

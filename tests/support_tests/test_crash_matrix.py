@@ -9,9 +9,21 @@ from msgspec.structs import replace
 
 from loom.streaming.failpoints import Failpoint
 from tests.kafka.crash import table
+from tests.kafka.crash.broker_acts import BrokerAct, NetworkAct
+from tests.kafka.crash.broker_faults import ALL_FAULTS
 from tests.kafka.crash.crash_hook import IN_STEP
-from tests.kafka.crash.faults import FAULTS, NAMED_REPETITIONS, RANDOM_REPETITIONS, VERSION, Act, Delivery, matrix
+from tests.kafka.crash.faults import (
+    FAULTS,
+    NAMED_REPETITIONS,
+    RANDOM_REPETITIONS,
+    VERSION,
+    Act,
+    AnyAct,
+    Delivery,
+    matrix,
+)
 from tests.kafka.crash.results import Result, append, broken_promises, load, missing
+from tests.kafka.crash.summary import render_summary
 
 CLEAN = Result(
     version=VERSION,
@@ -36,20 +48,20 @@ def test_every_point_is_struck_by_sigkill_and_by_sigterm() -> None:
 
 
 def test_every_act_is_in_the_table_and_every_cell_has_a_name_of_its_own() -> None:
-    assert {fault.act for fault in FAULTS} == set(Act)
-    names = [str(cell) for cell in matrix()]
+    assert {fault.act for fault in ALL_FAULTS} == {*Act, *BrokerAct, *NetworkAct}
+    names = [str(cell) for cell in matrix(ALL_FAULTS)]
     assert len(names) == len(set(names)) > 700
 
 
 def test_random_times_are_repeated_more_often_than_named_points() -> None:
-    for fault in FAULTS:
+    for fault in ALL_FAULTS:
         at_random = fault.at is None and ("random" in fault.name or fault.act in {Act.FREEZE, Act.SECOND_INSTANCE})
         assert fault.repetitions >= (RANDOM_REPETITIONS if at_random else NAMED_REPETITIONS)
 
 
 def test_what_has_a_result_is_not_run_again(tmp_path: Path) -> None:
     path = tmp_path / "results" / "matrix.jsonl"
-    cells = list(matrix())
+    cells = list(matrix(ALL_FAULTS))
     assert missing(cells, path) == cells
     append(CLEAN, path)
     append(replace(CLEAN, repetition=1, version=VERSION + 1), path)
@@ -92,15 +104,18 @@ def test_of_two_instances_one_goes_on() -> None:
     [
         (Act.SIGNAL, (-9, 0), True),
         (Act.SIGNAL, (1, 0), False),
-        (Act.FREEZE, (7, 0), True),
-        (Act.FREEZE, (8, 0), False),
+        (Act.FREEZE, (0,), True),
+        (Act.FREEZE, (7, 0), False),
         (Act.KILL_BROKER, (5, 7, 0), True),
         (Act.PAUSE_BROKER, (1, 0), False),
         (Act.DEAFEN, (8, 0), False),
+        (BrokerAct.ROLL, (0,), True),
+        (BrokerAct.ROLL, (7, 0), False),
+        (NetworkAct.LOSE_ANSWERS, (5, 0), False),
     ],
 )
-def test_an_instance_that_runs_alone_is_held_to_its_exit_codes(act: Act, codes: tuple[int, ...], kept: bool) -> None:
-    fault = next(fault for fault in FAULTS if fault.act is act)
+def test_an_instance_that_runs_alone_is_held_to_its_exit_codes(act: AnyAct, codes: tuple[int, ...], kept: bool) -> None:
+    fault = next(fault for fault in ALL_FAULTS if fault.act is act)
     broken = broken_promises(replace(CLEAN, exit_codes=codes), exit_codes=fault.exit_codes)
     assert (not broken) is kept
 
@@ -126,3 +141,23 @@ def test_long_loads_stand_in_a_table_of_their_own_with_what_they_measured() -> N
 
 def test_the_document_shows_the_results() -> None:
     assert table.between_marks(table.DOCUMENT.read_text(encoding="utf-8")) == table.render(load())
+    assert table.between_marks(table.SUMMARY.read_text(encoding="utf-8")) == render_summary(load())
+
+
+def test_the_summary_adds_up_what_promises_something_by_where_the_fault_was() -> None:
+    cluster = replace(
+        CLEAN,
+        fault="three brokers: rolling restart",
+        delivery=Delivery.EXACTLY_ONCE,
+        duplicated=2,
+        members_ended=1,
+        longest_stall=2.345,
+        commit="def",
+        date="2026-01-03T00:00:00+00:00",
+    )
+    no_promise = replace(CLEAN, delivery=Delivery.AUTO_COMMIT, lost=7)
+    rows = render_summary([CLEAN, no_promise, replace(CLEAN, lost=1), cluster]).splitlines()
+    assert [row.split(" | ")[1:] for row in rows[2:]] == [
+        ["2", "1", "0", "0", "-", "-", "2026-01-01: abc |"],
+        ["1", "0", "0", "2", "1", "2.3 s", "2026-01-03: def |"],
+    ]

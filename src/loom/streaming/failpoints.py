@@ -39,6 +39,7 @@ class Failpoint(StrEnum):
     POSITIONS_SENT = "positions-sent"  #: exactly-once: the offsets are in the transaction, which is not committed
     DURABLE = "durable"  #: the epoch's results are durable (its transaction committed); the mark is not answered
     CONFIRMING = "confirming"  #: an epoch has been answered; what is committable is about to be committed
+    ASSIGNED = "assigned"  #: in a group: partitions were given to this member, which knows its new generation
     METADATA_CAPTURED = "metadata-captured"  #: exactly-once in a group: offsets are about to be sent as a member
     REVOKING = "revoking"  #: in a group: partitions are to be given up, and the workers have just been told
     REVOKING_AT_BOUND = "revoking-at-bound"  #: in a group: partitions are revoked, and their epoch did not end in time

@@ -30,7 +30,7 @@ def run_cell(cell: Cell, shared: Broker, directory: Path, seed: int | None = Non
     empty = blank(cell, seed)
     try:
         with (
-            stand_for(cell.fault.act, shared, directory) as stand,
+            stand_for(cell.fault, shared, directory) as stand,
             Scene(cell, stand, directory, seed) as scene,
             scene.arrivals if cell.fault.several else nullcontext(),
         ):

@@ -21,6 +21,10 @@ _EVERY_TIME = frozenset({"durable"})
 #: seconds for which one record stays in a step unless the point to strike at is reached, and which record of the process that is
 _dawdles_s = float(os.environ.get("LOOM_CRASH_DAWDLE") or 0)
 _DAWDLE, _DAWDLES_AT = "dawdles", 200
+#: once the process was stopped where it strikes and has woken, that thread waits until the group has given it partitions again
+_rejoins = bool(os.environ.get("LOOM_CRASH_REJOIN"))
+_ASSIGNED, _REJOINS_WITHIN = "assigned", 60.0
+_struck, _assigned = threading.Event(), threading.Event()
 _lock, _reached = threading.Lock(), threading.Event()
 _hits: Counter[str] = Counter()
 _where, _hit, _how = (os.environ.get("LOOM_CRASH_STRIKE") or ":0:0").split(":")
@@ -40,7 +44,12 @@ def hook(point: str) -> None:
         _reached.set()
     if name == _where and hits == int(_hit) and _may_strike():
         _note(f"struck at {name}")
+        _struck.set()
         os.kill(os.getpid(), signal.Signals(int(_how)))
+        if _rejoins:
+            _note("rejoined" if _assigned.wait(_REJOINS_WITHIN) else "was not given partitions again")
+    if name == _ASSIGNED and _struck.is_set():
+        _assigned.set()
     if hits == 1 or name in _EVERY_TIME:
         _note(name)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from loom.streaming.failpoints import Failpoint
 from tests.kafka.crash.books import FlowKind
+from tests.kafka.crash.broker_acts import SPLITTING, BrokerAct, NetworkAct
 from tests.kafka.crash.crash_hook import IN_STEP
 
 #: raised when what a cell does has changed so that earlier results no longer count
@@ -58,12 +59,15 @@ class Act(StrEnum):
     DEAFEN = "deafen"  #: what the flow asks arrives, and no answer comes back
 
 
+AnyAct: TypeAlias = Act | BrokerAct | NetworkAct
+
+
 @dataclass(frozen=True)
 class Fault:
     """One row of the table. Without `at` it strikes at a random time."""
 
     name: str
-    act: Act
+    act: AnyAct
     at: str | None = None
     signal: signal.Signals = signal.SIGKILL
     deliveries: tuple[Delivery, ...] = tuple(Delivery)
@@ -80,6 +84,10 @@ class Fault:
     layouts: tuple[int, ...] = ()
     #: how many members of a group there are; 0: the assignment is fixed
     members: int = 0
+    #: no process ends, and the longest time in which nothing comes out is a result
+    watched: bool = False
+    #: the one that is frozen goes on with its old epoch only when it has been given partitions again
+    rejoins: bool = False
     #: each of them has a name
     named: bool = False
     #: the processes of `layouts` are members of a group
@@ -95,8 +103,8 @@ class Fault:
 
     @property
     def several(self) -> bool:
-        """Several processes share the partitions: how long one of these stands still is a result."""
-        return bool(self.members or self.layouts) or self.act in MODES_CHANGE
+        """How long a partition stands still is a result: processes share them, or brokers go while all processes stay."""
+        return bool(self.members or self.layouts or self.watched) or self.act in MODES_CHANGE
 
     @property
     def graceful(self) -> bool:
@@ -109,7 +117,7 @@ class Fault:
         if self.act in MODES_CHANGE:
             # Where both run for a moment, one of them is to end as replaced.
             return frozenset({0, -self.signal, 128 + self.signal, 8})
-        if self.members and self.act not in _BY_SIGNAL:
+        if (self.members or self.watched) and self.act not in _BY_SIGNAL:
             # A healthy member is never ended.
             return frozenset({0})
         if self.act in _BY_SIGNAL:
@@ -132,6 +140,7 @@ _BY_SIGNAL = frozenset(
         Act.END_ALL,
         Act.KILL_SUPERVISOR,
         Act.FREEZE_ONE,
+        *SPLITTING,
     }
 )
 
@@ -186,6 +195,7 @@ _SEVERAL = (
     _At(Failpoint.CONFIRMING, "between the answer to the mark and the commit", CONFIRMS_ITSELF, EPOCHS),
 )
 _MEMBERS = (
+    _At(Failpoint.ASSIGNED, "as partitions are given to it", KEEPS_ALL),
     _At(Failpoint.POLLED, "after poll", KEEPS_ALL, BATCHES),
     _At(Failpoint.FLUSHED, "between flush and commit", TRANSACTIONS, EPOCHS),
     _At(Failpoint.METADATA_CAPTURED, "between capturing its metadata and sending positions", TRANSACTIONS, EPOCHS),
@@ -485,11 +495,11 @@ class Cell(NamedTuple):
         return f"{words}-{self.delivery}-w{self.workers}-r{self.repetition}"
 
 
-def matrix() -> Iterator[Cell]:
+def matrix(faults: Sequence[Fault]) -> Iterator[Cell]:
     """Every repetition of every cell, the first repetitions of all first: a run that is cut short has seen everything."""
-    for repetition in range(max(fault.repetitions for fault in FAULTS)):
+    for repetition in range(max(fault.repetitions for fault in faults)):
         for workers in (1, 2):
-            for fault in FAULTS:
+            for fault in faults:
                 if repetition >= fault.repetitions or (workers > 1 and not fault.two_workers):
                     continue
                 for delivery in fault.deliveries:

@@ -12,12 +12,15 @@ from typing import Any, Self
 
 from tests.kafka.crash import books
 from tests.kafka.crash.books import BOOKS
+from tests.kafka.crash.broker_acts import SPLITTING
 from tests.kafka.crash.faults import Act, Cell, Delivery
 from tests.kafka.crash.stands import Stand
 from tests.kafka.crash.trace import Trace
 from tests.kafka.crash.verify import Verdict
 from tests.support.arrivals import Arrivals
+from tests.support.broker import Broker, FreshTopics
 from tests.support.flow_process import FlowProcess
+from tests.support.kafka_cluster import KafkaCluster
 from tests.support.kafka_io import delete_topic, end_offsets, group_positions
 from tests.support.load import Load
 from tests.support.numbers_run import PARTITIONS, NumbersRun
@@ -25,6 +28,8 @@ from tests.support.processes import gone_within
 
 #: records per second, and the engine's epoch
 RATE = 4_000
+#: the same where three brokers each keep a copy
+CLUSTER_RATE = 1_000
 EPOCH_MS = 200
 #: Seconds within which each of these must have happened. They bound what may hang, and allow for a busy machine.
 UP_WITHIN = 120.0
@@ -53,7 +58,7 @@ class Scene:
         directory: Path,
         seed: int,
         *,
-        rate: float = RATE,
+        rate: float | None = None,
         epoch_ms: int = EPOCH_MS,
         program: Sequence[str] | None = None,
         hot: bool = False,
@@ -70,6 +75,7 @@ class Scene:
             directory,
             target=f"{fault.flow}:flow",
             outputs=BOOKS[fault.flow].outputs,
+            group=_split_group(stand.broker) if fault.act in SPLITTING else None,
             runtime={"workers_per_process": cell.workers, "epoch_interval_ms": epoch_ms},
             process={
                 "environment": {
@@ -91,9 +97,12 @@ class Scene:
             session_timeout_ms=_SESSION,
         )
         bootstrap = stand.broker.bootstrap
+        rate = rate or (CLUSTER_RATE if isinstance(stand.broker, KafkaCluster) else RATE)
         self.load = Load(bootstrap, self._run.source, rate=rate, partitions=1 if hot else PARTITIONS)
         #: the instance that is to go on in the end
         self.flow = self._run.flow
+        if stand.hosts:
+            self.flow = self.flow.on(stand.hosts[0].command)
         self._instances = [self.flow]
         #: sees what comes out while it is watched
         self.arrivals = Arrivals(bootstrap, self._run.outputs.values(), books.sign_of, PARTITIONS)
@@ -140,6 +149,10 @@ class Scene:
         """All of them; the last one is the victim, and the first one is to go on."""
         count = self.cell.fault.members
         self.members = [self._run.flow.twin(f"member-{number}.log") for number in range(count)]
+        if self.stand.hosts:
+            self.members = [
+                member.on(host.command) for member, host in zip(self.members, self.stand.hosts, strict=True)
+            ]
         self._instances += self.members
         self.flow = self.members[0]
         for number in range(count):
@@ -155,6 +168,8 @@ class Scene:
         given = {"LOOM_GROUP_INSTANCE_ID": f"member-{number}"} if self.cell.fault.named else {}
         if strike and self.cell.fault.act is Act.STRIKE_AT_BOUND:
             given["LOOM_CRASH_DAWDLE"] = str(_DAWDLE)
+        if strike and self.cell.fault.rejoins:
+            given["LOOM_CRASH_REJOIN"] = "1"
         return self.members[number].start(LOOM_CRASH_STRIKE=strike, **given)
 
     def start_in(self, mode: str, **environment: str) -> FlowProcess:
@@ -175,7 +190,9 @@ class Scene:
         return written
 
     def members_ended(self) -> int:
-        """How many members have ended by themselves, which none may."""
+        """How many processes have ended by themselves, which none may."""
+        if not self.members:
+            return len(self.exit_codes)
         ended = [member for member in self.members if not member.alive]
         self.exit_codes += [member.wait(1) for member in ended]
         return len(ended)
@@ -200,6 +217,14 @@ class Scene:
         if not self.trace.wait(what, within=UP_WITHIN, alive=lambda: flow.alive, **which):
             state = "is still not" if flow.alive else f"ended with {flow.wait(1)} before it was"
             raise Overdue(f"the flow {state} {what} after {UP_WITHIN:.0f} s:\n{flow.tail(15)}")
+
+    def until_more(self, what: str, before: int) -> None:
+        """Wait until a point was reached more often than so many times."""
+        deadline = time.monotonic() + UP_WITHIN
+        while self.trace.count(what) <= before:
+            if time.monotonic() > deadline:
+                raise Overdue(f"the flow was not {what} again within {UP_WITHIN:.0f} s:\n{self.flow.tail(15)}")
+            time.sleep(0.02)
 
     def end_of(self, flow: FlowProcess, within: float = END_WITHIN) -> int:
         """Wait until an instance has ended, and note how."""
@@ -269,6 +294,21 @@ class Scene:
         if (code := self.end_of(self.flow)) != 0:
             raise Overdue(f"the last stop ended with {code}:\n{self.flow.tail(15)}")
 
+    @property
+    def source(self) -> str:
+        """The topic of the numbers."""
+        return self._run.source
+
+    @property
+    def group(self) -> str:
+        """The group of the flow."""
+        return self._run.group
+
+    @property
+    def transactional_id(self) -> str:
+        """The id of the flow's only process, where it has one."""
+        return _transactional_id(self._run.group)
+
     def seconds_until(self, what: str) -> float | None:
         """From the restart, or the end of the fault, to the first time at a point."""
         found = self.trace.first(what, since=self.since, process=self.resuming)
@@ -287,6 +327,19 @@ class Scene:
         """Delete the topics: a broker of hundreds of cells would drown in partitions."""
         for topic in (self._run.source, *self._run.outputs.values()):
             delete_topic(self.stand.broker.bootstrap, topic)
+
+
+def _split_group(broker: Broker) -> str:
+    """The name of a group whose offsets another broker keeps than the one that ends its transactions."""
+    assert isinstance(broker, KafkaCluster)
+    while True:
+        group = FreshTopics(broker).name("numbers")
+        if broker.group_coordinator(group) != broker.transaction_coordinator(_transactional_id(group)):
+            return group
+
+
+def _transactional_id(group: str) -> str:
+    return f"{group}@numbers@0"
 
 
 def _where(flow: FlowProcess) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
-from tests.kafka.crash.faults import Act
+from tests.kafka.crash.faults import Act, AnyAct, Fault
 from tests.support.apache_kafka import ApacheKafka, Behind, free_port
 from tests.support.broker import Broker
+from tests.support.network_host import HostedKafka, NetworkHost
 from tests.support.proxy import Proxy
 from tests.support.small_disk import SmallDisk
 
@@ -31,20 +33,30 @@ class Stand:
     shared: bool = False
     proxy: Proxy | None = None
     disk: SmallDisk | None = None
+    #: one for each process, where they do not run on this one
+    hosts: Sequence[NetworkHost] = ()
+
+
+#: the broker on which an act is done
+BrokerOf: TypeAlias = Callable[[AnyAct], Broker]
 
 
 class Impossible(Exception):
     """This machine cannot do what the fault needs."""
 
 
-def has_own_broker(act: Act) -> bool:
+def has_own_broker(act: AnyAct) -> bool:
     """Whether an act would harm other cells on the same broker."""
     return act in _OWN
 
 
 @contextmanager
-def stand_for(act: Act, shared: Broker, directory: Path) -> Iterator[Stand]:
-    """Whatever an act needs; raises `Impossible`."""
+def stand_for(fault: Fault, shared: Broker, directory: Path) -> Iterator[Stand]:
+    """Whatever a fault needs; raises `Impossible`."""
+    act = fault.act
+    if isinstance(shared, HostedKafka):
+        yield Stand(shared, shared.for_hosts, shared=True, hosts=shared.network.hosts[: max(fault.members, 1)])
+        return
     if not has_own_broker(act):
         yield Stand(shared, shared.bootstrap, shared=True)
         return

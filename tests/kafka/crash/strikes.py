@@ -9,7 +9,10 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from tests.kafka.crash.broker_acts import BrokerAct, NetworkAct
+from tests.kafka.crash.broker_strikes import strike_brokers
 from tests.kafka.crash.faults import Act
+from tests.kafka.crash.network_strikes import strike_network
 from tests.support.apache_kafka import ApacheKafka
 
 if TYPE_CHECKING:
@@ -20,7 +23,13 @@ if TYPE_CHECKING:
 
 def strike(scene: Scene) -> None:
     """Do to a scene what its cell's fault says."""
-    _ACTS[scene.cell.fault.act](scene)
+    act = scene.cell.fault.act
+    if isinstance(act, BrokerAct):
+        strike_brokers(scene, act)
+    elif isinstance(act, NetworkAct):
+        strike_network(scene, act)
+    else:
+        _ACTS[act](scene)
 
 
 def _signal(scene: Scene) -> None:
@@ -233,6 +242,8 @@ def _freeze_member(scene: Scene) -> None:
     time.sleep(fault.away)
     flow.send(signal.SIGCONT)
     scene.mended()
+    if fault.rejoins:
+        scene.until("rejoined", flow)
 
 
 def _join_and_leave(scene: Scene) -> None:
@@ -276,8 +287,10 @@ def _cut(scene: Scene) -> None:
     proxy = scene.stand.proxy
     assert proxy is not None
     how = {Act.CUT: proxy.cut, Act.SILENCE: proxy.silence, Act.DEAFEN: proxy.deafen}
+    act = scene.cell.fault.act
+    assert isinstance(act, Act)
     with _broker_fault(scene):
-        how[scene.cell.fault.act]()
+        how[act]()
         time.sleep(scene.cell.fault.away)
         proxy.mend()
 

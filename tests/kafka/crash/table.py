@@ -1,15 +1,18 @@
-"""Renders the results into docs/crash-matrix.md, between two marks: `python -m tests.kafka.crash.table`."""
+"""Renders the results into docs/crash-matrix.md and, summed up, docs/delivery.md: `python -m tests.kafka.crash.table`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from statistics import median
 
-from tests.kafka.crash.faults import FAULTS, Delivery
+from tests.kafka.crash.broker_faults import ALL_FAULTS
+from tests.kafka.crash.faults import Delivery
 from tests.kafka.crash.results import ROOT, Result, load
+from tests.kafka.crash.summary import render_summary
 
 DOCUMENT = ROOT / "docs" / "crash-matrix.md"
+SUMMARY = ROOT / "docs" / "delivery.md"
+#: what is rendered stands between these in a document
 BEGIN, END = "<!-- crash matrix: begin -->", "<!-- crash matrix: end -->"
 
 _WORDS = {Delivery.AUTO_COMMIT: "auto-commit"}
@@ -25,7 +28,7 @@ def render(results: Iterable[Result]) -> str:
         by_row.setdefault((result.fault, result.workers, result.engine), {}).setdefault(result.delivery, []).append(
             result
         )
-    order = {fault.name: number for number, fault in enumerate(FAULTS)}
+    order = {fault.name: number for number, fault in enumerate(ALL_FAULTS)}
     lines = [
         "| fault | " + " | ".join(_WORDS.get(delivery, f"`{delivery}`") for delivery in Delivery) + " |",
         "| --- " * (len(Delivery) + 1) + "|",
@@ -79,8 +82,10 @@ def rendered_into(text: str, table: str) -> str:
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
-def main(document: Path = DOCUMENT) -> None:
-    document.write_text(rendered_into(document.read_text(encoding="utf-8"), render(load())), encoding="utf-8")
+def main() -> None:
+    results = load()
+    for document, table in ((DOCUMENT, render(results)), (SUMMARY, render_summary(results))):
+        document.write_text(rendered_into(document.read_text(encoding="utf-8"), table), encoding="utf-8")
 
 
 if __name__ == "__main__":

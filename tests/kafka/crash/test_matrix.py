@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.kafka.crash.broker_faults import ALL_FAULTS
 from tests.kafka.crash.cell import run_cell
 from tests.kafka.crash.faults import Cell, matrix
 from tests.kafka.crash.results import append, broken_promises, missing
-from tests.support.broker import Broker
+from tests.kafka.crash.stands import BrokerOf
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 
 
-@pytest.mark.parametrize("cell", missing(matrix()), ids=str)
-def test_the_promise_is_kept(cell: Cell, kafka: Broker, tmp_path: Path) -> None:
-    result = run_cell(cell, kafka, tmp_path)
+@pytest.mark.parametrize("cell", missing(matrix(ALL_FAULTS)), ids=str)
+def test_the_promise_is_kept(cell: Cell, broker_of: BrokerOf, tmp_path: Path) -> None:
+    result = run_cell(cell, broker_of(cell.fault.act), tmp_path)
     append(result)
     if result.impossible is not None:
         pytest.skip(f"not possible here: {result.impossible}")

@@ -32,6 +32,10 @@ class Trace:
             moments.append(Moment(float(at), int(process), what))
         return moments
 
+    def count(self, what: str) -> int:
+        """How often something was reached, where each time is noted."""
+        return sum(moment.what == what for moment in self.moments())
+
     def first(self, what: str, *, since: float = 0.0, process: int | None = None) -> float | None:
         """When something was reached for the first time."""
         found = [

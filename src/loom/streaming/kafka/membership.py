@@ -225,6 +225,8 @@ class GroupMember:
             tenures.append(Tenure(partition, self._last_tenure))
         _log.info("partitions_assigned", added=len(tenures), now=len(self._tenures), first=_first(self._tenures))
         self._partitions.assigned(tenures)
+        if tenures:
+            failpoint(Failpoint.ASSIGNED)
 
     def _on_revoke(self, consumer: Consumer, revoked: list[ClientPartition]) -> None:
         partitions = [TopicPartition(found.topic, found.partition) for found in revoked]
