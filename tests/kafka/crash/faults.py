@@ -418,14 +418,18 @@ FAULTS: tuple[Fault, ...] = (
     ),
     *(
         Fault(
-            f"{how.name} of a member whose step outlasts a revocation",
+            f"{how.name} of a member {words}",
             Act.STRIKE_AT_BOUND,
-            Failpoint.REVOKING_AT_BOUND,
+            at,
             how,
             KEEPS_ALL,
             members=1,
         )
         for how in (signal.SIGKILL, signal.SIGTERM)
+        for at, words in (
+            (Failpoint.REVOKING_AT_BOUND, "whose step outlasts a revocation"),
+            (Failpoint.REVOKING, "as it is told to give partitions up"),
+        )
     ),
     *(
         Fault(
