@@ -16,7 +16,8 @@ from loom.cli.checkpoint import Checkpoint, fresh_checkpoint, is_done, load_chec
 from loom.cli.decoders import source_encoder, typed_line
 from loom.cli.exit_codes import InputError
 from loom.cli.file_output import FileWriters
-from loom.cli.record_lines import InputLine, LineReader, input_lines
+from loom.cli.parquet import is_parquet, open_parquet
+from loom.cli.record_lines import InputLine, LineReader, input_lines, parquet_lines
 from loom.cli.sinks import register_sinks
 from loom.core.config import ConfigContext
 from loom.core.model import LoomFrozenStruct
@@ -144,17 +145,34 @@ class _Lines:
         self.count = 0
 
     def __iter__(self) -> Iterator[KafkaRecord]:
-        topic, bytes_read = self._plan.source.topics[0], 0
+        topic = self._plan.source.topics[0]
         make = LineReader(topic, key=self._asked.key, whole=self._asked.whole)
         encode = source_encoder(self._plan, topic)
+        for line in self._rows() if is_parquet(self._asked.source) else self._text():
+            record = self._record(typed_line(self._plan, line), topic, make, encode)
+            yield replace(record, topic=topic, partition=0, offset=self.count - 1)
+
+    def _text(self) -> Iterator[InputLine]:
+        bytes_read = 0
         for line in input_lines(self._asked.source):
             bytes_read += len(line.text) + 1
             self.count += 1
             if self.count % _STEP == 0:
                 self._progress(bytes_read)
             if self.count > self._skip:
-                record = self._record(typed_line(self._plan, line), topic, make, encode)
-                yield replace(record, topic=topic, partition=0, offset=self.count - 1)
+                yield line
+
+    def _rows(self) -> Iterator[InputLine]:
+        """The rows of a Parquet file; row groups that are done are not read again."""
+        path = self._asked.source
+        with open_parquet(path) as file:
+            share = Path(path).stat().st_size / max(1, file.metadata.num_rows)
+        self.count = self._skip
+        for line in parquet_lines(path, self._skip):
+            self.count += 1
+            if self.count % _STEP == 0:
+                self._progress(int(self.count * share))
+            yield line
 
     def _record(self, line: InputLine, topic: str, make: LineReader, encode: Any) -> KafkaRecord:
         """The record of a line; one that does not fit takes its way as it does in a stream, and no key."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from loom.cli.exit_codes import InputError
+from loom.cli.parquet import is_parquet
 from loom.core.model import LoomFrozenStruct
 
 __all__ = ["Checkpoint", "fresh_checkpoint", "is_done", "load_checkpoint", "save_checkpoint"]
@@ -60,7 +61,13 @@ def is_done(checkpoint: Checkpoint, source: Path) -> bool:
 def _fingerprint(source: Path, head: int) -> str:
     try:
         with source.open("rb") as file:
-            return hashlib.sha256(file.read(head)).hexdigest()
+            found = hashlib.sha256(file.read(head))
+            if is_parquet(source):
+                # It says at its end what it holds, and cannot grow.
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - _HEAD))
+                found.update(b"%d " % size + file.read())
+            return found.hexdigest()
     except OSError as error:
         raise InputError(f"{source} cannot be read: {error.strerror or error}") from None
 

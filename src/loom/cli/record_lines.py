@@ -1,4 +1,4 @@
-"""The lines of a JSONL or CSV file, checked before any is used: each becomes a record, or an error that names its line.
+"""The lines of a JSONL, CSV or Parquet file, checked before any is used: each becomes a record, or an error that names its line.
 
 Read by `loom topics produce`, `loom dev` and a run over files.
 """
@@ -15,11 +15,12 @@ from typing import IO, Any, NamedTuple
 import msgspec
 
 from loom.cli.exit_codes import InputError
+from loom.cli.parquet import is_parquet, open_parquet, parquet_rows
 from loom.cli.records import record_from
 from loom.streaming.headers import Headers
 from loom.streaming.record import KafkaRecord
 
-__all__ = ["InputLine", "LineReader", "input_lines", "jsonl_lines"]
+__all__ = ["InputLine", "LineReader", "input_lines", "jsonl_lines", "parquet_lines"]
 
 _STDIN = "-"
 
@@ -34,20 +35,34 @@ class InputLine(NamedTuple):
 
 
 def input_lines(path: str) -> Iterator[InputLine]:
-    """The lines of a file as JSON: `.csv` with a header line, anything else JSONL; `-` is JSONL from standard input.
+    """The lines of a file as JSON: `.csv` with a header line, `.parquet`, anything else JSONL; `-` is JSONL from standard input.
 
-    A line that is empty is passed over. The columns of a CSV file are texts; an empty cell is left out.
+    A line that is empty is passed over. The columns of a CSV file are texts; an empty cell is left out. A line of a Parquet
+    file is a row.
 
     Raises `InputError` for a file that cannot be read.
     """
     if path == _STDIN:
         yield from jsonl_lines(sys.stdin.buffer, "standard input")
         return
+    if is_parquet(path):
+        yield from parquet_lines(path)
+        return
     try:
         with Path(path).open("rb") as file:
             yield from csv_lines(file, path) if path.lower().endswith(".csv") else jsonl_lines(file, path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def parquet_lines(path: str, skip: int = 0) -> Iterator[InputLine]:
+    """Each row behind the first `skip` as a JSON object.
+
+    Raises `InputError` for a file that cannot be read, or where the extra `parquet` is not installed.
+    """
+    with open_parquet(path) as file:
+        for number, text in enumerate(parquet_rows(file, path, skip), skip + 1):
+            yield InputLine(f"row {number} of {path}", text)
 
 
 def jsonl_lines(lines: Iterable[bytes], name: str) -> Iterator[InputLine]:

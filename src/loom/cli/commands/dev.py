@@ -17,7 +17,9 @@ def command(
     config: ProjectConfig = None,
     file: Annotated[
         str | None,
-        typer.Option("--input", "-i", metavar="FILE", help="JSONL, or CSV with a header line; - is standard input"),
+        typer.Option(
+            "--input", "-i", metavar="FILE", help="JSONL, CSV with a header line, or Parquet; - is standard input"
+        ),
     ] = None,
     generate: Annotated[
         bool,

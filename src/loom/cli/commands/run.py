@@ -39,7 +39,9 @@ def command(
     leave: Leave = False,
     source: Annotated[
         str | None,
-        typer.Option("--source", metavar="FILE", help="read this file to its end: JSONL, or CSV with a header line"),
+        typer.Option(
+            "--source", metavar="FILE", help="read this file to its end: JSONL, CSV with a header line, or Parquet"
+        ),
     ] = None,
     output: Annotated[
         Path | None,

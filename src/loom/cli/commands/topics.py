@@ -246,7 +246,7 @@ def _by_time(record: KafkaRecord) -> tuple[int, int, int]:
 def produce_records(
     topic: Annotated[str, typer.Argument(help="its name")],
     file: Annotated[
-        str, typer.Argument(metavar="[FILE]", help="JSONL, or CSV with a header line; - is standard input")
+        str, typer.Argument(metavar="[FILE]", help="JSONL, CSV with a header line, or Parquet; - is standard input")
     ] = "-",
     config: ProjectConfig = None,
     brokers: Brokers = None,
