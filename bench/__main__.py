@@ -49,13 +49,27 @@ def main() -> None:
     parser.add_argument(
         "--contender", action="append", metavar="NAME", help="with --against: only this one (may be repeated)"
     )
+    parser.add_argument(
+        "--beside", metavar="NAME", help="compare each --contender with this one, run before and after it in each round"
+    )
     arguments = parser.parse_args()
+    if arguments.beside is not None and (arguments.suite == "all" or not arguments.contender or arguments.against):
+        parser.error("--beside takes one suite and one --contender or more, and no --against")
 
     as_table = report.as_markdown if arguments.markdown else report.as_text
     for suite in SUITES.values() if arguments.suite == "all" else [SUITES[arguments.suite]]:
+        records, rounds = arguments.records or suite.records, arguments.rounds or suite.rounds
+        if arguments.beside is not None:
+            unknown = {arguments.beside, *arguments.contender} - suite.contenders.keys()
+            if unknown:
+                parser.error(f"{suite.name} has no {', '.join(sorted(unknown))}")
+            beside = against.compare_beside(suite, arguments.beside, arguments.contender, records, rounds)
+            print(f"\n{against.as_text(suite, beside)}\n", flush=True)
+            continue
         if arguments.against is not None:
-            ours = arguments.contender or [name for name in suite.contenders if name.startswith("loom")]
-            records, rounds = arguments.records or suite.records, arguments.rounds or suite.rounds
+            ours = arguments.contender or [
+                name for name, one in suite.contenders.items() if name.startswith("loom") and not one.aside
+            ]
             try:
                 changed = against.compare_with(suite, arguments.against, ours, records, rounds)
             except EnvironmentUnavailable as reason:
@@ -68,7 +82,7 @@ def main() -> None:
                 raise SystemExit(f"no kept figures of {suite.name}")
         else:
             print(f"{suite.name}:", flush=True)
-            result = compare(suite, arguments.records or suite.records, arguments.rounds or suite.rounds)
+            result = compare(suite, records, rounds)
             found = report.report_of(suite, result)
             if arguments.json is not None:
                 report.keep(found, arguments.json)

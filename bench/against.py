@@ -1,14 +1,17 @@
 """What a change costs: contenders of a suite with the code of this checkout and with that of another commit, in turn.
 
-Called by `python -m bench SUITE --against REVISION`. In each round a contender runs three times: with the other commit's
-code, with ours, and with the other's again. The ratio of those two that are alike says how far the machine can be
-believed; ours is the middle one, so that a machine which slowly gets faster or slower favours neither.
+Called by `python -m bench SUITE --against REVISION`, and with `--beside NAME` for contenders against another one. In each
+round a contender runs three times: with the other commit's code, with ours, and with the other's again. The ratio of those
+two that are alike says how far the machine can be believed; ours is the middle one, so that a machine which slowly gets
+faster or slower favours neither.
 """
 
 from __future__ import annotations
 
 import statistics
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -48,23 +51,46 @@ class Comparison(msgspec.Struct, frozen=True):
 def compare_with(suite: Suite, revision: str, contenders: list[str], records: int, rounds: int) -> Comparison:
     """Run the contenders with both commits' code. Raises `EnvironmentUnavailable` when there is no such commit."""
     other = checkout(revision)
-    first: dict[str, list[Any]] = {name: [] for name in contenders}
-    ours: dict[str, list[Any]] = {name: [] for name in contenders}
-    again: dict[str, list[Any]] = {name: [] for name in contenders}
+    pairs = {name: (_Side(name, other), _Side(name, ROOT)) for name in contenders}
+    changes = _in_turn(suite, pairs, records, rounds)
+    return Comparison(suite.name, commit_of(other), commit_of(ROOT), records, rounds, changes)
+
+
+def compare_beside(suite: Suite, base: str, contenders: list[str], records: int, rounds: int) -> Comparison:
+    """Run contenders between two runs of another one of the suite, all with the code of this checkout."""
+    pairs = {name: (_Side(base, ROOT), _Side(name, ROOT)) for name in contenders}
+    return Comparison(suite.name, base, commit_of(ROOT), records, rounds, _in_turn(suite, pairs, records, rounds))
+
+
+class _Side(NamedTuple):
+    """What runs: a contender with the code of a checkout."""
+
+    contender: str
+    root: Path
+
+
+def _in_turn(suite: Suite, pairs: Mapping[str, tuple[_Side, _Side]], records: int, rounds: int) -> list[Change]:
+    """In each round of each pair: the first, the second, and the first again."""
+    first: dict[str, list[Any]] = {name: [] for name in pairs}
+    ours: dict[str, list[Any]] = {name: [] for name in pairs}
+    again: dict[str, list[Any]] = {name: [] for name in pairs}
     with suite.opened(records) as run:
         for number in range(1, rounds + 1):
-            for name in contenders:
-                for code, root, samples in (("before", other, first), ("after", ROOT, ours), ("before", other, again)):
-                    samples[name].append(run(name, suite.contenders[name], root))
+            for name, (before, after) in pairs.items():
+                for code, side, samples in (
+                    ("before", before, first),
+                    ("after", after, ours),
+                    ("before", before, again),
+                ):
+                    samples[name].append(run(side.contender, suite.contenders[side.contender], side.root))
                     summary = suite.summary(samples[name][-1])
                     print(f"  round {number}/{rounds}  {name} {code:6} {summary}", flush=True)
-    changes = [
+    return [
         _change(name, suite, key, first[name], ours[name], again[name])
-        for name in contenders
+        for name in pairs
         for key in _FIGURES
         if any(figure.key == key for figure in suite.figures)
     ]
-    return Comparison(suite.name, commit_of(other), commit_of(ROOT), records, rounds, changes)
 
 
 def _change(name: str, suite: Suite, key: str, first: list[Any], ours: list[Any], again: list[Any]) -> Change:

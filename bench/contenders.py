@@ -28,6 +28,8 @@ class Contender(msgspec.Struct, frozen=True):
     requirements: str | None = None
     #: a package that not every Python has
     needs: str | None = None
+    #: takes part only where it is named
+    aside: bool = False
 
 
 _LOOM_RECORDS = "bench.loom_memory:as_records"
@@ -39,6 +41,8 @@ MEMORY = {
     "loom_loop_step": Contender("bench.loom_memory:run_loop_step", _LOOM_RECORDS),
     "loom_record_step": Contender("bench.loom_memory:run_record_step", _LOOM_RECORDS),
     "loom_overrides": Contender("bench.loom_overrides:run", needs="bytewax"),
+    "loom_metrics": Contender("bench.loom_memory:run_metrics", _LOOM_RECORDS, needs="prometheus_client", aside=True),
+    "loom_traces": Contender("bench.loom_memory:run_traces", _LOOM_RECORDS, needs="opentelemetry", aside=True),
 }
 AUTHORING = {
     "plain": Contender("bench.authoring:routed"),
@@ -61,6 +65,8 @@ KAFKA = {
     "loom": Contender("bench.loom_kafka:run"),
     "loom_loop": Contender("bench.loom_kafka:run_loop"),
     "loom_exactly_once": Contender("bench.loom_kafka:run_exactly_once"),
+    "loom_metrics": Contender("bench.loom_kafka:run_metrics", needs="prometheus_client", aside=True),
+    "loom_traces": Contender("bench.loom_kafka:run_traces", needs="opentelemetry", aside=True),
 }
 LATENCY = {
     "direct": Contender("bench.latency:stand_by"),
@@ -118,5 +124,5 @@ def python_of(contender: Contender) -> Path | None:
 
 def missing(contenders: Mapping[str, Contender]) -> dict[str, str]:
     """Those that cannot run here, and why."""
-    found = {name: why_missing(contender) for name, contender in contenders.items()}
+    found = {name: why_missing(contender) for name, contender in contenders.items() if not contender.aside}
     return {name: reason for name, reason in found.items() if reason is not None}

@@ -9,6 +9,7 @@ from typing import Any
 from bench.kafka import KafkaJob
 from bench.latency import LatencyJob
 from bench.members import SESSION_MS, MembersJob
+from bench.observed import METRICS, collecting, traces
 from bench.orders import Order, PricedOrder, price, validate
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
 
@@ -30,6 +31,17 @@ def run_loop(job: KafkaJob) -> int:
 def run_exactly_once(job: KafkaJob) -> int:
     """The same in transactions."""
     return _run(job, "exactly_once")
+
+
+def run_metrics(job: KafkaJob) -> int:
+    """At least once, with metrics that nobody scrapes."""
+    return _run(job, "at_least_once", observed=METRICS)
+
+
+def run_traces(job: KafkaJob) -> int:
+    """At least once, with traces at 1 %, to a collector that answers."""
+    with collecting() as endpoint:
+        return _run(job, "at_least_once", observed=traces(endpoint))
 
 
 def serve(job: LatencyJob) -> None:
@@ -58,7 +70,11 @@ def _membership(job: MembersJob) -> dict[str, Any]:
 
 
 def _runner(
-    job: KafkaJob | LatencyJob | MembersJob, delivery: str, engine: str | None = None, **consumer: Any
+    job: KafkaJob | LatencyJob | MembersJob,
+    delivery: str,
+    engine: str | None = None,
+    observed: dict[str, Any] | None = None,
+    **consumer: Any,
 ) -> StreamingRunner:
     consumer |= {"brokers": [job.bootstrap], "group_id": job.group, "topics": [job.source], "delivery": delivery}
     config: dict[str, Any] = {
@@ -67,15 +83,15 @@ def _runner(
             "producer": {"brokers": [job.bootstrap]},
             "producers": {"out": {"topic": job.target}},
         },
-        "observability": {"log": {"enabled": False}},
+        "observability": {"log": {"enabled": False}, **(observed or {})},
     }
     if engine is not None:
         config["streaming"] = {"engine": engine}
     return StreamingRunner.from_dict(flow, config)
 
 
-def _run(job: KafkaJob, delivery: str, engine: str | None = None) -> int:
-    runner = _runner(job, delivery, engine)
+def _run(job: KafkaJob, delivery: str, engine: str | None = None, observed: dict[str, Any] | None = None) -> int:
+    runner = _runner(job, delivery, engine, observed)
     over = threading.Event()
 
     def written() -> int:

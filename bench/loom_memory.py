@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bench.observed import METRICS, collecting, traces
 from bench.orders import Order, PricedOrder, price, validate
+from loom.core.observability import ObservabilityRuntime
 from loom.streaming import FromTopic, IntoTopic, Message, Process, RecordStep, StreamFlow, step
 from loom.streaming.compiler import compile_flow
 from loom.streaming.kafka.record_accessor import RECORDS
@@ -19,6 +21,7 @@ from loom.streaming.runtime.engine import EngineName, engine_for, load_engine
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.settings import BytewaxRuntimeConfig
 from loom.streaming.runtime.source_loop import SourceLoop
+from loom.streaming.runtime.telemetry.serving import serving_metrics
 
 BATCH = 1_000
 
@@ -66,8 +69,27 @@ def run_record_step(records: Sequence[KafkaRecord]) -> int:
     return run_in_memory(_flow(Check, Price), records)
 
 
-def run_in_memory(flow: StreamFlow[Any, Any], records: Sequence[KafkaRecord], engine: EngineName | None = None) -> int:
-    """How many results a flow made of these records, dead letters included. `None`: the engine that a user would get."""
+def run_metrics(records: Sequence[KafkaRecord]) -> int:
+    """The two functions, with metrics that nobody scrapes."""
+    return run_in_memory(_flow(check_step, price_step), records, observed=METRICS)
+
+
+def run_traces(records: Sequence[KafkaRecord]) -> int:
+    """The same with traces at 1 %, to a collector that answers."""
+    with collecting() as endpoint:
+        return run_in_memory(_flow(check_step, price_step), records, observed=traces(endpoint))
+
+
+def run_in_memory(
+    flow: StreamFlow[Any, Any],
+    records: Sequence[KafkaRecord],
+    engine: EngineName | None = None,
+    observed: dict[str, Any] | None = None,
+) -> int:
+    """How many results a flow made of these records, dead letters included. `None`: the engine that a user would get.
+
+    `observed`: the section `observability` of its config.
+    """
     plan = compile_flow(flow, config=CONFIG)
     written = _Collect()
     transport = Transport(
@@ -76,7 +98,11 @@ def run_in_memory(flow: StreamFlow[Any, Any], records: Sequence[KafkaRecord], en
         lambda: written,
     )
     driver = load_engine(engine_for(engine))
-    driver.run(driver.lower(plan, BuildOptions(transport=transport)).dataflow, BytewaxRuntimeConfig(), Layout())
+    observability = ObservabilityRuntime.from_config(observed)
+    built = driver.lower(plan, BuildOptions(transport=transport, observability_runtime=observability))
+    with serving_metrics(observability, built, None, "bench"):
+        driver.run(built.dataflow, BytewaxRuntimeConfig(), Layout())
+    observability.close()
     return len(written.values)
 
 

@@ -149,7 +149,9 @@ def _said(folder: str) -> str:
 def compare(suite: Suite, records: int, rounds: int) -> Result:
     """The samples of `rounds` rounds in which each contender of a suite that is there runs once."""
     absent = missing(suite.contenders)
-    samples: dict[str, list[Any]] = {name: [] for name in suite.contenders if name not in absent}
+    samples: dict[str, list[Any]] = {
+        name: [] for name, contender in suite.contenders.items() if name not in absent and not contender.aside
+    }
     width = max(map(len, suite.contenders))
     with suite.opened(records) as run:
         for number in range(1, rounds + 1):

@@ -48,6 +48,20 @@ def test_ours_runs_between_two_runs_of_the_other_and_is_compared_with_both(monke
     assert "| 1.500 | 1.00–2.50 | 1.000 |" in against.as_text(suite({}, []), found)  # noqa: RUF001 - a range
 
 
+def test_contenders_run_between_two_runs_of_the_one_they_are_held_against() -> None:
+    ran: list[tuple[str, Path]] = []
+    costs = {"ours": [1.0, 2.0, 1.0, 2.0, 3.0, 2.0], "other": []}
+    ours = suite(costs, ran)
+    ours.contenders["metrics"] = Contender("a:b", aside=True)
+
+    found = against.compare_beside(ours, "loom", ["metrics"], records=1_000, rounds=2)
+
+    assert ran == [("loom", ROOT), ("metrics", ROOT), ("loom", ROOT)] * 2
+    (change,) = found.changes
+    assert (change.contender, change.ratio, change.alike) == ("metrics", pytest.approx(1.75), pytest.approx(1.0))
+    assert found.before == "loom"
+
+
 def test_a_revision_that_is_not_there_is_named() -> None:
     with pytest.raises(EnvironmentUnavailable, match="no-such-branch"):
         checkout("no-such-branch")

@@ -1,0 +1,61 @@
+"""What it costs to be observed: the contenders of `memory` and `kafka` with metrics, and with traces at 1 %.
+
+The collector of the traces is a process of its own, which takes what comes: a contender pays for making and sending spans alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from tests.support.die_with_parent import die_with_parent
+
+__all__ = ["METRICS", "collecting", "traces"]
+
+#: the `observability` section of a run that is scraped by nobody
+METRICS: dict[str, Any] = {"prometheus": {"config": {"port": 0}}}
+
+
+def traces(endpoint: str) -> dict[str, Any]:
+    """The `observability` section of a run that sends one record in a hundred to a collector."""
+    return {"otel": {"endpoint": endpoint, "sample_ratio": 0.01}}
+
+
+@contextmanager
+def collecting() -> Iterator[str]:
+    """A collector, by its address, during the block."""
+    command = die_with_parent([sys.executable, "-m", "bench.observed"])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+class _Collector(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-protobuf")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are not logged."""
+
+
+def main() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Collector) as server:
+        print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
