@@ -106,6 +106,7 @@ class Supervised(FlowProcess):
         supervision: Mapping[str, Any] | None = None,
         consumer: Mapping[str, Any] | None = None,
         topics: Mapping[str, str] | None = None,
+        observability: Mapping[str, Any] | None = None,
         flow: str = "flow",
         server: ForkServer | None = None,
         setup: Callable[[], None] | None = None,
@@ -127,6 +128,7 @@ class Supervised(FlowProcess):
                 "runtime": {"epoch_interval_ms": 20, **(runtime or {})},
                 "supervision": {"restarts": restarts, **(supervision or {})},
             },
+            "observability": dict(observability or {}),
         }
         file = directory / "loom.yaml"
         file.write_text(yaml.safe_dump(config))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -202,13 +204,16 @@ def test_a_broker_that_is_away_does_not_spend_the_budget(served: EmbeddedBroker,
 
 
 def test_killing_the_run_from_outside_does_not_spend_the_budget(served: EmbeddedBroker, supervised: Start) -> None:
-    flow = supervised(restarts=1)
+    flow = supervised(restarts=1, observability={"prometheus": {"config": {"port": 0}}})
     for starts in range(1, 4):
         flow.await_starts(starts)
         # Wait until it stands somewhere, so that it is the same place each time.
         flow.await_confirmed(served.bootstrap, 0)
         os.kill(flow.child, signal.SIGKILL)
     flow.await_starts(4)
+    # Each run serves anew, and none counts from 0.
+    url = re.findall(r"metrics_server_started .*url=(\S+)", flow.output())[-1]
+    assert 'loom_restarts_total{flow="perhaps"} 3.0' in httpx.get(url, timeout=10).text
     stop(flow)
     assert flow.output().count("killed by SIGKILL") == 3
     assert set(flow.restarts_left()) == {1}
