@@ -7,7 +7,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const STATES = {
   "running": ["good", "●"], "stopping": ["warn", "◆"], "not ready": ["warn", "▲"], "stalled": ["bad", "■"], "failed": ["bad", "■"],
 };
-const BOX = { width: 232, height: 114, along: 28, across: 16 };
+const BOX = { width: 232, least: 168, height: 114, along: 28, across: 16 };
 const MOST_ERRORS = 12, LATE_S = 10;
 
 const at = (id) => document.getElementById(id);
@@ -128,7 +128,7 @@ function tiles(told) {
       history.lag_records, now.lag_records),
     tile("Latency, 95 %", span(now.latency_p95_s), "", `half within ${span(now.latency_p50_s)}`, history.latency_p95_s, now.latency_p95_s,
       { show: span }),
-    tile("In the flow", number(now.in_flight + now.buffered), "records", `${number(now.in_flight)} in flight, ${number(now.buffered)} kept by nodes`,
+    tile("In the flow", number(now.in_flight + now.buffered), "records", `${number(now.in_flight)} in flight, ${number(now.buffered)} kept`,
       history.in_flight.map((value, index) => (value == null ? null : value + (history.buffered[index] || 0))), now.in_flight + now.buffered),
   );
 }
@@ -190,14 +190,16 @@ function graph(told) {
   const nodes = told.nodes.filter((node) => !fed.has(node.id));
   const titles = (id, edges) => edges.filter((edge) => edge.target === id && edge.title).map((edge) => edge.title);
   const layout = placed(nodes, main);
-  const wide = box.clientWidth - 30 >= layout.length * (BOX.width + BOX.along) - BOX.along;
+  const room = box.clientWidth - 30, wide = room >= layout.length * (BOX.width + BOX.along) - BOX.along;
+  const fitting = Math.floor((room + BOX.across) / layout.breadth - BOX.across);
+  const size = wide ? BOX.width : Math.max(BOX.least, Math.min(BOX.width, fitting));
   const map = make("ul", { class: "map" });
-  const along = (wide ? BOX.width : BOX.height) + (narrow ? 12 : BOX.along), across = (wide ? BOX.height : BOX.width) + BOX.across;
+  const along = (wide ? size : BOX.height) + BOX.along, across = (wide ? BOX.height : size) + BOX.across;
   const order = narrow ? depthFirst(nodes, layout) : nodes;
   const corners = new Map();
   order.forEach((node, index) => {
     const item = nodeBox(node, titles(node.id, main), told.flow);
-    let x, y, width = BOX.width;
+    let x, y, width = size;
     if (narrow) {
       const indent = Math.min(layout.rank.get(node.id), 6) * 8;
       [x, y, width] = [indent, index * (BOX.height + 10), box.clientWidth - 22 - indent];
@@ -209,10 +211,10 @@ function graph(told) {
     corners.set(node.id, [x, y]);
     map.append(item);
   });
-  const right = Math.max(...[...corners.values()].map(([x]) => x)) + BOX.width;
+  const right = Math.max(...[...corners.values()].map(([x]) => x)) + size;
   const bottom = Math.max(...[...corners.values()].map(([, y]) => y)) + BOX.height;
   Object.assign(map.style, { width: narrow ? "auto" : `${right}px`, height: `${bottom}px` });
-  if (!narrow) map.prepend(make("li", { "aria-hidden": "true" }, ways(main, corners, wide, right, bottom)));
+  if (!narrow) map.prepend(make("li", { "aria-hidden": "true" }, ways(main, corners, wide, size, right, bottom)));
   const failed = told.nodes.filter((node) => fed.has(node.id));
   const lane = make("ul", { class: "failed" }, make("li", { class: "failed-title" }, "Where failed records go"),
     ...failed.map((node) => nodeBox(node, titles(node.id, told.edges), told.flow)));
@@ -227,14 +229,14 @@ function depthFirst(nodes, layout) {
   return found;
 }
 
-function ways(edges, corners, wide, right, bottom) {
+function ways(edges, corners, wide, size, right, bottom) {
   const paths = edges.filter((edge) => corners.has(edge.source) && corners.has(edge.target)).map((edge) => {
     const [x1, y1] = corners.get(edge.source), [x2, y2] = corners.get(edge.target);
     if (wide) {
-      const from = [x1 + BOX.width, y1 + BOX.height / 2], to = [x2, y2 + BOX.height / 2], half = (from[0] + to[0]) / 2;
+      const from = [x1 + size, y1 + BOX.height / 2], to = [x2, y2 + BOX.height / 2], half = (from[0] + to[0]) / 2;
       return draw("path", { d: `M${from}C${half} ${from[1]} ${half} ${to[1]} ${to}`, "marker-end": "url(#tip)" });
     }
-    const from = [x1 + BOX.width / 2, y1 + BOX.height], to = [x2 + BOX.width / 2, y2], half = (from[1] + to[1]) / 2;
+    const from = [x1 + size / 2, y1 + BOX.height], to = [x2 + size / 2, y2], half = (from[1] + to[1]) / 2;
     return draw("path", { d: `M${from}C${from[0]} ${half} ${to[0]} ${half} ${to}`, "marker-end": "url(#tip)" });
   });
   const tip = draw("marker", { id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
@@ -265,17 +267,16 @@ function errors(told) {
 
 function partitions(told) {
   const owner = (part) => `${told.process.instance}, worker ${part.worker}`;
-  const columns = [["Topic"], ["Partition", "number"], ["Owner"], ["Read", "number wide"], ["Committed", "number"], ["End", "number"],
-    ["Lag", "number"], ["Behind", "number"]];
+  const columns = [["Partition"], ["Lag", "number"], ["Behind", "number"], ["Committed", "number"], ["End", "number"], ["Read", "number wide"],
+    ["Owner"]];
   const rows = told.partitions.map((part) => make("tr", {},
-    make("th", { scope: "row" }, part.topic),
-    make("td", { class: "number" }, String(part.partition)),
-    make("td", {}, owner(part)),
-    make("td", { class: "number wide" }, number(part.read_offset)),
+    make("th", { scope: "row" }, `${part.topic}[${part.partition}]`),
+    make("td", { class: part.lag_seconds >= LATE_S ? "number behind" : "number" }, number(part.lag_records)),
+    make("td", { class: "number" }, span(part.lag_seconds)),
     make("td", { class: "number" }, number(part.committed_offset)),
     make("td", { class: "number" }, number(part.end_offset)),
-    make("td", { class: part.lag_seconds >= LATE_S ? "number behind" : "number" }, number(part.lag_records)),
-    make("td", { class: "number" }, span(part.lag_seconds))));
+    make("td", { class: "number wide" }, number(part.read_offset)),
+    make("td", {}, owner(part))));
   if (!rows.length) return [make("p", { class: "none" }, "This process reads no partition.")];
   return [make("table", {}, make("caption", { class: "hidden" }, "Partitions that this process reads, with owner and position"),
     make("thead", {}, make("tr", {}, ...columns.map(([name, kind]) => make("th", { scope: "col", class: kind || null }, name)))),
