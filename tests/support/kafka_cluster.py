@@ -47,6 +47,8 @@ PROPERTIES = {
     "replica.lag.time.max.ms": "6000",
     "controller.quorum.election.timeout.ms": "2000",
     "controller.quorum.fetch.timeout.ms": "4000",
+    # By default half of such a heap (seen: a broker that ran out of it as it started).
+    "log.cleaner.dedupe.buffer.size": "8388608",
     # Leaders go back to where they were soon after a restart, so that each broker leads again before the next one stops.
     "leader.imbalance.check.interval.seconds": "2",
     "leader.imbalance.per.broker.percentage": "0",
