@@ -30,6 +30,8 @@ class Contender(msgspec.Struct, frozen=True):
     needs: str | None = None
     #: takes part only where it is named
     aside: bool = False
+    #: on Kafka: how many partitions the topic has that it reads
+    partitions: int = 4
 
 
 _LOOM_RECORDS = "bench.loom_memory:as_records"
@@ -64,6 +66,7 @@ KAFKA = {
     "quix": Contender("bench.kafka_quix:run", requirements="quix-requirements.txt"),
     "loom": Contender("bench.loom_kafka:run"),
     "loom_loop": Contender("bench.loom_kafka:run_loop"),
+    "loom_hundred": Contender("bench.loom_kafka:run", partitions=100),
     "loom_exactly_once": Contender("bench.loom_kafka:run_exactly_once"),
     "loom_metrics": Contender("bench.loom_kafka:run_metrics", needs="prometheus_client", aside=True),
     "loom_traces": Contender("bench.loom_kafka:run_traces", needs="opentelemetry", aside=True),

@@ -24,6 +24,11 @@ PARTITIONS = 4
 INPUT = "orders.raw"
 
 
+def input_of(contender: Contender) -> str:
+    """The topic that a contender reads."""
+    return INPUT if contender.partitions == PARTITIONS else f"{INPUT}.{contender.partitions}"
+
+
 class KafkaJob(msgspec.Struct, frozen=True):
     """One run: read `records` orders from `source`, write as many to `target`, confirm for `group`, stop."""
 
@@ -40,10 +45,11 @@ Job = KafkaJob
 
 @contextmanager
 def opened(records: int) -> Iterator[Run]:
-    """A broker, and a topic that holds the orders."""
+    """A broker, and for each number of partitions a topic that holds the orders."""
     with running_broker() as broker:
-        broker.create_topic(INPUT, PARTITIONS)
-        fill(broker.bootstrap, records)
+        for topic, partitions in {input_of(each): each.partitions for each in KAFKA.values()}.items():
+            broker.create_topic(topic, partitions)
+            fill(broker.bootstrap, records, topic)
 
         def run(name: str, contender: Contender, root: Path) -> Sample:
             return run_and_verify(broker, name, contender, records, root)
@@ -64,7 +70,7 @@ def run_and_verify(broker: ApacheKafka, name: str, contender: Contender, records
     """One run into a topic and with a group of its own; every record must be there afterwards, and no other."""
     run = uuid.uuid4().hex[:8]
     target = broker.create_topic(f"{name}.{run}", PARTITIONS)
-    job = KafkaJob(name, broker.bootstrap, INPUT, target, f"bench-{name}-{run}", records)
+    job = KafkaJob(name, broker.bootstrap, input_of(contender), target, f"bench-{name}-{run}", records)
     with Progress(broker.bootstrap, target, PARTITIONS) as progress:
         sample = in_fresh_process("kafka", contender, job, root)
     if (written := count_records(broker.bootstrap, target, isolation="read_committed")) != records:
@@ -79,7 +85,7 @@ def run_job(job: KafkaJob) -> Sample:
     return measured(lambda: run(job), job.records)
 
 
-def fill(bootstrap: str, records: int) -> None:
+def fill(bootstrap: str, records: int, topic: str = INPUT) -> None:
     """Write the orders, placed by key and compressed as the contenders' own output is."""
     failures: list[KafkaError] = []
 
@@ -91,13 +97,13 @@ def fill(bootstrap: str, records: int) -> None:
     for order in make_orders(records):
         while True:
             try:
-                producer.produce(INPUT, order.value, order.key, on_delivery=failed)
+                producer.produce(topic, order.value, order.key, on_delivery=failed)
                 break
             except BufferError:
                 producer.poll(0.1)
     if producer.flush(60) or failures:
         raise RuntimeError(f"the input could not be written: {failures[:3]}")
-    if (found := count_records(bootstrap, INPUT)) != records:
+    if (found := count_records(bootstrap, topic)) != records:
         raise RuntimeError(f"the input holds {found} records of {records}")
 
 

@@ -38,6 +38,7 @@ TARGETS = (
     Target("kafka", "loom", "rate", "loop", ">=", 0.9, 1.0),
     Target("kafka", "loom", "cpu", "bytewax_bundled", "<=", 0.5, 0.45),
     Target("kafka", "loom", "cpu", "quix", "<=", 0.3, 0.25),
+    Target("kafka", "loom_hundred", "cpu", "loom", "<=", 1.1, 1.05),
     Target("kafka", "loom_exactly_once", "rate", "loom", ">=", 0.85, 0.95),
     Target("kafka", "loom_exactly_once", "cpu", "loom", "<=", 1.1, 1.05),
     Target("latency", "loom", "p99", "quix", "<=", 1.0, 0.7),
