@@ -31,20 +31,22 @@ def _of_one(build: StageBuilder, step: CompiledStep, after: NodeInput, above: An
     """A function, a `RecordStep` or an `ExpandStep`."""
     fail = build.fail(step.step_id, step.path, above)
     drops = build.counts.drops if step.may_drop else None
-    lazy_message, whole = build.message, step.kind is not StepKind.FUNCTION
+    lazy_message = build.message
     resume = _expanding if step.kind is StepKind.EXPAND else _single
     suspend = build.suspends(_function_of(step), step.takes, resume(build, step, after, above, drops), fail, above)
 
-    def take(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-        argument = payload
-        if whole:
-            try:
-                argument = lazy_message(payload, origin) if meta is None else Message(payload, meta)
-            except BaseException as error:
-                fail(error, payload, origin, meta)
-                return
-        suspend(argument, payload, origin, meta)
+    def take_payload(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        suspend(payload, payload, origin, meta)
 
+    def take_whole(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
+        try:
+            message = lazy_message(payload, origin) if meta is None else Message(payload, meta)
+        except BaseException as error:
+            fail(error, payload, origin, meta)
+            return
+        suspend(message, payload, origin, meta)
+
+    take = take_whole if step.kind is not StepKind.FUNCTION else take_payload
     if step.takes_tombstones:
         return build.entry(take, take, above)
     if step.kind is not StepKind.EXPAND:

@@ -5,7 +5,7 @@ These are structs because one is made in a third of the time that a class with s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -32,9 +32,9 @@ class Outcome(msgspec.Struct, eq=False):
     #: in the order in which they were made
     exits: list[Exit] = []
     #: what steps raised, each with an exit of its own
-    errors: list[BaseException] = []
+    errors: tuple[BaseException, ...] = ()
     #: the step ids of results that were dropped
-    drops: list[str] = []
+    drops: tuple[str, ...] = ()
     #: a fault that is no record's
     ends_run: BaseException | None = None
 
@@ -42,7 +42,8 @@ class Outcome(msgspec.Struct, eq=False):
 class AsyncStep(msgspec.Struct, eq=False):
     """An async step of an inner process, with what continues when it is done."""
 
-    function: Callable[..., Any]
+    #: makes a coroutine
+    function: Callable[..., Coroutine[Any, Any, Any]]
     #: the dependencies that it takes
     names: tuple[str, ...]
     #: (result, *state) and (error, *state)

@@ -74,7 +74,8 @@ class CallingScope:
         self._counts = build.counts
         self._key = build.view.key
         self._place = build.view.place
-        self._above = above
+        self._keep = stage.gate.keep
+        self._indexes = above.indexes if above.cells else None
         self._step_id = step_id
         self._runner = runner
         self._schedule = CallSchedule(limit + lead)
@@ -117,22 +118,24 @@ class CallingScope:
 
     def take(self, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         """Keep a record until its call is done."""
-        self._add(((payload, origin, meta, self._above.indexes()),), is_batch=False)
+        items = ((payload, origin, meta, self._indexes() if self._indexes is not None else ()),)
+        keys = self._keys_of(items) if self._by_key else ()
+        self._add(Call(items, [self._keep(origin)], keys, False, self._shared))
 
     def _take_each(self, items: list[Item]) -> None:
         for item in items:
-            self._add((item,), is_batch=False)
+            keys = self._keys_of((item,)) if self._by_key else ()
+            self._add(Call((item,), [self._keep(item[1])], keys, False, self._shared))
 
     def _take_one(self, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-        self._add(((payload, origin, meta, self._above.indexes()),), is_batch=True)
+        self._take_batch([(payload, origin, meta, self._indexes() if self._indexes is not None else ())])
 
     def _take_batch(self, items: list[Item]) -> None:
-        self._add(items, is_batch=True)
+        keep = self._keep
+        flights = [keep(item[1]) for item in items]
+        self._add(Call(items, flights, self._keys_of(items) if self._by_key else (), True, self._shared))
 
-    def _add(self, items: Sequence[Item], *, is_batch: bool) -> None:
-        keep = self._gate.keep
-        keys = self._keys_of(items) if self._by_key else ()
-        call = Call(items, [keep(item[1]) for item in items], keys, is_batch, self._shared)
+    def _add(self, call: Call) -> None:
         self._kept.add(call)
         self._calls[call] = None
         if self._shared is None:
@@ -303,19 +306,27 @@ class CallingScope:
         outcome = call.outcome
         if outcome.ends_run is not None:
             raise outcome.ends_run
+        if self._policy is not NO_POLICY and self._is_repeated(call, now):
+            return
+        self._schedule.done(call)
+        if call.batch is None:
+            self._commit(call)
+        else:
+            self._finish(call)
+
+    def _is_repeated(self, call: Call, now: float) -> bool:
+        """Whether the policy lets a call that has ended wait for another attempt, or a stop has discarded it for that."""
         # Whatever kept calls back may have changed.
         self._not_before = 0.0
-        if self._policy is not NO_POLICY and call.flights:
-            again = self._policy.after(call, now)
-            if again is not None and not self._stopped and not self._is_left(call):
-                self._schedule.again(call, again)
-                return
-            if again is not None:
-                self._schedule.done(call)
-                self._discard(call)
-                return
-        self._schedule.done(call)
-        self._finish(call)
+        again = self._policy.after(call, now) if call.flights else None
+        if again is None:
+            return False
+        if self._stopped or self._is_left(call):
+            self._schedule.done(call)
+            self._discard(call)
+        else:
+            self._schedule.again(call, again)
+        return True
 
     def _finish(self, call: Call) -> None:
         """Its outcome is final."""

@@ -7,7 +7,8 @@ when the scope commits the call. So the stage's own state is touched by one thre
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from inspect import iscoroutinefunction
 from typing import Any
 
 from loom.streaming.compiler.model import CompiledNode, CompiledTopic, NodePath, StepId
@@ -41,7 +42,7 @@ class _Drops(Counter[str]):
         return 0
 
     def __setitem__(self, step: str, count: int) -> None:
-        self._current.call.outcome.drops.append(step)
+        self._current.call.outcome.drops += (step,)
 
 
 class _CallCounts(Counts):
@@ -75,15 +76,8 @@ class InnerProcess:
                     cell.at = index
             (entry.tombstone if payload is TOMBSTONE else entry.record)(payload, origin, meta)
 
-    def resume(self, call: Call, at: Suspension, result: Any) -> None:
-        """Go on behind an async step."""
-        self._go_on(call, at, at.step.resume, result)
-
-    def failed(self, call: Call, at: Suspension, error: BaseException) -> None:
-        """Go on behind an async step that has raised."""
-        self._go_on(call, at, at.step.fail, error)
-
-    def _go_on(self, call: Call, at: Suspension, function: Callable[..., None], what: Any) -> None:
+    def go_on(self, call: Call, at: Suspension, function: Callable[..., None], what: Any) -> None:
+        """Go on behind an async step: `function` is its `resume` or its `fail`, `what` its result or what it has raised."""
         self._current.call = call
         if at.indexes:
             for cell, index in zip(at.step.cells, at.indexes, strict=True):
@@ -104,7 +98,7 @@ class InnerProcess:
         at = call.awaits
         if at is not None and at.indexes == call.items[0][3] and not call.is_batch:
             # No expansion has made several of the record, so it is known which step has failed it.
-            self._go_on(call, at, at.step.fail, error)
+            self.go_on(call, at, at.step.fail, error)
         else:
             for payload, origin, meta, indexes in call.items:
                 for cell, index in zip(self._cells, indexes, strict=True):
@@ -172,7 +166,7 @@ class _InnerBuilder(StageBuilder):
         above: Ancestors,
     ) -> Suspend:
         current, cells = self._current, above.cells
-        step = AsyncStep(function, names, resume, fail, cells)
+        step = AsyncStep(function if iscoroutinefunction(function) else _awaiting(function), names, resume, fail, cells)
 
         def suspend(argument: Any, *state: Any) -> None:
             indexes = tuple([cell.at for cell in cells]) if cells else ()
@@ -195,7 +189,7 @@ class _InnerBuilder(StageBuilder):
 
         def fail(error: BaseException, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
             outcome = current.call.outcome
-            outcome.errors.append(error)
+            outcome.errors += (error,)
             indexes = tuple([cell.at for cell in cells])
             outcome.exits.append((originals, indexes, real, (error, payload, origin, meta)))
 
@@ -222,6 +216,15 @@ class _InnerBuilder(StageBuilder):
             current.call.outcome.exits.append(((), (), real.batch, (items,)))
 
         return NodeInput(noting(real.record), noting(real.tombstone), batch)
+
+
+def _awaiting(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """A coroutine function for one that returns something else to be awaited."""
+
+    async def awaiting(argument: Any, **given: Any) -> Any:
+        return await function(argument, **given)
+
+    return awaiting
 
 
 def build_inner(

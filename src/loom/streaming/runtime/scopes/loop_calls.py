@@ -7,10 +7,11 @@ and is given the next call. Each call has a context (`contextvars`) of its own.
 from __future__ import annotations
 
 import asyncio
+import threading
 import types
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextvars import Context, copy_context
+from collections.abc import Generator, Sequence
+from contextvars import copy_context
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,8 @@ class LoopCalls:
         limit: the most calls at once.
         timeout_s: the longest that one may take, in seconds; `None` means no limit.
         begun: is given each call that begins, where there is such a limit.
-        completed: called with each call that has ended.
+        completed: is given each call that has ended.
+        wake: set then.
     """
 
     def __init__(
@@ -54,13 +56,15 @@ class LoopCalls:
         limit: int,
         timeout_s: float | None,
         begun: deque[Call],
-        completed: Callable[[Call], None],
+        completed: deque[Any],
+        wake: threading.Event,
     ) -> None:
         self._process = process
         self._limit = limit
         self._timeout_s = timeout_s
         self._begun = begun
         self._completed = completed
+        self._wake = wake
         #: handed over, and not begun yet
         self._waiting: deque[Call] = deque()
         #: in progress, in the order of the times at which they have to be done
@@ -111,42 +115,68 @@ class LoopCalls:
         assert self._calls is not None
         self._calls.start_soon(self._work, call, name="calls")
 
-    async def _work(self, call: Call | None) -> None:
+    async def _work(self, first: Call) -> None:
         """One task: a cancel scope serves all calls until one of them is cancelled."""
         import anyio
 
-        task = _asyncio_task()
+        running, waiting, completed, wake = self._running, self._waiting, self._completed, self._wake
+        task, call, stretch = _asyncio_task(), first, 0
+        at_work = True
         while True:
             limit = anyio.CancelScope()
             try:
                 with limit:
-                    stretch = 0
                     while not limit.cancel_called:
-                        if call is None:
-                            call = await self._next()
-                        waited = await self._make(call, limit)
-                        self._ended(call)
-                        call = None
-                        stretch = 0 if waited else stretch + 1
+                        if not at_work:
+                            call, at_work = waiting.popleft() if waiting else await self._given(), True
+                        running[call] = inf
+                        try:
+                            if not call.resources.ready:
+                                assert self._hosts is not None
+                                await call.resources.open(self._hosts)
+                            if call.cancelled:
+                                break
+                            if self._timeout_s is not None:
+                                self._limit_time(call, self._timeout_s)
+                            call.cancel = limit.cancel
+                            waited = await self._drive(call, limit)
+                        except Exception as error:  # noqa: BLE001 - raised again by the worker
+                            call.outcome.ends_run, waited = error, True
+                        call.cancel = None
+                        del running[call]
+                        at_work = False
+                        if completed:
+                            completed.append(call)  # the worker has been woken for those before it
+                        else:
+                            completed.append(call)
+                            wake.set()
                         if task is not None and task.cancelling() and not limit.cancel_called:
                             await _forget_cancellation(task)
+                        stretch = 0 if waited else stretch + 1
                         if stretch >= _STRETCH:
                             stretch = 0
                             await anyio.lowlevel.checkpoint()
             except anyio.get_cancelled_exc_class():
                 # Both the call was cancelled and somebody has cancelled the task that made it.
-                if call is None or self._is_ending() or not limit.cancel_called:
+                if not at_work or self._is_ending() or not limit.cancel_called:
                     raise
             if task is not None and task.cancelling():
                 await _forget_cancellation(task)
-            if call is not None:
-                self._process.fail_all(call, self._timed_out())
-                self._ended(call)
-                call = None
+            if at_work:
+                self._fail(call)
+                at_work = False
 
-    async def _next(self) -> Call:
-        if self._waiting:
-            return self._waiting.popleft()
+    def _fail(self, call: Call) -> None:
+        """A call was cancelled."""
+        limit_ms = round((self._timeout_s or 0.0) * 1000)
+        self._process.fail_all(call, CallTimedOutError(f"the call took longer than {limit_ms} ms and was cancelled"))
+        call.cancel = None
+        del self._running[call]
+        self._completed.append(call)
+        self._wake.set()
+
+    async def _given(self) -> Call:
+        """Park until there is a call."""
         import anyio
 
         parked = _Parked(anyio.Event())
@@ -155,49 +185,39 @@ class LoopCalls:
         assert parked.call is not None
         return parked.call
 
-    async def _make(self, call: Call, limit: anyio.CancelScope) -> bool:
-        """Make a call. Returns whether it waited for anything."""
+    @types.coroutine
+    def _drive(self, call: Call, limit: anyio.CancelScope) -> Generator[Any, Any, bool]:
+        """Run a call from one async step to the next, in a context of its own. Returns whether it waited for anything."""
+        process, run = self._process, self._context.copy().run
+        waited = False
         call.awaits = None
-        self._running[call] = inf
-        try:
-            if not call.resources.ready:
-                assert self._hosts is not None
-                await call.resources.open(self._hosts)
-            if call.cancelled:
-                self._process.fail_all(call, self._timed_out())
-                return False
-            if self._timeout_s is not None:
-                self._limit_time(call, self._timeout_s)
-            call.cancel = limit.cancel
-            return await _in_context(self._context.copy(), self._drive(call, limit))
-        except Exception as error:  # noqa: BLE001 - raised again by the worker
-            call.outcome.ends_run = error
-            return True
-
-    def _ended(self, call: Call) -> None:
-        call.cancel = None
-        del self._running[call]
-        self._completed(call)
-
-    async def _drive(self, call: Call, limit: anyio.CancelScope) -> None:
-        """Run a call from one async step to the next."""
-        process = self._process
-        process.enter(call)
+        run(process.enter, call)
         while call.pending:
             at = call.awaits = call.pending.pop(0)
             step = at.step
             try:
                 if step.names:
-                    result = await step.function(at.argument, **call.resources.given(step.names))
+                    work = run(step.function, at.argument, **call.resources.given(step.names))
                 else:
-                    result = await step.function(at.argument)
+                    work = run(step.function, at.argument)
+                send = work.send
+                wants = run(send, None)
+                waited = True
+                while True:
+                    try:
+                        answer = yield wants
+                    except BaseException as error:  # noqa: BLE001 - thrown into what waits
+                        wants = run(work.throw, error)
+                    else:
+                        wants = run(send, answer)
+            except StopIteration as done:
+                run(process.go_on, call, at, step.resume, done.value)
             except BaseException as error:
                 if self._is_cancelled(error, limit):
                     raise
-                process.failed(call, at, error)
-            else:
-                process.resume(call, at, result)
+                run(process.go_on, call, at, step.fail, error)
         call.awaits = None
+        return waited
 
     def _is_cancelled(self, error: BaseException, limit: anyio.CancelScope) -> bool:
         """Whether an exception is the loop's way to end this call; a step may raise the like by itself."""
@@ -211,10 +231,6 @@ class LoopCalls:
         import anyio
 
         return self._closing or anyio.current_effective_deadline() == -inf
-
-    def _timed_out(self) -> CallTimedOutError:
-        limit_ms = round((self._timeout_s or 0.0) * 1000)
-        return CallTimedOutError(f"the call took longer than {limit_ms} ms and was cancelled")
 
     def _limit_time(self, call: Call, timeout_s: float) -> None:
         import anyio
@@ -243,25 +259,6 @@ class LoopCalls:
                 if at <= now and call.cancel is not None:
                     call.cancel()
             await anyio.sleep_until(next_at)
-
-
-@types.coroutine
-def _in_context(context: Context, work: Coroutine[Any, Any, None]) -> Generator[Any, Any, bool]:
-    """Await in a context of its own, as a task would. Returns whether that waited for anything."""
-    run, send, throw = context.run, work.send, work.throw
-    waited = False
-    try:
-        wants = run(send, None)
-        waited = True
-        while True:
-            try:
-                given = yield wants
-            except BaseException as error:  # noqa: BLE001 - thrown into what waits
-                wants = run(throw, error)
-            else:
-                wants = run(send, given)
-    except StopIteration:
-        return waited
 
 
 def _asyncio_task() -> asyncio.Task[Any] | None:

@@ -57,7 +57,7 @@ class LoopRunner:
         self._step_id = step_id
         self._dependencies = dependencies
         timeout_s = None if timeout_ms is None else timeout_ms / 1000
-        self._calls = LoopCalls(process, limit, timeout_s, self.begun, self._complete)
+        self._calls = LoopCalls(process, limit, timeout_s, self.begun, self.completed, self._wake)
         self._inbox: deque[Callable[[], None]] = deque()
         #: a callback is on its way that empties the inbox
         self._called = False
@@ -185,12 +185,8 @@ class LoopRunner:
 
     async def _close_resources(self, batch: CallBatch) -> None:
         batch.error = await batch.resources.close()
-        self._complete(batch)
-
-    def _complete(self, what: Call | CallBatch) -> None:
-        self.completed.append(what)
-        if not self._wake.is_set():
-            self._wake.set()
+        self.completed.append(batch)
+        self._wake.set()
 
 
 async def _go_round() -> None:

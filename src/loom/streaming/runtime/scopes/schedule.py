@@ -47,6 +47,9 @@ class CallSchedule:
 
     def add(self, call: Call) -> None:
         """A new call, behind all that are here."""
+        if not call.keys:
+            self._ready.append(call)
+            return
         for key in call.keys:
             queue = self._of_key.setdefault(key, deque())
             if queue:

@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
+import msgspec
+
 from loom.streaming.errors import ErrorKind
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.metrics import Counts
@@ -27,21 +29,18 @@ _MOST_HELD = 20_000
 NO_PARTITION = TopicPartition("", -1)
 
 
-class InFlightInput:
-    """One input in flight."""
+class InFlightInput(msgspec.Struct, eq=False):
+    """One input in flight. A struct, since one is made for each record."""
 
-    __slots__ = ("failed", "kept", "offset", "origin", "partition", "sequence", "wrote")
-
-    def __init__(self, origin: Any, partition: TopicPartition, offset: int, sequence: int) -> None:
-        #: held, so that its id stays unique
-        self.origin = origin
-        self.partition = partition
-        self.offset = offset
-        self.sequence = sequence
-        #: how many records made of it are kept
-        self.kept = 0
-        self.wrote = False
-        self.failed: ErrorKind | None = None
+    #: held, so that its id stays unique
+    origin: Any
+    partition: TopicPartition
+    offset: int
+    sequence: int
+    #: how many records made of it are kept
+    kept: int = 0
+    wrote: bool = False
+    failed: ErrorKind | None = None
 
 
 #: the order of results: by input, by place among the children of that, by when it was made
@@ -56,6 +55,8 @@ class ReorderBuffer:
         self._counts = counts
         self._flights: dict[int, InFlightInput] = {}
         self._sequence = 0
+        #: one object for each partition
+        self._partitions: dict[tuple[str, int], TopicPartition] = {}
         self._touched: list[InFlightInput] = []
         #: slots whose results wait for kept records before them; `None`: all
         self._slots: frozenset[int] | None = frozenset()
@@ -81,13 +82,17 @@ class ReorderBuffer:
     def arrive(self, origins: Sequence[Any]) -> None:
         """Records that the stage is about to work on."""
         place, flights, sequence, touched = self._place, self._flights, self._sequence, self._touched
+        partitions = self._partitions
         for origin in origins:
             sequence += 1
             topic, number, offset = place(origin)
             if topic is None or number is None or offset is None:
                 flight = InFlightInput(origin, NO_PARTITION, sequence, sequence)
             else:
-                flight = InFlightInput(origin, TopicPartition(topic, number), offset, sequence)
+                partition = partitions.get((topic, number))
+                if partition is None:
+                    partition = partitions[topic, number] = TopicPartition(topic, number)
+                flight = InFlightInput(origin, partition, offset, sequence)
             flights[id(origin)] = flight
             touched.append(flight)
         self._sequence = sequence
