@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from loom.core.async_bridge import AsyncBridge
@@ -327,6 +327,15 @@ ACTS = st.lists(
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@example(
+    # The second call of a key is done, and its batch closed, before another call lets the batch of the first one close.
+    acts=[("take", [(0, None), (2, b"b")]), ("let go", 1, "out"), ("take", [(2, b"b")]), ("let go", 1, "out")],
+    ordering="key",
+    delivery="at_least_once",
+    mark=EndMark.INPUT,
+    per_batch=True,
+    repeats=False,
+)
 @given(
     acts=ACTS,
     ordering=st.sampled_from(["partition", "key", "none"]),

@@ -14,7 +14,7 @@ __all__ = ["CallBatch", "CallRunner"]
 class CallBatch:
     """The calls of one batch, which share resources; they are committed together when these have been closed."""
 
-    __slots__ = ("calls", "error", "left", "resources", "sealed")
+    __slots__ = ("calls", "error", "is_closed", "left", "resources", "sealed")
 
     def __init__(self, resources: Any) -> None:
         self.resources = resources
@@ -23,6 +23,8 @@ class CallBatch:
         self.left = 0
         #: no more calls are added
         self.sealed = False
+        #: its resources are
+        self.is_closed = False
         #: what went wrong when the resources were closed
         self.error: BaseException | None = None
 

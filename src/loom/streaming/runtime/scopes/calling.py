@@ -17,6 +17,7 @@ from typing import Any
 from loom.streaming.kafka.record_headers import key_bytes
 from loom.streaming.message import MessageMeta
 from loom.streaming.record import TopicPartition
+from loom.streaming.runtime.scopes.batches import CallBatches
 from loom.streaming.runtime.scopes.call import Call, Exit, Outcome
 from loom.streaming.runtime.scopes.call_runner import CallBatch, CallRunner
 from loom.streaming.runtime.scopes.kept_offsets import KeptOffsets
@@ -97,6 +98,7 @@ class CallingScope:
         self._leaving: set[TopicPartition] = set()
         self._shared = None if per_batch else runner.resources()
         self._batch: CallBatch | None = None
+        self._batches = CallBatches()
         if watched:
             self._gate.watch(self._kept.lowest)
         stage.room.add(self, step_id)
@@ -142,6 +144,7 @@ class CallingScope:
             batch = self._batch
             if batch is None:
                 batch = self._batch = CallBatch(self._runner.resources())
+                self._batches.add(batch)
             call.batch, call.resources = batch, batch.resources
             batch.calls.append(call)
             batch.left += 1
@@ -309,10 +312,7 @@ class CallingScope:
         if self._policy is not NO_POLICY and self._is_repeated(call, now):
             return
         self._schedule.done(call)
-        if call.batch is None:
-            self._commit(call)
-        else:
-            self._finish(call)
+        self._finish(call)
 
     def _is_repeated(self, call: Call, now: float) -> bool:
         """Whether the policy lets a call that has ended wait for another attempt, or a stop has discarded it for that."""
@@ -372,8 +372,9 @@ class CallingScope:
         self._room.elsewhere -= 1
         if batch.error is not None:
             raise batch.error
-        for call in batch.calls:
-            self._commit(call)
+        for ready in self._batches.closed(batch):
+            for call in ready.calls:
+                self._commit(call)
 
     def _told(self) -> str | None:
         """What a stop waits for."""
