@@ -11,7 +11,7 @@ from loom.core.model import LoomFrozenStruct
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["EntryPointError", "Offer", "offer_of", "offers"]
+__all__ = ["EntryPointError", "Offer", "offer_of", "offers", "only_offer"]
 
 
 class EntryPointError(LoomError):
@@ -69,7 +69,23 @@ def offer_of(group: str, name: str) -> Offer | None:
     Raises:
         EntryPointError: two packages offer different things under the name.
     """
-    found = {str(offer): offer for offer in offers(group) if offer.name == name}
+    return only_offer(offers(group), name)
+
+
+def only_offer(among: Iterable[Offer], name: str) -> Offer | None:
+    """As `offer_of`, among offers that have been read already.
+
+    >>> only_offer(offers("a.group.that.nobody.knows"), "name") is None
+    True
+
+    Args:
+        among: the offers of a group.
+        name: the name of the entry point.
+
+    Raises:
+        EntryPointError: two packages offer different things under the name.
+    """
+    found = {str(offer): offer for offer in among if offer.name == name}
     if len(found) > 1:
         raise EntryPointError(f"{' and '.join(found)} have one name; uninstall one of the packages")
     return next(iter(found.values()), None)

@@ -14,7 +14,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, Final
 
 from loom.core.config import ConfigBinding
-from loom.core.entry_points import EntryPointError, offer_of
+from loom.core.entry_points import EntryPointError, offers, only_offer
 from loom.core.expr import Expression
 from loom.streaming.compiler.walk import ComponentError, NodeComponent
 from loom.streaming.nodes.sink import IntoSink
@@ -100,9 +100,10 @@ def _components_in(module: str) -> tuple[NodeComponent, ...]:
 
 
 def _installed(declared: type) -> NodeComponent | None:
+    offered = offers(ENTRY_POINTS)  # reads the metadata of every package, so once for all bases
     for base in declared.__mro__:
         try:
-            offer = offer_of(ENTRY_POINTS, f"{base.__module__}.{base.__qualname__}")
+            offer = only_offer(offered, f"{base.__module__}.{base.__qualname__}")
             found: object = offer.load() if offer is not None else None
         except EntryPointError as error:
             raise ComponentError(str(error)) from error
