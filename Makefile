@@ -59,7 +59,7 @@ coverage: $(READY) ## `make test` with a report of the lines it did not reach
 lock: ## resolve requirements/dev.txt again (needs python3.11, 3.12 and 3.13)
 	scripts/lock.sh
 
-package: $(READY) ## build wheel and sdist into dist/ and check both
+package: $(READY) ## build wheel, sdist and bill of materials into dist/ and check them
 	$(BIN)/python scripts/release.py --package
 
 release: $(READY) ## check, build, cut the changelog; stops before publishing

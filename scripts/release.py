@@ -4,7 +4,7 @@ The version is the one in pyproject.toml, and nowhere else: the tag, the changel
 
 1. Refuse a working tree with changes, a version that is no release, a tag that exists, a changelog without entries.
 2. Move what is under *Unreleased* in CHANGELOG.md to a section of the version.
-3. Build wheel and sdist into dist/ and check both.
+3. Build wheel and sdist into dist/, check both, and write what the wheel needs beside them (CycloneDX).
 4. Say what is left to do: commit, tag, publish.
 
 If a check fails, CHANGELOG.md is as it was.
@@ -107,6 +107,13 @@ def check_sdist(sdist: Path) -> None:
         archive.extractall(unpacked, filter="data")
         (source,) = Path(unpacked).iterdir()
         build(source, Path(unpacked) / "built", "wheel")
+        # Its tests can start, with the sources of the sdist and the helpers of other tests.
+        tests = ["tests/core/test_config_loading.py", "tests/streaming/test_flow.py"]
+        _run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+            source,
+            PYTHONPATH=str(source / "src"),
+        )
 
 
 def build(source: Path, into: Path, *kinds: str) -> list[Path]:
@@ -116,13 +123,27 @@ def build(source: Path, into: Path, *kinds: str) -> list[Path]:
 
 
 def package(version: str) -> list[Path]:
-    """Build wheel and sdist into dist/ and check both."""
+    """Build wheel and sdist into dist/, check both, and write their bill of materials."""
     shutil.rmtree(DIST, ignore_errors=True)
     built = build(ROOT, DIST, "wheel", "sdist")
     sdist, wheel = sorted(built, key=lambda path: path.suffix == ".whl")
     check_wheel(wheel, version)
     check_sdist(sdist)
-    return built
+    return [*built, write_sbom(wheel, version)]
+
+
+def write_sbom(wheel: Path, version: str) -> Path:
+    """The bill of materials of a wheel, beside it. The lock is what this environment was made from."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from sbom import sbom
+
+    try:
+        text = sbom(wheel, version, (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8"))
+    except LookupError as error:
+        raise RefusedError(str(error)) from None
+    path = wheel.with_name(f"loom_streaming-{version}.cdx.json")
+    path.write_text(text + "\n", encoding="utf-8")
+    return path
 
 
 def check_repository(tag: str) -> None:
@@ -131,6 +152,14 @@ def check_repository(tag: str) -> None:
         raise RefusedError(f"the working tree has changes; commit or stash them:\n{changed}")
     if _run(["git", "tag", "--list", tag], ROOT).strip():
         raise RefusedError(f"the tag {tag} exists: raise the version in pyproject.toml")
+
+
+def check_state(version: str) -> None:
+    """Refuse a version whose stored state the tests of later versions could not continue from."""
+    if not (ROOT / "tests" / "data" / "state" / version).is_dir():
+        raise RefusedError(
+            f"tests/data/state/{version} is not there: python -m tests.support.stored_state, and commit what it writes"
+        )
 
 
 def _run(command: list[str], cwd: Path | str = ROOT, **environment: str) -> str:
@@ -147,6 +176,7 @@ def release() -> None:
     version = version_of((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     tag = f"v{version}"
     check_repository(tag)
+    check_state(version)
     before = CHANGELOG.read_text(encoding="utf-8")
     after = cut(before, version, datetime.datetime.now(datetime.UTC).date())
     CHANGELOG.write_text(after, encoding="utf-8")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.util
+import json
 import sys
 import tarfile
 import zipfile
@@ -12,6 +14,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 ROOT = Path(__file__).resolve().parents[2]
 DAY = datetime.date(2026, 1, 2)
@@ -107,3 +111,34 @@ def test_the_lowest_dependencies_are_the_bounds_of_the_project() -> None:
     ]
     with pytest.raises(ValueError, match="'rich' has no lower bound"):
         list(dependencies.lowest(["rich"]))
+
+
+def test_the_bill_of_materials_names_what_the_wheel_needs(built: dict[str, Path], tmp_path: Path) -> None:
+    wheel = tmp_path / built[".whl"].name
+    wheel.write_bytes(built[".whl"].read_bytes())
+    version = release.version_of((ROOT / "pyproject.toml").read_text())
+    path = release.write_sbom(wheel, version)
+    text = path.read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    found = json.loads(text)
+    assert found["metadata"]["component"]["purl"] == f"pkg:pypi/loom-streaming@{version}"
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert found["metadata"]["component"]["hashes"] == [{"alg": "SHA-256", "content": digest}]
+    components = {one["name"]: one for one in found["components"]}
+    lock = (ROOT / "requirements" / "dev.txt").read_text()
+    for name, scope in {"confluent-kafka": "required", "anyio": "required", "pyarrow": "optional"}.items():
+        assert f"{name}=={components[name]['version']} " in lock
+        assert components[name]["scope"] == scope
+        assert components[name]["licenses"]
+        assert all(f"sha256:{one['value']}" in lock for one in components[name]["properties"])
+    assert not {"pytest", "mypy", "cyclonedx-python-lib"} & set(components), "a tool of the development environment"
+    (needs,) = [one["dependsOn"] for one in found["dependencies"] if one["ref"] == "loom-streaming"]
+    assert f"confluent-kafka@{components['confluent-kafka']['version']}" in needs
+    reached = {ref for one in found["dependencies"] for ref in one.get("dependsOn", ())}
+    assert reached == {one["bom-ref"] for one in found["components"]}
+
+
+def test_a_version_without_stored_state_is_refused() -> None:
+    release.check_state(release.version_of((ROOT / "pyproject.toml").read_text()))
+    with pytest.raises(release.RefusedError, match=r"tests/data/state/99\.0\.0 is not there"):
+        release.check_state("99.0.0")

@@ -33,7 +33,7 @@ from loom.streaming.runtime.refencing import await_no_successor
 from loom.streaming.runtime.stages.stage_io import Positions
 from loom.streaming.runtime.stop import StopSignal
 
-__all__ = ["ExactlyOnce"]
+__all__ = ["ExactlyOnce", "transactional_id"]
 
 _log = get_logger(__name__)
 
@@ -233,7 +233,12 @@ class ExactlyOnce:
 
     def _earlier_ids(self, committed: Mapping[TopicPartition, Committed]) -> set[str]:
         found = {OffsetMetadata.parse(had.metadata) for had in committed.values()}
-        ids = {_id(self._group_id, m.flow, i) for m in found if m.flow is not None for i in range(m.writers or 1)}
+        ids = {
+            transactional_id(self._group_id, m.flow, i)
+            for m in found
+            if m.flow is not None
+            for i in range(m.writers or 1)
+        }
         if not ids:
             # Nobody has written in this form yet: an earlier version of the product named its writers otherwise.
             writers = max((m.writers or 1 for m in found), default=1)
@@ -250,7 +255,7 @@ class ExactlyOnce:
 
     def _id_of(self, flow: str, writer: int | str) -> str:
         """The transactional id of one writer of a flow; `flow` is escaped already."""
-        return _id(self._group_id, flow, writer)
+        return transactional_id(self._group_id, flow, writer)
 
     @property
     def _group_id(self) -> str:
@@ -289,6 +294,9 @@ def _nobody(topic: str, why: str) -> None:
     _log.info("topic_check_skipped", topic=topic, why=why)
 
 
-def _id(group_id: str, flow: str, index: int | str) -> str:
-    """The transactional id of one writer; `flow` is escaped already."""
+def transactional_id(group_id: str, flow: str, index: int | str) -> str:
+    """The transactional id of one writer; `flow` is escaped already.
+
+    It is how a start shuts out earlier ones, so a version that names it differently would not fence its predecessor.
+    """
     return f"{escaped(group_id)}@{flow}@{index}"
