@@ -5,7 +5,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench import against, async_calls, authoring, kafka, latency, members, memory, processes, report, startup
+from bench import (
+    against,
+    async_calls,
+    async_kafka,
+    authoring,
+    kafka,
+    latency,
+    members,
+    memory,
+    processes,
+    report,
+    startup,
+)
 from bench.environment import EnvironmentUnavailable
 from bench.measure import compare
 from bench.result import Suite
@@ -16,6 +28,7 @@ SUITES: dict[str, Suite] = {
         memory.SUITE,
         authoring.SUITE,
         async_calls.SUITE,
+        async_kafka.SUITE,
         processes.SUITE,
         kafka.SUITE,
         latency.SUITE,

@@ -60,6 +60,12 @@ ASYNC = {
     "loom_evenly": Contender("bench.async_calls:loom_evenly", _LOOM_RECORDS, needs="bytewax"),
     "loom_key": Contender("bench.async_calls:loom_key", _LOOM_RECORDS, needs="bytewax"),
 }
+ASYNC_KAFKA = {
+    "faststream": Contender("bench.kafka_faststream:run", requirements="faststream-requirements.txt"),
+    "loom": Contender("bench.loom_kafka:run_calls"),
+    "loom_loop": Contender("bench.loom_kafka:run_calls_loop"),
+    "loom_exactly_once": Contender("bench.loom_kafka:run_calls_exactly_once"),
+}
 KAFKA = {
     "loop": Contender("bench.kafka_loop:run"),
     "bytewax_bundled": Contender("bench.kafka_bytewax:run", needs="bytewax"),

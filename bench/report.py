@@ -161,5 +161,6 @@ def _versions(suite: Suite) -> dict[str, str]:
         if contender.requirements is not None:
             # Of an environment of its own, where the file of pins says what is there.
             pins = pinned(contender.requirements)
-            found["quixstreams"] = f"{pins['quixstreams']} (with confluent-kafka {pins['confluent-kafka']})"
+            package = next(name for name in ("quixstreams", "faststream") if name in pins)
+            found[package] = f"{pins[package]} (with confluent-kafka {pins['confluent-kafka']})"
     return found

@@ -13,6 +13,8 @@ from tests.support.kafka_io import ReadRecord
 from tests.support.numbers_run import PARTITIONS
 
 REFUSED_EVERY = 97
+#: in flows that make calls
+FAILED_EVERY = 211
 #: A result is one number: that of its record, its part of it, and the output that it is in.
 _PARTS = 10
 
@@ -23,6 +25,9 @@ class FlowKind(StrEnum):
     PLAIN = "crash_flow"
     ROUTED = "routed_flow"
     REMEMBERING = "remembering_flow"
+    CALLING = "calling_flow"
+    RETRYING = "retrying_flow"
+    REPEATING = "repeating_flow"
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,14 @@ class Book:
 
 def _plain(n: int) -> Iterable[tuple[str, int]]:
     yield ("errors" if n % REFUSED_EVERY == 0 else "odd" if n % 2 else "even"), 0
+
+
+def _failing(n: int) -> Iterable[tuple[str, int]]:
+    """As the plain one; some numbers fail whatever is done."""
+    if n % FAILED_EVERY == 0:
+        yield "errors", 0
+    else:
+        yield from _plain(n)
 
 
 def _routed(n: int) -> Iterable[tuple[str, int]]:
@@ -51,6 +64,9 @@ BOOKS: Mapping[FlowKind, Book] = {
     FlowKind.PLAIN: Book(_OUTPUTS, _plain),
     FlowKind.ROUTED: Book((*_OUTPUTS, "left", "right"), _routed),
     FlowKind.REMEMBERING: Book(_OUTPUTS, _plain),
+    FlowKind.CALLING: Book(_OUTPUTS, _failing),
+    FlowKind.RETRYING: Book(_OUTPUTS, _failing),
+    FlowKind.REPEATING: Book(_OUTPUTS, _failing),
 }
 
 

@@ -48,6 +48,7 @@ class Act(StrEnum):
     )
     FREEZE_ONE = "freeze one"  #: one stands still, the others are killed, another number goes on, and it wakes
     STRIKE_MEMBER = "strike member"  #: of the members of a group one is sent a signal, and started again
+    STRIKE_WHILE_REVOKING = "strike while revoking"  #: the same, as it is told to give partitions up to another one
     STRIKE_AT_BOUND = "strike at bound"  #: the same, where its step holds up the partitions that another one is to have
     FREEZE_MEMBER = "freeze member"  #: one stands still and wakes
     JOIN_AND_LEAVE = "join and leave"  #: one joins, and after a while it is stopped in order
@@ -136,6 +137,7 @@ _BY_SIGNAL = frozenset(
         Act.SIGNAL_WHILE_STOPPING,
         Act.STRIKE_ONE,
         Act.STRIKE_MEMBER,
+        Act.STRIKE_WHILE_REVOKING,
         Act.STRIKE_AT_BOUND,
         Act.END_ALL,
         Act.KILL_SUPERVISOR,
@@ -251,6 +253,76 @@ def _other_flows() -> Iterator[Fault]:
             members=1,
             flow=flow,
         )
+
+
+_CALLS = "async calls in flight"
+_WAITING_FLOWS = {
+    FlowKind.CALLING: _CALLS,
+    FlowKind.RETRYING: "retries in flight",
+    FlowKind.REPEATING: "async calls repeated",
+}
+
+
+def _waiting_flows() -> Iterator[Fault]:
+    """What tells most of flows whose records wait."""
+    for flow, words in _WAITING_FLOWS.items():
+        for how in (signal.SIGKILL, signal.SIGTERM):
+            yield Fault(
+                f"{how.name} at random times, {words}",
+                Act.SIGNAL,
+                None,
+                how,
+                KEEPS_ALL,
+                RANDOM_REPETITIONS,
+                strikes=2,
+                flow=flow,
+            )
+        yield Fault(
+            f"SIGSTOP past the transaction time-out, {words}, SIGCONT",
+            Act.FREEZE,
+            deliveries=KEEPS_ALL,
+            repetitions=RANDOM_REPETITIONS,
+            away=_PAST_IT,
+            transaction_timeout_ms=_SHORT,
+            flow=flow,
+        )
+        yield Fault(
+            f"a member joins another and leaves, {words}",
+            Act.JOIN_AND_LEAVE,
+            deliveries=KEEPS_ALL,
+            members=1,
+            flow=flow,
+        )
+    for how in (signal.SIGKILL, signal.SIGTERM):
+        yield Fault(
+            f"{how.name} of one of 2 members at random times, {_CALLS}",
+            Act.STRIKE_MEMBER,
+            None,
+            how,
+            KEEPS_ALL,
+            RANDOM_REPETITIONS,
+            strikes=2,
+            members=2,
+            flow=FlowKind.CALLING,
+        )
+        yield Fault(
+            f"{how.name} of a member whose partitions are revoked, {_CALLS}",
+            Act.STRIKE_WHILE_REVOKING,
+            Failpoint.REVOKING,
+            how,
+            KEEPS_ALL,
+            members=1,
+            flow=FlowKind.CALLING,
+        )
+    yield Fault(
+        f"SIGSTOP of one of 2 members past its session and transaction, SIGCONT, {_CALLS}",
+        Act.FREEZE_MEMBER,
+        deliveries=KEEPS_ALL,
+        members=2,
+        away=_PAST_IT,
+        transaction_timeout_ms=_SHORT,
+        flow=FlowKind.CALLING,
+    )
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -477,6 +549,7 @@ FAULTS: tuple[Fault, ...] = (
         deliveries=KEEPS_ALL,
     ),
     *_other_flows(),
+    *_waiting_flows(),
     Fault("broker killed for 3 s", Act.KILL_BROKER, transaction_timeout_ms=_SHORT),
     Fault("broker paused for 9 s", Act.PAUSE_BROKER, away=_PAST_IT, transaction_timeout_ms=_SHORT),
     Fault("broker's disk full for 3 s", Act.FILL_DISK, transaction_timeout_ms=_SHORT),

@@ -228,6 +228,18 @@ def _strike_at_bound(scene: Scene) -> None:
     scene.mended()
 
 
+def _strike_while_revoking(scene: Scene) -> None:
+    """One that has just been told to give partitions up to another one, with calls in progress."""
+    scene.start(_order(scene, scene.cell.fault.signal))
+    (victim,) = scene.members
+    scene.until("durable", victim)
+    scene.start_member(1)
+    scene.until(f"struck at {scene.cell.fault.at}", victim)
+    scene.end_of(victim)
+    scene.start_member(0)
+    scene.mended()
+
+
 def _freeze_member(scene: Scene) -> None:
     fault = scene.cell.fault
     if fault.at is not None:
@@ -338,6 +350,7 @@ _ACTS: dict[Act, Callable[[Scene], None]] = {
     Act.ROLL_MODE: _roll_mode,
     Act.STRIKE_MEMBER: _strike_member,
     Act.STRIKE_AT_BOUND: _strike_at_bound,
+    Act.STRIKE_WHILE_REVOKING: _strike_while_revoking,
     Act.FREEZE_MEMBER: _freeze_member,
     Act.JOIN_AND_LEAVE: _join_and_leave,
     Act.KILL_BROKER: _kill_broker,
