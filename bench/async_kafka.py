@@ -111,7 +111,7 @@ SUITE = Suite(
         RSS,
         Figure("out_of_order", "out of order", lambda sample: sample.out_of_order, digits=0, worst=True),
     ),
-    ratios=(("cpu", "faststream"), ("rate", "faststream")),
+    ratios=(("cpu", "faststream"), ("cpu", "faststream_aiokafka"), ("rate", "faststream_aiokafka")),
     records=2_000,
     rounds=5,
     opened=opened,

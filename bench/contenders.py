@@ -62,6 +62,7 @@ ASYNC = {
 }
 ASYNC_KAFKA = {
     "faststream": Contender("bench.kafka_faststream:run", requirements="faststream-requirements.txt"),
+    "faststream_aiokafka": Contender("bench.kafka_faststream:run_aiokafka", requirements="faststream-requirements.txt"),
     "loom": Contender("bench.loom_kafka:run_calls"),
     "loom_loop": Contender("bench.loom_kafka:run_calls_loop"),
     "loom_exactly_once": Contender("bench.loom_kafka:run_calls_exactly_once"),

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from bench.async_kafka import AT_ONCE, WAIT_S
 from bench.kafka import KafkaJob
 from bench.latency import LatencyJob
 from bench.members import SESSION_MS, MembersJob
 from bench.observed import METRICS, collecting, traces
 from bench.orders import Order, PricedOrder, price, validate
-from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
+from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, WithAsync, step
 
 flow: StreamFlow[Order, PricedOrder] = StreamFlow(
     "bench", FromTopic("in", payload=Order), Process(step(validate), step(price)), output=IntoTopic("out")
+)
+
+
+@step(name="call")
+async def call(order: Order) -> PricedOrder:
+    """What every record waits for."""
+    await asyncio.sleep(WAIT_S)
+    return price(order)
+
+
+calling: StreamFlow[Order, PricedOrder] = StreamFlow(
+    "bench",
+    FromTopic("in", payload=Order),
+    Process(WithAsync(process=Process(call), max_concurrency=AT_ONCE)),
+    output=IntoTopic("out"),
 )
 
 
@@ -42,6 +59,21 @@ def run_traces(job: KafkaJob) -> int:
     """At least once, with traces at 1 %, to a collector that answers."""
     with collecting() as endpoint:
         return _run(job, "at_least_once", observed=traces(endpoint))
+
+
+def run_calls(job: KafkaJob) -> int:
+    """A call for each record, at least once, in the order of the partition."""
+    return _run(job, "at_least_once", declared=calling)
+
+
+def run_calls_loop(job: KafkaJob) -> int:
+    """The same on the plain loop."""
+    return _run(job, "at_least_once", "loop", declared=calling)
+
+
+def run_calls_exactly_once(job: KafkaJob) -> int:
+    """The same in transactions."""
+    return _run(job, "exactly_once", declared=calling)
 
 
 def serve(job: LatencyJob) -> None:
@@ -74,6 +106,7 @@ def _runner(
     delivery: str,
     engine: str | None = None,
     observed: dict[str, Any] | None = None,
+    declared: StreamFlow[Order, PricedOrder] = flow,
     **consumer: Any,
 ) -> StreamingRunner:
     consumer |= {"brokers": [job.bootstrap], "group_id": job.group, "topics": [job.source], "delivery": delivery}
@@ -87,11 +120,17 @@ def _runner(
     }
     if engine is not None:
         config["streaming"] = {"engine": engine}
-    return StreamingRunner.from_dict(flow, config)
+    return StreamingRunner.from_dict(declared, config)
 
 
-def _run(job: KafkaJob, delivery: str, engine: str | None = None, observed: dict[str, Any] | None = None) -> int:
-    runner = _runner(job, delivery, engine, observed)
+def _run(
+    job: KafkaJob,
+    delivery: str,
+    engine: str | None = None,
+    observed: dict[str, Any] | None = None,
+    declared: StreamFlow[Order, PricedOrder] = flow,
+) -> int:
+    runner = _runner(job, delivery, engine, observed, declared)
     over = threading.Event()
 
     def written() -> int:
