@@ -88,7 +88,8 @@ class ConsumerClient:
             metadata=metadata,
             faults=self._faults,
         )
-        self._client_partitions: list[ClientPartition] = []
+        #: what is read, each as the client wants it
+        self._client_partitions: dict[TopicPartition, ClientPartition] = {}
         self._positions: dict[TopicPartition, int] = {}
         #: something was read since the positions were last fetched
         self._stirred = False
@@ -139,7 +140,7 @@ class ConsumerClient:
             # A client that was never given a partition does not return from `consume`.
             self._consumer.assign([])
         self._consumer.incremental_assign([ClientPartition(*p, offset) for p, offset in offsets.items()])
-        self._client_partitions += [ClientPartition(*partition) for partition in offsets]
+        self._client_partitions |= _of_client(offsets)
         self._positions.update(offsets)
 
     def give_up(self, partitions: Collection[TopicPartition]) -> None:
@@ -152,7 +153,7 @@ class ConsumerClient:
             self._jumped.pop(partition, None)
             self.group.leave(partition)
         self._consumer.incremental_unassign([ClientPartition(*partition) for partition in ours])
-        self._client_partitions = [ClientPartition(*partition) for partition in self._positions]
+        self._client_partitions = _of_client(self._positions)
 
     def settled(
         self, partitions: list[TopicPartition], siblings: Iterable[TopicPartition]
@@ -207,11 +208,12 @@ class ConsumerClient:
             return {}
         self._stirred = False
         moved, self._jumped = self._jumped, {}
-        for found in self._consumer.position(self._client_partitions):
-            if found.offset >= 0:
-                partition = TopicPartition(found.topic, found.partition)
-                if self._positions.get(partition) != found.offset:
-                    self._positions[partition] = moved[partition] = found.offset
+        positions, ours = self._positions, self._client_partitions
+        # Asked after each batch, whatever number of partitions there is. The client answers in the order of the question.
+        for partition, found in zip(ours, self._consumer.position(list(ours.values())), strict=True):
+            offset = found.offset
+            if offset >= 0 and positions.get(partition) != offset:
+                positions[partition] = moved[partition] = offset
         return moved
 
     def lag(self) -> int:
@@ -232,7 +234,7 @@ class ConsumerClient:
             self._jumped.pop(partition, None)
             self.group.leave(partition)
             self._consumer.incremental_unassign([ClientPartition(*partition)])
-        self._client_partitions = [ClientPartition(*partition) for partition in self._positions]
+        self._client_partitions = _of_client(self._positions)
 
     def restart_topic(self, topic: str) -> None:
         """The topic was recreated, so our offsets belong to another log: `on_out_of_range` says where to continue.
@@ -251,24 +253,24 @@ class ConsumerClient:
                 self._assign(
                     partition, reset_offset(self._settings, partition, position, logs[partition], recreated=True)
                 )
-        self._client_partitions = [ClientPartition(*partition) for partition in self._positions]
+        self._client_partitions = _of_client(self._positions)
 
     def serve(self, wait_s: float) -> None:
         """Let the client work while nothing is to be read: all partitions are paused during the call."""
         self._ask_whether_to_wait()
-        self._consumer.pause(self._client_partitions)
+        self._consumer.pause(list(self._client_partitions.values()))
         try:
             message = self._consumer.poll(wait_s)
             if message is not None and message.error() is not None:
                 self._is_record(message)
         finally:
-            self._consumer.resume(self._client_partitions)
+            self._consumer.resume(list(self._client_partitions.values()))
 
     def hold(self, partitions: Iterable[TopicPartition]) -> None:
         """Stop reading these partitions."""
-        held = [ClientPartition(*partition) for partition in partitions]
-        self._consumer.pause(held)
-        self._client_partitions = [partition for partition in self._client_partitions if partition not in held]
+        held = set(partitions)
+        self._consumer.pause(list(_of_client(held).values()))
+        self._client_partitions = _of_client(each for each in self._client_partitions if each not in held)
 
     def close(self) -> None:
         """Close the client. Confirms nothing of ours; never raises.
@@ -334,3 +336,7 @@ class ConsumerClient:
         self._consumer.incremental_assign([ClientPartition(*partition, offset)])
         self._positions[partition] = self._jumped[partition] = offset
         self._stirred = True
+
+
+def _of_client(partitions: Iterable[TopicPartition]) -> dict[TopicPartition, ClientPartition]:
+    return {partition: ClientPartition(*partition) for partition in partitions}
