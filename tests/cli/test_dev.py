@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from loom.cli.exit_codes import Exit
@@ -152,7 +154,9 @@ def test_a_change_of_the_flow_a_mistake_in_it_and_its_repair_are_taken_up(
     assert running.process.stdin is not None
     running.process.stdin.write(json.dumps({"n": 5}).encode() + b"\n")
     running.process.stdin.flush()
-    running.until(lambda text: 'doubled  {"n":10' in text)
+    shown = running.until(lambda text: 'doubled  {"n":10' in text and "-- live: " in text)
+    page = re.findall(r"^-- live: (http://127\.0\.0\.1:\d+/)$", shown, re.MULTILINE)[0]
+    assert httpx.get(f"{page}live.json", timeout=10).json()["flow"] == "doubling"
 
     flow = project.directory / "doubling.py"
     flow.write_text(FLOW.replace("number.n * 2", "number.n * "))

@@ -176,6 +176,20 @@ def test_the_page_loads_nothing_from_elsewhere_and_runs_no_foreign_script(bootst
         assert served.get("/elsewhere").status_code == 404
 
 
+def test_a_name_of_elsewhere_that_leads_here_reads_nothing(bootstrap: str) -> None:
+    with serving(bootstrap, of=orders()) as served:
+        for host, status in (
+            ("rebound.example", 404),
+            ("[::1", 404),
+            ("localhost:9100", 200),
+            ("127.0.0.1", 200),
+            ("[::1]:80", 200),
+        ):
+            assert served.get("/live.json", Host=host).status_code == status, host
+        # What scrapes may come by any name.
+        assert served.get("/metrics", Host="rebound.example").status_code == 200
+
+
 def test_texts_of_the_flow_never_become_html() -> None:
     script = (PAGE / "live.js").read_text()
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|Function\(|DOMParser", script)

@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from loom.core.observability.metrics import Check, Page
 
@@ -77,8 +79,10 @@ class ScrapeServer:
             "/readyz": lambda _: _checked(ready()),
         }
 
-        def answers() -> Mapping[str, Callable[[str], Answer]]:
-            return {**{path: partial(_answered, page) for path, page in pages().items()}, **own}
+        def answers(host: str) -> Mapping[str, Callable[[str], Answer]]:
+            # A page of somebody else's whose name leads here must not read what is for this machine alone.
+            show = pages() if _is_named(host) or not _is_loopback(bind_address) else {}
+            return {**{path: partial(_answered, page) for path, page in show.items()}, **own}
 
         self._server = _Server(bind_address, port, answers)
         self._thread: threading.Thread | None = None
@@ -110,7 +114,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def __init__(
-        self, bind_address: str, port: int, answers: Callable[[], Mapping[str, Callable[[str], Answer]]]
+        self, bind_address: str, port: int, answers: Callable[[str], Mapping[str, Callable[[str], Answer]]]
     ) -> None:
         self.address_family = socket.AF_INET6 if ":" in bind_address else socket.AF_INET
         self.answers = answers
@@ -156,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Requests are not logged."""
 
     def _answer(self, *, body: bool) -> None:
-        answers = self.server.answers()
+        answers = self.server.answers(self.headers.get("Host", ""))
         page = answers.get(self.path.partition("?")[0])
         if page is None:
             known = ", ".join(answers)
@@ -175,6 +179,27 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             self.wfile.write(content)
+
+
+def _is_named(host: str) -> bool:
+    """Whether a header `Host` names this machine for itself: by an address, or as `localhost`."""
+    try:
+        name = urlsplit(f"//{host}").hostname or "localhost"
+    except ValueError:
+        return False
+    return name == "localhost" or name.endswith(".localhost") or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(bind_address: str) -> bool:
+    return bind_address == "localhost" or (_is_address(bind_address) and ip_address(bind_address).is_loopback)
 
 
 def _answered(page: Page, _accept: str) -> Answer:
