@@ -62,7 +62,10 @@ def running_broker() -> Iterator[ApacheKafka]:
     """A broker for one suite; leaves with a word where there can be none."""
     if (reason := why_unavailable()) is not None:
         raise SystemExit(f"no Kafka benchmarks here: {reason}")
-    with tempfile.TemporaryDirectory(prefix="loom-bench-") as folder, ApacheKafka(Path(folder) / "kafka") as broker:
+    with (
+        tempfile.TemporaryDirectory(prefix="loom-bench-") as folder,
+        ApacheKafka(Path(folder) / "kafka", steady=True) as broker,
+    ):
         yield broker
 
 
