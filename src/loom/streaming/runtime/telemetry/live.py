@@ -18,6 +18,7 @@ from loom.core.logger import get_logger
 from loom.core.observability.metrics import Check, Page
 from loom.streaming.compiler.explain.picture import Box, picture_of
 from loom.streaming.compiler.plan import CompiledPlan
+from loom.streaming.runtime.instance import instance_name
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.telemetry.broker_monitor import BrokerMonitor
@@ -70,7 +71,7 @@ class LivePicture:
         self._metrics = metrics
         self._layout = layout
         #: the name of the process in the log
-        self.instance = ""
+        self.instance = instance_name(None)
         self._picture = picture_of(plan)
         self._edges = tuple(LiveEdge(one.source, one.target, one.title, one.errors) for one in self._picture.edges)
         self._flow = NodeFlow(plan, self._picture)

@@ -67,8 +67,12 @@ function spark(series, { label, now, show = number, bad = false, down = [] }) {
   });
   if (open) area += `L${SAMPLES - 1} ${height}L${from} ${height}Z`;
   const text = `${label}, last 15 minutes: now ${show(now)}, at most ${known.length ? show(most) : "–"}`;
-  const gone = down.slice(-SAMPLES + 1).map((ready, index, all) => ready === 0
-    ? draw("rect", { class: "down", x: SAMPLES - 1 - all.length + index, y: 0, width: 1.05, height }) : null).filter(Boolean);
+  const gone = [], samples = down.slice(-SAMPLES + 1), begin = SAMPLES - 1 - samples.length;
+  samples.forEach((ready, index) => {
+    if (ready !== 0) return;
+    const end = samples.findIndex((one, at) => at > index && one !== 0), width = (end < 0 ? samples.length : end) - index;
+    if (index === 0 || samples[index - 1] !== 0) gone.push(draw("rect", { class: "down", x: begin + index, y: 0, width, height }));
+  });
   return draw("svg", {
     class: bad ? "spark bad" : "spark", viewBox: `0 0 ${SAMPLES - 1} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": text,
   }, draw("title", {}, text), draw("path", { class: "axis", d: `M0 ${height}H${SAMPLES}` }), ...gone,
