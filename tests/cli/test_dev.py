@@ -91,6 +91,12 @@ def test_payloads_are_made_up_from_the_type_and_the_same_again(project: Loom) ->
     )
 
 
+def test_a_folder_without_a_flow_is_not_watched(loom: Loom) -> None:
+    told = loom("dev")
+    assert told.code == Exit.USAGE
+    assert "no flow is named" in told.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [

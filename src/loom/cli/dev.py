@@ -109,6 +109,9 @@ def run_dev(command: DevCommand, *, reload: bool) -> None:
         typer.echo("files are not watched: pip install 'loom-streaming[dev-server]'", err=True)
         command.session()
         return
+    # What names neither flow nor config is no project to watch: no change of a file would help.
+    project_flow(command.flow)
+    project_config(command.config)
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder) / "input.jsonl"
         kept.touch()
