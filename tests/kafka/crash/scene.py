@@ -172,6 +172,15 @@ class Scene:
             given["LOOM_CRASH_REJOIN"] = "1"
         return self.members[number].start(LOOM_CRASH_STRIKE=strike, **given)
 
+    def children(self, within: float = END_WITHIN) -> list[int]:
+        """The processes of the supervisor; it may be about to start one again that was alone."""
+        deadline = time.monotonic() + within
+        while not (found := self.flow.children()):
+            if time.monotonic() > deadline:
+                raise Overdue(f"no process was started within {within:.0f} s:\n{self.flow.tail(30)}")
+            time.sleep(_PAUSE)
+        return found
+
     def start_in(self, mode: str, **environment: str) -> FlowProcess:
         """Start one more instance, with this mode of membership; it is the one to go on."""
         self.flow = self._run.flow.twin(f"instance-{len(self._instances)}.log")

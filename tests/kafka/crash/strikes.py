@@ -99,7 +99,7 @@ def _strike_one(scene: Scene) -> None:
             scene.until("durable")
             for _ in range(fault.strikes):
                 scene.some_time(0.2, 1.5)
-                victim = scene.random.choice(scene.flow.children())
+                victim = scene.random.choice(scene.children())
                 os.kill(victim, fault.signal)
                 scene.gone(victim)
         else:
@@ -128,7 +128,7 @@ def _kill_supervisor(scene: Scene) -> None:
         scene.start()
         scene.until("durable")
         scene.some_time(0.2, 1.5)
-        children = scene.flow.children()
+        children = scene.children()
         scene.flow.sigkill()
         scene.end_of(scene.flow)
         for child in children:
@@ -140,7 +140,7 @@ def _freeze_one(scene: Scene) -> None:
     scene.start()
     scene.until("durable")
     scene.some_time(0.2, 1.5)
-    children = scene.flow.children()
+    children = scene.children()
     victim = scene.random.choice(children)
     os.kill(victim, signal.SIGSTOP)
     wakes = time.monotonic() + scene.cell.fault.away
