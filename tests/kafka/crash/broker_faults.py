@@ -9,6 +9,8 @@ from __future__ import annotations
 from loom.streaming.failpoints import Failpoint
 from tests.kafka.crash.broker_acts import BrokerAct, NetworkAct
 from tests.kafka.crash.faults import EPOCHS, FAULTS, KEEPS_ALL, TRANSACTIONS, Act, Fault
+from tests.kafka.crash.flow_faults import FLOW_FAULTS
+from tests.kafka.crash.member_faults import MEMBER_FAULTS
 
 __all__ = ["ALL_FAULTS"]
 
@@ -95,4 +97,4 @@ NETWORK_FAULTS: tuple[Fault, ...] = tuple(
     for members in (0, 2)
 )
 
-ALL_FAULTS = FAULTS + BROKER_FAULTS + NETWORK_FAULTS
+ALL_FAULTS = FAULTS + MEMBER_FAULTS + FLOW_FAULTS + BROKER_FAULTS + NETWORK_FAULTS

@@ -157,7 +157,9 @@ CONFIRMS_AT_THE_END = (Delivery.AT_LEAST_ONCE, Delivery.EXACTLY_ONCE, Delivery.A
 EPOCHS, BATCHES = (1, 4), (1, 8)
 
 
-class _At(NamedTuple):
+class At(NamedTuple):
+    """A point to strike at, in words, and under which guarantees there is one."""
+
     point: str
     words: str
     deliveries: tuple[Delivery, ...] = ALL
@@ -165,165 +167,40 @@ class _At(NamedTuple):
 
 
 _NAMED = (
-    _At(Failpoint.STARTING, "during start-up"),
-    _At(Failpoint.FENCED, "between fencing and reading positions", TRANSACTIONS),
-    _At(Failpoint.POSITIONED, "between reading positions and reading records"),
-    _At(Failpoint.POLLED, "after poll", hits=BATCHES),
-    _At(Failpoint.CLAIMED, "after the commit that precedes the work", (Delivery.AT_MOST_ONCE,), BATCHES),
-    _At(IN_STEP, "inside a step", hits=(100, 3_000)),
-    _At(Failpoint.BEFORE_PRODUCE, "before produce", hits=BATCHES),
-    _At(Failpoint.IN_TRANSACTION, "inside the transaction", TRANSACTIONS, BATCHES),
-    _At(Failpoint.PRODUCED, "after produce", hits=BATCHES),
-    _At(Failpoint.MARKED, "before the mark of an epoch", hits=EPOCHS),
-    _At(Failpoint.BEFORE_FLUSH, "before flush", hits=EPOCHS),
-    _At(Failpoint.FLUSHED, "between flush and commit", TRANSACTIONS, EPOCHS),
+    At(Failpoint.STARTING, "during start-up"),
+    At(Failpoint.FENCED, "between fencing and reading positions", TRANSACTIONS),
+    At(Failpoint.POSITIONED, "between reading positions and reading records"),
+    At(Failpoint.POLLED, "after poll", hits=BATCHES),
+    At(Failpoint.CLAIMED, "after the commit that precedes the work", (Delivery.AT_MOST_ONCE,), BATCHES),
+    At(IN_STEP, "inside a step", hits=(100, 3_000)),
+    At(Failpoint.BEFORE_PRODUCE, "before produce", hits=BATCHES),
+    At(Failpoint.IN_TRANSACTION, "inside the transaction", TRANSACTIONS, BATCHES),
+    At(Failpoint.PRODUCED, "after produce", hits=BATCHES),
+    At(Failpoint.MARKED, "before the mark of an epoch", hits=EPOCHS),
+    At(Failpoint.BEFORE_FLUSH, "before flush", hits=EPOCHS),
+    At(Failpoint.FLUSHED, "between flush and commit", TRANSACTIONS, EPOCHS),
     # The first is that of the start, which brings the positions that the group did not have.
-    _At(Failpoint.POSITIONS_SENT, "between positions and commit of the transaction", TRANSACTIONS, EPOCHS),
-    _At(Failpoint.DURABLE, "between durable and the answer to the mark", hits=EPOCHS),
-    _At(Failpoint.CONFIRMING, "between the answer to the mark and the commit", CONFIRMS_ITSELF, EPOCHS),
+    At(Failpoint.POSITIONS_SENT, "between positions and commit of the transaction", TRANSACTIONS, EPOCHS),
+    At(Failpoint.DURABLE, "between durable and the answer to the mark", hits=EPOCHS),
+    At(Failpoint.CONFIRMING, "between the answer to the mark and the commit", CONFIRMS_ITSELF, EPOCHS),
 )
 _STOPPING = (
-    _At(Failpoint.STOPPING, "during shutdown: the stop is seen"),
-    _At(Failpoint.FINISHING, "during shutdown: before the last commit", CONFIRMS_AT_THE_END),
-    _At(Failpoint.CLOSING, "during shutdown: the engine has returned"),
+    At(Failpoint.STOPPING, "during shutdown: the stop is seen"),
+    At(Failpoint.FINISHING, "during shutdown: before the last commit", CONFIRMS_AT_THE_END),
+    At(Failpoint.CLOSING, "during shutdown: the engine has returned"),
 )
 _SEVERAL = (
-    _At(Failpoint.CLAIMING, "as it takes another layout over", KEEPS_ALL),
-    _At(Failpoint.FENCED, "between fencing and reading positions", TRANSACTIONS),
-    _At(Failpoint.POLLED, "after poll", KEEPS_ALL, BATCHES),
-    _At(Failpoint.FLUSHED, "between flush and commit", TRANSACTIONS, EPOCHS),
-    _At(Failpoint.POSITIONS_SENT, "between positions and commit of the transaction", TRANSACTIONS, EPOCHS),
-    _At(Failpoint.DURABLE, "between durable and the answer to the mark", KEEPS_ALL, EPOCHS),
-    _At(Failpoint.CONFIRMING, "between the answer to the mark and the commit", CONFIRMS_ITSELF, EPOCHS),
+    At(Failpoint.CLAIMING, "as it takes another layout over", KEEPS_ALL),
+    At(Failpoint.FENCED, "between fencing and reading positions", TRANSACTIONS),
+    At(Failpoint.POLLED, "after poll", KEEPS_ALL, BATCHES),
+    At(Failpoint.FLUSHED, "between flush and commit", TRANSACTIONS, EPOCHS),
+    At(Failpoint.POSITIONS_SENT, "between positions and commit of the transaction", TRANSACTIONS, EPOCHS),
+    At(Failpoint.DURABLE, "between durable and the answer to the mark", KEEPS_ALL, EPOCHS),
+    At(Failpoint.CONFIRMING, "between the answer to the mark and the commit", CONFIRMS_ITSELF, EPOCHS),
 )
-_MEMBERS = (
-    _At(Failpoint.ASSIGNED, "as partitions are given to it", KEEPS_ALL),
-    _At(Failpoint.POLLED, "after poll", KEEPS_ALL, BATCHES),
-    _At(Failpoint.FLUSHED, "between flush and commit", TRANSACTIONS, EPOCHS),
-    _At(Failpoint.METADATA_CAPTURED, "between capturing its metadata and sending positions", TRANSACTIONS, EPOCHS),
-    _At(Failpoint.POSITIONS_SENT, "between positions and commit of the transaction", TRANSACTIONS, EPOCHS),
-    _At(Failpoint.DURABLE, "between durable and the answer to the mark", KEEPS_ALL, EPOCHS),
-    _At(Failpoint.CONFIRMING, "between the answer to the mark and the commit", CONFIRMS_ITSELF, EPOCHS),
-)
-_SHORT = 6_000
-_PAST_IT = 9.0
-
-_OTHER_FLOWS = {
-    FlowKind.ROUTED: "a flow of routes, batches and branches",
-    FlowKind.REMEMBERING: "a flow whose step remembers",
-}
-
-
-def _other_flows() -> Iterator[Fault]:
-    """What tells most of a flow that does more with its records than the plain one."""
-    for flow, words in _OTHER_FLOWS.items():
-        for how in (signal.SIGKILL, signal.SIGTERM):
-            yield Fault(f"{how.name} at random times, {words}", Act.SIGNAL, None, how, KEEPS_ALL, strikes=2, flow=flow)
-            yield Fault(
-                f"{how.name} of one of 2 members at random times, {words}",
-                Act.STRIKE_MEMBER,
-                None,
-                how,
-                KEEPS_ALL,
-                strikes=2,
-                members=2,
-                flow=flow,
-            )
-        yield Fault(
-            f"SIGKILL of one of several processes at random times, N changed, {words}",
-            Act.STRIKE_ONE,
-            deliveries=KEEPS_ALL,
-            strikes=2,
-            layouts=(2, 3, 1),
-            flow=flow,
-        )
-        yield Fault(
-            f"SIGSTOP of one of 2 members past its session and transaction, SIGCONT, {words}",
-            Act.FREEZE_MEMBER,
-            deliveries=KEEPS_ALL,
-            members=2,
-            away=_PAST_IT,
-            transaction_timeout_ms=_SHORT,
-            flow=flow,
-        )
-        yield Fault(
-            f"a member joins another and leaves, {words}",
-            Act.JOIN_AND_LEAVE,
-            deliveries=KEEPS_ALL,
-            members=1,
-            flow=flow,
-        )
-
-
-_CALLS = "async calls in flight"
-_WAITING_FLOWS = {
-    FlowKind.CALLING: _CALLS,
-    FlowKind.RETRYING: "retries in flight",
-    FlowKind.REPEATING: "async calls repeated",
-}
-
-
-def _waiting_flows() -> Iterator[Fault]:
-    """What tells most of flows whose records wait."""
-    for flow, words in _WAITING_FLOWS.items():
-        for how in (signal.SIGKILL, signal.SIGTERM):
-            yield Fault(
-                f"{how.name} at random times, {words}",
-                Act.SIGNAL,
-                None,
-                how,
-                KEEPS_ALL,
-                RANDOM_REPETITIONS,
-                strikes=2,
-                flow=flow,
-            )
-        yield Fault(
-            f"SIGSTOP past the transaction time-out, {words}, SIGCONT",
-            Act.FREEZE,
-            deliveries=KEEPS_ALL,
-            repetitions=RANDOM_REPETITIONS,
-            away=_PAST_IT,
-            transaction_timeout_ms=_SHORT,
-            flow=flow,
-        )
-        yield Fault(
-            f"a member joins another and leaves, {words}",
-            Act.JOIN_AND_LEAVE,
-            deliveries=KEEPS_ALL,
-            members=1,
-            flow=flow,
-        )
-    for how in (signal.SIGKILL, signal.SIGTERM):
-        yield Fault(
-            f"{how.name} of one of 2 members at random times, {_CALLS}",
-            Act.STRIKE_MEMBER,
-            None,
-            how,
-            KEEPS_ALL,
-            RANDOM_REPETITIONS,
-            strikes=2,
-            members=2,
-            flow=FlowKind.CALLING,
-        )
-        yield Fault(
-            f"{how.name} of a member whose partitions are revoked, {_CALLS}",
-            Act.STRIKE_WHILE_REVOKING,
-            Failpoint.REVOKING,
-            how,
-            KEEPS_ALL,
-            members=1,
-            flow=FlowKind.CALLING,
-        )
-    yield Fault(
-        f"SIGSTOP of one of 2 members past its session and transaction, SIGCONT, {_CALLS}",
-        Act.FREEZE_MEMBER,
-        deliveries=KEEPS_ALL,
-        members=2,
-        away=_PAST_IT,
-        transaction_timeout_ms=_SHORT,
-        flow=FlowKind.CALLING,
-    )
-
+#: a transaction's time-out, and how long a process stands still that is to outlast it
+SHORT_MS = 6_000
+PAST_IT_S = 9.0
 
 FAULTS: tuple[Fault, ...] = (
     Fault("SIGKILL at random times", Act.SIGNAL, repetitions=RANDOM_REPETITIONS, strikes=2, two_workers=True),
@@ -349,16 +226,16 @@ FAULTS: tuple[Fault, ...] = (
         "SIGSTOP past the transaction time-out, SIGCONT",
         Act.FREEZE,
         repetitions=RANDOM_REPETITIONS,
-        away=_PAST_IT,
-        transaction_timeout_ms=_SHORT,
+        away=PAST_IT_S,
+        transaction_timeout_ms=SHORT_MS,
     ),
     Fault(
         "the same, while a successor runs",
         Act.FREEZE_AND_SUCCEED,
         repetitions=RANDOM_REPETITIONS,
         overlap=True,
-        away=_PAST_IT,
-        transaction_timeout_ms=_SHORT,
+        away=PAST_IT_S,
+        transaction_timeout_ms=SHORT_MS,
     ),
     *(
         Fault(
@@ -368,8 +245,8 @@ FAULTS: tuple[Fault, ...] = (
             deliveries=at.deliveries,
             hits=at.hits,
             overlap=act is Act.FREEZE_AND_SUCCEED,
-            away=_PAST_IT,
-            transaction_timeout_ms=_SHORT,
+            away=PAST_IT_S,
+            transaction_timeout_ms=SHORT_MS,
         )
         for at in _NAMED
         if at.point
@@ -427,135 +304,16 @@ FAULTS: tuple[Fault, ...] = (
             deliveries=KEEPS_ALL,
             layouts=(3, 2),
             away=away,
-            transaction_timeout_ms=_SHORT,
+            transaction_timeout_ms=SHORT_MS,
         )
-        for words, away in (("past the transaction time-out", _PAST_IT), ("for 3 s", 3.0))
+        for words, away in (("past the transaction time-out", PAST_IT_S), ("for 3 s", 3.0))
     ),
-    *(
-        Fault(
-            f"{how.name} of one of {count} members{' with names' if named else ''} at random times",
-            Act.STRIKE_MEMBER,
-            signal=how,
-            deliveries=KEEPS_ALL,
-            repetitions=RANDOM_REPETITIONS,
-            strikes=2,
-            members=count,
-            named=named,
-        )
-        for how in (signal.SIGKILL, signal.SIGTERM)
-        for count in (1, 2, 3)
-        for named in (False, True)
-    ),
-    *(
-        Fault(
-            f"{how.name} of one of 2 members{' with names' if named else ''} {at.words}",
-            Act.STRIKE_MEMBER,
-            at.point,
-            how,
-            at.deliveries,
-            hits=at.hits,
-            members=2,
-            named=named,
-        )
-        for how in (signal.SIGKILL, signal.SIGTERM)
-        for named in (False, True)
-        for at in _MEMBERS
-    ),
-    *(
-        Fault(
-            f"SIGSTOP of one of {count} members{' with names' if named else ''} {words}, SIGCONT",
-            Act.FREEZE_MEMBER,
-            deliveries=KEEPS_ALL,
-            members=count,
-            named=named,
-            away=away,
-            transaction_timeout_ms=_SHORT,
-        )
-        for count in (1, 2, 3)
-        for named in (False, True)
-        for words, away in (("past its session and transaction", _PAST_IT), ("for 3 s", 3.0))
-    ),
-    *(
-        Fault(
-            f"SIGSTOP of one of 2 members {at.words}, past its session, SIGCONT",
-            Act.FREEZE_MEMBER,
-            at.point,
-            deliveries=at.deliveries,
-            hits=at.hits,
-            members=2,
-            away=_PAST_IT,
-            transaction_timeout_ms=_SHORT,
-        )
-        for at in _MEMBERS
-    ),
-    *(
-        Fault(
-            f"{how.name} of a member {words}",
-            Act.STRIKE_AT_BOUND,
-            at,
-            how,
-            KEEPS_ALL,
-            members=1,
-        )
-        for how in (signal.SIGKILL, signal.SIGTERM)
-        for at, words in (
-            (Failpoint.REVOKING_AT_BOUND, "whose step outlasts a revocation"),
-            (Failpoint.REVOKING, "as it is told to give partitions up"),
-        )
-    ),
-    *(
-        Fault(
-            f"a member joins {count} others{' with names' if named else ''} and leaves",
-            Act.JOIN_AND_LEAVE,
-            deliveries=KEEPS_ALL,
-            members=count,
-            named=named,
-        )
-        for named in (False, True)
-        for count in (1, 2)
-    ),
-    *(
-        Fault(
-            f"{words} at random times, supervised members{' with names' if named else ''}, their number changed",
-            act,
-            deliveries=KEEPS_ALL,
-            strikes=2,
-            layouts=(2, 3, 1),
-            grouped=True,
-            named=named,
-        )
-        for words, act in (
-            ("SIGKILL of one", Act.STRIKE_ONE),
-            ("SIGKILL of all", Act.END_ALL),
-            ("supervisor killed", Act.KILL_SUPERVISOR),
-        )
-        for named in (False, True)
-    ),
-    *(
-        Fault(
-            f"from fixed to group and back, {how.name} of each predecessor",
-            Act.CHANGE_MODE,
-            signal=how,
-            deliveries=KEEPS_ALL,
-            away=_PAST_IT,
-            transaction_timeout_ms=_SHORT,
-        )
-        for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)
-    ),
-    Fault(
-        "two fixed processes are rolled to members, one after the other",
-        Act.ROLL_MODE,
-        signal=signal.SIGTERM,
-        deliveries=KEEPS_ALL,
-    ),
-    *_other_flows(),
-    *_waiting_flows(),
-    Fault("broker killed for 3 s", Act.KILL_BROKER, transaction_timeout_ms=_SHORT),
-    Fault("broker paused for 9 s", Act.PAUSE_BROKER, away=_PAST_IT, transaction_timeout_ms=_SHORT),
-    Fault("broker's disk full for 3 s", Act.FILL_DISK, transaction_timeout_ms=_SHORT),
-    Fault("connections reset and refused for 9 s", Act.CUT, away=_PAST_IT, transaction_timeout_ms=_SHORT),
-    Fault("connections silent for 9 s", Act.SILENCE, away=_PAST_IT, transaction_timeout_ms=_SHORT),
-    Fault("the broker's answers lost for 3 s, then a reset", Act.DEAFEN, transaction_timeout_ms=_SHORT),
+    Fault("broker killed for 3 s", Act.KILL_BROKER, transaction_timeout_ms=SHORT_MS),
+    Fault("broker paused for 9 s", Act.PAUSE_BROKER, away=PAST_IT_S, transaction_timeout_ms=SHORT_MS),
+    Fault("broker's disk full for 3 s", Act.FILL_DISK, transaction_timeout_ms=SHORT_MS),
+    Fault("connections reset and refused for 9 s", Act.CUT, away=PAST_IT_S, transaction_timeout_ms=SHORT_MS),
+    Fault("connections silent for 9 s", Act.SILENCE, away=PAST_IT_S, transaction_timeout_ms=SHORT_MS),
+    Fault("the broker's answers lost for 3 s, then a reset", Act.DEAFEN, transaction_timeout_ms=SHORT_MS),
 )
 
 

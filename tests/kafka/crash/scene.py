@@ -201,7 +201,7 @@ class Scene:
     def members_ended(self) -> int:
         """How many processes have ended by themselves, which none may."""
         if not self.members:
-            return len(self.exit_codes)
+            return len(self.exit_codes) if self.cell.fault.watched else 0
         ended = [member for member in self.members if not member.alive]
         self.exit_codes += [member.wait(1) for member in ended]
         return len(ended)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from tests.kafka.crash.broker_acts import BrokerAct, NetworkAct
 from tests.kafka.crash.broker_faults import ALL_FAULTS
-from tests.kafka.crash.faults import Act, Delivery, Fault
+from tests.kafka.crash.faults import MODES_CHANGE, Act, Delivery, Fault
 from tests.kafka.crash.results import Result
 
 _OF_THE_BROKER = frozenset({Act.KILL_BROKER, Act.PAUSE_BROKER, Act.FILL_DISK, Act.CUT, Act.SILENCE, Act.DEAFEN})
@@ -14,7 +14,7 @@ _OF_THE_BROKER = frozenset({Act.KILL_BROKER, Act.PAUSE_BROKER, Act.FILL_DISK, Ac
 _PLACES = (
     "one process: killed, stopped, frozen, started twice",
     "several processes, fixed assignment: the same, and their number changed",
-    "members of a group: the same, and joining and leaving",
+    "members of a group: the same, joining and leaving, and a change of the mode",
     "one broker: killed, paused, its disk full, its connections cut",
     "three brokers: one killed or paused, all restarted one after the other",
     "a host of its own for each process: cut off in one direction or both",
@@ -50,7 +50,7 @@ def _place(fault: Fault) -> str:
         return _PLACES[4]
     if fault.act in _OF_THE_BROKER:
         return _PLACES[3]
-    if fault.members:
+    if fault.members or fault.grouped or fault.act in MODES_CHANGE:
         return _PLACES[2]
     return _PLACES[1] if fault.layouts else _PLACES[0]
 
