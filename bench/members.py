@@ -156,15 +156,16 @@ class _Group:
         self._members[number].stop()
 
     def rest(self, count: int) -> None:
-        """Wait until so many members share the partitions and have read what was written until then."""
+        """Wait until so many members share the partitions, and then have read what was written by then."""
         deadline = time.monotonic() + REST_WITHIN
         while True:
+            while not self._is_balanced(count):
+                self._wait(deadline)
             wanted = self._load.written - PARTITIONS
             while not self._has_read(wanted):
                 self._wait(deadline)
             if self._is_balanced(count):
                 return
-            self._wait(deadline)
 
     def _wait(self, deadline: float) -> None:
         if time.monotonic() > deadline:
