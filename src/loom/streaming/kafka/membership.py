@@ -35,9 +35,10 @@ _log = get_logger(__name__)
 _TURN = 0.02
 #: a revocation waits for the end of the epoch for this share of the session
 _BOUND = 1 / 3
-#: Seconds after a rebalance before which no member can join again: librdkafka joins at most once a second (measured with
-#: 2.16), and what one member gives up is nobody's until all have joined again.
-_JOIN_AGAIN = 1.0
+#: Seconds for which partitions that are to be given up are read on. What one member gives up is nobody's until all have joined
+#: again, which librdkafka does at most once a second (measured with 2.16); and the others learn of it from their heartbeats,
+#: which begin anew at a rebalance: this is shortly before the third one.
+_READ_ON = 1.3
 #: seconds that leaving the group, and closing the client, may take
 _LEAVE, _CLOSE = 3.0, 5.0
 
@@ -266,7 +267,7 @@ class GroupMember:
 
     def _read_on(self) -> None:
         """Keep what is to be given up until the others are able to join again, so that it stands still for as short as can be."""
-        until = self._clock() + _JOIN_AGAIN
+        until = self._clock() + _READ_ON
         while not self._closing and not self._away and (left := until - self._clock()) > 0:
             self._commits.take(left)
             self._commits.send_and_wait(self._tenures)
