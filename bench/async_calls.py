@@ -98,7 +98,7 @@ def _run(records: Sequence[KafkaRecord], batch: int, *, evenly: bool, ordering: 
     written = _Collect()
     transport = Transport(
         RECORDS,
-        lambda delivery, make_stage: lambda _index, _count: _Worker(records, delivery, make_stage, batch, evenly),
+        lambda state, make_stage: lambda _index, _count: _Worker(records, state, make_stage, batch, evenly),
         lambda: written,
     )
     driver = load_engine("bytewax")
@@ -115,11 +115,9 @@ def _run(records: Sequence[KafkaRecord], batch: int, *, evenly: bool, ordering: 
 class _Worker:
     """A source client that reads a list, and rests as that of Kafka does."""
 
-    def __init__(
-        self, records: Sequence[KafkaRecord], delivery: Any, make_stage: Any, batch: int, evenly: bool
-    ) -> None:
+    def __init__(self, records: Sequence[KafkaRecord], state: Any, make_stage: Any, batch: int, evenly: bool) -> None:
         self._stage = make_stage()
-        self._feed = SourceLoop(_Reader(records, evenly), self._stage, delivery, None, batch_size=batch)
+        self._feed = SourceLoop(_Reader(records, evenly), self._stage, state, None, batch_size=batch)
 
     def next_batch(self) -> Any:
         began = time.monotonic()

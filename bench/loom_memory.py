@@ -94,7 +94,7 @@ def run_in_memory(
     written = _Collect()
     transport = Transport(
         RECORDS,
-        lambda delivery, make_stage: lambda _index, _count: _ListWorker(records, delivery, make_stage),
+        lambda state, make_stage: lambda _index, _count: _ListWorker(records, state, make_stage),
         lambda: written,
     )
     driver = load_engine(engine_for(engine))
@@ -107,8 +107,8 @@ def run_in_memory(
 
 
 class _ListWorker:
-    def __init__(self, records: Sequence[KafkaRecord], delivery: Any, make_stage: Any) -> None:
-        feed = SourceLoop(_ListReader(records), make_stage(), delivery, None, batch_size=BATCH)
+    def __init__(self, records: Sequence[KafkaRecord], state: Any, make_stage: Any) -> None:
+        feed = SourceLoop(_ListReader(records), make_stage(), state, None, batch_size=BATCH)
         self.next_batch = feed.next_batch
 
     def close(self) -> None:

@@ -108,12 +108,12 @@ def in_memory(
     }
     engine = load_engine(chosen_engine())
     built = engine.lower(plan, BuildOptions(**_read_from(plan, source, build), **{**sinks, **build}))
-    built.delivery.epochs.interval_s = 0.02
+    built.state.epochs.interval_s = 0.02
     try:
         engine.run(built.dataflow, BytewaxRuntimeConfig(epoch_interval_ms=20), Layout())
     finally:
         built.finish()
-    return Ran(output, errors, terminals, built.delivery.metrics.read())
+    return Ran(output, errors, terminals, built.state.metrics.read())
 
 
 def keeping(kept: list[Any]) -> Any:
@@ -257,10 +257,10 @@ def into_topics(
     try:
         engine.run(built.dataflow, BytewaxRuntimeConfig(), Layout())
     except BaseException as surfaced:
-        raise built.delivery.fault or surfaced from None
+        raise built.state.fault or surfaced from None
     finally:
         built.finish()
-    return topics, built.delivery.metrics.read()
+    return topics, built.state.metrics.read()
 
 
 def content(bootstrap: str, *topics: str) -> dict[str, list[ReadRecord]]:

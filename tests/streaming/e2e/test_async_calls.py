@@ -153,7 +153,7 @@ async def _note(seen: set[int]) -> None:
 
 def _wait_for(built: Any, records: int) -> None:
     deadline = time.monotonic() + 20
-    while not all_done(records)(built.delivery.metrics.read()) and time.monotonic() < deadline:
+    while not all_done(records)(built.state.metrics.read()) and time.monotonic() < deadline:
         time.sleep(0.005)
 
 

@@ -203,7 +203,7 @@ def test_a_failing_final_commit_does_not_skip_closing_the_consumer(
     answers, close = GroupOffsets.commit_answers, ConsumerClient.close
 
     def failing(group: GroupOffsets) -> Any:
-        if runner._prepared is not None and runner._prepared.built.delivery.stop.requested:
+        if runner._prepared is not None and runner._prepared.built.state.stop.requested:
             raise fault
         return answers(group)
 

@@ -106,7 +106,7 @@ def test_a_signal_handler_of_the_callers_may_stop_a_run(
     over = threading.Event()
 
     def send() -> None:
-        while not over.wait(0.002) and not all_done(40)(built.delivery.metrics.read()):
+        while not over.wait(0.002) and not all_done(40)(built.state.metrics.read()):
             pass
         os.kill(os.getpid(), user_signal)
 

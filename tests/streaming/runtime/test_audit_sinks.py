@@ -115,10 +115,10 @@ def audited(
     try:
         cli_main(built.dataflow)
     except BaseException as surfaced:
-        raise built.delivery.fault or surfaced from None
+        raise built.state.fault or surfaced from None
     finally:
         built.shutdown()
-    return copies, built.delivery.metrics.read()
+    return copies, built.state.metrics.read()
 
 
 def ns(messages: list[Any]) -> list[int]:

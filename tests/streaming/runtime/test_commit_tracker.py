@@ -254,7 +254,7 @@ def _run_until_done(built: Any, inputs: int) -> None:
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.002) and not all_done(inputs)(built.delivery.metrics.read()):
+        while not over.wait(0.002) and not all_done(inputs)(built.state.metrics.read()):
             pass
         built.shutdown()
 

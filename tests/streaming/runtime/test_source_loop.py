@@ -86,14 +86,14 @@ class Fed:
     ) -> None:
         self.reader, self.confirming = reader, confirming
         self.stage: Any = FakeStage(*nodes)
-        self.delivery = RunState(ObservabilityRuntime.noop())
+        self.state = RunState(ObservabilityRuntime.noop())
         #: offsets are committable at the engine's snapshots, which its part is told of or not
-        self.delivery.epochs.by_snapshots = snapshots is not None
+        self.state.epochs.by_snapshots = snapshots is not None
         self.now = 100.0
         self.feed = SourceLoop(
             reader,
             self.stage,
-            self.delivery,
+            self.state,
             confirming,
             batch_size=10,
             snapshots=snapshots is not False,
@@ -119,7 +119,7 @@ class Fed:
             in_flight.taken_thread = -1
             if batch.mark is not None:
                 in_flight.settled = in_flight.taken
-                self.delivery.epochs.answer(batch.mark)
+                self.state.epochs.answer(batch.mark)
 
     def ends(self) -> bool:
         try:
@@ -191,7 +191,7 @@ def test_the_end_of_input_is_marked_once_behind_the_last_record() -> None:
 
 def test_a_stop_is_marked_as_one_and_nothing_is_read_any_more() -> None:
     fed = Fed(FakeReader((["a"], {}, False)))
-    fed.delivery.stop.request("test")
+    fed.state.stop.request("test")
     mark = fed.next()
     assert mark is not None
     assert mark.end is EndMark.STOP
@@ -201,7 +201,7 @@ def test_a_stop_is_marked_as_one_and_nothing_is_read_any_more() -> None:
 def test_a_stop_wins_over_the_end_of_input() -> None:
     fed = Fed(FakeReader((["a"], {}, True)))
     fed.next()
-    fed.delivery.stop.request("test")
+    fed.state.stop.request("test")
     mark = fed.next()
     assert mark is not None
     assert mark.end is EndMark.STOP
@@ -209,7 +209,7 @@ def test_a_stop_wins_over_the_end_of_input() -> None:
 
 def ending(fed: Fed) -> Fed:
     """Up to the end mark."""
-    fed.delivery.stop.request("test")
+    fed.state.stop.request("test")
     fed.next()
     return fed
 
@@ -295,7 +295,7 @@ def test_behind_each_epoch_what_is_frozen_is_confirmed_once() -> None:
 )
 def test_a_stop_that_takes_too_long_says_what_it_was_waiting_for(phase: str, told: str, snapshots: bool | None) -> None:
     fed = Fed(FakeReader(), FakeNode(kept=1), confirming=FakeConfirming(False), snapshots=snapshots)
-    fed.delivery.stop.limit_s = 0
+    fed.state.stop.limit_s = 0
     ending(fed)
     if phase != "kept":
         fed.stage.ended = True
@@ -324,7 +324,7 @@ def test_a_stop_without_a_limit_says_every_ten_seconds_what_it_waits_for(capsys:
 
 def test_the_end_of_input_has_no_time_limit() -> None:
     fed = Fed(FakeReader((["a"], {}, True)), FakeNode(kept=1))
-    fed.delivery.stop.limit_s = 0
+    fed.state.stop.limit_s = 0
     fed.next()
     fed.next()
     assert fed.next() is not None
@@ -386,7 +386,7 @@ def test_what_comes_while_a_mark_is_on_its_way_gets_one_of_its_own() -> None:
 def test_a_mark_that_is_asked_for_comes_at_once() -> None:
     fed = Fed(FakeReader((["a"], {}, False)))
     fed.next()
-    fed.delivery.epochs.ask()
+    fed.state.epochs.ask()
     mark = fed.next()
     assert mark is not None
     assert mark.mark is not None
@@ -394,7 +394,7 @@ def test_a_mark_that_is_asked_for_comes_at_once() -> None:
 
 def test_one_mark_ends_the_epoch_of_all_workers_and_what_had_not_arrived_gets_another() -> None:
     one, other = Fed(FakeReader((["a"], {}, False))), Fed(FakeReader((["b"], {}, False)))
-    other.feed._epochs = other.delivery.epochs = one.delivery.epochs
+    other.feed._epochs = other.state.epochs = one.state.epochs
     first, second = one.next(), other.next()
     one.now = other.now = one.now + 2
     mark = one.next()
@@ -414,7 +414,7 @@ def test_behind_an_answered_mark_and_once_per_epoch_offsets_are_committed() -> N
     confirming = FakeConfirming()
     fed = Fed(FakeReader((["a"], {PLACE: 1}, False)), confirming=confirming)
     fed.takes(fed.next())
-    fed.delivery.epochs.ask()
+    fed.state.epochs.ask()
     mark = fed.next()
     assert confirming.log == []
     fed.takes(mark)

@@ -40,15 +40,15 @@ class Watched:
     """A watchdog with a time-out of ten seconds, and one source client under it."""
 
     def __init__(self, **began: int) -> None:
-        self.delivery = RunState(ObservabilityRuntime.noop())
-        self.offsets = self.delivery.offsets.worker()
+        self.state = RunState(ObservabilityRuntime.noop())
+        self.offsets = self.state.offsets.worker()
         self.offsets.take_up({A: 0, B: 0}, committed=True)
         self.standing = Standing(self.offsets)
-        self.delivery.standings.append(self.standing)
+        self.state.standings.append(self.standing)
         #: what the broker says
         self.lags: dict[TopicPartition, int] | BrokerUnavailableError = {}
         self.looks: list[dict[TopicPartition, int]] = []
-        self.dog = Watchdog(self.delivery, 10, self.look)
+        self.dog = Watchdog(self.state, 10, self.look)
 
     def look(self, asked: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         self.looks.append(dict(asked))

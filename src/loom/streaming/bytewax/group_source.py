@@ -22,16 +22,16 @@ __all__ = ["GroupSource"]
 class GroupSource(FixedPartitionedSource[SourceBatch, None]):
     """A part for each worker of the process, whatever it has to read."""
 
-    def __init__(self, workers: GroupWorkers, delivery: RunState) -> None:
+    def __init__(self, workers: GroupWorkers, state: RunState) -> None:
         self._workers = workers
-        self._delivery = delivery
+        self._state = state
 
     def list_parts(self) -> list[str]:
-        return [f"worker-{index:03d}" for index in range(self._delivery.workers)]
+        return [f"worker-{index:03d}" for index in range(self._state.workers)]
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _Part:
         index = int(for_part.rpartition("-")[2])
-        return _Part(self._workers.open_share(index, self._delivery.workers))
+        return _Part(self._workers.open_share(index, self._state.workers))
 
 
 class _Part(StatefulSourcePartition[SourceBatch, None]):

@@ -45,23 +45,23 @@ _ASLEEP = 0.005
 def wrap_source(
     source: Any,
     plan_source: CompiledSource,
-    delivery: RunState,
+    state: RunState,
     make_stage: Callable[[], Stage],
     tracker: CommitTracker | None,
 ) -> Source[SourceBatch]:
     """A source of batches made of a source of records. Raises `TypeError` for what is no Bytewax source."""
     batch_size = plan_source.settings.batch_size
     if isinstance(source, FixedPartitionedSource):
-        return _WrappedFixed(source, delivery, make_stage, tracker, batch_size)
+        return _WrappedFixed(source, state, make_stage, tracker, batch_size)
     if isinstance(source, DynamicSource):
-        return _WrappedDynamic(source, delivery, make_stage, batch_size)
+        return _WrappedDynamic(source, state, make_stage, batch_size)
     raise TypeError(f"source must be a Bytewax FixedPartitionedSource or DynamicSource, not {source!r}")
 
 
 def open_source(
     source: Any,
     plan_source: CompiledSource,
-    delivery: RunState,
+    state: RunState,
     make_stage: Callable[[], Stage],
     tracker: CommitTracker | None,
 ) -> OpenWorker:
@@ -69,7 +69,7 @@ def open_source(
 
     Raises `TypeError` for what is no Bytewax source.
     """
-    wrapped = wrap_source(source, plan_source, delivery, make_stage, tracker)
+    wrapped = wrap_source(source, plan_source, state, make_stage, tracker)
     if isinstance(wrapped, DynamicSource):
         return lambda index, count: _Parts([wrapped.build("source", index, count)])
     assert isinstance(wrapped, FixedPartitionedSource)
@@ -112,13 +112,13 @@ class _WrappedFixed(FixedPartitionedSource[SourceBatch, Any]):
     def __init__(
         self,
         inner: FixedPartitionedSource[Any, Any],
-        delivery: RunState,
+        state: RunState,
         make_stage: Callable[[], Stage],
         tracker: CommitTracker | None,
         batch_size: int,
     ) -> None:
         self._inner = inner
-        self._delivery = delivery
+        self._state = state
         self._make_stage = make_stage
         self._tracker = tracker
         self._batch_size = batch_size
@@ -133,28 +133,28 @@ class _WrappedFixed(FixedPartitionedSource[SourceBatch, Any]):
         # One part of each worker leads: it is called whatever the wall clock shows, and checks it.
         leads = threading.get_ident() not in self._led
         self._led.add(threading.get_ident())
-        return _WrappedPart(part, self._delivery, self._make_stage(), self._tracker, self._batch_size, leads=leads)
+        return _WrappedPart(part, self._state, self._make_stage(), self._tracker, self._batch_size, leads=leads)
 
 
 class _WrappedDynamic(DynamicSource[SourceBatch]):
     def __init__(
-        self, inner: DynamicSource[Any], delivery: RunState, make_stage: Callable[[], Stage], batch_size: int
+        self, inner: DynamicSource[Any], state: RunState, make_stage: Callable[[], Stage], batch_size: int
     ) -> None:
         self._inner = inner
-        self._delivery = delivery
+        self._state = state
         self._make_stage = make_stage
         self._batch_size = batch_size
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _WrappedStateless:
         part = self._inner.build(step_id, worker_index, worker_count)
-        return _WrappedStateless(part, self._delivery, self._make_stage(), self._batch_size)
+        return _WrappedStateless(part, self._state, self._make_stage(), self._batch_size)
 
 
 class _WrappedPart(StatefulSourcePartition[SourceBatch, Any]):
     def __init__(
         self,
         inner: StatefulSourcePartition[Any, Any],
-        delivery: RunState,
+        state: RunState,
         stage: Stage,
         tracker: CommitTracker | None,
         batch_size: int,
@@ -162,20 +162,20 @@ class _WrappedPart(StatefulSourcePartition[SourceBatch, Any]):
         leads: bool,
     ) -> None:
         self._inner = inner
-        offsets = delivery.offsets.worker() if tracker is not None else None
+        offsets = state.offsets.worker() if tracker is not None else None
         self._reader = _OverrideReader(inner, offsets, keeps=stage.gate is not None)
         if stage.gate is not None:
             self._reader.states = _States(inner.snapshot, stage.gate.oldest_unfinished)
-        self._leader = _Leader(delivery, self._reader) if leads else None
+        self._leader = _Leader(state, self._reader) if leads else None
         confirming: Committer | None = None
         if tracker is not None and offsets is not None:
             confirming = TrackerCommitter(offsets, tracker)
-        self._feed = SourceLoop(self._reader, stage, delivery, confirming, batch_size=batch_size)
-        delivery.opened(self, "source", _closing(stage, inner.close))
-        self._delivery = delivery
+        self._feed = SourceLoop(self._reader, stage, state, confirming, batch_size=batch_size)
+        state.opened(self, "source", _closing(stage, inner.close))
+        self._state = state
 
     def next_batch(self) -> list[SourceBatch]:
-        return _guarded(self._feed, self._delivery, self._leader)
+        return _guarded(self._feed, self._state, self._leader)
 
     def next_awake(self) -> datetime | None:
         return self._reader.next_awake() if self._leader is None else ALWAYS_DUE
@@ -186,25 +186,25 @@ class _WrappedPart(StatefulSourcePartition[SourceBatch, Any]):
         return states.resumable() if states is not None else self._inner.snapshot()
 
     def close(self) -> None:
-        self._delivery.closed(self)
+        self._state.closed(self)
 
 
 class _WrappedStateless(StatelessSourcePartition[SourceBatch]):
-    def __init__(self, inner: StatelessSourcePartition[Any], delivery: RunState, stage: Stage, batch_size: int) -> None:
+    def __init__(self, inner: StatelessSourcePartition[Any], state: RunState, stage: Stage, batch_size: int) -> None:
         self._reader = _OverrideReader(inner, None, keeps=stage.gate is not None)
-        self._feed = SourceLoop(self._reader, stage, delivery, None, batch_size=batch_size, snapshots=False)
-        self._delivery = delivery
-        self._leader = _Leader(delivery, self._reader)
-        delivery.opened(self, "source", _closing(stage, inner.close))
+        self._feed = SourceLoop(self._reader, stage, state, None, batch_size=batch_size, snapshots=False)
+        self._state = state
+        self._leader = _Leader(state, self._reader)
+        state.opened(self, "source", _closing(stage, inner.close))
 
     def next_batch(self) -> list[SourceBatch]:
-        return _guarded(self._feed, self._delivery, self._leader)
+        return _guarded(self._feed, self._state, self._leader)
 
     def next_awake(self) -> datetime | None:
         return ALWAYS_DUE
 
     def close(self) -> None:
-        self._delivery.closed(self)
+        self._state.closed(self)
 
 
 def _closing(stage: Stage, close: Callable[[], None]) -> Callable[[], None]:
@@ -222,15 +222,15 @@ def _closing(stage: Stage, close: Callable[[], None]) -> Callable[[], None]:
 class _Leader:
     """What the part of a worker that is always due does beside handing over batches."""
 
-    def __init__(self, delivery: RunState, reader: _OverrideReader) -> None:
-        self._delivery = delivery
+    def __init__(self, state: RunState, reader: _OverrideReader) -> None:
+        self._state = state
         self._reader = reader
         self._clock = WallClock()
 
     def next_batch(self, feed: SourceLoop) -> list[SourceBatch]:
         began = time.monotonic()
-        if self._delivery.epochs.by_snapshots:
-            self._clock.check(self._delivery.engine_epoch_s)
+        if self._state.epochs.by_snapshots:
+            self._clock.check(self._state.engine_epoch_s)
         batches = feed.next_batch()
         if not batches and self._reader.next_awake() is None:
             feed.rest(began)
@@ -239,13 +239,13 @@ class _Leader:
         return batches
 
 
-def _guarded(feed: SourceLoop, delivery: RunState, leader: _Leader | None) -> list[SourceBatch]:
+def _guarded(feed: SourceLoop, state: RunState, leader: _Leader | None) -> list[SourceBatch]:
     try:
         return feed.next_batch() if leader is None else leader.next_batch(feed)
     except StopIteration:
         raise
     except BaseException as fault:
-        delivery.failed(fault)
+        state.failed(fault)
         raise
 
 

@@ -37,14 +37,14 @@ class OutputSink(FixedPartitionedSink[StageResults | PeerStop, Any]):
     def __init__(
         self,
         outlets: OutputTable,
-        delivery: RunState,
+        state: RunState,
         make_writers: Callable[[], RecordWriter],
         bridge: Callable[[], AsyncBridge | None],
         layout: Layout = Layout(),  # noqa: B008 - frozen
     ) -> None:
         self._layout = layout
         self._outlets = outlets
-        self._delivery = delivery
+        self._state = state
         self._make_writers = make_writers
         self._bridge = bridge
 
@@ -58,37 +58,37 @@ class OutputSink(FixedPartitionedSink[StageResults | PeerStop, Any]):
     def build_part(self, step_id: str, for_part: str, resume_state: Any) -> _Slot:
         writers, states = self._make_writers(), resume_state or {}
         opened = partial(open_sink, layout=self._layout)
-        part = SinkPart(self._outlets, self._delivery, writers, opened, self._bridge, states)
-        return _Slot(part, self._delivery, hears_peers=self._layout.is_cluster)
+        part = SinkPart(self._outlets, self._state, writers, opened, self._bridge, states)
+        return _Slot(part, self._state, hears_peers=self._layout.is_cluster)
 
 
 class _Slot(StatefulSinkPartition[StageResults | PeerStop, Any]):
     """The sink part, to the engine."""
 
-    def __init__(self, part: SinkPart, delivery: RunState, *, hears_peers: bool) -> None:
+    def __init__(self, part: SinkPart, state: RunState, *, hears_peers: bool) -> None:
         self._hears_peers = hears_peers
         self._part = part
-        self._delivery = delivery
+        self._state = state
 
     def write_batch(self, values: list[StageResults | PeerStop]) -> None:
         if self._hears_peers:
             for value in values:
                 if isinstance(value, PeerStop):
-                    value.receive(self._delivery.stop)
-        if self._delivery.aborting():
+                    value.receive(self._state.stop)
+        if self._state.aborting():
             return
         results = [value for value in values if isinstance(value, StageResults)]
         try:
             self._part.write(results)
         except BaseException:
             # Noted by the part; the sources end the run.
-            if not self._delivery.aborting():
+            if not self._state.aborting():
                 raise
 
     def snapshot(self) -> Any:
-        if self._delivery.fault is not None:
+        if self._state.fault is not None:
             # A recovery store must not keep what is behind this epoch.
-            raise self._delivery.fault
+            raise self._state.fault
         return self._part.snapshot()
 
     def close(self) -> None:

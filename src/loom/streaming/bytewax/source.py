@@ -30,7 +30,7 @@ def batch_of(worker: SourceWorker) -> list[SourceBatch]:
     Raises `StopIteration` at the end, and `AbortExecution` where the run has failed: at once, and without a snapshot, since
     nothing of this epoch may be kept.
     """
-    state = worker.delivery
+    state = worker.state
     try:
         if not state.aborting():
             return worker.next_batch()
@@ -46,9 +46,9 @@ def batch_of(worker: SourceWorker) -> list[SourceBatch]:
 class KafkaSource(FixedPartitionedSource[SourceBatch, int | None]):
     """All partitions of the source's topics, each a part of the worker that the engine gives it to."""
 
-    def __init__(self, workers: KafkaWorkers, delivery: RunState) -> None:
+    def __init__(self, workers: KafkaWorkers, state: RunState) -> None:
         self._source = workers
-        self._delivery = delivery
+        self._state = state
         self._lock = threading.Lock()
         self._workers: dict[int, SourceWorker] = {}
 
@@ -81,7 +81,7 @@ class _Part(StatefulSourcePartition[SourceBatch, int | None]):
     def next_batch(self) -> list[SourceBatch]:
         if self._leads:
             return batch_of(self._worker)
-        if self._worker.delivery.aborting():
+        if self._worker.state.aborting():
             raise AbortExecution
         if self._worker.feed.ended:
             raise StopIteration

@@ -14,28 +14,28 @@ __all__ = ["DrivenSource"]
 class DrivenSource(DynamicSource[SourceBatch]):
     """Each worker reads what it opens. Keeps nothing for a recovery store."""
 
-    def __init__(self, open_worker: OpenWorker, delivery: RunState) -> None:
+    def __init__(self, open_worker: OpenWorker, state: RunState) -> None:
         self._open_worker = open_worker
-        self._delivery = delivery
+        self._state = state
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _Driven:
-        return _Driven(self._open_worker(worker_index, worker_count), self._delivery)
+        return _Driven(self._open_worker(worker_index, worker_count), self._state)
 
 
 class _Driven(StatelessSourcePartition[SourceBatch]):
-    def __init__(self, source: WorkerSource, delivery: RunState) -> None:
+    def __init__(self, source: WorkerSource, state: RunState) -> None:
         self._source = source
-        self._delivery = delivery
+        self._state = state
 
     def next_batch(self) -> list[SourceBatch]:
-        if self._delivery.aborting():
+        if self._state.aborting():
             raise AbortExecution
         try:
             return self._source.next_batch()
         except StopIteration:
             raise
         except BaseException as fault:
-            self._delivery.failed(fault)
+            self._state.failed(fault)
             raise
 
     def close(self) -> None:

@@ -225,7 +225,7 @@ class BuiltDataflow:
 
     def __init__(self, dataflow: Any, assembly: Assembly, writers: EarlyWriters) -> None:
         self.dataflow = dataflow
-        self.delivery = assembly.state
+        self.state = assembly.state
         self._assembly = assembly
         self.metrics = assembly.metrics
         self.monitor = assembly.monitor
@@ -260,18 +260,18 @@ class BuiltDataflow:
 
         What an engine still uses is closed by its parts when they end.
         """
-        self.delivery.stop.request("shutdown() was called")
-        if self.delivery.stop.held or (self.delivery.stop.running and self.delivery.fault is None):
+        self.state.stop.request("shutdown() was called")
+        if self.state.stop.held or (self.state.stop.running and self.state.fault is None):
             # Perhaps on the engine's own thread: in a step, or in a signal handler of the caller's.
             return
         self._signals.restore()
-        self.delivery.close_all(thread=threading.get_ident())
+        self.state.close_all(thread=threading.get_ident())
 
     def finish(self) -> None:
         """The engine has returned: close whatever it left open, give the signals back."""
         failpoint(Failpoint.CLOSING)
         self._signals.restore()
-        self.delivery.close_all()
+        self.state.close_all()
         self._writers.close()
         if self._exactly_once is not None:
             self._exactly_once.close()

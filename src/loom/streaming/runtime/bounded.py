@@ -90,22 +90,22 @@ def run_bounded(
             resumable=False,
         ),
     )
-    built.delivery.epochs.interval_s = runtime.epoch_ms / 1000
+    built.state.epochs.interval_s = runtime.epoch_ms / 1000
     try:
         _run(plan.name, built, lambda: engine.run(built.dataflow, runtime, Layout()))
     finally:
         bridge.shutdown()
-    return BoundedRun(built.delivery.metrics.read(), None if ends else built.delivery.stop.reason)
+    return BoundedRun(built.state.metrics.read(), None if ends else built.state.stop.reason)
 
 
 def _run(flow: str, built: BuiltDataflow, run: Callable[[], None]) -> None:
     try:
         run()
     except BaseException as surfaced:  # noqa: BLE001 - whatever it is, the fault of a part explains it
-        raise_fault(flow, built.delivery.fault or surfaced.__cause__ or surfaced)
+        raise_fault(flow, built.state.fault or surfaced.__cause__ or surfaced)
     else:
-        if built.delivery.fault is not None:
-            raise_fault(flow, built.delivery.fault)
+        if built.state.fault is not None:
+            raise_fault(flow, built.state.fault)
     finally:
         built.finish()
 

@@ -89,14 +89,14 @@ class GroupShare:
     def __init__(
         self,
         source: CompiledSource,
-        delivery: RunState,
+        state: RunState,
         topics: Callable[[], Mapping[str, tuple[int, ...]]],
         metadata: RunMetadata,
         workers: int,
         exactly_once: MemberTransactions | None = None,
     ) -> None:
         self._settings = source.settings
-        self._delivery = delivery
+        self._state = state
         self._topics = topics
         self._metadata = metadata
         self._lock = threading.Lock()
@@ -108,10 +108,10 @@ class GroupShare:
         self._wanted: queue.SimpleQueue[Collection[Tenure] | None] = queue.SimpleQueue()
         self._fault: BaseException | None = None
         self._opened = self._closed = False
-        self._client = ConsumerClient(self._settings, _unimportant, metadata, delivery.clusters)
+        self._client = ConsumerClient(self._settings, _unimportant, metadata, state.clusters)
         self._client.waiting = self._waiting
         self._client.begin({})
-        self._member = GroupMember(self._settings, source.topics, self, metadata.text, delivery.clusters)
+        self._member = GroupMember(self._settings, source.topics, self, metadata.text, state.clusters)
         self._exactly_once = exactly_once
         if exactly_once is not None:
             exactly_once.captured = lambda: self._member.metadata
@@ -135,7 +135,7 @@ class GroupShare:
         with self._lock:
             first, self._opened = not self._opened, True
         if first:
-            self._delivery.opened(self, "group member", self._close)
+            self._state.opened(self, "group member", self._close)
             try:
                 self._commit_first_positions()
             except StartGivenUp:
@@ -152,8 +152,8 @@ class GroupShare:
             slot.standing = None
             last = all(other.left or other.standing is None for other in self._slots)
         if last or not ended:
-            self._for_good = not ended or self._delivery.leaves_group
-            self._delivery.closed(self)
+            self._for_good = not ended or self._state.leaves_group
+            self._state.closed(self)
 
     def check(self) -> None:
         """Raise what the member, or a look-up, has failed with."""
@@ -197,7 +197,7 @@ class GroupShare:
 
     def _confirm(self) -> None:
         """Give the group time to say whether this process is still its member, and raise where it is not."""
-        self._delivery.stop.wait(_CONFIRM)
+        self._state.stop.wait(_CONFIRM)
         self.check()
 
     # What the member says, on its thread.
@@ -208,7 +208,7 @@ class GroupShare:
                 slot = self._slot_for(tenure.partition)
                 slot.partitions[tenure.partition] = tenure.number
                 self._dealt[tenure.partition] = slot, tenure.number
-        self._delivery.rebalances += 1
+        self._state.rebalances += 1
         if tenures:
             self._wanted.put(tenures)
 
@@ -222,7 +222,7 @@ class GroupShare:
             return not any(slot.partitions.keys() & wanted for slot in self._slots)
 
     def withdraw(self, partitions: Collection[TopicPartition]) -> None:
-        self._delivery.offsets.revoke(partitions)
+        self._state.offsets.revoke(partitions)
         self._tell(set(partitions), Withdrawn)
         with self._lock:
             for partition in partitions:
@@ -368,7 +368,7 @@ class GroupShare:
         if self._closed:
             raise StartGivenUp(waiting_for)
         if not self._positions.is_alive():
-            self._delivery.stop.check_start(waiting_for)
+            self._state.stop.check_start(waiting_for)
 
     _for_good = False
 

@@ -30,7 +30,7 @@ class GroupWorkers:
     def __init__(
         self,
         source: CompiledSource,
-        delivery: RunState,
+        state: RunState,
         topics: Callable[[], Mapping[str, tuple[int, ...]]],
         group: Callable[[], GroupSnapshot],
         topics_seen: Callable[[], Mapping[str, TopicState]],
@@ -39,14 +39,14 @@ class GroupWorkers:
         exactly_once: MemberTransactions | None = None,
     ) -> None:
         self._source = source
-        self._delivery = delivery
+        self._state = state
         self._topics = topics
         self._group = group
         self._topics_seen = topics_seen
         self._make_stage = make_stage
         self._metadata = metadata
         self._exactly_once = exactly_once
-        self._changes = TopicChanges(source, delivery.stop)
+        self._changes = TopicChanges(source, state.stop)
         self._lock = threading.Lock()
         self._share: GroupShare | None = None
 
@@ -59,13 +59,13 @@ class GroupWorkers:
             if self._share is None or self._share.closed:
                 # None yet, or that of an earlier run of the same dataflow.
                 self._share = GroupShare(
-                    self._source, self._delivery, self._topics, self._metadata, count, self._exactly_once
+                    self._source, self._state, self._topics, self._metadata, count, self._exactly_once
                 )
             return MemberWorker(
                 self._share,
                 index,
                 self._source,
-                self._delivery,
+                self._state,
                 self._make_stage,
                 self._metadata,
                 self._topics(),

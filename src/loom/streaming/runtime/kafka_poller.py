@@ -39,7 +39,7 @@ class KafkaPoller:
         self,
         records: ConsumerClient,
         room: BufferingNodes,
-        delivery: RunState,
+        state: RunState,
         source: CompiledSource,
         standing: Standing,
         keep_alive_s: float,
@@ -51,13 +51,13 @@ class KafkaPoller:
         self._records = records
         self._standing = standing
         self._room = room
-        self._busy = delivery.last_busy
+        self._busy = state.last_busy
         self._wait = min(source.settings.poll_timeout_ms / 1000, _LONGEST_WAIT)
         self._commits_before_work = source.mode.commits_before_work
         self._commits_by_client = source.mode.commits_by_client
         self._keep_alive = KeepAlive(keep_alive_s)
         self._idle = False
-        self._delivery = delivery
+        self._state = state
         self._lag_told = 0
 
     def read(self, most: int) -> tuple[Sequence[Any], Positions, bool]:
@@ -92,9 +92,9 @@ class KafkaPoller:
                 # The client commits by itself what has moved, and nothing else.
                 self._records.group.commit_now(still)
         self._standing.went_on(positions)
-        if self._lag_told != self._delivery.lag_asked:
-            self._lag_told = self._delivery.lag_asked
-            self._delivery.lag[id(self._records)] = self._records.lag()
+        if self._lag_told != self._state.lag_asked:
+            self._lag_told = self._state.lag_asked
+            self._state.lag[id(self._records)] = self._records.lag()
         return records, positions, False
 
     def _patience(self) -> float:

@@ -33,7 +33,7 @@ class KafkaWorkers:
     def __init__(
         self,
         source: CompiledSource,
-        delivery: RunState,
+        state: RunState,
         look_up: Callable[[], Mapping[str, tuple[int, ...]]],
         own: Callable[[], Iterable[TopicPartition]],
         group: Callable[[], GroupSnapshot],
@@ -45,7 +45,7 @@ class KafkaWorkers:
     ) -> None:
         self._source = source
         self._metadata = metadata
-        self._delivery = delivery
+        self._state = state
         self._look_up = look_up
         self._own = own
         self._group = group
@@ -53,7 +53,7 @@ class KafkaWorkers:
         self._make_stage = make_stage
         self._tracker = tracker
         self._exactly_once = exactly_once
-        self._changes = TopicChanges(source, delivery.stop)
+        self._changes = TopicChanges(source, state.stop)
         if exactly_once is not None:
             exactly_once.suspect = self._changes.suspect
 
@@ -67,7 +67,7 @@ class KafkaWorkers:
         pace = self._exactly_once.pace() if self._exactly_once is not None else None
         return SourceWorker(
             self._source,
-            self._delivery,
+            self._state,
             self._make_stage,
             self._tracker,
             self._metadata,

@@ -128,7 +128,7 @@ class MemberWorker(SourceWorker):
         share: GroupShare,
         index: int,
         source: CompiledSource,
-        delivery: RunState,
+        state: RunState,
         make_stage: Callable[[], Stage],
         metadata: RunMetadata,
         topics: Mapping[str, tuple[int, ...]],
@@ -143,7 +143,7 @@ class MemberWorker(SourceWorker):
         self._awaiting: dict[TopicPartition, _Awaiting] = {}
         #: what is being given up: its tenure, and the number of the batch behind which nothing of it comes
         self._leaving: dict[TopicPartition, tuple[int, int]] = {}
-        super().__init__(source, delivery, make_stage, None, metadata, topics, keep_alive_s, pace, changes, inbox)
+        super().__init__(source, state, make_stage, None, metadata, topics, keep_alive_s, pace, changes, inbox)
         self._parts = 1
         self._records.begin({})
         self._slot = share.open(index, self.standing)
@@ -151,7 +151,7 @@ class MemberWorker(SourceWorker):
     def next_batch(self) -> list[SourceBatch]:
         """The worker's batch."""
         self._share.check()
-        if self._attempt != self.delivery.attempt:
+        if self._attempt != self.state.attempt:
             self._take_up_again()
         first = self._take_messages()
         return [*first, *super().next_batch()]
@@ -284,7 +284,7 @@ class MemberWorker(SourceWorker):
             request = self._share.commit(left, tenures)
             while not wait((request.answer,), _ANSWER).done:
                 self._share.check()
-                self.delivery.stop.check_deadline("the broker's answer to a commit")
+                self.state.stop.check_deadline("the broker's answer to a commit")
             committed = request.answer.result()
             self._offsets.committed(committed)
             left = {partition: offset for partition, offset in left.items() if partition not in committed}
@@ -294,7 +294,7 @@ class MemberWorker(SourceWorker):
                 del left[partition]
             if left:
                 self._share.check()
-                self.delivery.stop.check_deadline("the group to be balanced")
+                self.state.stop.check_deadline("the group to be balanced")
         if lost:
             place = CLIENT_RECORDS.place
             records = [r for r in records if TopicPartition(*place(r)[:2]) not in lost]  # type: ignore[arg-type]

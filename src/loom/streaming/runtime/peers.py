@@ -60,7 +60,7 @@ def raise_peer_stop(stop: StopSignal) -> None:
 
 
 @contextmanager
-def awaiting_peers(layout: Layout, delivery: RunState, timeout_s: float) -> Iterator[None]:
+def awaiting_peers(layout: Layout, state: RunState, timeout_s: float) -> Iterator[None]:
     """While the engine waits for the other processes it can neither stop nor give up: a thread of ours ends the process then.
 
     Does nothing outside a cluster. Nothing has been read yet, so there is nothing to finish.
@@ -69,7 +69,7 @@ def awaiting_peers(layout: Layout, delivery: RunState, timeout_s: float) -> Iter
         yield
         return
     over = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(layout, delivery, timeout_s, over), name="loom-peers", daemon=True)
+    watcher = threading.Thread(target=_watch, args=(layout, state, timeout_s, over), name="loom-peers", daemon=True)
     watcher.start()
     try:
         yield
@@ -78,9 +78,9 @@ def awaiting_peers(layout: Layout, delivery: RunState, timeout_s: float) -> Iter
         watcher.join()
 
 
-def _watch(layout: Layout, delivery: RunState, timeout_s: float, over: threading.Event) -> None:
+def _watch(layout: Layout, state: RunState, timeout_s: float, over: threading.Event) -> None:
     began = said_at = time.monotonic()
-    stop, others = delivery.stop, [at for i, at in enumerate(layout.addresses) if i != layout.index]
+    stop, others = state.stop, [at for i, at in enumerate(layout.addresses) if i != layout.index]
     while not stop.running and not over.wait(_LOOK):
         now = time.monotonic()
         if stop.requested:

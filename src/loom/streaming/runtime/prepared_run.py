@@ -49,7 +49,7 @@ class _PreparedStreamingRun:
     def shutdown(self) -> None:
         """Stop a run, and release what it holds. Idempotent."""
         self.built.shutdown()
-        if not self.built.delivery.stop.held:
+        if not self.built.state.stop.held:
             self._close_bridge()
 
     def finish(self) -> None:
@@ -58,7 +58,7 @@ class _PreparedStreamingRun:
         self._close_bridge()
 
     def _close_bridge(self) -> None:
-        stop = self.built.delivery.stop
+        stop = self.built.state.stop
         limit = self.runtime.force_shutdown_timeout_ms
         # The limit is that of the whole stop, of which some has passed.
         left = stop.left_s() if stop.requested or limit is None else limit / 1000

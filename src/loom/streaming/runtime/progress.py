@@ -27,12 +27,12 @@ _LEAVE = 1.0
 
 
 @contextmanager
-def reporting(flow: str, delivery: RunState, interval_ms: int) -> Iterator[None]:
+def reporting(flow: str, state: RunState, interval_ms: int) -> Iterator[None]:
     """Report on the run that the block is; an interval of 0 leaves only the end to be reported."""
     over = threading.Event()
     thread = None
     if interval_ms:
-        arguments = (flow, delivery, interval_ms / 1000, over)
+        arguments = (flow, state, interval_ms / 1000, over)
         thread = threading.Thread(target=_report, args=arguments, name="loom-progress", daemon=True)
         thread.start()
     began = time.monotonic()
@@ -46,30 +46,30 @@ def reporting(flow: str, delivery: RunState, interval_ms: int) -> Iterator[None]
         over.set()
         if thread is not None:
             thread.join(_LEAVE)
-        delivery.error_log.finish()
-        totals = {"seconds": round(time.monotonic() - began, 1), **_counted(delivery.metrics.read())}
-        if delivery.lag:
-            totals["lag"] = sum(delivery.lag.values())
+        state.error_log.finish()
+        totals = {"seconds": round(time.monotonic() - began, 1), **_counted(state.metrics.read())}
+        if state.lag:
+            totals["lag"] = sum(state.lag.values())
         _log.info("flow_totals", flow=flow, **totals)
         if failure is None:
-            _log.info("flow_stopped", flow=flow, reason=delivery.stop.reason or "the input is over")
+            _log.info("flow_stopped", flow=flow, reason=state.stop.reason or "the input is over")
         else:
-            reason = delivery.stop.reason if delivery.stop.stalled is failure else "the run failed"
+            reason = state.stop.reason if state.stop.stalled is failure else "the run failed"
             _log.error("flow_stopped", flow=flow, reason=reason, error=f"{type(failure).__name__}: {_text(failure)}")
 
 
-def _report(flow: str, delivery: RunState, interval_s: float, over: threading.Event) -> None:
+def _report(flow: str, state: RunState, interval_s: float, over: threading.Event) -> None:
     answer = min(_ANSWER, interval_s / 2)
     read_before, at_before = 0, time.monotonic()
     while not over.wait(interval_s - answer):
-        delivery.lag.clear()
-        delivery.lag_asked += 1
+        state.lag.clear()
+        state.lag_asked += 1
         if over.wait(answer):
             return
-        counts, now = delivery.metrics.read(), time.monotonic()
+        counts, now = state.metrics.read(), time.monotonic()
         rate = round((counts.read - read_before) / (now - at_before))
         read_before, at_before = counts.read, now
-        _log.info("flow_progress", flow=flow, **_counted(counts), records_per_s=rate, **_lag(delivery))
+        _log.info("flow_progress", flow=flow, **_counted(counts), records_per_s=rate, **_lag(state))
 
 
 def _counted(counts: FlowCounts) -> dict[str, Any]:
@@ -85,10 +85,10 @@ def _counted(counts: FlowCounts) -> dict[str, Any]:
     return found
 
 
-def _lag(delivery: RunState) -> dict[str, int]:
+def _lag(state: RunState) -> dict[str, int]:
     """Offsets after what was read, if every source client has answered."""
-    told = list(delivery.lag.values())
-    return {"lag": sum(told)} if told and len(told) >= len(delivery.standings) else {}
+    told = list(state.lag.values())
+    return {"lag": sum(told)} if told and len(told) >= len(state.standings) else {}
 
 
 def _text(error: BaseException) -> str:

@@ -153,7 +153,7 @@ class StreamingRunner:
         >>> StreamingRunner.from_dict(flow, {}).metrics is None
         True
         """
-        return self._prepared.built.delivery.metrics if self._prepared is not None else None
+        return self._prepared.built.state.metrics if self._prepared is not None else None
 
     def build_dataflow(self) -> Dataflow:
         """The Bytewax `Dataflow` of the flow, whatever `streaming.engine` says; `shutdown()` releases what it opens.
@@ -219,20 +219,20 @@ class StreamingRunner:
                 self._take_hold(prepared)
                 with (
                     serving_metrics(observability, prepared.built, prepared.supervision.stall_timeout_ms, instance),
-                    stopping_on_signals(prepared.built.delivery.stop),
+                    stopping_on_signals(prepared.built.state.stop),
                 ):
                     _log.info("broker_check_started", flow=name)
                     prepared.built.check_brokers()
                     self._start_log(prepared)
                     with (
-                        reporting(name, prepared.built.delivery, progress_ms),
+                        reporting(name, prepared.built.state, progress_ms),
                         observability.span(Scope.FLOW, name),
                     ):
                         self._run_engine(prepared)
             except StartGivenUp as given_up:
                 _log.info("flow_stopped_before_start", flow=name, waiting_for=str(given_up))
             finally:
-                prepared.built.delivery.stop.held = False
+                prepared.built.state.stop.held = False
                 prepared.finish()
 
     def shutdown(self) -> None:
@@ -246,42 +246,42 @@ class StreamingRunner:
         A part of ours notes its fault and leaves the engine without raising it there: the engine would report places in its
         own source, and with several workers nothing else. What it raises all the same comes from somewhere else.
         """
-        runtime, delivery = prepared.runtime, prepared.built.delivery
-        delivery.runs_with(runtime.epoch_ms / 1000, runtime.workers_per_process)
+        runtime, state = prepared.runtime, prepared.built.state
+        state.runs_with(runtime.epoch_ms / 1000, runtime.workers_per_process)
         fault: BaseException | None
         try:
             with (
-                watching(prepared.plan.source.settings, delivery, prepared.supervision.stall_timeout_ms),
-                watching_clock(delivery),
-                awaiting_peers(prepared.layout, delivery, prepared.plan.source.settings.start_timeout_ms / 1000),
+                watching(prepared.plan.source.settings, state, prepared.supervision.stall_timeout_ms),
+                watching_clock(state),
+                awaiting_peers(prepared.layout, state, prepared.plan.source.settings.start_timeout_ms / 1000),
             ):
                 load_engine(prepared.engine).run(prepared.built.dataflow, runtime, prepared.layout)
         except BaseException as surfaced:  # noqa: BLE001 - the engine's panics are no Exception
-            fault = delivery.fault or surfaced.__cause__ or surfaced
-            if prepared.layout.is_cluster and delivery.fault is None and surfaced.__cause__ is None:
+            fault = state.fault or surfaced.__cause__ or surfaced
+            if prepared.layout.is_cluster and state.fault is None and surfaced.__cause__ is None:
                 fault = peer_lost(prepared.layout)
         else:
-            fault = delivery.fault
-        if delivery.stop.stalled is not None:
-            raise delivery.stop.stalled from fault
+            fault = state.fault
+        if state.stop.stalled is not None:
+            raise state.stop.stalled from fault
         if fault is not None:
             raise_fault(prepared.plan.name, fault)
-        raise_peer_stop(delivery.stop)
+        raise_peer_stop(state.stop)
 
     def _take_hold(self, prepared: _PreparedStreamingRun) -> None:
         """From here on a signal is a request to stop, and a stop has its time."""
-        stop, limit = prepared.built.delivery.stop, prepared.runtime.force_shutdown_timeout_ms
+        stop, limit = prepared.built.state.stop, prepared.runtime.force_shutdown_timeout_ms
         if limit is not None:
             stop.limit_s = limit / 1000
         stop.overdue = self.on_overdue_stop
         stop.held = True
-        prepared.built.delivery.leaves_group = self.leaves_group
-        prepared.built.delivery.aborts_quietly = (
+        prepared.built.state.leaves_group = self.leaves_group
+        prepared.built.state.aborts_quietly = (
             prepared.runtime.workers_per_process == 1 and not prepared.layout.is_cluster
         )
         if self.supervisor is not None:
             stop.forced_by_signal = False
-            prepared.built.delivery.supervisor = self.supervisor
+            prepared.built.state.supervisor = self.supervisor
         elif prepared.supervision.restarts:
             _log.warning("restarts_ignored", note="only `loom run` restarts a flow (streaming.supervision.restarts)")
 

@@ -40,15 +40,15 @@ class SinkPart:
     def __init__(
         self,
         outlets: OutputTable,
-        delivery: RunState,
+        state: RunState,
         writers: RecordWriter,
         open_sink: OpenSink,
         bridge: Callable[[], AsyncBridge | None],
         states: Mapping[int, Any],
     ) -> None:
-        self._delivery = delivery
+        self._state = state
         self._writers = writers
-        delivery.opened(self, "producers", self._close_writers)
+        state.opened(self, "producers", self._close_writers)
         self._hosted: dict[int, OpenedSink] = {}
         self._states = dict(states)
         #: the slot under which a slot's sink was opened: an `IntoSink` in several places has one partition
@@ -62,16 +62,16 @@ class SinkPart:
                 if self._opened_as[slot] != slot:
                     continue
             self._opened_as[slot] = slot
-            state = self._states.get(slot)
-            self._hosted[slot] = hosted = open_sink(outlet.sink, outlet.name, outlet.config, state, bridge)
-            delivery.opened(hosted, f"sink {outlet.name}", hosted.close)
+            kept = self._states.get(slot)
+            self._hosted[slot] = hosted = open_sink(outlet.sink, outlet.name, outlet.config, kept, bridge)
+            state.opened(hosted, f"sink {outlet.name}", hosted.close)
         self._only_topics = not self._hosted
-        self._offsets = delivery.offsets
+        self._offsets = state.offsets
         self._unflushed = 0
         self._names = outlets.slots.names
         #: results since the last epoch, by slot, where an observer is told of them
-        self._unwritten: Counter[int] | None = Counter() if delivery.observability.listens(Scope.WRITE) else None
-        self._timings = delivery.metrics.part().timings if delivery.observability.measures is not None else None
+        self._unwritten: Counter[int] | None = Counter() if state.observability.listens(Scope.WRITE) else None
+        self._timings = state.metrics.part().timings if state.observability.measures is not None else None
         #: timestamps of records that were taken since the last epoch
         self._produced_ms: list[int] = []
         #: whose batches have been taken since the last epoch
@@ -82,7 +82,7 @@ class SinkPart:
         """Take batches of results, in order; a mark among them ends an epoch."""
         try:
             for results in values:
-                if results.batch.attempt != self._delivery.attempt:
+                if results.batch.attempt != self._state.attempt:
                     continue  # of an epoch that was aborted
                 if results.results:
                     self._unflushed += len(results.results)
@@ -96,18 +96,18 @@ class SinkPart:
                     failpoint(Failpoint.PRODUCED)
                 batch = results.batch
                 if batch.gone is not None:
-                    self._delivery.forget(batch.gone)
+                    self._state.forget(batch.gone)
                 if results.safe:
                     self._offsets.complete(results.safe, batch.generation)
                 if batch.in_flight is not None:
                     self._take(batch.in_flight, batch)
                 if batch.mark is not None:
                     self._end_epoch()
-                    self._delivery.epochs.answer(batch.mark)
+                    self._state.epochs.answer(batch.mark)
             self._writers.serve()
         except BaseException as fault:
             if (ends := self._taken_up_again(fault)) is not None:
-                self._delivery.failed(ends)
+                self._state.failed(ends)
                 if ends is fault:
                     raise
                 raise ends from None
@@ -117,9 +117,9 @@ class SinkPart:
         try:
             states = self._end_epoch()
         except BaseException as fault:
-            self._delivery.failed(fault)
+            self._state.failed(fault)
             raise
-        self._delivery.epochs.answer(None)
+        self._state.epochs.answer(None)
         return states
 
     def _taken_up_again(self, fault: BaseException) -> BaseException | None:
@@ -127,7 +127,7 @@ class SinkPart:
 
         Returns why the run ends, if it does. What fails on the way counts as another attempt.
         """
-        recoveries = self._delivery.recoveries
+        recoveries = self._state.recoveries
         while True:
             if recoveries is None or self._hosted or not recoveries.may_go_on(fault):
                 return fault
@@ -141,7 +141,7 @@ class SinkPart:
         self._unsettled.clear()
         self._produced_ms.clear()
         self._unflushed = 0
-        self._delivery.attempt += 1
+        self._state.attempt += 1
         return None
 
     def _take(self, in_flight: InFlight, batch: SourceBatch) -> None:
@@ -168,10 +168,10 @@ class SinkPart:
             raise
         for span in spans:
             span.end()
-        if self._delivery.recoveries is not None and self._offsets.pending():
-            self._delivery.recoveries.progressed()
+        if self._state.recoveries is not None and self._offsets.pending():
+            self._state.recoveries.progressed()
         self._offsets.publish()
-        self._delivery.metrics.durable += self._unflushed
+        self._state.metrics.durable += self._unflushed
         self._unflushed = 0
         for in_flight in self._unsettled:
             in_flight.settled = in_flight.taken
@@ -192,7 +192,7 @@ class SinkPart:
         """What observers are told of this epoch: one write for each output that has something to make durable."""
         if not self._unwritten:
             return []
-        begin, names = self._delivery.observability.begin, self._names
+        begin, names = self._state.observability.begin, self._names
         written, self._unwritten = self._unwritten, Counter()
         spans = [begin(Scope.WRITE, names[slot], meta={"records": count}) for slot, count in written.items()]
         return [span for span in spans if span is not None]
@@ -200,8 +200,8 @@ class SinkPart:
     def close(self) -> None:
         """Release producers and sinks; never raises."""
         for hosted in self._hosted.values():
-            self._delivery.closed(hosted)
-        self._delivery.closed(self)
+            self._state.closed(hosted)
+        self._state.closed(self)
 
     def _close_writers(self) -> None:
         self._writers.close()

@@ -69,7 +69,7 @@ class SourceLoop:
         self,
         reader: RecordReader,
         stage: Stage,
-        delivery: RunState,
+        state: RunState,
         confirming: Committer | None,
         *,
         batch_size: int,
@@ -82,11 +82,11 @@ class SourceLoop:
         self._reader = reader
         #: told of each batch with records, where metrics are on
         self._meter = meter
-        self._read = self._read_observed if delivery.observability.listens(Scope.READ) else reader.read
+        self._read = self._read_observed if state.observability.listens(Scope.READ) else reader.read
         self._stage = stage
-        self._delivery = delivery
-        self._epochs = delivery.epochs
-        self._attempt = delivery.attempt
+        self._state = state
+        self._epochs = state.epochs
+        self._attempt = state.attempt
         self._confirming = confirming
         self._batch_size = batch_size
         self._pace = pace
@@ -137,7 +137,7 @@ class SourceLoop:
         self._commit(now)
         if self._phase is not _Phase.READING:
             return self._end(now)
-        if self._delivery.stop.requested:
+        if self._state.stop.requested:
             failpoint(Failpoint.STOPPING)
             return self._drain(EndMark.STOP, now)
         if self._input_over:
@@ -209,17 +209,15 @@ class SourceLoop:
 
     def _read_observed(self, most: int) -> tuple[Sequence[Any], Positions, bool]:
         """Read, and tell observers of each batch: when it is there, so that a wait for records is no event."""
-        delivery, began = self._delivery, time.perf_counter()
-        observability = delivery.observability
+        state, began = self._state, time.perf_counter()
+        observability = state.observability
         try:
             found = self._reader.read(most)
         except Exception as error:
-            if span := observability.begin(Scope.READ, delivery.source_name):
+            if span := observability.begin(Scope.READ, state.source_name):
                 span.end(error, duration_ms=(time.perf_counter() - began) * 1000)
             raise
-        if found[0] and (
-            span := observability.begin(Scope.READ, delivery.source_name, meta={"records": len(found[0])})
-        ):
+        if found[0] and (span := observability.begin(Scope.READ, state.source_name, meta={"records": len(found[0])})):
             span.end(duration_ms=(time.perf_counter() - began) * 1000)
         return found
 
@@ -230,7 +228,7 @@ class SourceLoop:
             rested(began, rest_s)
         elif self._phase is not _Phase.READING or room.credit(1) <= 0:
             # Nothing can be read, so nothing else can happen here. A busy worker may need the sink part that is on this thread.
-            room.wait(_LONGEST_REST if len(self._delivery.last_busy) <= 1 else REST_S)
+            room.wait(_LONGEST_REST if len(self._state.last_busy) <= 1 else REST_S)
         elif time.monotonic() - began < rest_s:
             room.wait(rest_s)
 
@@ -272,7 +270,7 @@ class SourceLoop:
         in_flight = self._in_flight
         batch.in_flight = in_flight
         batch.attempt = self._attempt
-        batch.generation = self._delivery.offsets.generation
+        batch.generation = self._state.offsets.generation
         in_flight.sent += 1
         in_flight.sent_records += len(batch.origins)
         if self._size is not None and in_flight.taken_thread not in (self._thread, None):
@@ -306,7 +304,7 @@ class SourceLoop:
         return [self._sent(SourceBatch(self._stage, (), {}, now, mark))]
 
     def _end(self, now: float) -> list[SourceBatch]:
-        stop = self._delivery.stop
+        stop = self._state.stop
         if self._phase is _Phase.DRAINING:
             if not self._stage.ended:
                 stop.check_deadline(self._stage.room.waiting_for())

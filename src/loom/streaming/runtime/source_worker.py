@@ -45,7 +45,7 @@ class SourceWorker:
     def __init__(
         self,
         source: CompiledSource,
-        delivery: RunState,
+        state: RunState,
         make_stage: Callable[[], Stage],
         tracker: CommitTracker | None,
         metadata: RunMetadata,
@@ -55,14 +55,14 @@ class SourceWorker:
         changes: TopicChanges,
         inbox: deque[TopicChange],
     ) -> None:
-        self.delivery = delivery
+        self.state = state
         self._changes = changes
         self._inbox = inbox
-        self._records = ConsumerClient(source.settings, changes.suspect, metadata, delivery.clusters)
+        self._records = ConsumerClient(source.settings, changes.suspect, metadata, state.clusters)
         self._metadata = metadata
         #: all partitions of the source's topics, of all workers
         self._all = [TopicPartition(topic, number) for topic, numbers in topics.items() for number in numbers]
-        self._offsets = delivery.offsets.worker()
+        self._offsets = state.offsets.worker()
         #: partitions wait to be taken up
         self._joins = False
         #: how many parts the engine has open
@@ -77,9 +77,7 @@ class SourceWorker:
         self._keep_alive_s = keep_alive_s
         mode = source.mode
         self._mode = mode
-        self._timings = timings = (
-            delivery.metrics.part().timings if delivery.observability.measures is not None else None
-        )
+        self._timings = timings = state.metrics.part().timings if state.observability.measures is not None else None
         took = timings.commit_s.observe if timings is not None else None
         committer = self._make_committer(tracker, keep_alive_s, took)
         # Under exactly-once the start positions are committed in a transaction before any part is built.
@@ -87,27 +85,27 @@ class SourceWorker:
         self._may_lose = tracker is None and mode.may_lose
         # Where the group's position is not ours to keep, what is durable is the best that is known of it.
         self._commits = self._owns_group and (not mode.commits_by_client or source.settings.shares_group)
-        supervisor = delivery.supervisor
+        supervisor = state.supervisor
         told = (supervisor.moved, supervisor.reads) if supervisor is not None else (None, None)
         self.standing = Standing(self._offsets, *told)
-        delivery.standings.append(self.standing)
+        state.standings.append(self.standing)
         self._confirming = WatchedCommitter(committer, self.standing)
         self._build()
         self.standing.is_unsettled = lambda: self.feed.is_unsettled
         self.standing.in_flight = lambda: self.feed.in_flight
         self.standing.buffered = self._kept
         self.standing.buffered_by = self._kept_by
-        delivery.opened(self, "consumer", self._close)
+        state.opened(self, "consumer", self._close)
 
     def _build(self) -> None:
         """The stage of the current attempt, and what feeds it."""
-        delivery, source = self.delivery, self._source
-        self._attempt = delivery.attempt
+        state, source = self.state, self._source
+        self._attempt = state.attempt
         self._stage = stage = self._make_stage()
         self._room = stage.room
-        supervisor = delivery.supervisor
+        supervisor = state.supervisor
         reader: RecordReader = KafkaPoller(
-            self._records, stage.room, delivery, source, self.standing, self._keep_alive_s, self._claim()
+            self._records, stage.room, state, source, self.standing, self._keep_alive_s, self._claim()
         )
         self._isolating: IsolatingReader | None = None
         isolation = isolation_of(supervisor, source)
@@ -117,7 +115,7 @@ class SourceWorker:
                 self._records,
                 supervisor,
                 isolation,
-                delivery.stop,
+                state.stop,
                 stage.room,
                 read=self._offsets.read(),
                 durable=self._offsets.durable(),
@@ -126,7 +124,7 @@ class SourceWorker:
         self.feed = SourceLoop(
             reader,
             stage,
-            delivery,
+            state,
             self._confirming,
             batch_size=source.settings.batch_size,
             pace=self._pace,
@@ -182,7 +180,7 @@ class SourceWorker:
 
     def next_batch(self) -> list[SourceBatch]:
         """The leader's batch."""
-        if self._attempt != self.delivery.attempt:
+        if self._attempt != self.state.attempt:
             self._take_up_again()
         if self._joins:
             try:
@@ -194,8 +192,8 @@ class SourceWorker:
         while self._inbox:
             left.append(self.feed.left(self._take(self._inbox.popleft())))
         began = self.standing.called_at = time.monotonic()
-        if self.delivery.epochs.by_snapshots:
-            self._wall_clock.check(self.delivery.engine_epoch_s)
+        if self.state.epochs.by_snapshots:
+            self._wall_clock.check(self.state.engine_epoch_s)
         if self._room.keeps:
             full = self._room.credit(1) <= 0
             self.standing.keeps(self._room.kept_until(), self._room.due() if full else None)
@@ -215,7 +213,7 @@ class SourceWorker:
 
     def position(self, partition: TopicPartition) -> int | None:
         """What a recovery snapshot may hold: the last committable offset, never the one to be read next."""
-        row = self.delivery.offsets.row(partition)
+        row = self.state.offsets.row(partition)
         if row is not None and row.committable is not None:
             return row.committable
         return row.resume if row is not None else self._offsets.expected().get(partition)
@@ -225,21 +223,21 @@ class SourceWorker:
         self._parts -= 1
         if not self._parts:
             self.left_by_all = True
-            self.delivery.standings.remove(self.standing)
-            self.delivery.closed(self)
+            self.state.standings.remove(self.standing)
+            self.state.closed(self)
 
     def _join(self) -> None:
         joining, self._joins = self._offsets.expected(), False
         fallback = {partition: offset for partition, offset in joining.items() if offset is not None}
-        self._records.waiting = self.delivery.stop.check_start
+        self._records.waiting = self.state.stop.check_start
         try:
-            by_snapshots = self.delivery.epochs.by_snapshots
+            by_snapshots = self.state.epochs.by_snapshots
             found = self._records.start(joining, fallback, self._all, fallback_first=by_snapshots)
             failpoint(Failpoint.POSITIONED)
             if self._owns_group:
                 found = self._take_over(found)
         finally:
-            self._records.waiting = self.delivery.stop.check_deadline
+            self._records.waiting = self.state.stop.check_deadline
         self._begin(joining)
 
     def _begin(self, partitions: Iterable[TopicPartition]) -> None:
@@ -279,11 +277,11 @@ class SourceWorker:
     def _close(self) -> None:
         self._stage.close()
         if self._may_lose and not self.feed.ended:
-            counts = self.delivery.metrics.part()
+            counts = self.state.metrics.part()
             report_losses(self._offsets, counts)
         if self.feed.ended:
             # Otherwise a call of the client may be in progress, which blocks every other call of it.
-            self.delivery.lag[id(self._records)] = self._records.lag()
+            self.state.lag[id(self._records)] = self._records.lag()
         self._offsets.close()
         self._records.close()
         self._changes.close(self._inbox)

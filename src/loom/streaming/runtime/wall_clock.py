@@ -80,14 +80,14 @@ def rested(began: float, rest_s: float = REST_S) -> None:
 
 
 @contextmanager
-def watching_clock(delivery: RunState) -> Iterator[None]:
+def watching_clock(state: RunState) -> Iterator[None]:
     """Check the clock beside the parts while the block runs.
 
     The client's own waits end by the wall clock (`pthread_cond_timedwait`, librdkafka 2.16), so a worker that waits for a
     record when the clock is set back comes back with the next record, and without one only when that clock has caught up.
     """
     over = threading.Event()
-    thread = threading.Thread(target=_watch, args=(delivery, over), name="loom-clock", daemon=True)
+    thread = threading.Thread(target=_watch, args=(state, over), name="loom-clock", daemon=True)
     thread.start()
     try:
         yield
@@ -95,44 +95,44 @@ def watching_clock(delivery: RunState) -> Iterator[None]:
         over.set()
 
 
-def _watch(delivery: RunState, over: threading.Event) -> None:
+def _watch(state: RunState, over: threading.Event) -> None:
     clock = WallClock()
-    hung, silent = _HungWait(delivery), _SilentClient(delivery)
+    hung, silent = _HungWait(state), _SilentClient(state)
     while not over.wait(_LOOK):
-        back = clock.set_back_s(delivery.engine_epoch_s)
-        if back and delivery.epochs.by_snapshots:
-            _end_when_unnoticed(delivery, over, _engine_stopped(back, delivery.engine_epoch_s))
+        back = clock.set_back_s(state.engine_epoch_s)
+        if back and state.epochs.by_snapshots:
+            _end_when_unnoticed(state, over, _engine_stopped(back, state.engine_epoch_s))
             return
         if back:
             _log.warning("clock_set_back", back_s=round(back, 1), consequence="none: epochs use the monotonic clock")
             clock, hung.set_back_s = WallClock(), back
             silent.watch()
         if hung.found() or silent.found():
-            _end(delivery, _client_hangs(hung.set_back_s))
+            _end(state, _client_hangs(hung.set_back_s))
             return
 
 
-def _end_when_unnoticed(delivery: RunState, over: threading.Event, found: ClockSetBackError) -> None:
+def _end_when_unnoticed(state: RunState, over: threading.Event, found: ClockSetBackError) -> None:
     """The parts notice by themselves, unless they are held up."""
     _log.error("clock_set_back", reason=str(found))
     left = _GRACE
     while left > 0 and not over.wait(_LOOK):
-        waits = any(standing.waits for standing in list(delivery.standings))
-        left = (min(left, _SHORT_GRACE) if waits or delivery.stop.requested else left) - _LOOK
+        waits = any(standing.waits for standing in list(state.standings))
+        left = (min(left, _SHORT_GRACE) if waits or state.stop.requested else left) - _LOOK
     if not over.is_set():
-        _end(delivery, found)
+        _end(state, found)
 
 
-def _end(delivery: RunState, found: ClockSetBackError) -> None:
-    if delivery.fault is None:
-        delivery.stop.end_now(found)
+def _end(state: RunState, found: ClockSetBackError) -> None:
+    if state.fault is None:
+        state.stop.end_now(found)
 
 
 class _HungWait:
     """Finds a worker that hangs in a wait of its client although a stop was asked for or an epoch is open."""
 
-    def __init__(self, delivery: RunState) -> None:
-        self._delivery = delivery
+    def __init__(self, state: RunState) -> None:
+        self._state = state
         #: by how many seconds the clock was set back last; a wait that is long without that has another reason
         self.set_back_s = 0.0
         #: when each worker was last called, and how many checks have found it there
@@ -142,9 +142,9 @@ class _HungWait:
         """Whether a worker has hung for as long as it may."""
         if not self.set_back_s:
             return False
-        for standing in list(self._delivery.standings):
+        for standing in list(self._state.standings):
             called_at, times = self._seen.get(id(standing), (0.0, 0))
-            hangs = standing.waits and (self._delivery.stop.requested or standing.is_unsettled())
+            hangs = standing.waits and (self._state.stop.requested or standing.is_unsettled())
             times = times + 1 if hangs and standing.called_at == called_at else 0
             self._seen[id(standing)] = (standing.called_at, times)
             if times * _LOOK >= _SHORT_GRACE:
@@ -158,8 +158,8 @@ class _SilentClient:
     One commit after the jump proves that they work; then nothing is watched until the next one.
     """
 
-    def __init__(self, delivery: RunState) -> None:
-        self._delivery = delivery
+    def __init__(self, state: RunState) -> None:
+        self._state = state
         self._at: list[dict[TopicPartition, int]] = []
         #: whether commits have been seen; under the client's auto-commit there are none to see
         self._commits = False
@@ -173,19 +173,19 @@ class _SilentClient:
 
     def found(self) -> bool:
         """Whether something is to be committed, and has not been for too long."""
-        at = [standing.offsets.restarts() for standing in list(self._delivery.standings)]
+        at = [standing.offsets.restarts() for standing in list(self._state.standings)]
         moved, self._at = bool(self._at) and at != self._at, at
         self._commits |= moved
         if moved:
             self._left_s = None
         if self._left_s is None:
             return False
-        due = any(standing.is_unsettled() or standing.offsets.uncommitted() for standing in self._delivery.standings)
+        due = any(standing.is_unsettled() or standing.offsets.uncommitted() for standing in self._state.standings)
         self._left_s = self._left_s - _LOOK if due else self._patience_s()
         return self._left_s <= 0
 
     def _patience_s(self) -> float:
-        return _COMMIT_GRACE + self._delivery.epochs.interval_s
+        return _COMMIT_GRACE + self._state.epochs.interval_s
 
 
 def _client_hangs(set_back_s: float) -> ClockSetBackError:

@@ -48,7 +48,7 @@ Look: TypeAlias = Callable[[Mapping[TopicPartition, int]], dict[TopicPartition, 
 
 
 @contextmanager
-def watching(settings: ConsumerSettings, delivery: RunState, timeout_ms: int | None) -> Iterator[None]:
+def watching(settings: ConsumerSettings, state: RunState, timeout_ms: int | None) -> Iterator[None]:
     """Watch the run that the block is; `None` watches nothing."""
     if timeout_ms is None:
         yield
@@ -58,7 +58,7 @@ def watching(settings: ConsumerSettings, delivery: RunState, timeout_ms: int | N
     def look(positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         return records_behind(settings, positions, lambda: not over.is_set())
 
-    dog = Watchdog(delivery, timeout_ms / 1000, look)
+    dog = Watchdog(state, timeout_ms / 1000, look)
     thread = threading.Thread(target=dog.watch, args=(over,), name="loom-watchdog", daemon=True)
     thread.start()
     try:
@@ -86,8 +86,8 @@ class _Still:
 class Watchdog:
     """Watches the positions of one run. Used by one thread."""
 
-    def __init__(self, delivery: RunState, timeout_s: float, look: Look) -> None:
-        self._delivery = delivery
+    def __init__(self, state: RunState, timeout_s: float, look: Look) -> None:
+        self._state = state
         self._timeout = timeout_s
         self._look = look
         self._still: dict[TopicPartition, _Still] = {}
@@ -96,20 +96,20 @@ class Watchdog:
     def watch(self, over: threading.Event) -> None:
         """Check until the run is over, a stop is requested, or it is stalled."""
         tick = min(self._timeout * _TICK_SHARE, _LONGEST_TICK)
-        while not over.wait(tick) and not self._delivery.stop.requested:
+        while not over.wait(tick) and not self._state.stop.requested:
             try:
                 stalled = self.check(time.monotonic())
             except Exception as error:  # noqa: BLE001 - a fault of the watchdog is not a fault of the flow
                 _log.exception("watchdog_failed", error=str(error))
                 continue
-            if stalled is not None and not over.is_set() and not self._delivery.stop.requested:
+            if stalled is not None and not over.is_set() and not self._state.stop.requested:
                 _log.error("flow_stalled", reason=str(stalled))
-                self._delivery.stop.request_stalled(stalled, _GRACE)
+                self._state.stop.request_stalled(stalled, _GRACE)
                 return
 
     def check(self, now: float) -> StalledError | None:
         """What is wrong at this moment, in monotonic seconds."""
-        standings = list(self._delivery.standings)
+        standings = list(self._state.standings)
         here = {partition for standing in standings for partition in standing.offsets.restarts()}
         for gone in self._still.keys() - here:
             # Its topic was deleted.

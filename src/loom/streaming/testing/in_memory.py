@@ -54,26 +54,26 @@ def open_script(
     view: RecordAccessor,
     clock: ManualClock,
     batch_size: int,
-    delivery: RunState,
+    state: RunState,
     make_stage: MakeStage,
 ) -> WorkerSource:
     """A worker that reads a script of records (objects that `view` can read) and moments."""
     stage = make_stage()
     # What is random in production is the same in each run of a test.
     stage.room.random = random.Random(0).random
-    read = lambda: delivery.metrics.read().read  # noqa: E731
-    reader = _ScriptReader(deque(script), view, clock, stage.room, read, delivery.offsets.worker())
-    feed = SourceLoop(reader, stage, delivery, None, batch_size=batch_size, clock=clock)
-    return _ScriptWorker(feed, delivery, stage, clock)
+    read = lambda: state.metrics.read().read  # noqa: E731
+    reader = _ScriptReader(deque(script), view, clock, stage.room, read, state.offsets.worker())
+    feed = SourceLoop(reader, stage, state, None, batch_size=batch_size, clock=clock)
+    return _ScriptWorker(feed, state, stage, clock)
 
 
 class _ScriptWorker:
-    def __init__(self, feed: SourceLoop, delivery: RunState, stage: Stage, clock: ManualClock) -> None:
+    def __init__(self, feed: SourceLoop, state: RunState, stage: Stage, clock: ManualClock) -> None:
         self._feed = feed
-        self._delivery = delivery
+        self._state = state
         self._stage = stage
         self._clock = clock
-        delivery.opened(self, "source", stage.close)
+        state.opened(self, "source", stage.close)
 
     def next_batch(self) -> list[SourceBatch]:
         self._pass_time()
@@ -83,7 +83,7 @@ class _ScriptWorker:
         return batches
 
     def close(self) -> None:
-        self._delivery.closed(self)
+        self._state.closed(self)
 
     def _pass_time(self) -> None:
         """Where nothing is read, the script moves no time: let the clock go to the next moment at which a node acts."""
@@ -160,6 +160,6 @@ def run_in_memory(flow: str, built: BuiltDataflow, engine: Engine) -> None:
     try:
         engine.run(built.dataflow, BytewaxRuntimeConfig(), Layout())
     except BaseException as surfaced:  # noqa: BLE001 - an engine's panics are no Exception
-        raise_fault(flow, built.delivery.fault or surfaced.__cause__ or surfaced)
+        raise_fault(flow, built.state.fault or surfaced.__cause__ or surfaced)
     finally:
         built.finish()

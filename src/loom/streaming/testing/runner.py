@@ -192,8 +192,8 @@ class StreamingTestRunner:
         size = self._batch_size or plan.source.settings.batch_size
         watched: list[OutputTable] = []
 
-        def source(delivery: RunState, make_stage: MakeStage) -> OpenWorker:
-            return lambda _index, _count: open_script(items, view, clock, size, delivery, make_stage)
+        def source(state: RunState, make_stage: MakeStage) -> OpenWorker:
+            return lambda _index, _count: open_script(items, view, clock, size, state, make_stage)
 
         def watch(outlets: OutputTable) -> OutputTable:
             watched.append(captured.watch(plan, outlets, real_sinks=self._real_sinks))
@@ -215,7 +215,7 @@ class StreamingTestRunner:
             run_in_memory(plan.name, built, engine)
         finally:
             bridge.shutdown()
-            self._counts = added(self._counts, built.delivery.metrics.read())
+            self._counts = added(self._counts, built.state.metrics.read())
         return self
 
     @property

@@ -54,7 +54,7 @@ def stopped_while(
     engine = load_engine(chosen_engine())
     transport = Transport(override_view(plan.source), forever, NoProducers)
     built = engine.lower(plan, BuildOptions(transport=transport, **sinks))
-    built.delivery.epochs.interval_s = 0.02
+    built.state.epochs.interval_s = 0.02
 
     def stop() -> None:
         assert started.wait(20)

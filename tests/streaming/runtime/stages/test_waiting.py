@@ -121,7 +121,7 @@ def run(keeper: Keeper, items: list[Any], *, batch_size: int = 100, stop_when: A
     plan = compile_flow(flow, config=config_for(consumer={"batch_size": batch_size}))
     tracker = Tracker(keeper)
 
-    def source(delivery: Any, make_stage: Any) -> Any:
+    def source(state: Any, make_stage: Any) -> Any:
         def make() -> Any:
             stage = make_stage()
             stage.room.add(keeper, "keeper")
@@ -134,7 +134,7 @@ def run(keeper: Keeper, items: list[Any], *, batch_size: int = 100, stop_when: A
             stage.run = measured
             return stage
 
-        return open_items(items, batch_size, tracker)(delivery, make)
+        return open_items(items, batch_size, tracker)(state, make)
 
     engine = load_engine(chosen_engine())
     built = engine.lower(plan, BuildOptions(transport=Transport(override_view(plan.source), source, NoProducers)))
@@ -148,7 +148,7 @@ def run(keeper: Keeper, items: list[Any], *, batch_size: int = 100, stop_when: A
     stopper = threading.Thread(target=stop if stop_when else over.wait, daemon=True)
     stopper.start()
     try:
-        built.delivery.epochs.interval_s = 0.01
+        built.state.epochs.interval_s = 0.01
         engine.run(built.dataflow, BytewaxRuntimeConfig(), Layout())
     finally:
         over.set()
