@@ -112,7 +112,7 @@ def test_the_cells_of_a_csv_file_become_what_the_flow_reads(loom: Loom, broker: 
         (("produce", "there", "bad.jsonl", "--records"), Exit.USAGE, "line 1 of bad.jsonl is no record"),
         (("produce", "there", "good.jsonl", "--key", "id"), Exit.USAGE, "line 1 of good.jsonl has no field 'id'"),
         (("produce", "there", "none.jsonl"), Exit.USAGE, "none.jsonl cannot be read"),
-        (("produce", "there", "torn.csv"), Exit.USAGE, "line 2 of torn.csv has 1 cells"),
+        (("produce", "there", "torn.csv"), Exit.USAGE, "line 2 of torn.csv has 1 cell,"),
         (("create",), Exit.USAGE, "--brokers needs the names of topics"),
         (("create", "x", "--set", "retention"), Exit.USAGE, "--set takes NAME=VALUE"),
     ],

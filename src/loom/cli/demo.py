@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from loom.cli.live_address import LivePage
+from loom.core.counted import counted
 from loom.core.errors import LoomError
 from loom.examples.flights.data import raw_flights
 from loom.examples.flights.flow import Flight, flow
@@ -124,7 +125,8 @@ class _Demo:
         self._console.print(_results(counts))
         results = sum(counts.outputs.values())
         self._console.print(
-            f"{counts.read:,} records in {self._took:.1f} s; {results:,} results left, {counts.durable:,} of them durable"
+            f"{counted(counts.read, 'record')} in {self._took:.1f} s; {counted(results, 'result')} left, "
+            f"{counts.durable:,} of them durable"
         )
         if (
             counts.read != counts.accounted

@@ -15,6 +15,7 @@ from loom.cli.exit_codes import EndpointError
 from loom.cli.live_endpoint import Answers, Endpoints
 from loom.cli.live_joined import joined
 from loom.cli.show import duration
+from loom.core.counted import counted
 from loom.streaming.runtime.telemetry.live_document import LiveDocument, LiveError, LiveNode
 
 __all__ = ["print_once", "watch"]
@@ -207,9 +208,9 @@ def _furthest_behind(documents: Iterable[LiveDocument]) -> list[Text]:
     if not found:
         return [Text("no partition is read", style="yellow")]
     lag, part, process = max(found, key=lambda one: one[0])
-    text = Text(f"{len(found)} partitions", style="dim")
+    text = Text(counted(len(found), "partition"), style="dim")
     if lag:
-        behind = f"; furthest behind: {part.topic}[{part.partition}], {lag:,} records, {_span(part.lag_seconds)}, at "
+        behind = f"; furthest behind: {part.topic}[{part.partition}], {counted(lag, 'record')}, {_span(part.lag_seconds)}, at "
         text.append(
             f"{behind}{part.committed_offset:,} of {part.end_offset:,} ({process.instance}, worker {part.worker})"
         )

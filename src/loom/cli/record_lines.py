@@ -17,6 +17,7 @@ import msgspec
 from loom.cli.exit_codes import InputError
 from loom.cli.parquet import is_parquet, open_parquet, parquet_rows
 from loom.cli.records import record_from
+from loom.core.counted import counted
 from loom.streaming.headers import Headers
 from loom.streaming.record import KafkaRecord
 
@@ -88,7 +89,9 @@ def csv_lines(file: IO[bytes], name: str) -> Iterator[InputLine]:
                 if not row:
                     continue
                 if len(row) != len(header):
-                    raise InputError(f"{where} has {len(row)} cells, and the header line names {len(header)} columns")
+                    raise InputError(
+                        f"{where} has {counted(len(row), 'cell')}, and the header line names {counted(len(header), 'column')}"
+                    )
                 cells = {column: cell for column, cell in zip(header, row, strict=True) if cell}
                 yield InputLine(where, msgspec.json.encode(cells), cells=True)
     except (csv.Error, UnicodeError) as error:

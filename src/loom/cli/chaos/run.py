@@ -23,6 +23,7 @@ from loom.cli.chaos.books import NUMBER, Balance, Books, expected_results, numbe
 from loom.cli.chaos.place import Place, place_of
 from loom.cli.chaos.screen import close_books, ledger
 from loom.cli.demo import ERRORS, OUTPUTS, SOURCE
+from loom.core.counted import counted
 from loom.core.errors import LoomError
 from loom.examples.flights.data import raw_flights
 from loom.examples.flights.flow import Flight, flow
@@ -59,7 +60,8 @@ def run_chaos(kills: int, limit: int | None, brokers: str | None, seed: int | No
     topics = (SOURCE, *OUTPUTS, *ERRORS)
     with place_of(brokers, topics) as place, tempfile.TemporaryDirectory() as folder:
         console.print(
-            f"[bold]{flow.name}[/] under [bold]{place.delivery}[/]: {len(records):,} records, {kills} times SIGKILL; Ctrl-C stops"
+            f"[bold]{flow.name}[/] under [bold]{place.delivery}[/]: {counted(len(records), 'record')}, "
+            f"{counted(kills, 'SIGKILL')}; Ctrl-C stops"
         )
         chaos = _Chaos(place, books, records, kills, random.Random(seed), console, Path(folder))
         chaos.run()

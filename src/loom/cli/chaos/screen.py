@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loom.cli.chaos.books import Balance
+from loom.core.counted import counted
 from loom.core.errors import LoomError
 
 __all__ = ["close_books", "ledger"]
@@ -25,12 +26,12 @@ def close_books(found: Balance, delivery: str, killed: int, console: Console, se
     """Print the books. Raises `LoomError` if they do not balance under this guarantee."""
     console.print(ledger(found, killed, "at the end", seconds))
     if found.missing or found.strange or (found.doubled and delivery == "exactly_once"):
-        strange = f", {found.strange:,} results of no input" if found.strange else ""
+        strange = f", {counted(found.strange, 'result')} of no input" if found.strange else ""
         raise LoomError(
             f"the books do not balance under {delivery}: {found.missing:,} lost, {found.doubled:,} doubled{strange}; "
             "this is a defect worth reporting"
         )
-    said = f"the books balance: {killed} kills, 0 lost, {found.doubled:,} doubled"
+    said = f"the books balance: {counted(killed, 'kill')}, 0 lost, {found.doubled:,} doubled"
     if delivery == "exactly_once":
         console.print(said)
         return

@@ -14,6 +14,7 @@ from loom.cli.letters import print_letter
 from loom.cli.options import AsJson, Brokers, Debug, ProjectConfig, ProjectFlow, end, end_guarded
 from loom.cli.program import guarded, log_to_stderr
 from loom.cli.show import instant, print_json, print_json_line, print_table
+from loom.core.counted import counted
 
 __all__ = ["command"]
 
@@ -91,7 +92,7 @@ def list_letters(
         width = len(keys)
         print_table((*keys, "letters", "replayed", "first", "last"), rows, right=(width, width + 1))
         total, done = (sum(counts[index] for counts in groups.values()) for index in (0, 1))
-        typer.echo(f"{total:,} dead letters, {total - done:,} of them not replayed")
+        typer.echo(f"{counted(total, 'dead letter')}, {total - done:,} of them not replayed")
 
     end_guarded(work, debug)
 

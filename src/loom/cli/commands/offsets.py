@@ -12,6 +12,7 @@ from loom.cli.offsets import GroupScene, parse_target, scene_of
 from loom.cli.options import AsJson, Brokers, Debug, ProjectConfig, ProjectFlow, end_guarded
 from loom.cli.program import log_to_stderr
 from loom.cli.show import duration, print_json, print_table
+from loom.core.counted import counted
 from loom.streaming.kafka.errors import SecondInstanceError
 
 __all__ = ["command"]
@@ -94,7 +95,7 @@ def _print_positions(scene: GroupScene, members: tuple[str, ...], documents: lis
     )
     total = sum(one["lag"] or 0 for one in documents)
     slowest = max((one["lag_ms"] or 0 for one in documents), default=0)
-    typer.echo(f"lag {total:,} offsets, {duration(slowest)}")
+    typer.echo(f"lag {counted(total, 'offset')}, {duration(slowest)}")
 
 
 @command.command("reset")

@@ -20,6 +20,7 @@ from loom.cli.records import record_document, record_line
 from loom.cli.show import print_json, print_json_line, print_table
 from loom.cli.topics import create_planned, described, named_topics, needed_topics, plan_topics, properties_of
 from loom.core.config import ConfigContext
+from loom.core.counted import counted
 from loom.streaming.compiler.compile import compile_flow
 from loom.streaming.record import KafkaRecord, TopicPartition
 
@@ -286,10 +287,16 @@ def produce_records(
                     written += 1
             except InputError as error:
                 producer.flush()
-                raise InputError(f"{error}. {written} records before it were written") from None
+                raise InputError(f"{error}. {_before_it(written)}") from None
         if as_json:
             print_json({"topic": topic, "written": written})
         else:
-            typer.echo(f"{written} {'record' if written == 1 else 'records'} written to {topic}")
+            typer.echo(f"{counted(written, 'record')} written to {topic}")
 
     end_guarded(work, debug)
+
+
+def _before_it(written: int) -> str:
+    return (
+        "The record before it was written" if written == 1 else f"{counted(written, 'record')} before it were written"
+    )

@@ -15,6 +15,7 @@ from loom.cli.supervisor.child import Child
 from loom.cli.supervisor.recorder import AtWork
 from loom.cli.supervisor.restart_policy import End, RestartPolicy
 from loom.cli.supervisor.suspicion import Finding, Suspicion
+from loom.core.counted import counted
 from loom.core.logger import get_logger
 from loom.streaming.runtime.layout import PROCESS_ID, PROCESSES
 from loom.streaming.runtime.settings import SupervisionSettings
@@ -165,8 +166,8 @@ def _spent(policy: RestartPolicy, restarts: int, at_work: AtWork | None) -> str:
     if at_work is not None:
         where += f". The last one was working on {at_work}" + (", with nothing else in it" if at_work.alone else "")
     return (
-        f"the flow ended {len(ends)} times without advancing ({', '.join(ends)}), and streaming.supervision.restarts is "
-        f"{restarts}: it stays down. {where}"
+        f"the flow ended {counted(len(ends), 'time')} without advancing ({', '.join(ends)}), and "
+        f"streaming.supervision.restarts is {restarts}: it stays down. {where}"
     )
 
 

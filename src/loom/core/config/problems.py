@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from loom.core.counted import counted
 from loom.core.errors import LoomError
 from loom.core.model import LoomFrozenStruct
 
@@ -67,6 +68,6 @@ class ConfigError(LoomError):
     def __str__(self) -> str:
         files = list(dict.fromkeys(problem.file or "the configuration" for problem in self.problems))
         count = len(self.problems)
-        lines = [f"{count} {'problem' if count == 1 else 'problems'} in {', '.join(files) or 'the configuration'}:"]
+        lines = [f"{counted(count, 'problem')} in {', '.join(files) or 'the configuration'}:"]
         lines += [f"  {problem.describe()}" for problem in self.problems]
         return "\n".join(lines)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
+from loom.core.counted import counted
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.errors import LoomStreamingError
 
@@ -119,5 +120,5 @@ class CompilationError(LoomStreamingError):
     def __init__(self, flow: str, errors: Iterable[Issue]) -> None:
         self.flow = flow
         self.errors = tuple(errors)
-        count = f"{len(self.errors)} problem{'s' if len(self.errors) != 1 else ''}"
+        count = counted(len(self.errors), "problem")
         super().__init__("\n".join([f"flow {flow!r} does not compile: {count}", *map(str, self.errors)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from loom.core.counted import counted
 from loom.streaming.compiler.catalogue import Code
 from loom.streaming.compiler.model import CompiledNode, NodePath
 from loom.streaming.compiler.names import child_id
@@ -39,7 +40,7 @@ class CompiledCollect(CompiledNode, kw_only=True):
 
     @property
     def summary(self) -> str:
-        return f" up to {self.max_records} records or {self.timeout_ms} ms"
+        return f" up to {counted(self.max_records, 'record')} or {self.timeout_ms} ms"
 
 
 class CompiledForEach(CompiledNode, kw_only=True):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from loom.core.counted import counted
 from loom.core.logger import get_logger
 from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.formats.format import WholeErrors
@@ -202,7 +203,7 @@ class TopicWriter:
         while True:
             while (left := self._flush_slice()) > 0:
                 self._check()
-                self._waiting(f"{left} records that the broker has not acknowledged")
+                self._waiting(f"{counted(left, 'record')} that the broker has not acknowledged")
             self._check()
             if not self._failed:
                 return resent
@@ -250,7 +251,7 @@ class TopicWriter:
                         "queue.buffering.max.kbytes under extra"
                     )
                 # Full: deliveries make room, and are served by poll().
-                self._waiting(f"room in the producer's queue ({len(self._producer)} records in flight)")
+                self._waiting(f"room in the producer's queue ({counted(len(self._producer), 'record')} in flight)")
                 self._poll(_SLICE)
                 self._check()
             except KafkaException as error:
@@ -279,7 +280,7 @@ class TopicWriter:
         refused = self._hand_over(record, deliver)
         while (left := self._flush_slice()) > 0:
             self._check()
-            self._waiting(f"{left} records that the broker has not acknowledged")
+            self._waiting(f"{counted(left, 'record')} that the broker has not acknowledged")
         # Only failures are reported, so no answer is a good one.
         problem = answers[0] if answers else None
         if problem is not None:

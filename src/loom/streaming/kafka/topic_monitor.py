@@ -14,6 +14,7 @@ from typing import Any
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
+from loom.core.counted import counted
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.client_config import CLIENT_LOG, kafka_error, make_client
 from loom.streaming.kafka.cluster_faults import ClusterFaults
@@ -131,8 +132,8 @@ class TopicMonitor:
                 yield TopicChange(
                     topic,
                     Change.PARTITIONS_ADDED,
-                    f"the topic {topic!r} has {found.partitions} partitions instead of {known.partitions}: the new ones "
-                    "are read from the next start on",
+                    f"the topic {topic!r} has {counted(found.partitions, 'partition')} instead of {known.partitions}: "
+                    "the new ones are read from the next start on",
                 )
 
 

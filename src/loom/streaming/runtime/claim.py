@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 
+from loom.core.counted import counted
 from loom.core.logger import get_logger
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.failpoints import Failpoint, failpoint
@@ -119,7 +120,9 @@ def await_claim(
         lambda: f"process 0 is not running, or was started with another number of processes than {layout.processes}",
     )
     while left := unclaimed():
-        patience.spend(f"{len(left)} offsets of {layout} do not name this layout yet, {left[0]} for example")
+        patience.spend(
+            f"{counted(len(left), 'offset')} of {layout} without the name of this layout yet, {left[0]} for example"
+        )
         serve(_LOOK)
 
 

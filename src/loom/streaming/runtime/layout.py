@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from loom.core.config import ConfigError, ConfigProblem
+from loom.core.counted import counted
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.errors import LoomStreamingError
 from loom.streaming.kafka.offset_metadata import MAX_WRITERS
@@ -83,7 +84,7 @@ class Layout(LoomFrozenStruct):
         if self.processes > most:
             raise TooManyProcessesError(
                 f"{self.processes} processes share the topics of the flow ({', '.join(sorted(topics))}), and the largest has "
-                f"{most} partitions: some processes would have nothing to read. Start at most {most} processes "
+                f"{counted(most, 'partition')}: some processes would have nothing to read. Start at most {most} "
                 f"(--processes, {PROCESSES} or addresses), or add partitions"
             )
 

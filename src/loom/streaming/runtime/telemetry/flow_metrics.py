@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 
+from loom.core.counted import counted
 from loom.core.observability.metrics import Check, Histogram, HistogramValue, Labels, MetricSamples, Page
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.metrics import FlowCounts, Timings
@@ -108,7 +109,7 @@ class FlowMetricsSource:
         if self._reads_kafka:
             rows, standings = offset_rows(state), list(state.standings)
             waiting = [str(row.partition) for row in rows if row.start is None]
-            known = f"{len(rows)} partitions" if standings else "reading has not begun"
+            known = counted(len(rows), "partition") if standings else "reading has not begun"
             found.append(Check("assignment", bool(standings), known))
             found.append(
                 Check("positions", not waiting, f"no position yet: {', '.join(waiting[:5])}" if waiting else "")
