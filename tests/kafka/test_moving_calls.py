@@ -117,7 +117,9 @@ def test_calls_that_outlast_a_revocation_are_cancelled_and_made_by_the_new_owner
             until(accounted(runner, COUNT // 2 - IN_TIME))
             moved = set(new.begun)
             # The calls of the other partition have not been touched.
-            until(lambda: old.cancelled == moved)
+            until(lambda: old.cancelled >= moved)
+            # A transaction that meets the rebalance is aborted, and with it every call of the process.
+            assert old.cancelled == moved or delivery == "exactly_once"
             assert len(old.begun) == COUNT
             old.let_go(*range(COUNT))
             until(lambda: positions(one_way.bootstrap, one_way.source, one_way.group) == {0: 20, 1: 20})
