@@ -53,22 +53,22 @@ def test_a_successor_takes_over_under_load_without_a_duplicate_and_its_predecess
     kafka: Broker, tmp_path: Path
 ) -> None:
     run = NumbersRun(kafka, tmp_path, delivery="exactly_once")
-    # Long enough on a busy machine: an instance that has nothing to write does not notice its successor.
-    count, take_overs = 120_000, 6
+    take_overs, load = 6, run.load(rate=1_500)
     instances = [run.flow.twin(f"instance-{number}.log") for number in range(take_overs + 1)]
-    with ExitStack() as stack, run.producing(count, rate=1_500) as producer:
+    with ExitStack() as stack:
         for flow in instances:
             stack.enter_context(flow)
+        # An instance that has nothing to write does not notice its successor.
+        load.start()
         instances[0].start()
         for flow, successor in pairwise(instances):
             flow.await_line("flow_started")
-            producer.join(1.0)
+            load.run_on(1.0)
             assert flow.alive, flow.tail()
-            assert producer.is_alive(), "this take-over would not be under load"
             successor.start()
             assert flow.wait(30) == 8, flow.tail()
             assert "took over" in flow.output()
-        producer.join()
+        count = load.finish()
         instances[-1].await_positions(run.bootstrap, run.group, run.source, run.ends())
         instances[-1].sigterm()
         assert instances[-1].wait(10) == 0, instances[-1].tail()
@@ -79,23 +79,23 @@ def test_a_successor_takes_over_under_load_without_a_duplicate_and_its_predecess
 @pytest.mark.timeout(120)
 def test_of_two_instances_that_share_a_group_one_notices_and_nothing_is_lost(kafka: Broker, tmp_path: Path) -> None:
     run = NumbersRun(kafka, tmp_path)
-    count = 60_000
+    load = run.load(rate=3_000)
     first, second = run.flow.twin("first.log"), run.flow.twin("second.log")
-    with run.flow, first, second, run.producing(count, rate=3_000) as producer:
+    with run.flow, first, second:
+        load.start()
         first.start()
         first.await_positions(run.bootstrap, run.group, run.source, 5_000)
         second.start()
-        ended = None
-        while ended is None and producer.is_alive():
-            producer.join(0.2)
-            ended = next((flow for flow in (first, second) if not flow.alive), None)
-        assert ended is not None, "two instances went on side by side"
+        deadline = time.monotonic() + 40
+        while (ended := next((flow for flow in (first, second) if not flow.alive), None)) is None:
+            assert time.monotonic() < deadline, "two instances went on side by side"
+            load.run_on(0.2)
         assert ended.wait(1) == 8, ended.tail()
         assert "Two instances of one flow share a group" in ended.output()
         for flow in (first, second):
             flow.kill_all()
         run.flow.start()
-        producer.join()
+        count = load.finish()
         run.await_all_confirmed()
         run.stop(within=10)
     verdict = run.verdict(count)
@@ -141,14 +141,14 @@ def test_a_plain_engine_start_stops_on_sigterm_as_the_runner_does(kafka: Broker,
         "cli_main(build_dataflow(plan), workers_per_process=2, epoch_interval=timedelta(seconds=1))\n"
     )
     run.flow._command = [str(plain), str(tmp_path / "numbers.yaml")]
-    count = 20_000
-    with run.flow, run.producing(count, rate=5_000) as producer:
+    load = run.load(rate=2_000)
+    with run.flow:
+        load.start()
         run.flow.start()
         run.flow.await_positions(run.bootstrap, run.group, run.source, 2_000)
-        assert producer.is_alive()
         run.stop(within=5, says_start=False)
         run.flow.start()
-        producer.join()
+        count = load.finish()
         run.await_all_confirmed()
         run.stop(within=5, says_start=False)
     verdict = run.verdict(count)

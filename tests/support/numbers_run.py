@@ -18,6 +18,7 @@ from tests.support.broker import Broker, FreshTopics
 from tests.support.engines import chosen_engine
 from tests.support.flow_process import FlowProcess
 from tests.support.kafka_io import ReadRecord, end_offsets, group_positions, produce_numbered, read_all
+from tests.support.load import Load
 
 PARTITIONS = 4
 FLOWS = Path(__file__).resolve().parents[1] / "kafka"
@@ -81,6 +82,10 @@ class NumbersRun:
         yield thread
         thread.join()
         assert not failures, failures
+
+    def load(self, rate: float) -> Load:
+        """Numbers that arrive at `rate` per second from its start until it is told that it is enough."""
+        return Load(self.bootstrap, self.source, rate=rate, partitions=PARTITIONS)
 
     def produce(self, count: int, rate: float | None = None, *, start: int = 0) -> None:
         """Write the numbers `start` … to the source."""
