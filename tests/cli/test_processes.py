@@ -161,6 +161,7 @@ def test_more_processes_than_partitions_are_refused(start: Start) -> None:
     assert "flow_restarting" not in flow.output()
 
 
+@pytest.mark.bytewax
 def test_each_process_has_a_recovery_store_and_another_number_of_them_is_refused(
     served: EmbeddedBroker, start: Start, tmp_path: Path
 ) -> None:

@@ -68,6 +68,7 @@ class Tracker:
         raise AssertionError("nothing is run")
 
 
+@pytest.mark.bytewax
 def test_a_tracker_of_the_callers_is_refused() -> None:
     plan = compile_flow(FLOW, config=config())
     with pytest.raises(ValueError, match="next owner of a partition begins at the group's offset"):
