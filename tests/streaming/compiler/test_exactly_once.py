@@ -79,3 +79,11 @@ def test_epochs_that_the_broker_would_abort_are_refused() -> None:
 def test_a_sink_that_is_no_topic_is_refused() -> None:
     with pytest.raises(CompilationError, match="takes part in no transaction"):
         check_exactly_once_run(compile_flow(FLOW, config=config()), epoch_ms=1000, foreign_sinks=True)
+
+
+def test_a_policy_that_is_none_is_a_problem_among_the_others() -> None:
+    flow = StreamFlow("orders", FromTopic("in", payload=Order), Process(keep), IntoTopic("out", partitioning=True))  # type: ignore[arg-type]
+    with pytest.raises(CompilationError) as raised:
+        compile_flow(flow, config=config())
+    (issue,) = raised.value.errors
+    assert "partitioning" in issue.message

@@ -23,6 +23,7 @@ from loom.streaming.compiler.issues import Issues
 from loom.streaming.compiler.model import CompiledNode, CompiledSource, CompiledTopic, NodePath, walk_nodes
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import LoomStreamingError
+from loom.streaming.nodes.boundary import PartitionPolicy
 
 __all__ = ["CannotForgetError", "Memory", "warn_unforgettable"]
 
@@ -177,7 +178,8 @@ def _of_source(source: CompiledSource) -> tuple[Any, ...]:
 
 
 def _of_topic(topic: CompiledTopic) -> Iterator[Any]:
-    if topic.partitioning is not None:
+    # What is no policy is a problem of its own, which is reported with the others.
+    if isinstance(topic.partitioning, PartitionPolicy):
         yield topic.partitioning.strategy
     if topic.enc_hook is not None:
         yield topic.enc_hook
