@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 from confluent_kafka import KafkaException, TopicCollection
@@ -19,7 +19,7 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming.kafka.client_config import CLIENT_LOG, is_transient, kafka_error, make_client
 from loom.streaming.kafka.cluster_faults import ClusterFaults
 from loom.streaming.kafka.errors import TopicMissingError
-from loom.streaming.kafka.group_snapshot import KEEP_ALIVE, GroupRequest, GroupSnapshot
+from loom.streaming.kafka.group_snapshot import GroupRequest, GroupSnapshot
 from loom.streaming.kafka.interruptible import result_interruptibly
 from loom.streaming.kafka.limits import TimestampLimits
 from loom.streaming.kafka.reserved_properties import shared_properties
@@ -76,11 +76,12 @@ def fetch_cluster(
     admin = make_client(AdminClient, shared_properties(config), faults)
     # Lets the client connect at once. Behind a metadata call alone it does so after half of reconnect.backoff.ms (50 ms;
     # librdkafka 2.16).
-    admin.describe_cluster(request_timeout=_CALL)
+    greeted = admin.describe_cluster(request_timeout=_CALL)
     group = GroupRequest(admin, group_id, faults, waiting) if group_id is not None else None
     metadata, partitions = _await_topics(admin, config, needed, faults, waiting)
     if str(metadata.cluster_id).startswith(EMBEDDED):
-        return ClusterSnapshot(partitions, group=GroupSnapshot((), KEEP_ALIVE) if group is not None else None)
+        # It knows of no controller and no members: the greeting is never answered, the group at once, as unknown.
+        return ClusterSnapshot(partitions, group=group.result() if group is not None else None)
     if group is not None:
         group.ask_broker(next(iter(metadata.brokers)))
     asked_limits = _ask_limits(admin, sorted(set(limits_of)))
@@ -91,6 +92,8 @@ def fetch_cluster(
         topic: {name: entry.value for name, entry in entries.items() if entry.value is not None}
         for topic, entries in configs.items()
     }
+    # A client that ends amid a request may wait for ever for its thread of that broker (librdkafka 2.16).
+    wait([greeted], _CALL)
     return ClusterSnapshot(
         partitions,
         {topic: int(found["max.message.bytes"]) for topic, found in properties.items() if "max.message.bytes" in found},
