@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import urllib.error
 import urllib.request
@@ -16,6 +15,7 @@ from loom.cli.exit_codes import EndpointError, InputError
 from loom.cli.load_flow import load_flow
 from loom.cli.project import project_config, project_flow
 from loom.core.config import ConfigContext, ConfigError, ConfigProblem
+from loom.core.loopback import is_loopback
 from loom.core.model import LoomFrozenStruct
 from loom.core.observability.settings import ObservabilityConfig, PrometheusEndpoint
 from loom.streaming.runtime.telemetry.live_document import VERSION, LiveDocument
@@ -171,9 +171,5 @@ def _normal(address: str) -> str:
 
 def _opener(address: str) -> urllib.request.OpenerDirector:
     """Asks a machine of one's own directly, whatever proxy there is for others."""
-    host = urlsplit(address).hostname or ""
-    try:
-        local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = host == "localhost"
-    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+    direct = [urllib.request.ProxyHandler({})] if is_loopback(urlsplit(address).hostname or "") else []
+    return urllib.request.build_opener(*direct)

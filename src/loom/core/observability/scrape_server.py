@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+from loom.core.loopback import is_address, is_loopback
 from loom.core.observability.metrics import Check, Page
 
 __all__ = ["ScrapeServer"]
@@ -81,7 +81,7 @@ class ScrapeServer:
 
         def answers(host: str) -> Mapping[str, Callable[[str], Answer]]:
             # A page of somebody else's whose name leads here must not read what is for this machine alone.
-            show = pages() if _is_named(host) or not _is_loopback(bind_address) else {}
+            show = pages() if _is_named(host) or not is_loopback(bind_address) else {}
             return {**{path: partial(_answered, page) for path, page in show.items()}, **own}
 
         self._server = _Server(bind_address, port, answers)
@@ -187,19 +187,7 @@ def _is_named(host: str) -> bool:
         name = urlsplit(f"//{host}").hostname or "localhost"
     except ValueError:
         return False
-    return name == "localhost" or name.endswith(".localhost") or _is_address(name)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_loopback(bind_address: str) -> bool:
-    return bind_address == "localhost" or (_is_address(bind_address) and ip_address(bind_address).is_loopback)
+    return name == "localhost" or name.endswith(".localhost") or is_address(name)
 
 
 def _answered(page: Page, _accept: str) -> Answer:
