@@ -7,7 +7,6 @@ group of that name, each of which names a function with `typer` annotations, or 
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from typer.core import TyperGroup
 
 from loom.cli.exit_codes import Exit
 from loom.cli.versions import version_line, versions
+from loom.core.config.keys import nearest
 from loom.core.entry_points import EntryPointError, offer_of, offers
 
 __all__ = ["COMMANDS", "app"]
@@ -42,8 +42,8 @@ class _Commands(TyperGroup):
                 return _command(cmd_name, offer.load())
         except EntryPointError as error:
             return _broken(cmd_name, str(error))
-        near = get_close_matches(cmd_name, self.list_commands(ctx), n=1)
-        hint = f"did you mean `loom {near[0]}`?" if near else "`loom --help` lists them"
+        near = nearest(cmd_name, self.list_commands(ctx))
+        hint = f"did you mean `loom {near}`?" if near is not None else "`loom --help` lists them"
         return _broken(cmd_name, f"there is no command {cmd_name!r}; {hint}")
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from loom.core.config.keys import nearest
 from loom.core.config.literals import is_literal
 from loom.core.config.problems import ConfigError, ConfigProblem
 from loom.core.config.tree import ConfigTree, Resolvers
@@ -55,8 +55,8 @@ def _another_file(path: Path) -> str | None:
     if path.exists() or not path.parent.is_dir():
         return None
     there = sorted(file.name for file in path.parent.iterdir() if file.suffix in {".yaml", ".yml"})
-    near = get_close_matches(path.name, there, n=1)
-    return f"did you mean {path.parent / near[0]}?" if near else None
+    near = nearest(path.name, there)
+    return f"did you mean {path.parent / near}?" if near is not None else None
 
 
 def _parse(text: str, path: str, resolvers: Resolvers) -> ConfigTree:
