@@ -145,10 +145,9 @@ class LoopCalls:
                         call.cancel = None
                         del running[call]
                         at_work = False
-                        if completed:
-                            completed.append(call)  # the worker has been woken for those before it
-                        else:
-                            completed.append(call)
+                        is_first = not completed
+                        completed.append(call)
+                        if is_first:  # else the worker has been woken for those before it
                             wake.set()
                         if task is not None and task.cancelling() and not limit.cancel_called:
                             await _forget_cancellation(task)
