@@ -16,7 +16,8 @@ from loom.cli.live_endpoint import Answers, Endpoints
 from loom.cli.live_joined import joined
 from loom.cli.show import duration
 from loom.core.counted import counted
-from loom.streaming.runtime.telemetry.live_document import LiveDocument, LiveError, LiveNode
+from loom.streaming.runtime.telemetry.live_document import LiveDocument, LiveNode
+from loom.streaming.runtime.telemetry.recent_errors import RecentError
 
 __all__ = ["print_once", "watch"]
 
@@ -144,9 +145,8 @@ def _tree(nodes: list[LiveNode], told: LiveDocument) -> Iterator[tuple[int, str,
     for edge in told.edges:
         if not edge.errors and edge.source in known and edge.target in known:
             after.setdefault(edge.source, []).append((edge.target, edge.title or ""))
-    pending = [
-        (0, "", node.id) for node in reversed(nodes) if node.id not in {t for ways in after.values() for t, _ in ways}
-    ]
+    targets = {target for ways in after.values() for target, _ in ways}
+    pending = [(0, "", node.id) for node in reversed(nodes) if node.id not in targets]
     while pending:
         depth, way, found = pending.pop()
         if found in seen:
@@ -217,7 +217,7 @@ def _furthest_behind(documents: Iterable[LiveDocument]) -> list[Text]:
     return [text]
 
 
-def _errors(errors: Iterable[LiveError]) -> list[Text]:
+def _errors(errors: Iterable[RecentError]) -> list[Text]:
     lines: list[Text] = []
     told: set[tuple[str, str]] = set()
     for error in errors:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from loom.core.logger import get_logger
 from loom.core.model import LoomFrozenStruct
+from loom.core.thread_beside import thread_beside
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.run_errors import PeerLostError, PeersMissingError, StoppedBeforeStartError
 from loom.streaming.runtime.run_state import RunState
@@ -69,13 +70,8 @@ def awaiting_peers(layout: Layout, state: RunState, timeout_s: float) -> Iterato
         yield
         return
     over = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(layout, state, timeout_s, over), name="loom-peers", daemon=True)
-    watcher.start()
-    try:
+    with thread_beside("loom-peers", lambda: _watch(layout, state, timeout_s, over), over):
         yield
-    finally:
-        over.set()
-        watcher.join()
 
 
 def _watch(layout: Layout, state: RunState, timeout_s: float, over: threading.Event) -> None:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from loom.core.logger import get_logger
+from loom.core.thread_beside import thread_beside
 from loom.streaming.kafka.errors import KafkaTransportError
 from loom.streaming.kafka.lag import records_behind
 from loom.streaming.kafka.settings import ConsumerSettings
@@ -59,13 +60,8 @@ def watching(settings: ConsumerSettings, state: RunState, timeout_ms: int | None
         return records_behind(settings, positions, lambda: not over.is_set())
 
     dog = Watchdog(state, timeout_ms / 1000, look)
-    thread = threading.Thread(target=dog.watch, args=(over,), name="loom-watchdog", daemon=True)
-    thread.start()
-    try:
+    with thread_beside("loom-watchdog", lambda: dog.watch(over), over, _LEAVE):
         yield
-    finally:
-        over.set()
-        thread.join(_LEAVE)
 
 
 class _Still:

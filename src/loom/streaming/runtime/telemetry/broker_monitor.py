@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from loom.core.logger import get_logger
+from loom.core.thread_beside import thread_beside
 from loom.streaming.kafka.errors import KafkaTransportError
 from loom.streaming.record import TopicPartition
 
@@ -54,13 +55,8 @@ class BrokerMonitor:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Ask during the block."""
-        thread = threading.Thread(target=self._watch, name="loom-lag", daemon=True)
-        thread.start()
-        try:
+        with thread_beside("loom-lag", self._watch, self._over, _LEAVE):
             yield
-        finally:
-            self._over.set()
-            thread.join(_LEAVE)
 
     def _watch(self) -> None:
         try:

@@ -184,11 +184,12 @@ class FlowMetricsSource:
     def _nodes(self, counts: FlowCounts) -> dict[Labels, float]:
         """What became of records at each node. How many went on is told where it follows from what is counted."""
         found: dict[Labels, float] = {}
-        for step, count in failures_by_step(counts).items():
+        failed = failures_by_step(counts)
+        for step, count in failed.items():
             found[(step, "error")] = float(count)
         for step, count in counts.drops.items():
             found[(step, "dropped")] = float(count)
-        for step, (_, left) in on_the_way(self._plan, counts).items():
+        for step, (_, left) in on_the_way(self._plan, counts, failed).items():
             if left is not None:
                 found[(step, "ok")] = float(left)
         return found

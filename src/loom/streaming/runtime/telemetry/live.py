@@ -16,6 +16,7 @@ import msgspec
 
 from loom.core.logger import get_logger
 from loom.core.observability.metrics import Check, Page
+from loom.core.thread_beside import thread_beside
 from loom.streaming.compiler.explain.picture import Box, picture_of
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.runtime.instance import instance_name
@@ -28,10 +29,8 @@ from loom.streaming.runtime.telemetry.live_document import (
     LiveCheck,
     LiveDocument,
     LiveEdge,
-    LiveError,
     LiveNode,
     LiveNow,
-    LivePartition,
     LiveProcess,
     LiveTotals,
 )
@@ -40,7 +39,7 @@ from loom.streaming.runtime.telemetry.live_page import page_files
 from loom.streaming.runtime.telemetry.live_ticks import Tick, Ticks, measured
 from loom.streaming.runtime.telemetry.node_flow import NodeFlow, failures_by_step
 from loom.streaming.runtime.telemetry.partitions import PartitionFigures, partition_figures
-from loom.streaming.runtime.telemetry.recent_errors import RecentError, RecentErrors
+from loom.streaming.runtime.telemetry.recent_errors import RecentErrors
 
 __all__ = ["LivePicture"]
 
@@ -90,13 +89,8 @@ class LivePicture:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Look once a second during the block."""
-        thread = threading.Thread(target=self._watch, name="loom-live", daemon=True)
-        thread.start()
-        try:
+        with thread_beside("loom-live", self._watch, self._over, _LEAVE):
             yield
-        finally:
-            self._over.set()
-            thread.join(_LEAVE)
 
     def content(self) -> bytes:
         """The document as JSON."""
@@ -155,8 +149,8 @@ class LivePicture:
             self._now(partitions),
             tuple(self._nodes()),
             self._edges,
-            tuple(_partition(one) for one in partitions),
-            tuple(_error(one) for one in self._errors.latest()[:_ERRORS]),
+            tuple(partitions),
+            tuple(self._errors.latest()[:_ERRORS]),
             self._history.of_flow(),
         )
 
@@ -249,11 +243,3 @@ class LivePicture:
 
 def _checks(found: Iterable[Check]) -> tuple[LiveCheck, ...]:
     return tuple(LiveCheck(check.name, check.ok, check.detail) for check in found)
-
-
-def _partition(one: PartitionFigures) -> LivePartition:
-    return msgspec.convert(one, LivePartition, from_attributes=True)
-
-
-def _error(one: RecentError) -> LiveError:
-    return msgspec.convert(one, LiveError, from_attributes=True)

@@ -9,18 +9,18 @@ from __future__ import annotations
 from typing import Final
 
 from loom.core.model import LoomFrozenStruct
+from loom.streaming.runtime.telemetry.partitions import PartitionFigures
+from loom.streaming.runtime.telemetry.recent_errors import RecentError
 
 __all__ = [
     "VERSION",
     "LiveCheck",
     "LiveDocument",
     "LiveEdge",
-    "LiveError",
     "LiveHistory",
     "LiveNode",
     "LiveNodeHistory",
     "LiveNow",
-    "LivePartition",
     "LiveProcess",
     "LiveTotals",
 ]
@@ -138,38 +138,6 @@ class LiveEdge(LoomFrozenStruct):
     errors: bool
 
 
-class LivePartition(LoomFrozenStruct):
-    """A partition that this process reads."""
-
-    topic: str
-    partition: int
-    #: the number of the worker that reads it
-    worker: int
-    read_offset: int | None
-    committed_offset: int | None
-    end_offset: int | None
-    lag_records: int | None
-    lag_seconds: float | None
-
-
-class LiveError(LoomFrozenStruct):
-    """A failure, with those of its kind at its step within the same second. Secrets are masked, payloads never there."""
-
-    kind: str
-    step: str
-    error_type: str
-    reason: str
-    #: where in the author's code, as `file:line`
-    raised_at: str | None
-    #: the first record that failed so
-    topic: str | None
-    partition: int | None
-    offset: int | None
-    first_at: float
-    last_at: float
-    count: int
-
-
 class LiveHistory(LoomFrozenStruct):
     """Samples of the last 15 minutes, the oldest first."""
 
@@ -206,7 +174,8 @@ class LiveDocument(LoomFrozenStruct):
     now: LiveNow
     nodes: tuple[LiveNode, ...]
     edges: tuple[LiveEdge, ...]
-    partitions: tuple[LivePartition, ...]
+    #: that this process reads
+    partitions: tuple[PartitionFigures, ...]
     #: the latest first
-    errors: tuple[LiveError, ...]
+    errors: tuple[RecentError, ...]
     history: LiveHistory

@@ -42,12 +42,12 @@ def failures_by_step(counts: FlowCounts) -> dict[str, int]:
     return found
 
 
-def on_the_way(plan: CompiledPlan, counts: FlowCounts) -> dict[str, tuple[int, int | None]]:
+def on_the_way(plan: CompiledPlan, counts: FlowCounts, failed: Mapping[str, int]) -> dict[str, tuple[int, int | None]]:
     """By step id, what came to a node and what went on, for the nodes where that follows from what is counted.
 
-    It does up to the first that branches, multiplies or keeps records; of that one, what came is known alone.
+    It does up to the first that branches, multiplies or keeps records; of that one, what came is known
+    alone. `failed`: errors by step id.
     """
-    failed = failures_by_step(counts)
     found: dict[str, tuple[int, int | None]] = {}
     arrived = counts.read - failed.get(child_id(plan.name, SOURCE), 0)
     for node in plan.nodes:
@@ -95,9 +95,10 @@ class NodeFlow:
         return self._found(counts)
 
     def _found(self, counts: FlowCounts) -> dict[str, NodeRecords]:
-        exact = on_the_way(self._plan, counts)
+        failed = failures_by_step(counts)
+        exact = on_the_way(self._plan, counts, failed)
         came = {box.id: self._came(box, counts, exact) for box in self._picture.boxes}
-        return {box.id: self._records(box, came, exact, counts) for box in self._picture.boxes}
+        return {box.id: self._records(box, came, exact, counts, failed) for box in self._picture.boxes}
 
     def _came(
         self, box: Box, counts: FlowCounts, exact: Mapping[str, tuple[int, int | None]]
@@ -127,11 +128,11 @@ class NodeFlow:
         came: Mapping[str, tuple[float | None, bool]],
         exact: Mapping[str, tuple[int, int | None]],
         counts: FlowCounts,
+        failed: Mapping[str, int],
     ) -> NodeRecords:
         arrived, estimated = came[box.id]
         if box.step_id == self._source:
-            failed = failures_by_step(counts).get(self._source, 0)
-            return NodeRecords(arrived, float(counts.read - failed), False)
+            return NodeRecords(arrived, float(counts.read - failed.get(self._source, 0)), False)
         went_on = exact.get(box.step_id or "", (0, None))[1]
         if went_on is not None:
             return NodeRecords(arrived, float(went_on), False)
@@ -141,7 +142,7 @@ class NodeFlow:
         if arrived is None or node is None:
             return NodeRecords(arrived, None, estimated)
         if not (node.multiplies or node.waits) and (node.continues or node.branches):
-            lost = failures_by_step(counts).get(node.step_id, 0) + counts.drops.get(node.step_id, 0)
+            lost = failed.get(node.step_id, 0) + counts.drops.get(node.step_id, 0)
             return NodeRecords(arrived, max(arrived - lost, 0.0), estimated)
         after = self._after[box.id]
         if not after or any(self._ways_in[target] > 1 for target in after):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.record import TopicPartition
-from loom.streaming.runtime.offsets import PartitionOffsets
-from loom.streaming.runtime.run_state import RunState
-from loom.streaming.runtime.telemetry.broker_monitor import BrokerMonitor
+
+if TYPE_CHECKING:
+    from loom.streaming.runtime.offsets import PartitionOffsets
+    from loom.streaming.runtime.run_state import RunState
+    from loom.streaming.runtime.telemetry.broker_monitor import BrokerMonitor
 
 __all__ = ["PartitionFigures", "offset_rows", "partition_figures"]
 

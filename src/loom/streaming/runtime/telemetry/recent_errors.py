@@ -11,8 +11,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from loom.core.importable import qualified_name
-from loom.core.model import LoomStruct
+from loom.core.model import LoomFrozenStruct
 from loom.core.redaction import redact_text
 from loom.core.shown import reason_of
 from loom.streaming.errors import ErrorKind
@@ -29,8 +31,8 @@ _TOGETHER = 1.0
 _LONGEST = 400
 
 
-class RecentError(LoomStruct):
-    """A failure, and how many more of its kind came at its step right after it."""
+class RecentError(LoomFrozenStruct):
+    """A failure, with those of its kind at its step within the same second. Secrets are masked, payloads never there."""
 
     kind: str
     step: str
@@ -38,6 +40,7 @@ class RecentError(LoomStruct):
     reason: str
     #: where in the author's code, as `file:line`
     raised_at: str | None
+    #: the first record that failed so
     topic: str | None
     partition: int | None
     offset: int | None
@@ -65,8 +68,7 @@ class RecentErrors:
             if kept:
                 last = kept[-1]
                 if last.first_at <= now < last.first_at + _TOGETHER:
-                    last.count += 1
-                    last.last_at = now
+                    kept[-1] = replace(last, count=last.count + 1, last_at=now)
                     return
             elif len(self._kept) >= _PAIRS:
                 return
@@ -78,13 +80,9 @@ class RecentErrors:
             self._kept.setdefault((kind, step), deque(maxlen=_EACH)).append(found)
 
     def latest(self) -> list[RecentError]:
-        """Copies of what is kept, the latest first."""
+        """What is kept, the latest first."""
         with self._lock:
-            found = [
-                RecentError(*(getattr(one, field) for field in RecentError.__struct_fields__))
-                for kept in self._kept.values()
-                for one in kept
-            ]
+            found = [one for kept in self._kept.values() for one in kept]
         return sorted(found, key=lambda one: one.last_at, reverse=True)
 
 
