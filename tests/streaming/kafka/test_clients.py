@@ -190,6 +190,17 @@ def test_a_broker_that_is_away_is_waited_for_and_then_named(monkeypatch: pytest.
     assert time.monotonic() - begun >= 0.5
 
 
+def test_a_partition_that_has_not_answered_yet_is_not_idle(broker: EmbeddedBroker) -> None:
+    """The broker's first answer once counted as idle: where it took long, nothing was read and nothing was said."""
+    with producer(broker, "slow") as slow:
+        slow.send(Order(1))
+    broker.create_topic("empty")
+    settings = ConsumerSettings(broker.bootstrap, "slow", ("slow", "empty"))
+    with KafkaConsumer(settings, Order) as reader:
+        (found,) = reader.read(idle_s=0.001)
+    assert isinstance(found, DecodeOk)
+
+
 def test_a_consumer_without_topics_is_refused() -> None:
     """An empty list once read nothing."""
     with pytest.raises(ValueError, match="topics"):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka import Message as ClientMessage
 
 from loom.streaming.formats.format import Encoding
@@ -145,38 +145,55 @@ class KafkaConsumer(Generic[P]):
                 "a KafkaConsumer needs settings with topics; only a flow has a logical name to fall back to"
             )
         self._codec = MsgspecCodec(payload, settings.format)
-        config = settings.to_confluent_config() | {"auto.offset.reset": settings.auto_offset_reset}
+        # The end of a partition is told, so that a partition which has not answered yet differs from one with nothing to read.
+        own = {"auto.offset.reset": settings.auto_offset_reset, "enable.partition.eof": True}
+        config = settings.to_confluent_config() | own
         self._faults = ClusterFaults(config)
         self._consumer = make_client(Consumer, config, self._faults)
         self._assigned = False
-        self._consumer.subscribe(list(settings.topics), on_assign=self._on_assign)
+        self._unanswered: set[tuple[str, int]] = set()
+        self._consumer.subscribe(
+            list(settings.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
 
     def read(self, *, idle_s: float) -> Iterator[Decoded]:
         """Messages as they arrive, until none has arrived for a while; records that do not decode as data.
 
-        Joining the group takes seconds and does not count as idle: the time starts with the assignment.
+        Joining the group and the first answer of a partition take as long as the broker does, and do not count as idle: the
+        time starts when each assigned partition has handed over a record or told that there is none.
 
         Args:
             idle_s: how long nothing may arrive, in seconds.
 
         Raises:
-            BrokerUnavailableError: if the group assigns nothing within 30 s.
+            BrokerUnavailableError: if the group assigns nothing, or a partition answers nothing, within 30 s.
             AuthenticationFailedError: if the broker does not let the client in.
             AuthorizationFailedError: if a permission is missing.
         """
-        joined_by = time.monotonic() + _JOIN
-        idle_since: float | None = None
-        while idle_since is None or time.monotonic() - idle_since < idle_s:
-            found = self._consumer.poll(_SLICE if idle_since is None else min(idle_s, _SLICE))
-            if self._assigned and idle_since is None:
+        waiting_since = idle_since = time.monotonic()
+        while not self._answered or time.monotonic() - idle_since < idle_s:
+            found = self._consumer.poll(min(idle_s, _SLICE))
+            record = found if found is not None and self._is_record(found) else None
+            if self._answered:
+                waiting_since = time.monotonic()
+            else:
                 idle_since = time.monotonic()
-            if found is None or not _is_record(found):
-                if self._faults.refuses or (not self._assigned and time.monotonic() > joined_by):
-                    raise self._faults.failure(f"no group of the broker took this consumer in within {_JOIN:.0f} s")
-                continue
-            yield self._decoded(found)
-            # Behind the yield: the time that the caller takes is no idleness either.
-            idle_since = time.monotonic()
+            if record is not None:
+                yield self._decoded(record)
+                # Behind the yield: the time that the caller takes is no idleness either.
+                waiting_since = idle_since = time.monotonic()
+            elif self._faults.refuses or time.monotonic() - waiting_since > _JOIN:
+                raise self._faults.failure(self._missing())
+
+    @property
+    def _answered(self) -> bool:
+        return self._assigned and not self._unanswered
+
+    def _missing(self) -> str:
+        if not self._assigned:
+            return f"no group of the broker took this consumer in within {_JOIN:.0f} s"
+        silent = ", ".join(f"{topic}-{partition}" for topic, partition in sorted(self._unanswered))
+        return f"the broker answered nothing within {_JOIN:.0f} s about {silent}"
 
     def _decoded(self, found: ClientMessage) -> Decoded:
         try:
@@ -189,8 +206,23 @@ class KafkaConsumer(Generic[P]):
         """Leave the group."""
         self._consumer.close()
 
-    def _on_assign(self, *_: object) -> None:
+    def _is_record(self, found: ClientMessage) -> bool:
+        topic, partition, error = found.topic(), found.partition(), found.error()
+        if error is not None and is_denied(error):
+            raise denied(error, f"{topic or 'the group'} cannot be read")
+        ended = error is not None and error.code() == KafkaError._PARTITION_EOF
+        if error is not None and not ended and not is_transient(error):
+            raise KafkaTransportError(error.str())
+        if (ended or error is None) and topic is not None and partition is not None:
+            self._unanswered.discard((topic, partition))
+        return error is None
+
+    def _on_assign(self, _: object, partitions: list[TopicPartition]) -> None:
         self._assigned = True
+        self._unanswered.update((one.topic, one.partition) for one in partitions)
+
+    def _on_revoke(self, _: object, partitions: list[TopicPartition]) -> None:
+        self._unanswered.difference_update((one.topic, one.partition) for one in partitions)
 
     def __enter__(self) -> KafkaConsumer[P]:
         return self
@@ -199,15 +231,6 @@ class KafkaConsumer(Generic[P]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _is_record(found: ClientMessage) -> bool:
-    error = found.error()
-    if error is not None and is_denied(error):
-        raise denied(error, f"{found.topic() or 'the group'} cannot be read")
-    if error is not None and not is_transient(error) and error.code() != KafkaError._PARTITION_EOF:
-        raise KafkaTransportError(error.str())
-    return error is None
 
 
 def _raise(refusal: Refusal) -> None:
