@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
@@ -15,18 +14,16 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 
 from loom.cli.exit_codes import Exit, exit_for
 from loom.streaming import step
-from loom.streaming.kafka import ConsumerSettings, SecondInstanceError, TopicPartition
-from loom.streaming.kafka.membership import GroupMember, Tenure
+from loom.streaming.kafka import SecondInstanceError, TopicPartition
 from tests.support.broker import Broker
 from tests.support.flow_process import FlowProcess
+from tests.support.group_member import SESSION, Heard, joined
 from tests.support.kafka_io import group_positions, produce_numbered
 from tests.support.load import Load
 from tests.support.numbers_run import PARTITIONS, NumbersRun
 from tests.support.one_way import Number, OneWay, accounted, running, until
 from tests.support.running import positions
 
-#: milliseconds; the shortest that a broker allows
-SESSION = 6_000
 RATE = 400.0
 
 
@@ -91,55 +88,6 @@ def test_members_join_leave_are_killed_and_frozen_and_nothing_is_lost(kafka: Bro
         late.await_line("partitions_lost|partitions_assigned.*added=[1-9]")
         load.run_on(2)
         finish(run, load, one, late)
-
-
-class Heard:
-    """What a member tells, and workers that give partitions up when they are told to."""
-
-    def __init__(self, *, gives_up: bool = True) -> None:
-        self.has: dict[TopicPartition, int] = {}
-        self.told: list[tuple[str, frozenset[TopicPartition]]] = []
-        self.gives_up = gives_up
-        self.stuck = 0.0
-        self.fault: BaseException | None = None
-        #: when it was told to give something up, and when a rebalance last came to its end, in monotonic seconds
-        self.revoked_at = self.assigned_at = 0.0
-
-    def assigned(self, tenures: Collection[Tenure]) -> None:
-        self.assigned_at = time.monotonic()
-        self.has.update({tenure.partition: tenure.number for tenure in tenures})
-
-    def revoking(self, partitions: Collection[TopicPartition], bound_s: float) -> None:
-        self.told.append(("revoking", frozenset(partitions)))
-        self.revoked_at = time.monotonic()
-
-    def has_given_up(self, partitions: Collection[TopicPartition]) -> bool:
-        return self.gives_up
-
-    def withdraw(self, partitions: Collection[TopicPartition]) -> None:
-        self.told.append(("withdraw", frozenset(partitions)))
-        for partition in partitions:
-            self.has.pop(partition, None)
-
-    def stuck_for(self) -> float:
-        return self.stuck
-
-    def failed(self, fault: BaseException) -> None:
-        self.fault = fault
-
-
-@contextmanager
-def joined(one_way: OneWay, partitions: Heard, *, source: str | None = None, **settings: Any) -> Iterator[GroupMember]:
-    """A member, until the end of the block."""
-    consumer = ConsumerSettings(
-        one_way.bootstrap, one_way.group, membership="group", session_timeout_ms=SESSION, **settings
-    )
-    member = GroupMember(consumer, [source or one_way.source], partitions, lambda topic: "beside")
-    member.start()
-    try:
-        yield member
-    finally:
-        member.close()
 
 
 def test_only_what_is_of_a_current_tenure_is_committed(one_way: OneWay) -> None:

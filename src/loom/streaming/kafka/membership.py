@@ -12,13 +12,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
 from loom.core.logger import get_logger
 from loom.core.model import LoomFrozenStruct
 from loom.streaming.failpoints import Failpoint, failpoint
-from loom.streaming.kafka.client_config import CLIENT_LOG, is_denied, make_client
+from loom.streaming.kafka.client_config import CLIENT_LOG, is_denied, kafka_error, make_client
 from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
 from loom.streaming.kafka.errors import KafkaTransportError, SecondInstanceError
 from loom.streaming.kafka.group_settings import instance_name, member_properties
@@ -41,6 +41,8 @@ _BOUND = 1 / 3
 _READ_ON = 1.3
 #: seconds that leaving the group, and closing the client, may take
 _LEAVE, _CLOSE = 3.0, 5.0
+#: seconds of a stop that are left to what is closed after the member
+_AFTER = 1.0
 
 #: the client's text of the error that a static member gets when another one has its name
 _FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
@@ -140,21 +142,24 @@ class GroupMember:
             request.answer.set_result({})
         return request
 
-    def close(self, *, for_good: bool = False) -> None:
+    def close(self, *, for_good: bool = False, within_s: float | None = None) -> None:
         """Leave the group and close the client. Never raises.
 
         A static member stays in the group until its session times out, so that it has its partitions again when it comes
-        back in time; `for_good`: it leaves nevertheless.
+        back in time; `for_good`: it leaves nevertheless. `within_s`: how many seconds the stop has left for everything.
         """
         self._leaves_for_good = for_good
         self._closing = True
         self._commits.put(None)
-        if self._thread.is_alive():
-            self._thread.join(_CLOSE)
-            if self._thread.is_alive():
-                _log.warning("consumer_abandoned", reason="the broker does not answer while the group is left")
-        elif self._thread.ident is None:
+        if self._thread.ident is None:
             self._close()
+            return
+        patience_s = self._rejoin_s() + _CLOSE
+        if within_s is not None:
+            patience_s = min(patience_s, max(0.0, within_s - _AFTER))
+        self._thread.join(patience_s)
+        if self._thread.is_alive():
+            _log.warning("consumer_abandoned", reason="the broker does not answer while the group is left")
 
     def _run(self) -> None:
         try:
@@ -309,8 +314,28 @@ class GroupMember:
             _log.info("member_joins_again")
             self._subscribe()
 
+    def _rejoin_s(self) -> float:
+        """How many seconds the group may take to be balanced: as long as a member that is dead is waited for."""
+        return self._settings.session_timeout_ms / 1000 if self._faults.explain() is None else _LEAVE
+
+    def _await_rejoined(self) -> None:
+        """Wait until the broker has answered what was sent to it before, a request to join above all.
+
+        It reads nothing else on that connection until every member has joined, or is dead, and the client gives a request to
+        leave up after 5 s (librdkafka 2.16). What has not left is a member until its session is over, and the others wait
+        for that.
+        """
+        if self._fatal is not None or self._away:
+            return
+        try:
+            self._consumer.committed([ClientPartition(self._topics[0], 0)], timeout=self._rejoin_s())
+        except KafkaException as error:
+            _log.info("leave_unconfirmed", reason=kafka_error(error).str())
+
     def _close(self) -> None:
         try:
+            if self._thread.ident is not None and (self._name is None or self._leaves_for_good):
+                self._await_rejoined()
             if self._leaves_for_good and not self._away and self._name is not None:
                 # A static member sends its leave only if it is not closed at once.
                 self._consumer.unsubscribe()

@@ -376,7 +376,7 @@ class GroupShare:
         """Leave the group. Whatever is in progress by now is not committed."""
         self._closed = True
         self._wanted.put(None)
-        self._member.close(for_good=self._for_good)
+        self._member.close(for_good=self._for_good, within_s=self._state.left_s())
         if self._positions.is_alive():
             self._positions.join(_AGAIN * 10)
         self._client.close()
