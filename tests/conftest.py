@@ -12,9 +12,11 @@ import structlog  # noqa: F401 - tests capture its lines; where it is loaded, ou
 from hypothesis import settings
 
 from loom.core.logger import configure_logging
+from loom.core.observability.outbox import Outbox
 from loom.streaming.kafka import EmbeddedBroker
 from loom.streaming.runtime import engine as engines
 from tests.support.engines import ENGINES, NO_BYTEWAX, VARIABLE, bytewax_installed, take_engine
+from tests.support.waiting import LONG_S
 
 # The engine prints where in its own source it failed, a page for each failed run; nobody reads it here.
 os.environ["RUST_BACKTRACE"] = "0"
@@ -86,6 +88,19 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         monkeypatch.setattr(engines, "default_engine", lambda: name)
         monkeypatch.setenv(VARIABLE, name)
     return engines.default_engine()
+
+
+@pytest.fixture
+def hasty_observers() -> None:
+    """Observers are waited for as in production, for a fifth of a second, and not until they have seen everything."""
+
+
+@pytest.fixture(autouse=True)
+def _observers_are_waited_for(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads what an observer was told finds all of it, also where its thread is slow to come up."""
+    settle = Outbox.settle
+    if "hasty_observers" not in request.fixturenames:
+        monkeypatch.setattr(Outbox, "settle", lambda outbox, timeout_s=0.0: settle(outbox, max(timeout_s, LONG_S)))
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import yaml
 from loom.core.observability.metrics import Histogram, MetricKind, MetricSamples
 from loom.core.observability.prometheus_observer import PrometheusObserver
 from loom.streaming.runtime.telemetry.catalogue import METRICS
+from tests.support.waiting import LONG_S
 
 ROOT = Path(__file__).resolve().parents[1]
 RULES = ROOT / "deploy" / "alerts" / "loom.yaml"
@@ -150,7 +151,7 @@ def _promtool(*arguments: str, stdin: str = "") -> None:
     found = shutil.which("promtool")
     if found is None:
         pytest.skip("promtool is not installed (Debian's package prometheus)")
-    ran = subprocess.run([found, *arguments], input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run([found, *arguments], input=stdin, capture_output=True, text=True, timeout=LONG_S, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 

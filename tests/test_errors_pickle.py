@@ -26,6 +26,7 @@ from loom.streaming.nodes.retry import RetryAfter
 from loom.streaming.runtime.run_errors import ProcessKilledError, RunEndedError
 from loom.streaming.testing import StreamingTestRunner
 from tests.support.engines import importable
+from tests.support.waiting import LONG_S
 
 
 class Refused(DomainError):
@@ -99,5 +100,5 @@ def test_a_failed_run_is_told_by_the_process_that_asked_for_it() -> None:
         concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool,
         pytest.raises(UnroutedRecordError, match="no price") as raised,
     ):
-        pool.submit(run).result(timeout=60)
+        pool.submit(run).result(timeout=LONG_S)
     assert (raised.value.flow, raised.value.kind, raised.value.step_id) == ("orders", ErrorKind.TASK, "orders.fails")

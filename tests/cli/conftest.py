@@ -20,6 +20,7 @@ import yaml
 from tests.support.flow_process import SOURCES
 from tests.support.fork_server import ForkedProcess, ForkServer
 from tests.support.running import NOBODY, QUICK
+from tests.support.waiting import LONG_S
 
 SECRET = "hunter2-is-nobodys-business"
 
@@ -169,11 +170,11 @@ class Loom:
         """Start a command."""
         return self.server.start(["loom.cli.main", *map(str, arguments)], cwd=self.directory, env=self.environment())
 
-    def __call__(self, *arguments: str | Path, timeout: float = 40.0) -> Told:
+    def __call__(self, *arguments: str | Path, timeout: float = LONG_S) -> Told:
         """Run a command to its end."""
         return self.end(self.start(*arguments), timeout)
 
-    def end(self, process: ForkedProcess, timeout: float = 40.0) -> Told:
+    def end(self, process: ForkedProcess, timeout: float = LONG_S) -> Told:
         """Wait for a command to end."""
         try:
             out, err = process.communicate(timeout=timeout)

@@ -14,6 +14,7 @@ from loom.streaming.kafka import EmbeddedBroker, KafkaRecord, cluster_snapshot
 from tests.support.flow_process import FlowProcess
 from tests.support.fork_server import ForkServer, fork_runs
 from tests.support.running import QUICK, content, produce
+from tests.support.waiting import LONG_S
 
 FLOWS = '''
 """A flow whose numbers name how it ends."""
@@ -79,14 +80,20 @@ def quick_restarts() -> None:
 
 
 def long_pauses() -> None:
-    """Before a supervisor that is forked begins: its first pause is one of four seconds."""
-    restart_policy._FIRST_PAUSE = 4.0
+    """Before a supervisor that is forked begins: its first pause is one of an hour."""
+    restart_policy._FIRST_PAUSE = restart_policy._LONGEST_PAUSE = 3_600.0
     fork_runs()
 
 
 def impatient() -> None:
     """Before a supervisor that is forked begins: its runs give a broker that is away up after two seconds, not ten."""
     cluster_snapshot._REACH = 2.0
+    fork_runs()
+
+
+def patient() -> None:
+    """Before a supervisor that is forked begins: its runs wait for a broker that is away for an hour, not for ten seconds."""
+    cluster_snapshot._REACH = 3_600.0
     fork_runs()
 
 
@@ -147,7 +154,7 @@ class Supervised(FlowProcess):
         found = self._await(lambda: self.children() or None, "there is no child", 30)
         return found[0]
 
-    def await_confirmed(self, bootstrap: str, position: int, timeout: float = 60.0) -> None:
+    def await_confirmed(self, bootstrap: str, position: int, timeout: float = LONG_S) -> None:
         """Wait until the group stands there."""
         self.await_positions(bootstrap, "readers", "numbers", {0: position}, timeout)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -286,30 +285,30 @@ def waiting(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -
             loom = Loom(tmp_path_factory.mktemp(name), fork_server)
             config = loom.config(bootstrap=bootstrap)
             process = loom.start("run", "flows:everything", "-c", config, *arguments)
-            under_way.started[name] = (loom, process, time.monotonic())
+            under_way.started[name] = (loom, process)
         yield under_way
-        for _, process, _ in under_way.started.values():
+        for _, process in under_way.started.values():
             process.kill()
 
 
 def test_every_missing_topic_is_named_at_once(waiting: Waiting) -> None:
-    loom, process, _ = waiting.started["no-topics"]
+    loom, process = waiting.started["no-topics"]
     told = loom.end(process)
     assert_told(told, Exit.ENVIRONMENT, ("'numbers'", "'out'", "'errors'", "'refused'"))
     assert "Traceback" not in told.err
 
 
 @pytest.mark.parametrize("name", ["no-broker", "silent-broker"])
-def test_a_broker_that_does_not_answer_is_named_within_fifteen_seconds(waiting: Waiting, name: str) -> None:
-    loom, process, began = waiting.started[name]
-    told = loom.end(process, max(1.0, began + 15 - time.monotonic()))
+def test_a_broker_that_does_not_answer_is_named(waiting: Waiting, name: str) -> None:
+    loom, process = waiting.started[name]
+    told = loom.end(process)
     address = "127.0.0.1:1" if name == "no-broker" else "192.0.2.1:9092"
-    assert_told(told, Exit.ENVIRONMENT, (address,))
+    assert_told(told, Exit.ENVIRONMENT, (address, "within 8 s"))
     assert "Traceback" not in told.err
 
 
 def test_with_debug_the_clients_own_lines_and_a_traceback_are_shown(waiting: Waiting) -> None:
-    loom, process, _ = waiting.started["no-broker-debug"]
+    loom, process = waiting.started["no-broker-debug"]
     told = loom.end(process)
     assert told.code == Exit.ENVIRONMENT
     assert "Traceback" in told.err

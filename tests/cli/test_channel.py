@@ -14,6 +14,7 @@ from loom.cli.exit_codes import Exit
 from loom.cli.supervisor.channel import MARK, ChildEnd, Report, SupervisorEnd
 from loom.streaming.kafka import TopicPartition
 from tests.support.die_with_parent import die_with_parent
+from tests.support.waiting import LONG_S
 
 A, B = TopicPartition("numbers", 0), TopicPartition("numbers", 1)
 
@@ -95,7 +96,7 @@ def test_a_run_that_does_not_stop_when_its_supervisor_is_gone_ends_all_the_same(
         assert process.stdout.readline() == "ready\n"
         assert process.poll() is None
         ours.close()
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=LONG_S)
     finally:
         process.kill()
     assert (process.returncode, out) == (Exit.FORCED, "asked\n")

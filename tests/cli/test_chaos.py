@@ -16,6 +16,7 @@ from loom.examples.flights.flow import flow
 from loom.streaming.headers import Headers
 from loom.streaming.record import KafkaRecord
 from tests.cli.conftest import Loom
+from tests.support.waiting import LONG_S
 
 
 def record(number: bytes) -> KafkaRecord:
@@ -23,7 +24,7 @@ def record(number: bytes) -> KafkaRecord:
 
 
 def test_the_flow_is_killed_and_nothing_is_lost(loom: Loom) -> None:
-    told = loom("demo", "--chaos", "--kills", "1", "--records", "200", timeout=100)
+    told = loom("demo", "--chaos", "--kills", "1", "--records", "200", timeout=LONG_S)
     assert told.code == Exit.DONE, told.out + told.err
     assert "SIGKILL 1: in " in told.out
     assert re.search(r"the books balance: 1 kills?, 0 lost, \d+ doubled", told.out)

@@ -18,6 +18,7 @@ from tests.cli.test_processes import await_all, write_everywhere
 from tests.support.apache_kafka import free_port
 from tests.support.fork_server import ForkServer
 from tests.support.running import positions
+from tests.support.waiting import LONG_S
 
 #: a cluster is one of Bytewax
 pytestmark = pytest.mark.bytewax
@@ -62,11 +63,11 @@ def test_the_partitions_are_shared_and_a_stop_of_one_stops_all(
     served: EmbeddedBroker, start: Start, workers: int
 ) -> None:
     write_everywhere(served, *range(8))
-    cluster = start(restarts=0, runtime={"workers_per_process": workers, "force_shutdown_timeout_ms": 5_000})
+    cluster = start(restarts=0, runtime={"workers_per_process": workers, "force_shutdown_timeout_ms": 60_000})
     await_all(cluster[0], served, 2)
     assert sorted(written(served)) == list(range(8))
     cluster[1].sigterm()
-    assert [flow.wait(20) for flow in cluster] == [Exit.DONE, Exit.DONE], cluster[0].output() + cluster[1].output()
+    assert [flow.wait(LONG_S) for flow in cluster] == [Exit.DONE, Exit.DONE], cluster[0].output() + cluster[1].output()
     assert "reason='process 1 of the cluster stops: SIGTERM'" in cluster[0].output()
     # Half of the records each: what a process reads it also writes.
     assert [int(re.findall(r"flow_totals .*read=(\d+) written=\1", flow.output())[0]) for flow in cluster] == [4, 4]
@@ -82,7 +83,7 @@ def test_when_one_is_killed_all_are_restarted_together(served: EmbeddedBroker, s
     write_everywhere(served, *range(4, 12))
     await_all(cluster[0], served, 3)
     cluster[0].sigterm()
-    assert [flow.wait(20) for flow in cluster] == [Exit.DONE, Exit.DONE]
+    assert [flow.wait(LONG_S) for flow in cluster] == [Exit.DONE, Exit.DONE]
     assert "killed by SIGKILL" in cluster[0].output()
     assert "another process of the cluster has ended" in cluster[1].output()
     assert "exit code 7" in cluster[1].output()
@@ -94,7 +95,7 @@ def test_a_fault_of_one_ends_all_and_names_itself_where_it_happened(served: Embe
     cluster = start(restarts=0)
     await_all(cluster[0], served, 1)
     write_everywhere(served, 5, ends="raise")
-    assert [flow.wait(30) for flow in cluster] == [Exit.RESTART, Exit.FAILED], cluster[0].output()
+    assert [flow.wait(LONG_S) for flow in cluster] == [Exit.RESTART, Exit.FAILED], cluster[0].output()
     assert "a bad number" in cluster[1].output()
     assert "another process of the cluster has ended" in cluster[0].output()
     assert positions(served.bootstrap, "numbers") == {0: 1, 1: 1, 2: 1, 3: 1}
@@ -102,7 +103,7 @@ def test_a_fault_of_one_ends_all_and_names_itself_where_it_happened(served: Embe
 
 def test_a_cluster_that_is_not_complete_gives_up_in_time(start: Start) -> None:
     (alone,) = start(only=0, restarts=0, consumer={"start_timeout_ms": 500})
-    assert alone.wait(30) == Exit.RESTART
+    assert alone.wait(LONG_S) == Exit.RESTART
     assert "the cluster was not complete within 0.5 s" in alone.output()
 
 
@@ -110,5 +111,5 @@ def test_a_stop_while_the_others_are_missing_is_quick(served: EmbeddedBroker, st
     (alone,) = start(only=0, restarts=0)
     alone.await_line("flow_started")
     alone.sigterm()
-    assert alone.wait(10) == Exit.DONE, alone.output()
+    assert alone.wait(LONG_S) == Exit.DONE, alone.output()
     assert "while waiting for the peers" in alone.output()

@@ -18,6 +18,7 @@ import pytest
 from loom.cli.exit_codes import Exit
 from tests.cli.conftest import Loom
 from tests.support.flow_process import SOURCES
+from tests.support.waiting import LONG_S
 
 FLOW = """
 from loom.core.errors import RuleViolation
@@ -130,7 +131,7 @@ class Session:
             )
 
     def until(self, seen: Callable[[str], bool]) -> str:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LONG_S
         while not seen(text := self.output.read_text()):
             assert self.process.poll() is None, text
             assert time.monotonic() < deadline, text
@@ -150,7 +151,7 @@ def session(project: Loom) -> Iterator[Callable[..., Session]]:
     for one in started:
         if one.process.poll() is None:
             os.killpg(one.process.pid, signal.SIGKILL)
-        one.process.wait(10)
+        one.process.wait(LONG_S)
 
 
 def test_a_change_of_the_flow_a_mistake_in_it_and_its_repair_are_taken_up(
@@ -162,7 +163,7 @@ def test_a_change_of_the_flow_a_mistake_in_it_and_its_repair_are_taken_up(
     running.process.stdin.flush()
     shown = running.until(lambda text: 'doubled  {"n":10' in text and "-- live: " in text)
     page = re.findall(r"^-- live: (http://127\.0\.0\.1:\d+/)$", shown, re.MULTILINE)[0]
-    assert httpx.get(f"{page}live.json", timeout=10).json()["flow"] == "doubling"
+    assert httpx.get(f"{page}live.json", timeout=LONG_S).json()["flow"] == "doubling"
 
     flow = project.directory / "doubling.py"
     flow.write_text(FLOW.replace("number.n * 2", "number.n * "))
@@ -171,5 +172,5 @@ def test_a_change_of_the_flow_a_mistake_in_it_and_its_repair_are_taken_up(
     running.until(lambda text: 'doubled  {"n":15' in text)
 
     running.process.terminate()
-    assert running.process.wait(20) in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    assert running.process.wait(LONG_S) in (128 + signal.SIGINT, 128 + signal.SIGTERM)
     assert "Traceback" not in running.output.read_text().partition("SyntaxError")[2]

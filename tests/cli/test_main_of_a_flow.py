@@ -13,6 +13,7 @@ from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
 from tests.cli.conftest import SECRET, Loom, Told
 from tests.support.die_with_parent import die_with_parent
 from tests.support.running import NOBODY, config_for, produce
+from tests.support.waiting import LONG_S
 
 PROGRAM = """
 import flows
@@ -31,7 +32,7 @@ def as_program(loom: Loom, flow: str = "numbers", config: str = '"loom.yaml"', *
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LONG_S,
         check=False,
         env={**loom.environment(), **environment},
     )

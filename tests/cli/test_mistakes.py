@@ -1,4 +1,4 @@
-"""docs/mistakes.md: what each typical mistake prints is what the page says, within ten seconds, without a traceback."""
+"""docs/mistakes.md: what each typical mistake prints is what the page says, without a traceback."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import yaml
 from loom.cli.exit_codes import Exit
 from loom.cli.new import TEMPLATES
 from tests.cli.conftest import Loom
+from tests.support.waiting import LONG_S
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -23,7 +24,7 @@ def test_a_project_compiles_and_its_tests_pass(loom: Loom, template: str) -> Non
     assert (told.code, told.err) == (Exit.DONE, "")
     assert told.out.startswith("flow my-shop")
     pytest_of_it = ["pytest", "-q", "-p", "no:cacheprovider"]
-    tests = loom.end(loom.server.start(pytest_of_it, cwd=loom.directory, env=loom.environment()), timeout=90)
+    tests = loom.end(loom.server.start(pytest_of_it, cwd=loom.directory, env=loom.environment()), timeout=LONG_S)
     assert tests.code == 0, tests.out
 
 

@@ -14,6 +14,7 @@ from loom.streaming.kafka import EmbeddedBroker, Headers
 from tests.cli.supervised import Supervised, write, written
 from tests.support.fork_server import ForkServer
 from tests.support.running import content, positions
+from tests.support.waiting import LONG_S
 
 Start = Callable[..., Supervised]
 
@@ -61,7 +62,7 @@ def killed_by(served: EmbeddedBroker) -> list[tuple[bytes | None, bytes, bytes]]
     ]
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_a_record_that_kills_the_process_goes_to_the_error_route_and_its_neighbours_are_delivered(
     served: EmbeddedBroker, supervised: Start
 ) -> None:
@@ -71,7 +72,7 @@ def test_a_record_that_kills_the_process_goes_to_the_error_route_and_its_neighbo
     write(served, "", start=6)
     run.await_confirmed(served.bootstrap, 7)
     run.sigterm()
-    assert run.wait(20) == Exit.DONE, run.output()
+    assert run.wait(LONG_S) == Exit.DONE, run.output()
     assert set(written(served)) == {0, 1, 2, 4, 5, 6}
     assert killed_by(served) == [(b'{"n":3,"end":"abort"}', b"loom.ProcessKilled", b"3")]
     assert run.output().count("end='killed by SIGABRT'") == 4, "twice, and twice alone"
@@ -79,7 +80,7 @@ def test_a_record_that_kills_the_process_goes_to_the_error_route_and_its_neighbo
     assert "record=numbers[0]@3" in run.output()
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_two_such_records_are_both_found_where_a_node_keeps_them_together_with_others(
     served: EmbeddedBroker, supervised: Start
 ) -> None:
@@ -91,7 +92,7 @@ def test_two_such_records_are_both_found_where_a_node_keeps_them_together_with_o
     assert set(written(served)) == {1, 3}
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_by_default_the_flow_stays_down_and_the_record_is_named(served: EmbeddedBroker, supervised: Start) -> None:
     write(served, "", "abort", "", "")
     run = supervised("fail", flow="flow", restarts=5)
@@ -105,11 +106,11 @@ def test_by_default_the_flow_stays_down_and_the_record_is_named(served: Embedded
 def test_an_exit_in_a_step_is_no_end_in_order(served: EmbeddedBroker, supervised: Start) -> None:
     write(served, "", "quit")
     run = supervised("fail", flow="flow", restarts=1)
-    assert run.wait(60) == Exit.FAILED, run.output()
+    assert run.wait(LONG_S) == Exit.FAILED, run.output()
     assert "2 times without advancing (exit code 0, not by the runner, exit code 0, not by the runner)" in run.output()
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_kills_from_the_second_at_one_position_on_are_about_a_record_and_spend_nothing(
     served: EmbeddedBroker, supervised: Start
 ) -> None:
@@ -124,6 +125,6 @@ def test_kills_from_the_second_at_one_position_on_are_about_a_record_and_spend_n
 
 def test_a_flow_that_has_no_error_route_for_such_a_record_is_refused(supervised: Start) -> None:
     run = supervised(flow="flow")
-    assert run.wait(40) == Exit.CONFIG, run.output()
+    assert run.wait(LONG_S) == Exit.CONFIG, run.output()
     assert "streaming.supervision.on_poison" in run.output()
     assert "no route for task errors" in run.output()

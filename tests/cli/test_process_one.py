@@ -18,6 +18,7 @@ from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
 from loom.streaming.testing import BrokerTopics
 from tests.cli.conftest import Loom
 from tests.support.die_with_parent import die_with_parent
+from tests.support.waiting import LONG_S
 
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
 IMPORTS = """
@@ -50,7 +51,7 @@ class ProcessOne:
 
     def await_line(self, pattern: str) -> None:
         """Wait until it has written such a line."""
-        until = time.monotonic() + 30
+        until = time.monotonic() + LONG_S
         while not re.search(pattern, self.log.read_text(), re.MULTILINE):
             assert self._outer.poll() is None, self.log.read_text()
             assert time.monotonic() < until, self.log.read_text()
@@ -63,7 +64,7 @@ class ProcessOne:
 
     def wait(self) -> int:
         """What it ended with."""
-        return self._outer.wait(15)
+        return self._outer.wait(LONG_S)
 
     def kill(self) -> None:
         """Leave nothing behind."""

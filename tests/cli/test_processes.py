@@ -22,6 +22,7 @@ from tests.cli.supervised import Supervised, written
 from tests.support.fork_server import ForkServer
 from tests.support.processes import gone_within
 from tests.support.running import config_for, positions, produce
+from tests.support.waiting import LONG_S
 
 Start = Callable[..., Supervised]
 
@@ -73,7 +74,7 @@ def await_all(flow: Supervised, broker: EmbeddedBroker, each: int) -> None:
 
 def stop(flow: Supervised) -> None:
     flow.sigterm()
-    assert flow.wait(20) == Exit.DONE, flow.output()
+    assert flow.wait(LONG_S) == Exit.DONE, flow.output()
 
 
 def test_two_processes_share_the_partitions_and_one_sigterm_stops_both(served: EmbeddedBroker, start: Start) -> None:
@@ -123,7 +124,7 @@ def test_one_that_stays_down_takes_the_others_with_it(served: EmbeddedBroker, st
     flow = start("--processes", "2", restarts=1)
     await_all(flow, served, 1)
     write_everywhere(served, 5, ends="raise")
-    assert flow.wait(60) == Exit.FAILED, flow.output()
+    assert flow.wait(LONG_S) == Exit.FAILED, flow.output()
     assert "[1] loom: the flow ended 2 times without advancing" in flow.output()
     assert "processes_stopping" in flow.output()
     assert flow.output().count("SIGTERM") >= 1
@@ -136,7 +137,7 @@ def test_when_the_supervisor_is_killed_the_processes_stop_in_order(served: Embed
     await_all(flow, served, 1)
     children = flow.children()
     flow.sigkill()
-    assert all(gone_within(20, child) for child in children)
+    assert all(gone_within(LONG_S, child) for child in children)
     # They go on writing, where the supervisor wrote.
     assert flow.output().count("the supervisor is gone") == 2
     assert flow.output().count("flow_stopped") == 2
@@ -150,13 +151,13 @@ def test_a_second_sigterm_kills_what_hangs(served: EmbeddedBroker, start: Start)
     flow.sigterm()
     flow.await_line("signal_forwarded")
     flow.sigterm()
-    assert flow.wait(20) == 128 + signal.SIGTERM
-    assert all(gone_within(5, child) for child in children)
+    assert flow.wait(LONG_S) == 128 + signal.SIGTERM
+    assert all(gone_within(LONG_S, child) for child in children)
 
 
 def test_more_processes_than_partitions_are_refused(start: Start) -> None:
     flow = start("--processes", "5", restarts=3)
-    assert flow.wait(30) == Exit.CONFIG, flow.output()
+    assert flow.wait(LONG_S) == Exit.CONFIG, flow.output()
     assert "5 processes share the topics of the flow (numbers), and the largest has 4 partitions" in flow.output()
     assert "flow_restarting" not in flow.output()
 
@@ -177,7 +178,7 @@ def test_each_process_has_a_recovery_store_and_another_number_of_them_is_refused
     stop(again)
     assert sorted(written(served)) == list(range(8))
     three = start("--processes", "3", restarts=0, runtime=runtime)
-    assert three.wait(30) == Exit.ENVIRONMENT
+    assert three.wait(LONG_S) == Exit.ENVIRONMENT
     assert "was written by 2 processes, and this flow runs as 3 processes" in three.output()
 
 
@@ -193,7 +194,7 @@ def test_members_of_a_group_may_be_more_than_there_are_partitions(served: Embedd
 @pytest.mark.parametrize("asked", ["0", "65", "two", "-1"])
 def test_what_is_no_number_of_processes_is_refused(start: Start, asked: str) -> None:
     flow = start(f"--processes={asked}", restarts=0)
-    assert flow.wait(30) == Exit.USAGE
+    assert flow.wait(LONG_S) == Exit.USAGE
     assert "--processes: must be a number from 1 to 64, or auto" in flow.output()
 
 
@@ -209,7 +210,7 @@ def test_the_option_and_another_layout_are_refused_together(
     start: Start, environment: dict[str, str], runtime: dict[str, Any], named: str
 ) -> None:
     flow = start("--processes", "2", environment=environment, runtime=runtime, restarts=0)
-    assert flow.wait(30) == Exit.CONFIG
+    assert flow.wait(LONG_S) == Exit.CONFIG
     assert f"{named}: cannot be combined with --processes" in flow.output()
 
 
@@ -223,7 +224,7 @@ def test_processes_that_something_else_starts(served: EmbeddedBroker, start: Sta
         first.start()
         await_all(first, served, 1)
         first.sigterm()
-        assert first.wait(20) == Exit.DONE
+        assert first.wait(LONG_S) == Exit.DONE
     stop(second)
     assert "layout_claimed" in first.output()
     assert sorted(written(served)) == list(range(4))
@@ -233,7 +234,7 @@ def test_a_process_without_process_0_gives_up_and_says_why(start: Start) -> None
     flow = start(
         environment={"LOOM_PROCESS_ID": "1", "LOOM_PROCESSES": "2"}, restarts=0, consumer={"start_timeout_ms": 300}
     )
-    assert flow.wait(30) == Exit.ENVIRONMENT
+    assert flow.wait(LONG_S) == Exit.ENVIRONMENT
     assert "gave up waiting for process 0 of 2 to take over the group's offsets" in flow.output()
     assert "process 0 is not running" in flow.output()
 

@@ -15,6 +15,7 @@ from loom.streaming.kafka import TopicPartition
 from loom.streaming.record import TopicPartitionOffset
 from loom.streaming.runtime.supervised import Isolation
 from tests.support.die_with_parent import die_with_parent
+from tests.support.waiting import LONG_S
 
 A, B = TopicPartition("numbers", 0), TopicPartition("numbers.too", 12)
 
@@ -81,6 +82,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_it_outlives_the_run(recording: Recording) -> None:
     command = die_with_parent([sys.executable, "-c", DYING, str(recording.descriptor)])
-    ended = subprocess.run(command, pass_fds=[recording.descriptor], check=False, timeout=40)
+    ended = subprocess.run(command, pass_fds=[recording.descriptor], check=False, timeout=LONG_S)
     assert ended.returncode == -signal.SIGKILL
     assert recording.state() == RunState({}, {"numbers[0]": 4}, AtWork("numbers[0]", 3, alone=True))

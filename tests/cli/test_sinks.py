@@ -11,6 +11,7 @@ from loom.streaming.kafka import EmbeddedBroker
 from tests.cli.conftest import SECRET, Loom, Told
 from tests.support.flow_process import FlowProcess
 from tests.support.running import produce
+from tests.support.waiting import LONG_S
 
 MORE = '''
 
@@ -115,7 +116,7 @@ def test_a_sink_that_is_offered_can_be_run(loom: Loom, broker: EmbeddedBroker) -
         flow.start()
         flow.await_positions(broker.bootstrap, "readers", "numbers", 1)
         flow.sigterm()
-        assert flow.wait(30) == Exit.DONE, flow.output()
+        assert flow.wait(LONG_S) == Exit.DONE, flow.output()
     assert lines.read_text() == "7\n"
 
 

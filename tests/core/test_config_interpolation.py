@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from loom.core.config import ConfigContext, ConfigError, ConfigProblem, ConfigResolver
+from tests.support.waiting import LONG_S
 
 
 def problems_of(mapping: dict[str, Any], key: str, *resolvers: ConfigResolver) -> tuple[ConfigProblem, ...]:
@@ -122,7 +123,7 @@ def test_two_contexts_may_give_one_name_to_two_resolvers() -> None:
 
 
 def test_two_contexts_may_resolve_at_the_same_time() -> None:
-    both_inside = threading.Barrier(2, timeout=10)
+    both_inside = threading.Barrier(2, timeout=LONG_S)
 
     def context(name: str) -> ConfigContext:
         def resolve() -> str:

@@ -97,7 +97,7 @@ def test_orders_are_priced_in_their_order_and_many_at_once(shop: Shop) -> None:
 
 
 def test_each_failure_is_a_dead_letter_of_its_order_and_the_others_go_on(shop: Shop) -> None:
-    runner = priced(shop, "a", "unknown", "fails", "closes", "hangs", "b", timeout_ms=150)
+    runner = priced(shop, "a", "unknown", "fails", "closes", "hangs", "b", timeout_ms=500)
     assert [message.payload.id for message in runner.output] == [0, 5]
     (unknown,) = runner.errors[ErrorKind.BUSINESS]
     assert unknown.reason == "no article 'unknown'"

@@ -37,6 +37,7 @@ from loom.streaming.bytewax import FlowFailedError
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
 from tests.support.flow_process import FlowProcess
 from tests.support.running import all_done, causes, config_for, content, in_memory, positions, produce, run_until
+from tests.support.waiting import LONG_S
 
 CONFIG = Path(error_table.__path__[0]) / "config.yaml"
 CONVERSION = {"rates": {"EUR": 1.0, "USD": 0.5}}
@@ -322,7 +323,7 @@ slow = StreamFlow("invoices", flow.source, Process(dawdle, *flow.process), flow.
 '''
 
 
-def until(true: Callable[[], bool], flow: FlowProcess, timeout: float = 30.0) -> None:
+def until(true: Callable[[], bool], flow: FlowProcess, timeout: float = LONG_S) -> None:
     deadline = time.monotonic() + timeout
     while not true():
         assert flow.alive, flow.tail()
@@ -364,7 +365,7 @@ def test_a_flow_that_is_killed_again_and_again_loses_no_row_and_doubles_none(
         process.start()
         process.await_positions(bootstrap, "readers", "invoices", count)
         process.sigterm()
-        assert process.wait(30) == 0, process.output()
+        assert process.wait(LONG_S) == 0, process.output()
 
     expected = Counter(n for n in range(count) if n % 2)
     found = rows(path, "value, child, kind")

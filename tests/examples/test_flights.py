@@ -17,6 +17,7 @@ from loom.examples.flights.flow import flow
 from loom.streaming import ErrorEnvelope, ErrorKind, Message, compile_flow
 from loom.streaming.bytewax import build_dataflow
 from loom.streaming.kafka import KafkaRecord
+from tests.support.waiting import LONG_S
 
 CONFIG = {
     "kafka": {
@@ -73,7 +74,7 @@ def test_the_demo_ends_by_itself_with_numbers_that_add_up(tmp_path: Path) -> Non
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LONG_S,
         check=False,
     )
 

@@ -26,6 +26,7 @@ from tests.support.kafka_cluster import KafkaCluster
 from tests.support.network_host import HostedKafka, Network
 from tests.support.one_way import OneWay
 from tests.support.proxy import Proxy
+from tests.support.waiting import LONG_S
 
 FOLDER = Path(__file__).parent
 #: (a config or its file, arguments…) -> the command of `loom` that has ended
@@ -150,7 +151,7 @@ def loom_command(tmp_path: Path, fork_server: ForkServer) -> LoomCommand:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(SOURCES), str(FOLDER))), "COLUMNS": "200"}
         command = ["loom.cli.main", *arguments, "-c", str(file)]
         process = fork_server.start(command, cwd=tmp_path, env=environment)
-        out, err = process.communicate(timeout=90)
+        out, err = process.communicate(timeout=LONG_S)
         return subprocess.CompletedProcess(command, process.wait(), out, err)
 
     return run

@@ -13,7 +13,7 @@ from tests.support.broker import Broker
 from tests.support.fork_server import ForkServer
 
 
-@pytest.mark.timeout(240)  # four starts of a process, on a machine that may be busy
+@pytest.mark.timeout(600)  # four starts of a process, on a machine that may be busy
 def test_a_flow_that_is_killed_loses_and_doubles_nothing(
     kafka: Broker, tmp_path: Path, fork_server: ForkServer
 ) -> None:

@@ -14,6 +14,7 @@ from tests.support.broker import Broker
 from tests.support.fork_server import ForkServer
 from tests.support.kafka_io import delete_topic, end_offsets, group_positions
 from tests.support.transcripts import Command, Reader
+from tests.support.waiting import LONG_S
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TOPICS = ("orders.raw", "orders.priced", "orders.errors")
@@ -28,13 +29,13 @@ def names_of_the_page(kafka: Broker) -> Iterator[None]:
             delete_topic(kafka.bootstrap, topic)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["cli.md", "tutorial-kafka.md"])
 def test_a_page_that_needs_a_broker_is_true(
     name: str, kafka: Broker, names_of_the_page: None, tmp_path: Path, fork_server: ForkServer
 ) -> None:
     def nothing_left() -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LONG_S
         ends = end_offsets(kafka.bootstrap, "orders.raw")
         while any(group_positions(kafka.bootstrap, "shop", "orders.raw").get(p, 0) < end for p, end in ends.items()):
             assert time.monotonic() < deadline, "the flow did not read everything"

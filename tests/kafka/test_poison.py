@@ -13,13 +13,14 @@ from tests.cli.supervised import Supervised
 from tests.support.broker import Broker, FreshTopics
 from tests.support.kafka_io import read_all
 from tests.support.running import produce
+from tests.support.waiting import LONG_S
 
 #: in each of two partitions, the second of which holds the record
 RECORDS = 40
 POISON = 25
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_every_other_record_comes_out_once_and_the_dead_letter_too(
     kafka: Broker, fresh_topics: FreshTopics, tmp_path: Path
 ) -> None:
@@ -42,12 +43,12 @@ def test_every_other_record_comes_out_once_and_the_dead_letter_too(
     )
     with flow:
         flow.start()
-        flow.await_positions(kafka.bootstrap, group, source, {0: RECORDS, 1: RECORDS}, timeout=120)
+        flow.await_positions(kafka.bootstrap, group, source, {0: RECORDS, 1: RECORDS})
         # Behind the isolated records the run ends, and one as any other takes these.
         produce(kafka.bootstrap, source, KafkaRecord(source, None, b'{"n":0}', partition=1))
         flow.await_positions(kafka.bootstrap, group, source, {1: RECORDS + 1})
         flow.sigterm()
-        assert flow.wait(40) == Exit.DONE, flow.output()
+        assert flow.wait(LONG_S) == Exit.DONE, flow.output()
     written = [
         json.loads(record.value or b"")["n"] for record in read_all(kafka.bootstrap, out, isolation="read_committed")
     ]

@@ -11,8 +11,9 @@ from confluent_kafka.admin import AdminClient
 from loom.streaming import step
 from loom.streaming.kafka import OffsetOutOfRangeError
 from tests.support.kafka_io import end_offsets, read_all
-from tests.support.one_way import Number, OneWay, accounted, nothing, running, until
+from tests.support.one_way import Number, OneWay, accounted, nothing, running
 from tests.support.running import run_all, run_until
+from tests.support.waiting import LONG_S, until
 
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "at_most_once", "exactly_once"])
@@ -43,7 +44,7 @@ def test_any_lag_tool_sees_the_group(one_way: OneWay) -> None:
     one_way.write(7)
     run_all(one_way.flow(), one_way.config(), 7)
     admin = AdminClient({"bootstrap.servers": one_way.bootstrap})
-    assert one_way.group in {group.group_id for group in admin.list_consumer_groups().result(10).valid}
+    assert one_way.group in {group.group_id for group in admin.list_consumer_groups().result(LONG_S).valid}
 
 
 @pytest.mark.parametrize(("policy", "expected"), [("earliest", [5, 6, 7, 8, 9, 10, 11]), ("latest", [10, 11])])
@@ -79,7 +80,7 @@ def test_a_running_consumer_whose_log_is_cut_before_it_does_as_the_config_says(
     def slow(number: Number) -> Number:
         if number.n == 0:
             held.set()
-            assert hold.wait(30)
+            assert hold.wait(LONG_S)
         return number
 
     # Nothing is fetched ahead, so that what is cut has not been read yet.
@@ -95,7 +96,7 @@ def test_a_running_consumer_whose_log_is_cut_before_it_does_as_the_config_says(
         writer.produce(one_way.source, b'{"n":%d}' % n + b" " * 600, partition=0)
     writer.flush()
     with running(runner) as raised:
-        assert held.wait(20)
+        assert held.wait(LONG_S)
         one_way.cut(38)
         hold.set()
         if policy == "fail":

@@ -19,6 +19,7 @@ from tests.support.kafka_io import group_positions, produce_numbered
 from tests.support.load import Load
 from tests.support.numbers_run import PARTITIONS, NumbersRun
 from tests.support.processes import gone_within
+from tests.support.waiting import LONG_S
 
 RATE = 2_000
 
@@ -62,19 +63,19 @@ def test_the_number_of_processes_changes_under_load_and_nothing_is_lost(run: Num
             flow.await_starts(3)
             await_moving(run, flow)
             flow.sigterm()
-            assert flow.wait(30) == 0, flow.tail()
+            assert flow.wait(LONG_S) == 0, flow.tail()
         with processes(run, 3) as flow:
             flow.start()
             await_moving(run, flow)
             children = flow.children()
             flow.sigkill()
-            assert all(gone_within(30, child) for child in children)
+            assert all(gone_within(LONG_S, child) for child in children)
         with run.flow as flow:
             flow.start()
             count = load.finish()
             run.await_all_confirmed()
             assert layouts(run) == {("fixed", 1)}
-            run.stop(within=15)
+            run.stop()
     finally:
         load.finish()
     run.assert_promise_kept(count)
@@ -98,32 +99,32 @@ def test_a_frozen_process_of_a_larger_layout_is_shut_out(kafka: Broker, tmp_path
         run.flow.start()
         await_moving(run, run.flow)
         members[2].send(signal.SIGCONT)
-        assert members[2].wait(60) == 8, members[2].tail()
+        assert members[2].wait(LONG_S) == 8, members[2].tail()
         count = load.finish()
         run.await_all_confirmed()
         assert layouts(run) == {("fixed", 1)}
-        run.stop(within=15)
+        run.stop()
     run.assert_promise_kept(count)
 
 
 def test_a_process_that_starts_alone_reads_partitions_that_were_added_meanwhile(kafka: Broker, tmp_path: Path) -> None:
     """It does not wait for process 0, which takes over only what no process of this layout has had."""
     run = NumbersRun(
-        kafka, tmp_path, delivery="exactly_once", start_timeout_ms=5_000, runtime={"epoch_interval_ms": 100}
+        kafka, tmp_path, delivery="exactly_once", start_timeout_ms=60_000, runtime={"epoch_interval_ms": 100}
     )
     run.produce(40)
     with processes(run, 2) as flow:
         flow.start()
         flow.await_positions(run.bootstrap, run.group, run.source, run.ends())
         flow.sigterm()
-        assert flow.wait(30) == 0, flow.tail()
+        assert flow.wait(LONG_S) == 0, flow.tail()
     admin = AdminClient({"bootstrap.servers": run.bootstrap})
-    admin.create_partitions([NewPartitions(run.source, PARTITIONS + 2)])[run.source].result(20)
+    admin.create_partitions([NewPartitions(run.source, PARTITIONS + 2)])[run.source].result(LONG_S)
     produce_numbered(
         run.bootstrap, run.source, 1, start=PARTITIONS + 1, partitions=PARTITIONS + 2, value=lambda n: b'{"n":%d}' % n
     )
     with run.flow.variant(LOOM_PROCESS_ID="1", LOOM_PROCESSES="2") as alone:
         alone.start()
-        alone.await_positions(run.bootstrap, run.group, run.source, {PARTITIONS + 1: 1}, 40)
+        alone.await_positions(run.bootstrap, run.group, run.source, {PARTITIONS + 1: 1})
         alone.sigterm()
-        assert alone.wait(30) == 0, alone.tail()
+        assert alone.wait(LONG_S) == 0, alone.tail()

@@ -10,10 +10,11 @@ import pytest
 
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.broker import Broker, FreshTopics
-from tests.support.one_way import OneWay, running, until
+from tests.support.one_way import OneWay, running
+from tests.support.waiting import until
 
 #: seconds after which the broker forgets a transactional id, and between two looks for such ids
-EXPIRES, LOOKS = 1.5, 0.3
+EXPIRES, LOOKS = 5.0, 0.5
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def forgetful(kafka: Broker, tmp_path: Path) -> Iterator[OneWay]:
         yield OneWay(broker, FreshTopics(broker))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_quiet_flow_keeps_its_transactional_id_known(forgetful: OneWay) -> None:
     with running(forgetful.runner(delivery="exactly_once")) as raised:
         forgetful.write(1)

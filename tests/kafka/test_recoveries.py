@@ -18,7 +18,8 @@ from loom.streaming.kafka.offset_metadata import OffsetMetadata
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.transactions import Transactions
 from loom.streaming.runtime import refencing
-from tests.support.one_way import Number, OneWay, running, until
+from tests.support.one_way import Number, OneWay, running
+from tests.support.waiting import LONG_S, until
 
 
 class FirstTime(RecordStep[Number, Number]):
@@ -79,9 +80,9 @@ class TimedOut:
                         "transactional.id": f"{one_way.group}@standing@0",
                     }
                 )
-                other.init_transactions(30)
+                other.init_transactions(LONG_S)
                 self._ended.set()
-                assert self.go_on.wait(60)
+                assert self.go_on.wait(LONG_S)
             commit(transactions, positions, group)
 
         patch.setattr(Transactions, "commit", end)
@@ -89,7 +90,7 @@ class TimedOut:
         patch.setattr(refencing, "_LEAST_S", 0.5)
 
     def wait_for_it(self) -> None:
-        assert self._ended.wait(60)
+        assert self._ended.wait(LONG_S)
 
 
 @contextmanager
@@ -181,7 +182,7 @@ class HeldUp(RecordStep[Number, Number]):
 
     def execute(self, message: Message[Number]) -> Number:
         self.at_work.set()
-        assert self.go_on.wait(60)
+        assert self.go_on.wait(LONG_S)
         return message.payload
 
 
@@ -195,7 +196,7 @@ def test_a_transaction_that_outlasted_its_time_out_beside_a_successor_ends_this_
         timed_out.wait_for_it()
         # It has committed nothing beyond its start, so only its run id tells of it.
         with running(runner(one_way, HeldUp)) as successor:
-            assert HeldUp.at_work.wait(60)
+            assert HeldUp.at_work.wait(LONG_S)
             timed_out.go_on.set()
             until(lambda: bool(raised))
             HeldUp.go_on.set()

@@ -20,6 +20,7 @@ from loom.streaming.kafka import DeliveryFailedError, KafkaRecord
 from tests.support.broker import Broker, FreshTopics
 from tests.support.kafka_io import read_all
 from tests.support.running import config_for, positions, produce, run_all
+from tests.support.waiting import LONG_S
 
 LIMIT = 2_000
 TEXTS = ["a", "b", "big-1", "c", "d", "big-2", "e"]
@@ -47,7 +48,7 @@ class Writing:
         entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
-        admin.incremental_alter_configs([resource])[resource].result(20)
+        admin.incremental_alter_configs([resource])[resource].result(LONG_S)
 
     def flow(self, dlq: str | None) -> StreamFlow[Any, Any]:
         begun = self.begun

@@ -15,6 +15,7 @@ from loom.streaming.kafka import DeliveryFailedError, KafkaRecord
 from tests.support.broker import Broker, FreshTopics
 from tests.support.kafka_io import read_all
 from tests.support.running import config_for, positions, produce, run_all
+from tests.support.waiting import LONG_S
 
 HOUR_MS = 3_600_000
 KEYS = [b"a", b"b", None, b"c", None, b"d"]
@@ -43,7 +44,7 @@ class Compacting:
         entry = ConfigEntry("cleanup.policy", "compact", incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ResourceType.TOPIC, self.out, incremental_configs=[entry])
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
-        admin.incremental_alter_configs([resource])[resource].result(20)
+        admin.incremental_alter_configs([resource])[resource].result(LONG_S)
 
     def put(self, *records: KafkaRecord) -> None:
         produce(self.bootstrap, self.source, *records)

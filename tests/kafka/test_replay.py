@@ -18,6 +18,7 @@ from tests.support.broker import Broker, FreshTopics
 from tests.support.flow_process import SOURCES, FlowProcess
 from tests.support.fork_server import ForkedProcess, ForkServer
 from tests.support.kafka_io import end_offsets, produce_numbered, read_all
+from tests.support.waiting import LONG_S
 
 FOLDER = Path(__file__).parent
 PARTITIONS = 4
@@ -73,7 +74,7 @@ class Replays:
 
     def stop(self) -> None:
         self.flow.sigterm()
-        assert self.flow.wait(20) == Exit.DONE, self.flow.tail()
+        assert self.flow.wait(LONG_S) == Exit.DONE, self.flow.tail()
 
     def command(self, *arguments: str) -> ForkedProcess:
         """Start `loom dlq` with the flow."""
@@ -85,7 +86,7 @@ class Replays:
     def run(self, *arguments: str, code: int = Exit.DONE) -> str:
         """What a command prints."""
         process = self.command(*arguments)
-        out, err = process.communicate(timeout=90)
+        out, err = process.communicate(timeout=LONG_S)
         assert process.wait() == code, out + err
         return out
 
@@ -99,7 +100,7 @@ class Replays:
         return [json.loads(record.value or b"") for record in records]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_ten_thousand_letters_are_processed_once_each_while_replay_and_flow_are_killed(
     kafka: Broker, tmp_path: Path, fork_server: ForkServer
 ) -> None:
@@ -112,14 +113,14 @@ def test_ten_thousand_letters_are_processed_once_each_while_replay_and_flow_are_
             begun = scene.replayed()
             replay = scene.command("replay", "--execute", "--rate", "2000")
             try:
-                deadline = time.monotonic() + 60
+                deadline = time.monotonic() + LONG_S
                 while scene.replayed() < begun + 700 + 300 * kill:
                     assert replay.poll() is None, replay.communicate()
                     assert time.monotonic() < deadline
             finally:
                 replay.kill()
                 replay.communicate()
-                replay.wait(10)
+                replay.wait(LONG_S)
             if kill == 0:
                 scene.flow.sigkill()
                 scene.flow.start(FIXED="1")
@@ -137,7 +138,6 @@ def test_ten_thousand_letters_are_processed_once_each_while_replay_and_flow_are_
     assert Headers(replayed.headers)["x-loom-replay-of"].startswith(scene.topics["errors"].encode())
 
 
-@pytest.mark.timeout(120)
 def test_letters_enter_at_the_step_that_failed_so_that_earlier_ones_do_not_run_again(
     kafka: Broker, tmp_path: Path, fork_server: ForkServer
 ) -> None:
@@ -168,7 +168,6 @@ def test_letters_enter_at_the_step_that_failed_so_that_earlier_ones_do_not_run_a
     assert {one["prepared"] for one in found} == {1}
 
 
-@pytest.mark.timeout(120)
 def test_what_cannot_enter_or_fails_too_often_stays(kafka: Broker, tmp_path: Path, fork_server: ForkServer) -> None:
     scene = Replays(kafka, tmp_path, fork_server, consumer={"replay_steps": True}, errors={})
     with scene.flow:

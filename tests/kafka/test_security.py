@@ -31,6 +31,7 @@ from tests.support.fork_server import ForkServer
 from tests.support.mistaken import Mistaken
 from tests.support.one_way import OneWay
 from tests.support.running import all_done, run_until
+from tests.support.waiting import LONG_S
 
 _JAAS = "org.apache.kafka.common.security"
 PROPERTIES = {
@@ -77,7 +78,7 @@ class Secured:
             ]
         )
         for future in made.values():
-            future.result(10)
+            future.result(LONG_S)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ def _member(bootstrap: str) -> Consumer:
     """Another consumer of the group of the page, which has its partitions."""
     member = Consumer({"bootstrap.servers": bootstrap, "group.id": "shop", "log_level": 0})
     member.subscribe(["orders"])
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + LONG_S
     while not member.assignment():
         assert time.monotonic() < deadline
         member.poll(0.1)

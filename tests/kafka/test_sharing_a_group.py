@@ -18,8 +18,9 @@ from loom.streaming.kafka.cluster_snapshot import fetch_cluster
 from loom.streaming.kafka.group_snapshot import KEEP_ALIVE, GroupSnapshot
 from tests.support.apache_kafka import PROPERTIES
 from tests.support.broker import Broker
-from tests.support.one_way import Number, OneWay, accounted, running, same, until
+from tests.support.one_way import Number, OneWay, accounted, running, same
 from tests.support.running import run_all
+from tests.support.waiting import LONG_S, until
 
 RENAMED = StreamFlow("a@renamed", FromTopic("in", Number), Process(same), IntoTopic("out"))
 
@@ -39,11 +40,11 @@ def subscribed(one_way: OneWay) -> Iterator[None]:
     thread = Thread(target=poll)
     thread.start()
     try:
-        assert joined.wait(30)
+        assert joined.wait(LONG_S)
         yield
     finally:
         over.set()
-        thread.join(20)
+        thread.join(LONG_S)
 
 
 def test_a_renamed_flow_takes_over_and_the_one_that_still_runs_ends(
@@ -76,7 +77,7 @@ def test_a_reset_by_hand_of_a_running_flow_is_not_overwritten(one_way: OneWay, d
         reset = [ConsumerGroupTopicPartitions(one_way.group, [TopicPartition(one_way.source, 0, 1)])]
         admin = AdminClient({"bootstrap.servers": one_way.bootstrap})
         for answer in admin.alter_consumer_group_offsets(reset).values():
-            answer.result(20)
+            answer.result(LONG_S)
         one_way.write(2, start=3)
         until(lambda: bool(raised))
     (error,) = raised
@@ -97,7 +98,7 @@ def test_a_group_that_is_deleted_by_hand_under_a_running_exactly_once_flow_ends_
     with running(runner) as raised:
         until(lambda: one_way.position() == 3)
         admin = AdminClient({"bootstrap.servers": one_way.bootstrap})
-        admin.delete_consumer_groups([one_way.group])[one_way.group].result(20)
+        admin.delete_consumer_groups([one_way.group])[one_way.group].result(LONG_S)
         one_way.write(2, start=3)
         until(lambda: bool(raised))
     (error,) = raised

@@ -9,10 +9,10 @@ import pytest
 from loom.streaming import StreamingRunner, step
 from loom.streaming.bytewax import ForcedShutdownError
 from tests.support.broker import ExternalKafka, Proxied
-from tests.support.one_way import Number, OneWay, running, until
+from tests.support.one_way import Number, OneWay, running
+from tests.support.waiting import until
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once", "at_most_once"])
 def test_a_stop_ends_in_its_time_though_the_broker_has_gone_silent(proxied: Proxied, delivery: str) -> None:
     """Under at most once a commit precedes every batch: one call of the client lasts 45 s while nobody answers."""
@@ -34,7 +34,7 @@ def test_a_stop_ends_in_its_time_though_the_broker_has_gone_silent(proxied: Prox
         proxied.proxy.silence()
         try:
             runner.shutdown()
-            until(lambda: bool(raised), timeout=10)
+            until(lambda: bool(raised))
         finally:
             over.set()
             proxied.proxy.mend()

@@ -10,8 +10,9 @@ from loom.streaming.kafka import OffsetOutOfRangeError, TopicPartition, TopicsCh
 from loom.streaming.kafka.consumer import ConsumerClient
 from loom.streaming.kafka.settings import ConsumerSettings
 from tests.support.kafka_io import delete_topic, produce_numbered
-from tests.support.one_way import OneWay, accounted, running, until
+from tests.support.one_way import OneWay, accounted, running
 from tests.support.running import positions, run_all
+from tests.support.waiting import LONG_S, until
 
 QUICKLY = {"topic_check_interval_ms": 100}
 
@@ -75,7 +76,7 @@ def test_under_exactly_once_a_topic_that_is_recreated_is_begun_anew_and_its_posi
         one_way.make_anew()
         one_way.write(7, start=100)
         until(lambda: set(one_way.written()) >= set(range(100, 107)))
-        until(lambda: one_way.position() == 7, 40)
+        until(lambda: one_way.position() == 7)
     assert raised == []
 
 
@@ -91,7 +92,7 @@ def test_partitions_added_end_the_run_in_order_and_the_next_one_reads_them(
         one_way.write(3)
         until(accounted(runner, 3))
         admin = AdminClient({"bootstrap.servers": one_way.bootstrap})
-        admin.create_partitions([NewPartitions(one_way.source, 2)])[one_way.source].result(20)
+        admin.create_partitions([NewPartitions(one_way.source, 2)])[one_way.source].result(LONG_S)
         until(lambda: bool(raised))
     (error,) = raised
     assert isinstance(error, TopicsChangedError)
@@ -116,7 +117,7 @@ def test_a_topic_that_is_recreated_is_not_read_on_from_the_middle(
             until(lambda: bool(raised))
         else:
             until(lambda: set(one_way.written()) >= set(range(100, 100 + length)))
-            until(lambda: one_way.position() == length, 40)
+            until(lambda: one_way.position() == length)
     if policy == "fail":
         (error,) = raised
         assert isinstance(error, OffsetOutOfRangeError)

@@ -16,6 +16,7 @@ from tests.kafka.conftest import LoomCommand
 from tests.support.broker import Broker, FreshTopics
 from tests.support.kafka_io import produce_numbered
 from tests.support.numbers_run import PARTITIONS, NumbersRun
+from tests.support.waiting import LONG_S
 
 
 def test_the_topics_of_a_flow_are_created_as_asked_and_only_those_that_are_missing(
@@ -85,10 +86,10 @@ def test_a_reset_group_is_read_again_and_a_run_that_is_alive_gives_way(
         produce_numbered(
             kafka.bootstrap, run.source, 4, start=40, partitions=PARTITIONS, value=lambda n: b'{"n":%d}' % n
         )
-        assert run.flow.wait(30) == Exit.REPLACED, run.flow.tail()
+        assert run.flow.wait(LONG_S) == Exit.REPLACED, run.flow.tail()
         run.flow.start()
         run.await_all_confirmed()
-        run.stop(within=10)
+        run.stop()
     read_again = sum(1 for n in range(40) if n // PARTITIONS >= 5)
     verdict = run.verdict(44)
     assert not verdict.lost, verdict.describe()

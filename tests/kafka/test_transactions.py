@@ -24,6 +24,7 @@ from loom.streaming.kafka.producer import TopicWriter
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.transactions import State, Transactions
 from tests.support.broker import Broker, FreshTopics, Proxied
+from tests.support.waiting import LONG_S
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_a_commit_moves_the_group_and_leaves_its_metadata_beside_the_position(
     writer.begin()
     for n in range(5):
         writer.producer.produce(partition.topic, b"%d" % n, partition=0)
-    writer.producer.flush(5)
+    writer.producer.flush(LONG_S)
     writer.commit({partition: 3}, reader.group_metadata())
     assert writer.state is State.READY
     found = reader.resolve([partition], {})
@@ -85,7 +86,7 @@ def test_a_predecessor_is_told_that_another_took_over_and_moves_nothing(
     if at == "inside it":
         predecessor.begin()
         predecessor.producer.produce(partition.topic, b"x")
-        predecessor.producer.flush(5)
+        predecessor.producer.flush(LONG_S)
     successor.fence()
 
     def go_on() -> None:
@@ -99,7 +100,7 @@ def test_a_predecessor_is_told_that_another_took_over_and_moves_nothing(
     assert reader.resolve([partition], {}).unknown == (partition,)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_commit_whose_answers_are_lost_with_the_connection_is_done_again(proxied: Proxied, group: str) -> None:
     source, sink = TopicPartition(proxied.topics.create("in"), 0), proxied.topics.create("out")
     config = ProducerSettings((proxied.bootstrap,)).to_confluent_config()
@@ -109,20 +110,20 @@ def test_a_commit_whose_answers_are_lost_with_the_connection_is_done_again(proxi
     metadata = reader.group_metadata()
     writer.begin()
     writer.producer.produce(sink, b"1")
-    writer.producer.flush(5)
+    writer.producer.flush(LONG_S)
     proxied.proxy.deafen()
     threading.Timer(2, proxied.proxy.mend).start()
     # In a thread: a client that hangs cannot be interrupted.
     commit = threading.Thread(target=writer.commit, args=({source: 0}, metadata), daemon=True)
     commit.start()
-    commit.join(60)
+    commit.join(LONG_S)
     assert not commit.is_alive(), "the commit hangs"
     assert writer.state is State.READY
     assert reader.resolve([source], {}).unknown == ()
     reader.close()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_broker_that_is_away_for_longer_than_a_transaction_may_last_gives_it_up_and_fails_no_record(
     proxied: Proxied, group: str
 ) -> None:
@@ -147,7 +148,7 @@ def test_a_broker_that_is_away_for_longer_than_a_transaction_may_last_gives_it_u
 
 def await_broken(transactions: Transactions) -> None:
     """Until the client itself knows that something is wrong, without serving its events."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LONG_S
     while time.monotonic() < deadline:
         try:
             transactions.producer.begin_transaction()

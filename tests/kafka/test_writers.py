@@ -14,8 +14,9 @@ from loom.streaming.kafka.consumer import ConsumerClient
 from loom.streaming.kafka.offset_metadata import OffsetMetadata
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.transactions import State, Transactions
-from tests.support.one_way import Number, OneWay, running, until
+from tests.support.one_way import Number, OneWay, running
 from tests.support.running import run_all, run_until
+from tests.support.waiting import LONG_S, until
 
 
 def writer_of(one_way: OneWay, index: int, count: int) -> Transactions:
@@ -53,7 +54,7 @@ def test_a_start_of_another_layout_fences_the_writers_that_are_gone_too(one_way:
     old[1].commit({TopicPartition(one_way.source, 0): 2}, group_of(one_way))
     old[2].begin()
     old[2].producer.produce(one_way.out, b'{"n":998}', partition=0)
-    old[2].producer.flush(5)
+    old[2].producer.flush(LONG_S)
     assert metadata_of(one_way).writers == 3
 
     runner = one_way.runner(delivery="exactly_once")
@@ -116,14 +117,14 @@ def test_one_that_stood_still_past_the_time_out_while_a_successor_went_on_is_fen
     def stands_still(number: Number) -> Number:
         if number.n == before + 1 and not reached.is_set():
             reached.set()
-            awake.wait(60)
+            awake.wait(LONG_S)
         return number
 
     config = one_way.config(delivery="exactly_once", batch_size=1)
     config["kafka"]["producer"]["extra"] |= {"transaction.timeout.ms": 1_000}
     config["streaming"]["runtime"]["epoch_interval_ms"] = 250
     with running(StreamingRunner.from_dict(one_way.flow(stands_still), config)) as raised:
-        assert reached.wait(30)
+        assert reached.wait(LONG_S)
         stood_still_at = time.monotonic()
         run_all(one_way.flow(stands_still), config, before + 3 - len(one_way.written()))
         until(lambda: time.monotonic() - stood_still_at > 2)

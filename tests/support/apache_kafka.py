@@ -26,6 +26,7 @@ from typing import NamedTuple, Self
 from tests.support.die_with_parent import die_with_parent
 from tests.support.kafka_io import await_groups, await_topics_listed, await_transactions, create_topic
 from tests.support.kafka_jars import fetch_jars, why_unavailable
+from tests.support.waiting import LONG_S
 
 __all__ = ["ApacheKafka", "Behind", "Node", "cluster_id", "free_port", "why_unavailable"]
 
@@ -325,7 +326,7 @@ class ApacheKafka:
                 process.wait(within)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(10)
+                process.wait(LONG_S)
         self._process = None
 
 

@@ -29,6 +29,7 @@ from tests.support.die_with_parent import die_with_parent
 from tests.support.fork_server import ForkedProcess, ForkServer
 from tests.support.kafka_io import group_positions
 from tests.support.processes import children_of
+from tests.support.waiting import LONG_S, until
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 
@@ -148,11 +149,26 @@ class FlowProcess:
         """Ask the flow to stop; returns at once, `wait` tells how it went."""
         self._started().send_signal(signal.SIGTERM)
 
+    def sigterm_again(self) -> int:
+        """Ask once more, and again until it has ended: two signals that reach it at once are one. Returns the exit code."""
+        process = self._started()
+
+        def ended() -> bool:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(0.5)
+            except subprocess.TimeoutExpired:
+                return False
+            return True
+
+        until(ended, self.tail)
+        return self.wait(LONG_S)
+
     def send(self, signal_: signal.Signals) -> None:
         """Send a signal to the process; it may have ended already."""
         self._started().send_signal(signal_)
 
-    def sigkill(self, timeout: float = 10.0) -> None:
+    def sigkill(self, timeout: float = LONG_S) -> None:
         """Kill the process itself, not what it may have started, and wait until it is gone."""
         process = self._started()
         process.kill()
@@ -164,7 +180,7 @@ class FlowProcess:
             return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(LONG_S)
 
     def wait(self, timeout: float) -> int:
         """The exit code, negative for a signal; `TimeoutError` with the end of the output when it does not end."""
@@ -185,7 +201,7 @@ class FlowProcess:
         """The last lines of `output()`."""
         return "\n".join(self.output().splitlines()[-lines:])
 
-    def await_line(self, pattern: str, timeout: float = 60.0) -> str:
+    def await_line(self, pattern: str, timeout: float = LONG_S) -> str:
         """The first line of this start's output that a regular expression is found in."""
         expression = re.compile(pattern)
 
@@ -194,7 +210,7 @@ class FlowProcess:
 
         return self._await(found, f"no line matches {pattern!r}", timeout)
 
-    def await_starts(self, count: int, timeout: float = 60.0) -> None:
+    def await_starts(self, count: int, timeout: float = LONG_S) -> None:
         """Wait until the flow has started so many times."""
 
         def started() -> bool | None:

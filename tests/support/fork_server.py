@@ -35,6 +35,7 @@ from typing import IO, Any, NoReturn, Self
 
 from tests.support.die_with_parent import PR_SET_PDEATHSIG, die_with_parent
 from tests.support.engines import VARIABLE, importable, take_engine
+from tests.support.waiting import LONG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 #: not imported ahead: programs
@@ -89,7 +90,7 @@ class ForkServer:
     def close(self) -> None:
         """End the interpreter."""
         self._requests.close()
-        self._process.wait(30)
+        self._process.wait(LONG_S)
 
     def __enter__(self) -> Self:
         return self

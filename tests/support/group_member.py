@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,19 +25,18 @@ class Heard:
         self.gives_up = gives_up
         self.stuck = 0.0
         self.fault: BaseException | None = None
-        #: when it was told to give something up, and when a rebalance last came to its end, in monotonic seconds
-        self.revoked_at = self.assigned_at = 0.0
+        #: how many rebalances have come to their end
+        self.rebalances = 0
         #: a rebalance has come to its end after something was taken away, so that it joins again
         self.joins_again = False
 
     def assigned(self, tenures: Collection[Tenure]) -> None:
-        self.assigned_at = time.monotonic()
+        self.rebalances += 1
         self.has.update({tenure.partition: tenure.number for tenure in tenures})
         self.joins_again = bool(self.told) and self.told[-1][0] == "withdraw"
 
     def revoking(self, partitions: Collection[TopicPartition], bound_s: float) -> None:
         self.told.append(("revoking", frozenset(partitions)))
-        self.revoked_at = time.monotonic()
 
     def has_given_up(self, partitions: Collection[TopicPartition]) -> bool:
         return self.gives_up

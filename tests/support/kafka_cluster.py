@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient, TopicMetadata
 from tests.support.apache_kafka import READY_WITHIN, ApacheKafka, Behind, Node, cluster_id, free_port
 from tests.support.kafka_io import await_groups, await_topics_listed, await_transactions, create_topic
 from tests.support.proxy import Proxy
+from tests.support.waiting import LONG_S
 
 __all__ = ["KafkaCluster"]
 
@@ -161,7 +162,7 @@ class KafkaCluster:
     def _topics(self) -> dict[str, TopicMetadata]:
         # A client of its own each time: one that knows a broker that is gone would ask it first.
         admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-        return admin.list_topics(timeout=5).topics
+        return admin.list_topics(timeout=LONG_S).topics
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + READY_WITHIN * 3

@@ -11,6 +11,8 @@ from typing import Literal, cast
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.support.waiting import LONG_S
+
 Headers = list[tuple[str, str | bytes | None]]
 Isolation = Literal["read_uncommitted", "read_committed"]
 
@@ -50,7 +52,7 @@ def create_topic(
     config: Mapping[str, str] | None = None,
     *,
     replicas: int = 1,
-    timeout: float = 60.0,
+    timeout: float = LONG_S,
 ) -> str:
     """Create a topic, wait until all its partitions have a leader, and return its name."""
     deadline = time.monotonic() + timeout
@@ -64,7 +66,7 @@ def create_topic(
     return name
 
 
-def delete_topic(bootstrap: str, name: str, *, timeout: float = 60.0) -> None:
+def delete_topic(bootstrap: str, name: str, *, timeout: float = LONG_S) -> None:
     """Delete a topic and what it holds."""
     admin = AdminClient(_client(bootstrap))
     admin.delete_topics([name], request_timeout=timeout)[name].result(timeout)
@@ -139,7 +141,7 @@ def count_records(
     return sum(1 for _ in _read(bootstrap, topic, isolation, timeout))
 
 
-def partitions_of(bootstrap: str, topic: str, *, timeout: float = 60.0) -> list[int]:
+def partitions_of(bootstrap: str, topic: str, *, timeout: float = LONG_S) -> list[int]:
     """The numbers of a topic's partitions; asks until the broker answers."""
     admin = AdminClient(_client(bootstrap))
     deadline = time.monotonic() + timeout
@@ -156,7 +158,7 @@ def partitions_of(bootstrap: str, topic: str, *, timeout: float = 60.0) -> list[
         time.sleep(0.05)
 
 
-def end_offsets(bootstrap: str, topic: str, *, timeout: float = 60.0) -> dict[int, int]:
+def end_offsets(bootstrap: str, topic: str, *, timeout: float = LONG_S) -> dict[int, int]:
     """The high watermark of each partition: the offset that the next record will get."""
     consumer = Consumer(_consumer(bootstrap, "read_uncommitted"))
     try:
@@ -168,7 +170,7 @@ def end_offsets(bootstrap: str, topic: str, *, timeout: float = 60.0) -> dict[in
         consumer.close()
 
 
-def group_positions(bootstrap: str, group: str, topic: str, *, timeout: float = 60.0) -> dict[int, int]:
+def group_positions(bootstrap: str, group: str, topic: str, *, timeout: float = LONG_S) -> dict[int, int]:
     """The position that a group has confirmed for each partition, without those where it has confirmed none."""
     partitions = [TopicPartition(topic, number) for number in partitions_of(bootstrap, topic, timeout=timeout)]
     consumer = Consumer(_consumer(bootstrap, "read_uncommitted") | {"group.id": group})

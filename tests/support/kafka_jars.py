@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
+from tests.support.waiting import LONG_S
+
 POM = Path(__file__).with_name("pom.xml")
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
 OLDEST_JAVA = 17
@@ -69,7 +71,7 @@ def _java_problem() -> str | None:
     java = shutil.which("java")
     if java is None:
         return f"Apache Kafka needs Java {OLDEST_JAVA} or newer and `java` is not on the PATH"
-    answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False)
+    answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=LONG_S, check=False)
     found = re.search(r'version "(\d+)', answer.stderr)
     if found is None:
         return f"`java -version` did not name its version (exit code {answer.returncode})"

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from tests.cli.mistakes import BROKER, Mistake
 from tests.support.fork_server import ForkServer
 from tests.support.mistakes_page import HOME, PAGE, printed_on, write, writes
-
-#: seconds within which everything must be told
-LONGEST = 10.0
-
-
-def longest() -> float:
-    """The same for a machine that is busy with other things: so many times as long as a process waits for a core."""
-    return LONGEST * max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1))
+from tests.support.waiting import LONG_S
 
 
 class Mistaken:
@@ -39,7 +30,6 @@ class Mistaken:
         setup = "tests.support.fork_server:fork_runs" if "--processes" in arguments else None
         if mistake.beside.startswith("without"):
             setup = f"{__name__}:without_prometheus"
-        self._began = time.monotonic()
         self._process = server.start(
             ["loom.cli.main", *arguments],
             cwd=folder,
@@ -50,11 +40,11 @@ class Mistaken:
     def told(self) -> str:
         """What it prints, as on the page: without log lines, with the folder and the broker of the page."""
         try:
-            out, err = self._process.communicate(timeout=max(0.1, self._began + longest() - time.monotonic()))
+            out, err = self._process.communicate(timeout=LONG_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             out, err = self._process.communicate()
-            raise AssertionError(f"nothing told within {longest()} s:\n{out}\n{err}") from None
+            raise AssertionError(f"nothing told within {LONG_S} s:\n{out}\n{err}") from None
         text = out + err
         assert self._process.returncode == self.mistake.code, text
         if self.mistake.command.startswith("loom run"):

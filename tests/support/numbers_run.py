@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from tests.support.engines import chosen_engine
 from tests.support.flow_process import FlowProcess
 from tests.support.kafka_io import ReadRecord, end_offsets, group_positions, produce_numbered, read_all
 from tests.support.load import Load
+from tests.support.waiting import LONG_S
 
 PARTITIONS = 4
 FLOWS = Path(__file__).resolve().parents[1] / "kafka"
@@ -103,7 +103,7 @@ class NumbersRun:
         """The end of the source, by partition."""
         return end_offsets(self.bootstrap, self.source)
 
-    def await_all_confirmed(self, timeout: float = 60.0) -> None:
+    def await_all_confirmed(self, timeout: float = LONG_S) -> None:
         """Wait until the group stands at the end of the source."""
         self.flow.await_positions(self.bootstrap, self.group, self.source, self.ends(), timeout)
 
@@ -141,7 +141,7 @@ class NumbersRun:
             if not self.flow.alive:
                 self.flow.start()
             self.await_all_confirmed()
-            self.stop(within=10)
+            self.stop()
         return kills
 
     def stopped_again_and_again(self, count: int, *, rate: float, every: float) -> None:
@@ -154,10 +154,10 @@ class NumbersRun:
                 self.flow.start()
                 self.flow.await_line("flow_started")
                 producer.join(every)
-                self.stop(within=5)
+                self.stop()
             self.flow.start()
             self.await_all_confirmed()
-            self.stop(within=5)
+            self.stop()
 
     def assert_nothing_twice(self, count: int) -> None:
         """Nothing lost, nothing twice, everything in order, whatever the guarantee."""
@@ -172,18 +172,16 @@ class NumbersRun:
         if self.delivery == "exactly_once":
             assert verdict.exactly_once, verdict.describe()
 
-    def stop(self, within: float, *, says_start: bool = True) -> float:
-        """SIGTERM, exit code 0; returns the seconds it took. A flow that is not up yet is waited for first.
+    def stop(self, *, says_start: bool = True) -> None:
+        """SIGTERM, exit code 0. A flow that is not up yet is waited for first.
 
         One that is not run by the runner does not say that it starts; then the caller must know that it is up.
         """
         if says_start:
             self.flow.await_line("flow_started")
-        asked = time.monotonic()
         self.flow.sigterm()
-        code = self.flow.wait(within)
+        code = self.flow.wait(LONG_S)
         assert code == 0, f"exit {code}:\n{self.flow.tail()}"
-        return time.monotonic() - asked
 
 
 def _number_of(record: ReadRecord) -> int:

@@ -15,6 +15,7 @@ from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingR
 from tests.support.broker import Broker, FreshTopics
 from tests.support.kafka_io import create_topic, delete_topic, produce_numbered, read_all
 from tests.support.running import all_done, config_for, positions
+from tests.support.waiting import LONG_S
 
 
 class Number(LoomFrozenStruct):
@@ -66,13 +67,13 @@ class OneWay:
         """As retention does: the records before an offset are deleted."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
         where = ClientPartition(self.source, 0, before)
-        admin.delete_records([where])[where].result(20)
+        admin.delete_records([where])[where].result(LONG_S)
 
     def make_anew(self) -> None:
         """Delete the source and make it again, under its name."""
         delete_topic(self.bootstrap, self.source)
         deadline = threading.Event()
-        while self.source in AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(timeout=5).topics:
+        while self.source in AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(timeout=LONG_S).topics:
             assert not deadline.wait(0.05)
         create_topic(self.bootstrap, self.source)
 
@@ -94,17 +95,8 @@ def running(runner: StreamingRunner) -> Iterator[list[BaseException]]:
         yield raised
     finally:
         runner.shutdown()
-        thread.join(30)
+        thread.join(LONG_S)
         assert not thread.is_alive()
-
-
-def until(done: Callable[[], bool], timeout: float = 30.0) -> None:
-    waited = threading.Event()
-    for _ in range(int(timeout / 0.05)):
-        if done():
-            return
-        waited.wait(0.05)
-    raise TimeoutError("it did not come about")
 
 
 def accounted(runner: StreamingRunner, count: int) -> Callable[[], bool]:

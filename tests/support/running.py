@@ -30,6 +30,7 @@ from loom.streaming.runtime.settings import BytewaxRuntimeConfig
 from tests.support.engines import bytewax_installed, chosen_engine
 from tests.support.kafka_io import ReadRecord, group_positions
 from tests.support.scripted import ListSink, Pause, open_items
+from tests.support.waiting import LONG_S
 
 #: A producer at its quickest: it does not wait for company, connects before it is first used, and looks often for what it
 #: does not know yet. One that is used in the very moment it is made otherwise stands still for half a second or a whole one.
@@ -152,7 +153,7 @@ def all_done(inputs: int) -> Callable[[FlowCounts], bool]:
 
 
 def run_until(
-    runner: StreamingRunner, done: Callable[[FlowCounts], bool], *, timeout: float = 30.0, **run: Any
+    runner: StreamingRunner, done: Callable[[FlowCounts], bool], *, timeout: float = LONG_S, **run: Any
 ) -> FlowCounts:
     """Run in this thread; another one stops the run once its counters say that it is done. Returns the counters.
 
@@ -178,7 +179,7 @@ def run_until(
         runner.run(**run)
     finally:
         over.set()
-        watcher.join(10)
+        watcher.join(LONG_S)
     if late:
         raise TimeoutError(f"the run was not done after {timeout} s: {late[0]}")
     assert runner.metrics is not None
@@ -281,10 +282,10 @@ def content(bootstrap: str, *topics: str) -> dict[str, list[ReadRecord]]:
         unread = {
             (topic, partition)
             for topic in topics
-            for partition in reader.list_topics(topic, 5).topics[topic].partitions
+            for partition in reader.list_topics(topic, LONG_S).topics[topic].partitions
         }
         reader.assign([TopicPartition(topic, partition, 0) for topic, partition in unread])
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + LONG_S
         while unread:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not read to the end: {unread}")
@@ -325,7 +326,7 @@ def produce(bootstrap: str, topic: str, *records: KafkaRecord | bytes | None) ->
             timestamp=record.timestamp_ms or 0,
             headers=list(Headers.of(record.headers).pairs) or None,
         )
-    assert writer.flush(10) == 0
+    assert writer.flush(LONG_S) == 0
 
 
 def positions(bootstrap: str, topic: str, group: str = "readers") -> dict[int, int]:

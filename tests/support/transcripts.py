@@ -19,6 +19,7 @@ from typing import IO, NamedTuple
 
 from tests.support.flow_process import SOURCES
 from tests.support.fork_server import ForkedProcess, ForkServer
+from tests.support.waiting import LONG_S
 
 _BLOCK = re.compile(r"^```console[ \t]*([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STOP = "^C"
@@ -125,7 +126,7 @@ class Reader:
             if command.is_stopped:
                 self._read_all()
                 os.kill(process.pid, signal.SIGINT)
-            self._code = process.wait(90)
+            self._code = process.wait(LONG_S)
             output.seek(0)
             printed = [line.rstrip() for line in output.read().decode().splitlines()]
         return [*printed, _STOP] if command.is_stopped else printed

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.die_with_parent import die_with_parent
 from tests.support.processes import command_name, gone_within
+from tests.support.waiting import LONG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,21 +36,21 @@ def test_a_process_in_its_own_session_is_gone_when_its_parent_was_killed() -> No
         parent.kill()
         parent.communicate()
 
-    assert gone_within(10, sleeper)
+    assert gone_within(LONG_S, sleeper)
 
 
 def test_the_command_runs_under_the_process_id_that_its_parent_sees() -> None:
     command = [sys.executable, "-c", "import os, sys; print(os.getpid(), *sys.argv[1:]); sys.exit(7)", "a b", "c"]
 
     child = subprocess.Popen(die_with_parent(command), stdout=subprocess.PIPE, text=True)
-    output, _ = child.communicate(timeout=30)
+    output, _ = child.communicate(timeout=LONG_S)
 
     assert output == f"{child.pid} a b c\n"
     assert child.returncode == 7
 
 
 def _await_name(process: int, name: str) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + LONG_S
     while time.monotonic() < deadline:
         if command_name(process) == name:
             return

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.flow_process import FlowProcess
 from tests.support.processes import command_name, gone_within
+from tests.support.waiting import LONG_S
 
 STAND_IN = """
 import os, signal, subprocess, sys, time
@@ -46,7 +47,7 @@ def flow(directory: Path, *arguments: str) -> FlowProcess:
 
 def test_it_is_started_through_the_command_line(directory: Path) -> None:
     with flow(directory, "--end") as process:
-        assert process.start().wait(30) == 3
+        assert process.start().wait(LONG_S) == 3
         assert process.output().splitlines()[:2] == [
             f"arguments run orders:flow --config {directory}/loom.yaml --end",
             "read config green",
@@ -58,7 +59,7 @@ def test_sigterm_lets_it_end_by_itself(directory: Path) -> None:
         process.start().await_line("ready")
         assert process.alive
         process.sigterm()
-        assert process.wait(30) == 0
+        assert process.wait(LONG_S) == 0
         assert not process.alive
 
 
@@ -94,4 +95,4 @@ def test_leaving_the_block_takes_its_children_too(directory: Path) -> None:
         process.await_line("ready")
         assert command_name(child) == "sleep"
 
-    assert gone_within(10, child)
+    assert gone_within(LONG_S, child)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import LONG_S
+
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make-venv.sh"
 TOOLS = ("sh", "cat", "dirname", "echo", "grep", "mkdir", "rm", "touch", "chmod")
 #: what `python3 -` prints of itself, asked by the script
@@ -62,7 +64,7 @@ class Machine:
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=LONG_S,
             env={"PATH": str(self.path), "HOME": str(self.home)} | environment,
         )
 

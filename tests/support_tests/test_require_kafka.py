@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.waiting import LONG_S
+
 ROOT = Path(__file__).resolve().parents[2]
 ONE_TEST = "tests/kafka/test_harness.py::test_a_misspelled_topic_is_not_created"
 
@@ -21,7 +23,7 @@ def run_without_java(empty: Path, **environment: str) -> subprocess.CompletedPro
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", ONE_TEST],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LONG_S,
         check=False,
         cwd=ROOT,
         env={**inherited, "PATH": str(empty), **environment},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import signal
-import time
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -277,12 +276,11 @@ class Untouched(FixedPartitionedSource[Any, Any], FixedPartitionedSink[Any, Any]
 @pytest.mark.parametrize("build", [build_dataflow, build_dataflow_with_shutdown], ids=lambda build: build.__name__)
 @pytest.mark.parametrize("overrides", [{}, {"source": Untouched(), "sink": Untouched()}], ids=["kafka", "overrides"])
 def test_building_opens_nothing(build: Callable[..., Any], overrides: dict[str, Any]) -> None:
-    # The broker's address leads nowhere: whoever asked it would wait for seconds.
+    # The broker's address leads nowhere: a client that asked it would still have its threads and sockets.
     plan = compile_flow(FLOW, config=config_for("192.0.2.1:9092", consumer={"delivery": "at_least_once"}))
     build(plan, **overrides)  # what is imported once is not counted
-    before, began = open_things(), time.monotonic()
+    before = open_things()
     built = build(plan, **overrides)
-    assert time.monotonic() - began < 1
     # What an earlier test left, a timer of its stop say, may end meanwhile.
     assert all(now <= then for now, then in zip(open_things(), before, strict=True))
     assert isinstance(getattr(built, "dataflow", built), Dataflow)

@@ -40,6 +40,7 @@ from loom.streaming import (
 from loom.streaming.bytewax import build_dataflow, build_dataflow_with_shutdown
 from loom.streaming.kafka import KafkaRecord
 from tests.support.running import config_for, in_memory, numbers, records
+from tests.support.waiting import LONG_S
 
 
 class Number(LoomFrozenStruct):
@@ -288,7 +289,7 @@ class Forever(StatefulSourcePartition[Any, None]):
         return []
 
     def next_awake(self) -> datetime | None:
-        return datetime.now(UTC) + timedelta(seconds=20) if self._asked.is_set() else None
+        return datetime.now(UTC) + timedelta(hours=1) if self._asked.is_set() else None
 
     def snapshot(self) -> None:
         return None
@@ -310,15 +311,13 @@ def test_a_run_is_stopped_at_once_even_while_its_source_sleeps() -> None:
     built = build_dataflow_with_shutdown(compile_flow(flow(), config=config_for()), source=source, sink=_nowhere())
 
     def stop() -> None:
-        source.asked.wait(10)
+        source.asked.wait(LONG_S)
         built.shutdown()
 
     stopper = threading.Thread(target=stop)
     stopper.start()
-    began = time.monotonic()
     run_main(built.dataflow)
     stopper.join()
-    assert time.monotonic() - began < 5
 
 
 def test_a_message_that_cannot_be_encoded_is_an_error_like_any_other() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from typing import Any
 
 import anyio
@@ -19,6 +18,7 @@ from loom.streaming.bytewax import build_dataflow_with_shutdown
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
 from loom.streaming.runtime.run_errors import ForcedShutdownError
 from tests.support.running import all_done, config_for, content, positions, produce, run_all, run_bytewax, run_until
+from tests.support.waiting import LONG_S, until
 
 RECORDS = 40
 
@@ -135,11 +135,11 @@ def test_a_bridge_of_the_callers_is_used_and_left_open(filled: EmbeddedBroker) -
     stopper = threading.Thread(target=lambda: (_wait_for(built, RECORDS), built.shutdown()), daemon=True)
     stopper.start()
     run_bytewax(built.dataflow)
-    stopper.join(20)
+    stopper.join(LONG_S)
     built.shutdown()
     assert seen == {theirs}
     assert bridge.run(_ident) == theirs
-    assert bridge.shutdown(5)
+    assert bridge.shutdown(LONG_S)
     assert sorted(written(filled)) == list(range(RECORDS))
 
 
@@ -152,9 +152,7 @@ async def _note(seen: set[int]) -> None:
 
 
 def _wait_for(built: Any, records: int) -> None:
-    deadline = time.monotonic() + 20
-    while not all_done(records)(built.state.metrics.read()) and time.monotonic() < deadline:
-        time.sleep(0.005)
+    until(lambda: all_done(records)(built.state.metrics.read()))
 
 
 def stopping_flow(hangs: Any) -> tuple[StreamFlow[Any, Any], threading.Event]:
@@ -170,7 +168,7 @@ def stopping_flow(hangs: Any) -> tuple[StreamFlow[Any, Any], threading.Event]:
 
 def stop_when(runner: StreamingRunner, reached: threading.Event) -> None:
     def stop() -> None:
-        assert reached.wait(20)
+        assert reached.wait(LONG_S)
         runner.shutdown()
 
     threading.Thread(target=stop, daemon=True).start()
@@ -188,10 +186,8 @@ def test_force_shutdown_timeout_ends_a_stop_that_waits_for_a_call_and_names_it(f
     declared, reached = stopping_flow(hang)
     runner = StreamingRunner.from_dict(declared, config(filled, force_shutdown_timeout_ms=300))
     stop_when(runner, reached)
-    began = time.monotonic()
     with pytest.raises(ForcedShutdownError, match=r"calls of calling\.with_async for numbers\[0\]@5"):
         runner.run()
-    assert time.monotonic() - began < 15
     assert cancelled == [True]
     # Nothing behind the hung record of its partition was confirmed, so the next run reads it again.
     assert positions(filled.bootstrap, "numbers").get(0, 0) <= 5
@@ -203,16 +199,14 @@ def test_a_call_that_cannot_be_cancelled_is_abandoned_with_a_warning(
     release = threading.Event()
 
     async def block() -> None:
-        release.wait(30)  # blocks the loop
+        release.wait()  # blocks the loop
 
     declared, reached = stopping_flow(block)
     runner = StreamingRunner.from_dict(declared, config(filled, force_shutdown_timeout_ms=300))
     stop_when(runner, reached)
-    began = time.monotonic()
     try:
         with pytest.raises(ForcedShutdownError):
             runner.run()
-        assert time.monotonic() - began < 15
     finally:
         release.set()
     said = capsys.readouterr().err

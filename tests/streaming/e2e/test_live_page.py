@@ -16,6 +16,7 @@ from loom.streaming.kafka import EmbeddedBroker
 from tests.streaming.e2e.test_live_picture import live
 from tests.streaming.e2e.test_metrics_endpoint import serving
 from tests.support.running import produce
+from tests.support.waiting import LONG_S
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ATTACK = "<img src=x onerror=document.title='owned'>"
@@ -84,7 +85,7 @@ def browse(address: str, profile: Path) -> tuple[_Text, str]:
         ],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=LONG_S,
         check=True,
     )
     page = _Text()

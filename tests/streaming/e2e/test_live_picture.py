@@ -87,8 +87,14 @@ def nodes(told: LiveDocument) -> dict[str | None, LiveNode]:
 
 
 def until(served: Served, condition: Callable[[LiveDocument], bool]) -> LiveDocument:
-    served.wait(lambda: condition(live(served)))
-    return live(served)
+    told: list[LiveDocument] = []
+
+    def found() -> bool:
+        told.append(live(served))
+        return condition(told[-1])
+
+    served.wait(found)
+    return told[-1]
 
 
 def test_the_document_tells_the_graph_with_what_came_to_each_node(bootstrap: str) -> None:
@@ -122,8 +128,8 @@ def test_the_document_tells_the_graph_with_what_came_to_each_node(bootstrap: str
 def test_rates_and_samples_follow_what_happens(bootstrap: str) -> None:
     with serving(bootstrap, of=orders()) as served:
         produce(bootstrap, "orders.raw", *(b'{"id":%d}' % n for n in (1, 2, -1, 0)))
-        told = until(served, lambda told: told.now.read_per_s > 0 and bool(told.history.read_per_s))
-        assert told.now.failed_per_s > 0
+        told = until(served, lambda told: told.now.failed_per_s > 0 and bool(told.history.read_per_s))
+        assert told.now.read_per_s > 0
         assert nodes(told)["orders.check"].came_per_s
         lengths = {len(getattr(told.history, name)) for name in told.history.__struct_fields__[2:]}
         assert lengths == {len(told.nodes[0].history.came_per_s)}
@@ -225,7 +231,7 @@ def test_browsers_that_hang_or_hammer_hold_up_nothing(bootstrap: str) -> None:
             produce(bootstrap, "orders.raw", *(b'{"id":%d}' % n for n in range(1, 2001)))
             counts = served.runner.metrics
             assert counts is not None
-            served.wait(lambda: counts.read().durable == 2000, seconds=20)
+            served.wait(lambda: counts.read().durable == 2000)
         finally:
             over.set()
             for thread in hammers:

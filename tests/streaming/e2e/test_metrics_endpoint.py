@@ -24,7 +24,9 @@ from loom.streaming.kafka import BrokerUnavailableError, EmbeddedBroker, KafkaRe
 from loom.streaming.runtime.telemetry.broker_monitor import BrokerMonitor
 from loom.streaming.runtime.telemetry.catalogue import METRICS
 from tests.streaming.e2e.test_progress import Number, positive
+from tests.support.apache_kafka import free_port
 from tests.support.running import all_done, config_for, produce, run_until
+from tests.support.waiting import LONG_S, until
 
 ROOT = Path(__file__).resolve().parents[3]
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -48,7 +50,7 @@ class Served:
     def __init__(self, observer: PrometheusObserver, runner: StreamingRunner) -> None:
         self.observer = observer
         self.runner = runner
-        self.client = httpx.Client(timeout=10)
+        self.client = httpx.Client(timeout=LONG_S)
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.client.get(f"{self.observer.address}{path}", headers=headers)
@@ -57,11 +59,8 @@ class Served:
         wanted = {"flow": "telling", **labels}
         return parsed(self.get("/metrics").text).get((f"loom_{name}", tuple(sorted(wanted.items()))))
 
-    def wait(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, self.get("/metrics").text + self.get("/readyz").text
-            time.sleep(0.02)
+    def wait(self, condition: Callable[[], bool]) -> None:
+        until(condition, lambda: self.get("/metrics").text + self.get("/readyz").text)
 
 
 @contextmanager
@@ -84,13 +83,11 @@ def serving(
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        deadline = time.monotonic() + 30
-        while observer.address is None and not failures and time.monotonic() < deadline:
-            time.sleep(0.01)
+        until(lambda: observer.address is not None or failures)
         yield Served(observer, runner)
     finally:
         runner.shutdown()
-        thread.join(30)
+        thread.join(LONG_S)
     assert not failures, failures
     assert observer.address is None, "the endpoint outlived its run"
 
@@ -261,9 +258,7 @@ def test_a_second_process_serves_beside_the_first(bootstrap: str, capsys: pytest
 
 
 def test_processes_of_one_machine_count_their_ports_up(bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     monkeypatch.setenv("LOOM_PROCESS_ID", "1")
     monkeypatch.setenv("LOOM_PROCESSES", "2")
     with serving(bootstrap, PrometheusEndpoint(port=port - 1)) as served:
@@ -280,10 +275,7 @@ def test_a_scraper_that_never_ends_its_request_holds_up_nothing(bootstrap: str) 
                 connection.sendall(b"GET /metrics HTTP/1.1\r\n")
             metrics = served.runner.metrics
             assert metrics is not None
-            deadline = time.monotonic() + 30
-            while metrics.read().durable < 1:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            until(lambda: metrics.read().durable == 1)
         finally:
             for connection in stuck:
                 connection.close()
@@ -306,14 +298,17 @@ def test_metrics_are_pushed_to_a_gateway_and_once_more_at_the_end(bootstrap: str
     thread.start()
     try:
         settings = PushGatewaySettings(
-            f"http://127.0.0.1:{gateway.server_port}", job="nightly", grouping={"instance": "one"}, interval_ms=60_000
+            f"http://127.0.0.1:{gateway.server_port}",
+            job="nightly",
+            grouping={"instance": "one"},
+            interval_ms=3_600_000,
         )
         produce(bootstrap, "numbers", b'{"n":1}')
         with serving(bootstrap, PrometheusEndpoint(port=0, push_gateway=settings)) as served:
             served.wait(lambda: served.value("durable_records_total") == 1)
     finally:
         gateway.shutdown()
-        thread.join(10)
+        thread.join(LONG_S)
         gateway.server_close()
     ((path, text),) = pushed
     assert path == "/metrics/job/nightly/instance/one"

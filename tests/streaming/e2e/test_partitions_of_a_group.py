@@ -18,6 +18,7 @@ from loom.streaming.kafka.group_snapshot import GroupSnapshot
 from loom.streaming.kafka.offset_metadata import OffsetMetadata
 from tests.support.running import all_done, config_for, content, positions, produce, run_all, run_until
 from tests.support.snapshots import see_otherwise
+from tests.support.waiting import LONG_S
 
 
 class Number(LoomFrozenStruct):
@@ -69,7 +70,7 @@ def confirm(bootstrap: str, offsets: Mapping[int, int], *, partitions: int | Non
 def beside(bootstrap: str) -> dict[int, OffsetMetadata]:
     """The metadata of the group's positions."""
     client = Consumer({"bootstrap.servers": bootstrap, "group.id": "readers"})
-    found = client.committed([TopicPartition("numbers", number) for number in range(4)], timeout=10)
+    found = client.committed([TopicPartition("numbers", number) for number in range(4)], timeout=LONG_S)
     client.close()
     return {p.partition: OffsetMetadata.parse(p.metadata or "") for p in found if p.offset >= 0}
 
@@ -180,10 +181,10 @@ def test_a_run_whose_group_was_taken_over_ends_though_the_positions_are_where_it
         )
         assert done.read == 0
         write(bootstrap, 4)
-        thread.join(20)
+        thread.join(LONG_S)
     finally:
         first.shutdown()
-        thread.join(20)
+        thread.join(LONG_S)
     (error,) = raised
     assert isinstance(error, SecondInstanceError)
     assert f"committed by the flow '{successor.name}'" in str(error)

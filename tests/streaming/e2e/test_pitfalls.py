@@ -32,6 +32,7 @@ from loom.streaming.kafka.consumer import ConsumerClient
 from loom.streaming.kafka.group_offsets import GroupOffsets
 from loom.streaming.kafka.producer import TopicWriter
 from tests.support.running import QUICK, all_done, config_for, content, keeping, positions, produce, run_all, run_until
+from tests.support.waiting import LONG_S
 
 pytestmark = pytest.mark.both_engines
 
@@ -84,7 +85,7 @@ class HeldBack:
 
         def held(writer: TopicWriter) -> int:
             self.flushing.set()
-            assert self.go_on.wait(20)
+            assert self.go_on.wait(LONG_S)
             return flush(writer)
 
         monkeypatch.setattr(TopicWriter, "flush", held)
@@ -108,7 +109,7 @@ def test_nothing_is_confirmed_before_every_result_of_its_record_is_flushed(
     found = []
 
     def look() -> None:
-        assert held.flushing.wait(20)
+        assert held.flushing.wait(LONG_S)
         found.append(positions(bootstrap, "numbers")[0])
         held.go_on.set()
 
@@ -133,7 +134,7 @@ def test_a_write_that_fails_is_noticed_and_nothing_is_confirmed(bootstrap: str, 
     runner = StreamingRunner.from_dict(declared, config(bootstrap, **{"message.max.bytes": 2_000}))
     with pytest.raises(DeliveryFailedError, match=topic):
         # In one epoch: what a busy machine writes in an earlier one is committed, and rightly so.
-        runner.run(runtime=BytewaxRuntimeConfig(epoch_interval_ms=60_000))
+        runner.run(runtime=BytewaxRuntimeConfig(epoch_interval_ms=3_600_000))
     assert positions(bootstrap, "numbers")[0] == 0
 
 

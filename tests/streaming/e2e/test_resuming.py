@@ -20,6 +20,7 @@ from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
 from tests.support.flow_process import FlowProcess
 from tests.support.fork_server import ForkServer
 from tests.support.running import QUICK, produce
+from tests.support.waiting import LONG_S
 
 HERE = Path(__file__).parent
 PARTITIONS = 4
@@ -31,7 +32,7 @@ def lines(directory: Path) -> list[int]:
 
 
 def await_lines(directory: Path, least: int, flow: FlowProcess) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + LONG_S
     while len(lines(directory)) < least:
         assert flow.alive or len(lines(directory)) >= least, flow.tail()
         assert time.monotonic() < deadline, flow.tail()
@@ -97,14 +98,14 @@ def test_the_file_of_a_flow_that_is_killed_and_stopped_is_whole(
             write(served, written, written + 150)
             await_lines(tmp_path, written + 40, flow)
             os.kill(flow.pid, end)
-            assert flow.wait(20) == (0 if end == signal.SIGTERM else -end), flow.tail()
+            assert flow.wait(LONG_S) == (0 if end == signal.SIGTERM else -end), flow.tail()
             written += 150
         flow.start()
         # The stop may have committed everything already, and a signal that comes before the flow hears it kills.
         flow.await_starts(1)
         flow.await_positions(served.bootstrap, "readers", "numbers", written)
         flow.sigterm()
-        assert flow.wait(20) == 0, flow.tail()
+        assert flow.wait(LONG_S) == 0, flow.tail()
     found = lines(tmp_path)
     assert set(found) == set(range(written))
     for partition in range(PARTITIONS):
@@ -131,9 +132,9 @@ def test_the_file_of_an_overridden_stateful_source_is_whole(tmp_path: Path, fork
             flow.start()
             await_lines(tmp_path, before + 50, flow)
             os.kill(flow.pid, end)
-            flow.wait(20)
+            flow.wait(LONG_S)
         flow.start()
-        assert flow.wait(60) == 0, flow.tail()
+        assert flow.wait(LONG_S) == 0, flow.tail()
         (resumed,) = re.findall(r"resumed at (\d+)", flow.output())
     assert int(resumed) > 0
     # What had not left the stage for certain when the state was kept may come twice; nothing is missing, or out of order.
@@ -150,7 +151,7 @@ def test_old_snapshots_are_kept_for_as_long_as_the_backup_interval_says(
             write(served, part * 10, part * 10 + 10)
             flow.await_positions(served.bootstrap, "readers", "numbers", part * 10 + 10)
         flow.sigterm()
-        assert flow.wait(20) == 0, flow.tail()
+        assert flow.wait(LONG_S) == 0, flow.tail()
     with closing(sqlite3.connect(tmp_path / "state" / "part-0.sqlite3")) as store:
         counts = store.execute("SELECT COUNT(*) FROM snaps WHERE step_id LIKE '%.source' GROUP BY state_key").fetchall()
     assert len(counts) == PARTITIONS

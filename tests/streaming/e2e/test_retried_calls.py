@@ -33,6 +33,7 @@ from loom.streaming import (
 from loom.streaming.kafka import EmbeddedBroker
 from loom.streaming.testing import StreamingTestRunner
 from tests.support.running import all_done, config_for, produce, run_until
+from tests.support.waiting import LONG_S
 
 
 class Order(LoomFrozenStruct):
@@ -109,7 +110,7 @@ class Price(RecordStep[Order, Priced]):
     """What an author would write."""
 
     def __init__(self, url: str) -> None:
-        self._client = httpx.Client(base_url=url, timeout=5.0)
+        self._client = httpx.Client(base_url=url, timeout=LONG_S)
 
     def execute(self, message: Message[Order]) -> Priced:
         order = message.payload
@@ -189,7 +190,7 @@ def test_the_watchdog_leaves_a_record_alone_that_waits_for_its_next_call(broker:
     produce(broker.bootstrap, "numbers", *(b'{"id":%d}' % n for n in range(3)))
     calls: Counter[int] = Counter()
 
-    @step(retry=Retry(3, wait_initial_ms=900, wait_max_ms=900))
+    @step(retry=Retry(3, wait_initial_ms=3_500, wait_max_ms=3_500))
     def ask(order: Order) -> Order:
         calls[order.id] += 1
         if order.id == 0 and calls[0] < 3:
@@ -198,6 +199,6 @@ def test_the_watchdog_leaves_a_record_alone_that_waits_for_its_next_call(broker:
 
     flow = StreamFlow("patient", FromTopic("numbers", Order), Process(ask), IntoTopic("out"), unrouted="drop")
     config = config_for(broker.bootstrap, consumer={"delivery": "at_least_once"})
-    config["streaming"]["supervision"] = {"stall_timeout_ms": 500}
+    config["streaming"]["supervision"] = {"stall_timeout_ms": 3_000}
     counts = run_until(StreamingRunner.from_dict(flow, config), all_done(3))
     assert (counts.written, counts.retries, calls[0]) == (3, {"patient.ask": 2}, 3)

@@ -32,8 +32,9 @@ from loom.streaming import (
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
 from loom.streaming.runtime.run_errors import ForcedShutdownError
 from loom.streaming.testing import StreamingTestRunner
-from tests.support.one_way import running, until
+from tests.support.one_way import running
 from tests.support.running import all_done, config_for, content, positions, produce, run_until
+from tests.support.waiting import LONG_S, until
 
 
 class Number(LoomFrozenStruct):
@@ -81,7 +82,7 @@ def test_a_record_is_not_confirmed_at_the_write_of_one_scope_while_another_works
 
     @step
     async def later(number: Number) -> Number:
-        await anyio.to_thread.run_sync(release.wait, 20)
+        await anyio.to_thread.run_sync(release.wait, LONG_S)
         return number
 
     declared = flow(
@@ -138,7 +139,7 @@ def test_wherever_a_record_ends_inside_a_scope_its_position_moves(bootstrap: str
     )
     declared = flow(
         Broadcast(
-            BroadcastRoute(Process(WithAsync(process=Process(ends, ways), task_timeout_ms=50)), name="async"),
+            BroadcastRoute(Process(WithAsync(process=Process(ends, ways), task_timeout_ms=1_000)), name="async"),
             BroadcastRoute(Process(With(process=Process(same, IntoTopic("second")))), name="sync"),
             BroadcastRoute(Process(With(process=Process(blocks, IntoTopic("second")), max_threads=2)), name="threads"),
         )
@@ -228,7 +229,7 @@ def test_a_call_that_a_stop_abandons_is_unconfirmed_and_no_error_as_well(bootstr
     write(bootstrap, 1)
     runner = StreamingRunner.from_dict(declared, config(bootstrap, force_shutdown_timeout_ms=200))
     with running(runner) as raised:
-        assert begun.wait(20)
+        assert begun.wait(LONG_S)
     assert [type(error) for error in raised] == [ForcedShutdownError]
     assert positions(bootstrap, "numbers").get(0, 0) == 0
     assert numbers_in(bootstrap, "errors") == numbers_in(bootstrap, "first") == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from loom.core.observability import EventKind, LifecycleEvent, ObservabilityRunt
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord, OffsetOutOfRangeError, TopicMissingError
 from tests.support.running import all_done, config_for, content, positions, produce, run_all, run_until
+from tests.support.waiting import LONG_S
 
 
 class Number(LoomFrozenStruct):
@@ -128,7 +128,6 @@ def test_every_missing_topic_is_named_at_once_before_anything_is_read(
         def on_event(self, event: LifecycleEvent) -> None:
             seen.append(event)
 
-    began = time.monotonic()
     observed = ObservabilityRuntime([Recorder()])
     with pytest.raises(TopicMissingError) as refused:
         StreamingRunner.from_dict(FLOW, config_for(broker.bootstrap), observability_runtime=observed).run()
@@ -138,9 +137,8 @@ def test_every_missing_topic_is_named_at_once_before_anything_is_read(
     ]
     for topic in TOPICS:
         assert f"'{topic}'" in str(refused.value)
-    assert time.monotonic() - began < 10
     # Asking a broker for a topic by name may make it.
-    listed = AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=5).topics
+    listed = AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=LONG_S).topics
     assert set(listed) & set(TOPICS) == set()
 
 

@@ -15,6 +15,7 @@ from loom.streaming.kafka import EmbeddedBroker
 from loom.streaming.kafka.outage import Clusters
 from tests.support.apache_kafka import free_port
 from tests.support.proxy import Proxy
+from tests.support.waiting import LONG_S
 
 ALL_DOWN = KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
 
@@ -36,7 +37,7 @@ def named(lines: list[Any], event: str) -> list[Any]:
 
 
 def eventually(done: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LONG_S
     while not done():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -14,6 +14,7 @@ from loom.streaming.kafka import EmbeddedBroker, ProducerSettings
 from loom.streaming.kafka.partitioner import murmur2, partition_of
 from loom.streaming.kafka.producer import TopicWriter
 from tests.support.running import QUICK, content
+from tests.support.waiting import LONG_S
 
 #: the embedded broker makes topics of four
 PARTITIONS = 4
@@ -44,7 +45,7 @@ def test_keys_of_any_length_and_bytes_stand_where_the_client_places_them(broker:
     client = Producer(ProducerSettings(broker.bootstrap).to_confluent_config() | QUICK)  # type: ignore[operator]
     for key in keys:
         client.produce("placed", b"", key)
-    assert client.flush(10) == 0
+    assert client.flush(LONG_S) == 0
     found = content(broker.bootstrap, "placed")["placed"]
     assert len(found) == len(keys)
     assert [(r.key, partition_of(r.key or b"", PARTITIONS)) for r in found] == [(r.key, r.partition) for r in found]

@@ -11,6 +11,7 @@ import pytest
 from loom.streaming.kafka import EmbeddedBroker
 from loom.streaming.kafka import topic_monitor as watch_module
 from loom.streaming.kafka.topic_monitor import Change, TopicChange, TopicMonitor, TopicState, look_at_states
+from tests.support.waiting import LONG_S
 
 Answer = Mapping[str, TopicState] | Exception
 
@@ -29,11 +30,11 @@ class Watched:
             changed=self.changes.append,
         )
         self.watch.start()
-        self.asked.get(timeout=5)
+        self.asked.get(timeout=LONG_S)
 
     def _look(self) -> Mapping[str, TopicState]:
         self.asked.put(None)
-        answer = self.answers.get(timeout=20)
+        answer = self.answers.get(timeout=LONG_S)
         if answer is None:
             raise RuntimeError("closed")
         if isinstance(answer, Exception):
@@ -44,7 +45,7 @@ class Watched:
         """Answer a look; returns the changes it has made, when the next look has come."""
         told = len(self.changes)
         self.answers.put(answer)
-        self.asked.get(timeout=5)
+        self.asked.get(timeout=LONG_S)
         return [change.what for change in self.changes[told:]]
 
     def close(self) -> None:
@@ -119,7 +120,7 @@ def test_it_does_not_wait_for_its_turn_when_told_to_look_now() -> None:
     watched = Watched(interval_s=3600.0)
     watched.answers.put(state())
     watched.watch.look_now()
-    watched.asked.get(timeout=5)
+    watched.asked.get(timeout=LONG_S)
     watched.close()
 
 
@@ -135,7 +136,7 @@ def test_topics_whose_ids_are_known_are_looked_at_in_their_turn() -> None:
     watch.start()
     assert not looks.is_set()
     watch.look_now()
-    assert changes.get(timeout=5).what is Change.RECREATED
+    assert changes.get(timeout=LONG_S).what is Change.RECREATED
     watch.close()
 
 
@@ -143,7 +144,7 @@ def test_behind_its_end_it_says_nothing(watched: Watched) -> None:
     watched.see(state())
     watched.watch.close()
     watched.answers.put(state("y"))
-    watched.watch._thread.join(5)
+    watched.watch._thread.join(LONG_S)
     assert not watched.watch._thread.is_alive()
     assert watched.changes == []
 

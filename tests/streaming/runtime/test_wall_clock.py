@@ -38,6 +38,7 @@ from loom.streaming.runtime.standing import Standing
 from loom.streaming.runtime.wall_clock import WallClock, watching_clock
 from tests.support.one_way import Number
 from tests.support.running import config_for, positions, produce, run_until
+from tests.support.waiting import LONG_S, until
 
 EPOCH = 1.0
 
@@ -136,8 +137,19 @@ class Moved:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ahead = 0.0
-        real = time.time
-        monkeypatch.setattr(time, "time", lambda: real() + self.ahead)
+        self._looks = 0
+        self._real = time.time
+        monkeypatch.setattr(time, "time", self._time)
+
+    def _time(self) -> float:
+        if threading.current_thread().name == "loom-clock":
+            self._looks += 1
+        return self._real() + self.ahead
+
+    def await_looks(self, more: int) -> None:
+        """Wait until the thread that watches the clock has looked so many times more."""
+        enough = self._looks + more
+        until(lambda: self._looks >= enough)
 
 
 @pytest.fixture
@@ -207,9 +219,9 @@ def test_a_worker_that_does_not_notice_is_waited_for_only_while_a_step_may_be_at
     found = ends_of(delivery)
     with watching_clock(delivery):
         clock.ahead = -60.0
-        assert found.wait(5 if standing.waits else 0.5) is standing.waits
+        assert found.wait(LONG_S if standing.waits else 0.5) is standing.waits
         delivery.stop.request("a test")
-        assert found.wait(5), "a stop is not heard"
+        assert found.wait(LONG_S), "a stop is not heard"
     assert [type(error) for error in found.errors] == [ClockSetBackError]
 
 
@@ -231,7 +243,7 @@ def test_a_worker_that_hangs_in_its_client_behind_a_jump_ends_the_process_if_som
             delivery.stop.request("a test")
         else:
             standing.is_unsettled = lambda: True
-        assert found.wait(5)
+        assert found.wait(LONG_S)
     assert [type(error) for error in found.errors] == [ClockSetBackError]
 
 
@@ -252,19 +264,24 @@ def test_commits_that_stop_behind_a_jump_end_the_process_and_one_that_comes_prov
         delivery.offsets.complete({partition: offset}, delivery.offsets.generation)
         delivery.offsets.publish()
         offsets.committed({partition: offset})
-        time.sleep(0.1)  # for several looks
+        clock.await_looks(3)
 
     found = ends_of(delivery)
     with watching_clock(delivery):
         commit(5)
         commit(6)
         clock.ahead = -60.0
-        # Nothing is to be committed, so nothing is missed.
-        assert not found.wait(0.6)
+        # Nothing is to be committed, so nothing is missed, in half again as many looks as a commit may take.
+        clock.await_looks(60)
+        assert not found.is_set()
         if goes_on:
             commit(7)
         delivery.standings[0].is_unsettled = lambda: True
-        assert found.wait(1.0 if goes_on else 5) is not goes_on
+        if goes_on:
+            clock.await_looks(60)
+            assert not found.is_set()
+        else:
+            assert found.wait(LONG_S)
     assert [type(error) for error in found.errors] == ([] if goes_on else [ClockSetBackError])
 
 

@@ -14,6 +14,7 @@ from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingR
 from loom.streaming.bytewax import FlowFailedError, ForcedShutdownError
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
 from tests.support.running import all_done, config_for, content, positions, produce, run_until
+from tests.support.waiting import LONG_S
 
 COUNT = 400
 
@@ -104,12 +105,12 @@ def test_a_step_that_hangs_in_one_worker_does_not_outlast_the_time_of_a_stop(boo
     def hangs(number: Number) -> Number:
         if number.n == 0:
             entered.set()
-            let_go.wait(30)
+            let_go.wait(LONG_S)
         return number
 
     made = config(bootstrap, workers_per_process=2, force_shutdown_timeout_ms=300)
     runner = StreamingRunner.from_dict(flow(hangs), made)
-    stopper = threading.Thread(target=lambda: (entered.wait(30), runner.shutdown()))
+    stopper = threading.Thread(target=lambda: (entered.wait(LONG_S), runner.shutdown()))
     stopper.start()
     try:
         with pytest.raises(ForcedShutdownError, match="a worker that is still at work"):
@@ -146,7 +147,7 @@ with EmbeddedBroker() as broker:
     broker.create_topic("out")
     writer = Producer({"bootstrap.servers": broker.bootstrap})
     writer.produce("numbers", b'{"n":1}', partition=0)
-    assert writer.flush(20) == 0
+    assert writer.flush(LONG_S) == 0
     address = {"brokers": [broker.bootstrap]}
     kafka = {"consumer": {**address, "group_id": "readers"}, "producer": address}
     runner = StreamingRunner.from_dict(flow, {"kafka": kafka, "streaming": {"engine": "loop"}})
@@ -156,5 +157,5 @@ with EmbeddedBroker() as broker:
 
 
 def test_a_run_loads_no_engine() -> None:
-    told = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False, timeout=60)
+    told = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False, timeout=LONG_S)
     assert told.stdout == "1 []\n", told.stderr

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loom.streaming.runtime.loop.handover import Handover
+from tests.support.waiting import LONG_S
 
 
 def never(waiting_for: str) -> None:
@@ -38,7 +39,7 @@ def test_each_worker_is_taken_in_its_order_and_to_its_end(given_by: list[list[in
         most = max(most, len(some))
         taken += some
     for thread in threads:
-        thread.join(10)
+        thread.join(LONG_S)
     assert [[number for worker, number in taken if worker == n] for n in range(len(given_by))] == given_by
     assert most <= room
 
@@ -50,7 +51,7 @@ def test_who_waits_for_room_is_let_go_when_nobody_takes_any_more() -> None:
     waiting = threading.Thread(target=lambda: said.append(handover.put(results(2))))
     waiting.start()
     handover.close()
-    waiting.join(10)
+    waiting.join(LONG_S)
     assert said == [False]
     assert handover.take() == [1]
 

@@ -19,6 +19,7 @@ from loom.streaming.runtime.settings import BytewaxRuntimeConfig
 from tests.support.engines import chosen_engine
 from tests.support.running import config_for, keeping
 from tests.support.scripted import Pause, open_items
+from tests.support.waiting import LONG_S
 
 __all__ = ["stopped_while"]
 
@@ -50,14 +51,14 @@ def stopped_while(
         "sink": keeping(out),
         "error_sinks": {kind: keeping(errors) for kind in ErrorKind},
     }
-    forever = open_items([*items, Pause(timedelta(seconds=60))], plan.source.settings.batch_size, tracker)
+    forever = open_items([*items, Pause(timedelta(hours=1))], plan.source.settings.batch_size, tracker)
     engine = load_engine(chosen_engine())
     transport = Transport(override_view(plan.source), forever, NoProducers)
     built = engine.lower(plan, BuildOptions(transport=transport, **sinks))
     built.state.epochs.interval_s = 0.02
 
     def stop() -> None:
-        assert started.wait(20)
+        assert started.wait(LONG_S)
         built.shutdown()
         release.set()
 
@@ -66,6 +67,6 @@ def stopped_while(
     try:
         engine.run(built.dataflow, BytewaxRuntimeConfig(), Layout())
     finally:
-        stopper.join(20)
+        stopper.join(LONG_S)
         built.finish()
     return out, tracker.last

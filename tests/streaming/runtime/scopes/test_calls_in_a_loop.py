@@ -16,6 +16,7 @@ from loom.core.model import LoomFrozenStruct
 from loom.streaming import ErrorKind, FromTopic, IntoTopic, Process, StreamFlow, WithAsync, step
 from loom.streaming.testing import StreamingTestRunner
 from tests.support.running import in_memory, numbers
+from tests.support.waiting import LONG_S
 
 
 class Number(LoomFrozenStruct):
@@ -28,7 +29,7 @@ def bridge(request: pytest.FixtureRequest) -> Iterator[AsyncBridge]:
     pytest.importorskip(request.param)
     made = AsyncBridge(use_uvloop=True) if request.param == "uvloop" else AsyncBridge(request.param)
     yield made
-    assert made.shutdown(10)
+    assert made.shutdown(LONG_S)
 
 
 def calling(work: Any, *behind: Any, **options: Any) -> StreamFlow[Any, Any]:
@@ -54,7 +55,7 @@ def test_the_next_call_begins_though_the_worker_is_busy(bridge: AsyncBridge) -> 
 
     @step(name="block")
     def block(number: Number) -> Number:
-        in_time.append(all_began.wait(10))
+        in_time.append(all_began.wait(LONG_S))
         return number
 
     out = in_memory(calling(work, block, max_concurrency=2), numbers(*range(6)), bridge=bridge)
@@ -89,7 +90,7 @@ def test_a_call_that_cancels_its_task_cancels_no_other(waits: bool) -> None:
             assert task is not None
             task.cancel()
             if waits:
-                await asyncio.sleep(10)
+                await asyncio.sleep(3_600)
         await asyncio.sleep(0 if n == 1 else 0.001)
         return n
 
@@ -119,7 +120,7 @@ def test_a_call_that_is_cancelled_leaves_its_place_to_the_next(bridge: AsyncBrid
         await anyio.sleep(0.001)
         return n
 
-    out = in_memory(calling(work, max_concurrency=1, task_timeout_ms=60), numbers(*range(6)), bridge=bridge)
+    out = in_memory(calling(work, max_concurrency=1, task_timeout_ms=300), numbers(*range(6)), bridge=bridge)
     assert [one.n for one in out.payloads()] == [0, 2, 4]
     assert out.counts.failed == {ErrorKind.TASK: 3}
 

@@ -42,6 +42,7 @@ from loom.streaming.runtime.stages.fuse import build_stage
 from loom.streaming.runtime.stages.services import StageServices
 from loom.streaming.runtime.stages.stage_io import EndMark, SourceBatch
 from tests.support.running import config_for
+from tests.support.waiting import LONG_S
 
 LIMIT = 3
 TIMEOUT_S = 10.0
@@ -58,7 +59,7 @@ def bridge(request: pytest.FixtureRequest) -> Iterator[AsyncBridge]:
     pytest.importorskip(request.param)
     made = AsyncBridge(request.param)
     yield made
-    assert made.shutdown(10)
+    assert made.shutdown(LONG_S)
 
 
 class World:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -174,7 +173,7 @@ def test_a_call_that_timed_out_is_repeated() -> None:
             await anyio.sleep_forever()
         return number
 
-    scope = WithAsync(process=Process(ask), task_timeout_ms=20, retry=Retry(3, wait_initial_ms=1, wait_jitter_ms=0))
+    scope = WithAsync(process=Process(ask), task_timeout_ms=300, retry=Retry(3, wait_initial_ms=1, wait_jitter_ms=0))
     flow = StreamFlow("scoped", FromTopic("numbers", Number), Process(scope), IntoTopic("out"), IntoTopic("errors"))
     ran = in_memory(flow, numbers(5))
     assert ([payload.n for payload in ran.payloads()], calls) == ([5], [5, 5])
@@ -277,9 +276,10 @@ def test_a_last_record_that_always_fails_is_an_error_in_the_end() -> None:
 DELAYING = pytest.mark.parametrize(
     "policies",
     [
-        {"retry": Retry(9, wait_initial_ms=60_000, wait_max_ms=60_000)},
-        {"circuit_breaker": CircuitBreaker(1, 60_000)},
-        {"rate_limit": RateLimit(0.01, burst=2)},
+        # Each for longer than any test may take.
+        {"retry": Retry(9, wait_initial_ms=3_600_000, wait_max_ms=3_600_000)},
+        {"circuit_breaker": CircuitBreaker(1, 3_600_000)},
+        {"rate_limit": RateLimit(0.0001, burst=2)},
     ],
     ids=["retry", "breaker", "limit"],
 )
@@ -297,9 +297,7 @@ def test_a_stop_does_not_wait_for_calls_that_a_policy_delays_and_leaves_their_re
             return OSError()
         return None
 
-    began = time.monotonic()
     out, confirmed = stopped_while(scoped(System(fails), **policies), numbers(0, 1, 2, 3), started, release)
-    assert time.monotonic() - began < 30
     # Under a limit of two calls the second one has failed for good.
     assert confirmed == {TopicPartition("numbers", 0): 2 if "rate_limit" in policies else 1}
     assert [message.payload.n for message in out] == [0]
@@ -315,10 +313,8 @@ def test_where_offsets_are_committed_already_a_stop_makes_every_call_once_more(p
             return OSError()
         return None
 
-    began = time.monotonic()
     flow = scoped(System(fails), **policies)
     out, _ = stopped_while(flow, numbers(0, 1, 2, 3), started, release, delivery="at_most_once")
-    assert time.monotonic() - began < 30
     assert [message.payload.n for message in out] == [0, 2, 3]
 
 

@@ -34,6 +34,7 @@ from loom.streaming.compiler import Code, CompilationError
 from loom.streaming.testing import StreamingTestRunner
 from tests.streaming.runtime.scopes.stopping import stopped_while
 from tests.support.running import config_for, numbers
+from tests.support.waiting import LONG_S
 
 
 class Number(LoomFrozenStruct):
@@ -63,7 +64,7 @@ def slow(number: Number) -> Number | None:
 
 
 def test_blocking_steps_wait_together_across_batches() -> None:
-    everybody = threading.Barrier(4, timeout=20)
+    everybody = threading.Barrier(4, timeout=LONG_S)
 
     @step
     def meet(number: Number) -> Number:
@@ -146,7 +147,7 @@ def test_a_stop_waits_for_blocked_calls() -> None:
     @step
     def wait(number: Number) -> Number:
         started.set()
-        assert release.wait(20)
+        assert release.wait(LONG_S)
         return number
 
     out, confirmed = stopped_while(flow(With(process=Process(wait), max_threads=2)), numbers(0, 1, 2), started, release)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -48,6 +47,7 @@ from loom.streaming.runtime.run_errors import ResourceError
 from loom.streaming.testing import StreamingTestRunner
 from tests.streaming.runtime.scopes.stopping import stopped_while
 from tests.support.running import config_for, in_memory, numbers
+from tests.support.waiting import LONG_S
 
 
 class Number(LoomFrozenStruct):
@@ -61,7 +61,7 @@ def bridge(request: pytest.FixtureRequest) -> Iterator[AsyncBridge]:
     pytest.importorskip(request.param)
     made = AsyncBridge(use_uvloop=True) if request.param == "uvloop" else AsyncBridge(request.param)
     yield made
-    assert made.shutdown(10)
+    assert made.shutdown(LONG_S)
 
 
 class Meter:
@@ -210,31 +210,30 @@ def test_a_hanging_call_is_cancelled_and_its_error_routed(bridge: AsyncBridge) -
             finally:
                 cleaned.append(number.n)
 
-    declared = flow(WithAsync(process=Process(calling(hang)), task_timeout_ms=80))
+    declared = flow(WithAsync(process=Process(calling(hang)), task_timeout_ms=500))
     out = in_memory(declared, numbers(0, 1, 2), bridge=bridge)
     assert [one.n for one in out.payloads()] == [100, 102]
     (envelope,) = out.errors[ErrorKind.TASK]
-    assert envelope.reason == "the call took longer than 80 ms and was cancelled"
+    assert envelope.reason == "the call took longer than 500 ms and was cancelled"
     assert (envelope.step_id, envelope.original_message.payload) == ("scoped.call", Number(1))
     assert cleaned == [1]
     assert out.counts.failed == {ErrorKind.TASK: 1}
 
 
 def test_the_time_limit_is_that_of_a_message_not_of_a_step() -> None:
-    async def half(number: Number) -> None:
-        await anyio.sleep(0.06)
+    """Each of the two steps takes less than the limit, both together take more, however quick the machine is."""
+
+    async def most_of_it(number: Number) -> None:
+        await anyio.sleep(0.4)
 
     @step(name="again")
     async def again(number: Number) -> Number:
-        await anyio.sleep(60)
+        await most_of_it(number)
         return number
 
-    scope = WithAsync(process=Process(calling(half), again), task_timeout_ms=100)
-    began = time.monotonic()
+    scope = WithAsync(process=Process(calling(most_of_it), again), task_timeout_ms=600)
     runner = runner_of(flow(scope), Number(1)).run()
-    assert time.monotonic() - began < 10
-    (envelope,) = runner.errors[ErrorKind.TASK]
-    assert (envelope.step_id, runner.output) == ("scoped.again", [])
+    assert (len(runner.errors[ErrorKind.TASK]), runner.output) == (1, [])
 
 
 def test_the_clock_of_the_test_kit_cancels_too() -> None:
@@ -344,7 +343,7 @@ def test_an_expansion_whose_child_hangs_is_one_error_of_its_record() -> None:
             await anyio.sleep_forever()
 
     explode = Explode(lambda number: [Number(n) for n in range(number.n)])
-    runner = runner_of(flow(WithAsync(process=Process(explode, calling(hang)), task_timeout_ms=50)), Number(4)).run()
+    runner = runner_of(flow(WithAsync(process=Process(explode, calling(hang)), task_timeout_ms=300)), Number(4)).run()
     (envelope,) = runner.errors[ErrorKind.TASK]
     assert (out_of(runner), envelope.step_id, envelope.original_message.payload.n) == ([], "scoped.with_async", 4)  # type: ignore[union-attr]
 

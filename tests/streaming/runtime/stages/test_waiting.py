@@ -27,6 +27,7 @@ from loom.streaming.runtime.stages.stage_io import EndMark
 from tests.support.engines import chosen_engine
 from tests.support.running import config_for
 from tests.support.scripted import Pause, open_items
+from tests.support.waiting import LONG_S
 
 
 class Number(LoomFrozenStruct):
@@ -152,7 +153,7 @@ def run(keeper: Keeper, items: list[Any], *, batch_size: int = 100, stop_when: A
         engine.run(built.dataflow, BytewaxRuntimeConfig(), Layout())
     finally:
         over.set()
-        stopper.join(5)
+        stopper.join(LONG_S)
         built.shutdown()
     return tracker, sizes
 
@@ -180,10 +181,8 @@ def test_a_confirmed_position_never_passes_a_record_that_is_kept() -> None:
 
 def test_ticks_arrive_though_no_record_does() -> None:
     keeper = Keeper(for_s=0.01)
-    items = [*items_of(4), Pause(timedelta(seconds=20))]
-    began = time.monotonic()
+    items = [*items_of(4), Pause(timedelta(hours=1))]
     tracker, _ = run(keeper, items, stop_when=lambda: len(keeper.let_go) == 4)
-    assert time.monotonic() - began < 10
     assert keeper.discarded == set()
     assert tracker.last == {P0: 2, P1: 2}
 
@@ -207,7 +206,7 @@ def test_at_the_end_of_input_what_waits_is_let_go_and_confirmed() -> None:
 
 def test_at_a_stop_what_waits_is_discarded_and_stays_unconfirmed() -> None:
     keeper = Keeper(for_s=1000)
-    forever = [*items_of(6), Pause(timedelta(seconds=20))]
+    forever = [*items_of(6), Pause(timedelta(hours=1))]
     tracker, _ = run(keeper, forever, stop_when=lambda: keeper.kept() == 6)
     assert keeper.marks == [EndMark.STOP]
     assert len(keeper.discarded) == 6
@@ -217,7 +216,7 @@ def test_at_a_stop_what_waits_is_discarded_and_stays_unconfirmed() -> None:
 @pytest.mark.parametrize("at_a_stop", [False, True], ids=["end-of-input", "stop"])
 def test_the_run_ends_only_when_nothing_is_kept(at_a_stop: bool) -> None:
     keeper = Keeper(for_s=0.15, stubborn=True)
-    items = [*items_of(6), *([Pause(timedelta(seconds=20))] if at_a_stop else [])]
+    items = [*items_of(6), *([Pause(timedelta(hours=1))] if at_a_stop else [])]
     tracker, _ = run(keeper, items, stop_when=(lambda: keeper.kept() == 6) if at_a_stop else None)
     assert keeper.marks == [EndMark.STOP if at_a_stop else EndMark.INPUT]
     assert (keeper.kept(), len(keeper.let_go)) == (0, 6)
