@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import structlog  # noqa: F401 - tests capture its lines; where it is loaded, ours are its lines
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from loom.core.logger import configure_logging
 from loom.core.observability.outbox import Outbox
@@ -24,8 +24,8 @@ os.environ["RUST_BACKTRACE"] = "0"
 # Tests read what a process logs as a person would, though it is no terminal.
 os.environ["LOOM_LOG_FORMAT"] = "console"
 
-# How long one generated example takes says more of the machine than of the code.
-settings.register_profile("loom", deadline=None)
+# How long one generated example takes, or its generation, says more of the machine than of the code.
+settings.register_profile("loom", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("loom")
 
 # Whoever captures log lines before the first one is written leaves structlog configured by half, with lines on stdout.

@@ -62,7 +62,6 @@ def killed_by(served: EmbeddedBroker) -> list[tuple[bytes | None, bytes, bytes]]
     ]
 
 
-@pytest.mark.timeout(600)
 def test_a_record_that_kills_the_process_goes_to_the_error_route_and_its_neighbours_are_delivered(
     served: EmbeddedBroker, supervised: Start
 ) -> None:
@@ -80,7 +79,6 @@ def test_a_record_that_kills_the_process_goes_to_the_error_route_and_its_neighbo
     assert "record=numbers[0]@3" in run.output()
 
 
-@pytest.mark.timeout(600)
 def test_two_such_records_are_both_found_where_a_node_keeps_them_together_with_others(
     served: EmbeddedBroker, supervised: Start
 ) -> None:
@@ -92,7 +90,6 @@ def test_two_such_records_are_both_found_where_a_node_keeps_them_together_with_o
     assert set(written(served)) == {1, 3}
 
 
-@pytest.mark.timeout(600)
 def test_by_default_the_flow_stays_down_and_the_record_is_named(served: EmbeddedBroker, supervised: Start) -> None:
     write(served, "", "abort", "", "")
     run = supervised("fail", flow="flow", restarts=5)
@@ -110,7 +107,6 @@ def test_an_exit_in_a_step_is_no_end_in_order(served: EmbeddedBroker, supervised
     assert "2 times without advancing (exit code 0, not by the runner, exit code 0, not by the runner)" in run.output()
 
 
-@pytest.mark.timeout(600)
 def test_kills_from_the_second_at_one_position_on_are_about_a_record_and_spend_nothing(
     served: EmbeddedBroker, supervised: Start
 ) -> None:

@@ -23,7 +23,6 @@ class CallingRun(NumbersRun):
         assert found == {n for n in range(count) if n % REFUSED_EVERY == 0 or n % FAILED_EVERY == 0}
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("delivery", "workers"), [("at_least_once", 1), ("exactly_once", 2)])
 def test_calls_in_progress_survive_a_kill(kafka: Broker, tmp_path: Path, delivery: str, workers: int) -> None:
     run = CallingRun(kafka, tmp_path, target="calling_flow:flow", delivery=delivery, workers=workers)

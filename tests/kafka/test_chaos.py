@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from loom.streaming.kafka.client_properties import ClientProperties
 from loom.streaming.kafka.topic_admin import TopicAdmin
 from tests.cli.conftest import Loom
@@ -13,7 +11,6 @@ from tests.support.broker import Broker
 from tests.support.fork_server import ForkServer
 
 
-@pytest.mark.timeout(600)  # four starts of a process, on a machine that may be busy
 def test_a_flow_that_is_killed_loses_and_doubles_nothing(
     kafka: Broker, tmp_path: Path, fork_server: ForkServer
 ) -> None:

@@ -29,7 +29,6 @@ def names_of_the_page(kafka: Broker) -> Iterator[None]:
             delete_topic(kafka.bootstrap, topic)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["cli.md", "tutorial-kafka.md"])
 def test_a_page_that_needs_a_broker_is_true(
     name: str, kafka: Broker, names_of_the_page: None, tmp_path: Path, fork_server: ForkServer

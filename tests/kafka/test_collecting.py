@@ -44,7 +44,6 @@ def _result_of(record: ReadRecord) -> int:
     return int(found["n"]) * _MOST + int(found.get("part", 0))
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("delivery", "workers"), [("at_least_once", 1), ("exactly_once", 1), ("exactly_once", 2)])
 def test_collected_records_survive_being_killed(kafka: Broker, tmp_path: Path, delivery: str, workers: int) -> None:
     run = CollectingRun(kafka, tmp_path, target="collecting_flow:flow", delivery=delivery, workers=workers)

@@ -16,7 +16,6 @@ from tests.support.numbers_run import NumbersRun
 from tests.support.waiting import LONG_S, until
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 def test_nothing_is_lost_when_the_flow_is_killed_at_random_moments(
     kafka: Broker, tmp_path: Path, delivery: str
@@ -27,7 +26,6 @@ def test_nothing_is_lost_when_the_flow_is_killed_at_random_moments(
     run.assert_promise_kept(count)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("delivery", "workers"), [("at_least_once", 1), ("at_least_once", 2), ("exactly_once", 1), ("exactly_once", 2)]
 )
@@ -49,7 +47,6 @@ def test_sigterm_under_load_ends_in_order_and_the_next_run_repeats_nothing(
     assert verdict.exactly_once, verdict.describe()
 
 
-@pytest.mark.timeout(600)
 def test_a_successor_takes_over_under_load_without_a_duplicate_and_its_predecessor_says_why_it_ends(
     kafka: Broker, tmp_path: Path
 ) -> None:
@@ -100,7 +97,6 @@ def test_of_two_instances_that_share_a_group_one_notices_and_nothing_is_lost(kaf
     assert verdict.at_least_once, verdict.describe()
 
 
-@pytest.mark.timeout(600)
 def test_a_broker_that_is_away_for_twenty_seconds_costs_no_record(breakable_kafka: ApacheKafka, tmp_path: Path) -> None:
     run = NumbersRun(breakable_kafka, tmp_path)
     count = 100_000

@@ -67,7 +67,6 @@ def finish(run: NumbersRun, load: Load, one: FlowProcess, *others: FlowProcess) 
     run.assert_promise_kept(count)
 
 
-@pytest.mark.timeout(600)
 def test_members_join_leave_are_killed_and_frozen_and_nothing_is_lost(kafka: Broker, tmp_path: Path) -> None:
     run = numbers(kafka, tmp_path, delivery="exactly_once")
     load = Load(run.bootstrap, run.source, rate=RATE, partitions=PARTITIONS)

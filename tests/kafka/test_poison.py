@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from loom.cli.exit_codes import Exit
 from loom.streaming.kafka import Headers, KafkaRecord
 from tests.cli.supervised import Supervised
@@ -20,7 +18,6 @@ RECORDS = 40
 POISON = 25
 
 
-@pytest.mark.timeout(600)
 def test_every_other_record_comes_out_once_and_the_dead_letter_too(
     kafka: Broker, fresh_topics: FreshTopics, tmp_path: Path
 ) -> None:

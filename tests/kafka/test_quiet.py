@@ -29,7 +29,6 @@ def forgetful(kafka: Broker, tmp_path: Path) -> Iterator[OneWay]:
         yield OneWay(broker, FreshTopics(broker))
 
 
-@pytest.mark.timeout(600)
 def test_a_quiet_flow_keeps_its_transactional_id_known(forgetful: OneWay) -> None:
     with running(forgetful.runner(delivery="exactly_once")) as raised:
         forgetful.write(1)

@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from loom.cli.exit_codes import Exit
@@ -100,7 +99,6 @@ class Replays:
         return [json.loads(record.value or b"") for record in records]
 
 
-@pytest.mark.timeout(600)
 def test_ten_thousand_letters_are_processed_once_each_while_replay_and_flow_are_killed(
     kafka: Broker, tmp_path: Path, fork_server: ForkServer
 ) -> None:

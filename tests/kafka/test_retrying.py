@@ -31,7 +31,6 @@ def _number_of(record: ReadRecord) -> int:
     return int(json.loads(record.value)["n"])
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("delivery", "workers", "flow"),
     [("at_least_once", 1, "flow"), ("exactly_once", 2, "flow"), ("exactly_once", 1, "scoped_flow")],

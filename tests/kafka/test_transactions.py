@@ -100,7 +100,6 @@ def test_a_predecessor_is_told_that_another_took_over_and_moves_nothing(
     assert reader.resolve([partition], {}).unknown == (partition,)
 
 
-@pytest.mark.timeout(600)
 def test_a_commit_whose_answers_are_lost_with_the_connection_is_done_again(proxied: Proxied, group: str) -> None:
     source, sink = TopicPartition(proxied.topics.create("in"), 0), proxied.topics.create("out")
     config = ProducerSettings((proxied.bootstrap,)).to_confluent_config()
@@ -123,7 +122,6 @@ def test_a_commit_whose_answers_are_lost_with_the_connection_is_done_again(proxi
     reader.close()
 
 
-@pytest.mark.timeout(600)
 def test_a_broker_that_is_away_for_longer_than_a_transaction_may_last_gives_it_up_and_fails_no_record(
     proxied: Proxied, group: str
 ) -> None:
