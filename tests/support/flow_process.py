@@ -206,7 +206,10 @@ class FlowProcess:
         expression = re.compile(pattern)
 
         def found() -> str | None:
-            return next((line for line in self.output().splitlines() if expression.search(line)), None)
+            ended = not self.alive
+            # The last line may still be written.
+            whole = [line for line in self.output().splitlines(keepends=True) if ended or line.endswith("\n")]
+            return next((line.rstrip("\n") for line in whole if expression.search(line)), None)
 
         return self._await(found, f"no line matches {pattern!r}", timeout)
 
