@@ -51,7 +51,7 @@ crash: $(READY) ## every fault under every guarantee: what has no result yet (ho
 	$(PYTEST) -m crash $(ARGS)
 
 oracle: $(READY) ## thousands of generated flows against an interpreter (tens of minutes)
-	LOOM_ORACLE=nightly $(PYTEST) $(SHARED) tests/streaming/runtime/stages/oracle $(ARGS)
+	LOOM_ORACLE=$${LOOM_ORACLE:-nightly} $(PYTEST) $(SHARED) tests/streaming/runtime/stages/oracle $(ARGS)
 
 coverage: $(READY) ## `make test` with a report of the lines it did not reach
 	$(PYTEST) $(SHARED) -m "not kafka and not crash" --cov --cov-report=term-missing $(ARGS)

@@ -24,7 +24,7 @@ from tests.streaming.runtime.stages.oracle.profiles import ORACLE
 from tests.streaming.runtime.stages.oracle.shapes import SINKS, TOPICS, Chain, Input, chains, inputs
 from tests.support.running import Written, config_for, in_memory, into_topics
 
-pytestmark = pytest.mark.timeout(3_600)
+pytestmark = pytest.mark.timeout(21_600)
 
 BATCH_SIZES = st.integers(1, 6)
 

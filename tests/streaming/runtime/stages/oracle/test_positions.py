@@ -19,7 +19,7 @@ from tests.streaming.runtime.stages.oracle.interpreter import Interpreter
 from tests.streaming.runtime.stages.oracle.profiles import ORACLE
 from tests.streaming.runtime.stages.oracle.shapes import Chain, Input, chains, inputs
 
-pytestmark = pytest.mark.timeout(3_600)
+pytestmark = pytest.mark.timeout(21_600)
 
 TIMEOUTS = (10, 50, 200)
 #: a batch of so many records, so many milliseconds after the one before; 0 records make a tick
