@@ -147,7 +147,7 @@ with EmbeddedBroker() as broker:
     broker.create_topic("out")
     writer = Producer({"bootstrap.servers": broker.bootstrap})
     writer.produce("numbers", b'{"n":1}', partition=0)
-    assert writer.flush(LONG_S) == 0
+    assert writer.flush() == 0
     address = {"brokers": [broker.bootstrap]}
     kafka = {"consumer": {**address, "group_id": "readers"}, "producer": address}
     runner = StreamingRunner.from_dict(flow, {"kafka": kafka, "streaming": {"engine": "loop"}})
