@@ -15,7 +15,7 @@ from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingR
 from tests.support.broker import Broker, FreshTopics
 from tests.support.kafka_io import create_topic, delete_topic, produce_numbered, read_all
 from tests.support.running import all_done, config_for, positions
-from tests.support.waiting import LONG_S
+from tests.support.waiting import LONG_S, until
 
 
 class Number(LoomFrozenStruct):
@@ -72,9 +72,8 @@ class OneWay:
     def make_anew(self) -> None:
         """Delete the source and make it again, under its name."""
         delete_topic(self.bootstrap, self.source)
-        deadline = threading.Event()
-        while self.source in AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(timeout=LONG_S).topics:
-            assert not deadline.wait(0.05)
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        until(lambda: self.source not in admin.list_topics(timeout=LONG_S).topics)
         create_topic(self.bootstrap, self.source)
 
 
