@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import random
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from loom.core.tracing import TraceParent, child, format_traceparent, new_span_id, new_trace_id, parse_traceparent
+from loom.core.tracing import (
+    TraceParent,
+    child,
+    format_traceparent,
+    new_place,
+    new_span_bytes,
+    new_span_id,
+    new_trace_id,
+    parse_traceparent,
+)
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
@@ -92,3 +104,31 @@ def test_new_ids_are_valid_and_differ() -> None:
     ids = {(new_trace_id(), new_span_id()) for _ in range(100)}
     assert len(ids) == 100
     assert all(parse_traceparent(f"00-{trace}-{span}-00") for trace, span in ids)
+
+
+def test_a_new_span_is_sampled_and_stays_in_the_trace_of_its_parent() -> None:
+    assert new_place(TraceParent(TRACE, SPAN, 2)).trace_id == TRACE
+    assert new_place(TraceParent(TRACE, SPAN, 2)).flags == 3
+    first, second = new_place(), new_place()
+    assert first.trace_id != second.trace_id
+    assert parse_traceparent(format_traceparent(first)) == first
+
+
+def test_ids_do_not_follow_the_generator_that_anyone_may_seed() -> None:
+    drawn = set()
+    for _ in range(2):
+        random.seed(7)
+        drawn |= {new_place().trace_id, new_span_bytes(2).hex()}
+    assert len(drawn) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+def test_forked_processes_draw_different_ids() -> None:
+    read, write = os.pipe()
+    for _ in range(2):
+        if (process := os.fork()) == 0:
+            os.write(write, new_trace_id().encode())
+            os._exit(0)
+        os.waitpid(process, 0)
+    ids = os.read(read, 64).decode()
+    assert len({ids[:32], ids[32:], new_trace_id()}) == 3

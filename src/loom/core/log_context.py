@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from loom.core.tracing import current_place
+
 __all__ = ["current_log_context", "log_context", "run_log_context"]
 
 _NOTHING: Mapping[str, Any] = {}
@@ -22,7 +24,9 @@ _runs: dict[int, Mapping[str, Any]] = {}
 
 def current_log_context() -> Mapping[str, Any]:
     """What a line that is written now says beside its own fields."""
-    current = _current.get()
+    current, place = _current.get(), current_place.get()
+    if place is not None:
+        current = {**current, "trace_id": place.trace_id, "span_id": place.parent_id}
     runs = list(_runs.values())
     if len(runs) == 1:
         return {**runs[0], **current} if current else runs[0]

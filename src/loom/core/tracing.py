@@ -6,14 +6,19 @@ Called by the wire code that reads and writes headers, and by observers. No trac
 from __future__ import annotations
 
 import os
+import random
 import re
+from contextvars import ContextVar
 
 from loom.core.model import LoomFrozenStruct
 
 __all__ = [
     "TraceParent",
     "child",
+    "current_place",
     "format_traceparent",
+    "new_place",
+    "new_span_bytes",
     "new_span_id",
     "new_trace_id",
     "parse_traceparent",
@@ -46,6 +51,16 @@ class TraceParent(LoomFrozenStruct):
     def sampled(self) -> bool:
         """Whether the caller may have recorded this trace."""
         return bool(self.flags & _SAMPLED)
+
+
+#: the span at work in this thread or task, for its log lines
+current_place: ContextVar[TraceParent | None] = ContextVar("loom_current_place", default=None)
+
+#: Seeded by the system. Of our own, since with the one that anyone may seed two processes could make the same ids.
+_generator = random.Random()
+_draw = _generator.getrandbits
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_generator.seed)
 
 
 def parse_traceparent(value: bytes | str) -> TraceParent | None:
@@ -90,15 +105,31 @@ def child(parent: TraceParent) -> TraceParent:
 
 def new_trace_id() -> str:
     """A random trace id of 32 hex digits, different in forked processes too."""
-    return _random_id(16, _NO_TRACE)
+    return new_place().trace_id
 
 
 def new_span_id() -> str:
     """A random span id of 16 hex digits, different in forked processes too."""
-    return _random_id(8, _NO_SPAN)
+    return new_place().parent_id
 
 
-def _random_id(size: int, invalid: str) -> str:
-    while (drawn := os.urandom(size).hex()) == invalid:
-        pass
-    return drawn
+def new_span_bytes(count: int = 1) -> bytes:
+    """Random span ids, 8 bytes each, different in forked processes too.
+
+    Args:
+        count: how many.
+    """
+    return _draw(64 * count).to_bytes(8 * count, "big")
+
+
+def new_place(parent: TraceParent | None = None) -> TraceParent:
+    """A new span, of the trace of another one or of a new trace; `parent_id` is its own id, that its children need.
+
+    Args:
+        parent: what it continues; `None` begins a trace, which is sampled.
+    """
+    # An id of nothing but zeros is not allowed; one in 10^19 would be.
+    if parent is None:
+        drawn = f"{_draw(192):048x}"
+        return TraceParent(drawn[:32], drawn[32:])
+    return TraceParent(parent.trace_id, f"{_draw(64):016x}", parent.flags | _SAMPLED)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.trace import SpanContext, TraceFlags, get_current_span
 
 from loom.core.log_context import current_log_context
 from loom.core.observability import ObservabilityRuntime, OtelObserver
@@ -182,6 +183,26 @@ def test_a_trace_goes_on_through_the_flow(broker: EmbeddedBroker, collector: Col
     assert second == {}
     # Also inside `execute`, for its log lines.
     assert [(line.get("trace_id"), line.get("span_id")) for line in SEEN] == [(TRACE, span.span_id.hex()), (None, None)]
+
+
+def test_a_span_of_the_authors_own_is_a_child_of_that_of_its_record(
+    broker: EmbeddedBroker, collector: Collector
+) -> None:
+    seen: list[SpanContext] = []
+
+    @step
+    def looks(number: Number) -> Number:
+        seen.append(get_current_span().get_span_context())
+        return number
+
+    settings = OtelSettings(endpoint=collector.endpoint, sample_ratio=0.0)
+    headers = (("traceparent", SAMPLED), ("tracestate", b"vendor=x"))
+    run(broker, settings, Process(looks), record(1, *headers), record(2))
+    (span,) = collector.records()
+    followed, other = seen
+    assert (f"{followed.trace_id:032x}", f"{followed.span_id:016x}") == (TRACE, span.span_id.hex())
+    assert (followed.trace_flags, followed.trace_state.to_header()) == (TraceFlags.SAMPLED, "vendor=x")
+    assert not other.is_valid
 
 
 def test_who_began_a_trace_decides_that_it_is_not_sampled(broker: EmbeddedBroker, collector: Collector) -> None:

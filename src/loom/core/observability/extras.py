@@ -29,7 +29,7 @@ def check_otel() -> None:
     Raises:
         MissingExtraError: names the extra.
     """
-    for package in ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
+    for package in ("opentelemetry", "opentelemetry.sdk"):
         try:
             found = importlib.util.find_spec(package)
         except ModuleNotFoundError:

@@ -1,19 +1,25 @@
 """Spans as the runtime knows them, so that what follows records depends on no tracing library.
 
-An observer that traces has an attribute `tracing`, a `Tracing`; the stages of a run ask it which records to follow, and tell it
-of each.
+An observer that traces has an attribute `tracing`, a `Tracing`; the stages of a run ask it which records to follow, and hand it
+each span when it is over. A followed record is one `FinishedSpan`, however many nodes it has passed, so that the thread at work
+makes one object of it; what is sent of it is made elsewhere.
 """
 
 from __future__ import annotations
 
 import enum
+import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
 
 from loom.core.model import LoomFrozenStruct
 from loom.core.tracing import TraceParent
 
-__all__ = ["OpenSpan", "Sampling", "SpanRole", "Tracing"]
+__all__ = ["AttributeValue", "FinishedSpan", "Lap", "Sampling", "SpanError", "SpanRole", "SpanShape", "Tracing"]
+
+AttributeValue: TypeAlias = str | bool | int | float
 
 
 class SpanRole(enum.StrEnum):
@@ -40,26 +46,108 @@ class Sampling(LoomFrozenStruct):
     on_error: bool = True
 
 
-class OpenSpan(Protocol):
-    """A span that has begun. Used by the thread that began it."""
+class SpanShape:
+    """What many spans have in common. Make one for all of them: it is compared by identity, and encoded once.
 
-    @property
-    def place(self) -> TraceParent:
-        """Its trace and its id: what goes out with the records that are made here."""
+    >>> shape = SpanShape("process orders", SpanRole.CONSUMER, {"loom.flow": "shop"}, varying=("messaging.kafka.offset",))
+    >>> shape.varying
+    ('messaging.kafka.offset',)
 
-    def child(
+    Args:
+        name: by the semantic conventions.
+        role: what they do.
+        attributes: those with the same value in each.
+        varying: names of attributes with values that differ, in the order of `FinishedSpan.values`.
+        inside: what may happen inside of them, by the name that is used in `FinishedSpan.laps`; attributes that vary are for
+            outer spans only.
+    """
+
+    __slots__ = ("attributes", "inside", "name", "role", "varying")
+
+    def __init__(
         self,
         name: str,
         role: SpanRole,
-        begun_ns: int,
-        ended_ns: int,
-        attributes: Mapping[str, Any],
-        error: BaseException | None = None,
+        attributes: Mapping[str, AttributeValue],
+        *,
+        varying: Sequence[str] = (),
+        inside: Mapping[str, SpanShape] | None = None,
     ) -> None:
-        """Tell of something that happened inside; times are in nanoseconds since 1970."""
+        self.name = name
+        self.role = role
+        self.attributes = dict(attributes)
+        self.varying = tuple(varying)
+        self.inside: Mapping[str, SpanShape] = inside or {}
 
-    def end(self, ended_ns: int, error: BaseException | None = None) -> None:
-        """It is over, or has failed."""
+
+class SpanError(LoomFrozenStruct):
+    """Why a span has failed.
+
+    >>> SpanError.of(ValueError("negative"), 0).message
+    'negative'
+
+    Args:
+        description: said by its status.
+        at_ns: when, in nanoseconds by the clock of the span.
+        error_type: the full name of the exception's class; empty if nothing is known of an exception.
+        message: the text of the exception.
+        stacktrace: its traceback.
+    """
+
+    description: str
+    at_ns: int
+    error_type: str = ""
+    message: str = ""
+    stacktrace: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException, at_ns: int) -> SpanError:
+        """An exception as it is now.
+
+        Args:
+            error: the exception.
+            at_ns: when it was raised, in nanoseconds by the clock of the span.
+        """
+        kind = type(error)
+        stacktrace = "".join(traceback.format_exception(error))
+        return cls(kind.__qualname__, at_ns, f"{kind.__module__}.{kind.__qualname__}", str(error), stacktrace)
+
+
+#: what was come to inside a span (a name of `SpanShape.inside`), and when
+Lap: TypeAlias = tuple[str, int]
+
+
+# Of these one is made for each followed record.
+class FinishedSpan(msgspec.Struct, frozen=True, gc=False):
+    """A span that is over, with what happened inside of it. Its times are nanoseconds by any clock.
+
+    Args:
+        shape: what it has in common with others.
+        place: its trace and its id.
+        begun_ns: when it began.
+        ended_ns: when it ended.
+        clock_ns: what has to be added to its times to make them nanoseconds since 1970.
+        parent_id: the span that it continues, in another process; `None` if it begins its trace.
+        state: the `tracestate` that came with the parent.
+        values: of the attributes that vary.
+        laps: what was come to inside, one after the other; each lasts until the next begins, the last until the span ends.
+        links: spans that it has to do with.
+        error: why it failed, if it did.
+        inner_errors: what failed inside, by name. One that is not among the laps becomes a span without duration.
+    """
+
+    shape: SpanShape
+    place: TraceParent
+    begun_ns: int
+    ended_ns: int
+    clock_ns: int = 0
+    parent_id: str | None = None
+    state: str | None = None
+    values: tuple[AttributeValue, ...] = ()
+    laps: Sequence[Lap] = ()
+    links: Sequence[TraceParent] = ()
+    error: SpanError | None = None
+    inner_errors: Mapping[str, SpanError] = {}
 
 
 class Tracing(Protocol):
@@ -69,15 +157,11 @@ class Tracing(Protocol):
     def sampling(self) -> Sampling:
         """Which records are followed."""
 
-    def begin(
-        self,
-        name: str,
-        role: SpanRole,
-        begun_ns: int,
-        attributes: Mapping[str, Any],
-        *,
-        parent: TraceParent | None = None,
-        state: str | None = None,
-        links: Sequence[TraceParent] = (),
-    ) -> OpenSpan:
-        """Begin a span, in the trace of `parent` (with its `tracestate`) or in a new one."""
+    def add(self, span: FinishedSpan) -> None:
+        """Take a span that is over. Never waits, and may be called by any thread."""
+
+    def enter(self, place: TraceParent, state: str | None = None) -> Any:
+        """Make a span the current one of this thread or task, for code that makes spans by itself. Returns what `leave` takes."""
+
+    def leave(self, token: Any) -> None:
+        """Make the span before it the current one again."""

@@ -41,8 +41,9 @@ class NodeTimer:
         self._due = float("-inf") if every_s is not None else float("inf")
         #: where a single record has come to, and when, in nanoseconds, while one is followed
         self._trail: list[tuple[str, int]] | None = None
-        self._was_on = False
-        #: a batch is being timed: functions outside the loop ask before they tell
+        #: the batch is being timed, whether a record of it is followed or not
+        self._measures = False
+        #: a batch is being timed, or a record followed: functions outside the loop ask before they tell
         self.on = False
         self._steps: list[str] = []
         self._nanoseconds: list[int] = []
@@ -73,7 +74,7 @@ class NodeTimer:
 
     def start(self) -> None:
         """A batch begins."""
-        self.on = True
+        self.on = self._measures = True
         self._at, self._since = self._elsewhere, perf_counter_ns()
 
     def lap(self, number: int, records: int = 1) -> None:
@@ -84,18 +85,20 @@ class NodeTimer:
             records: how many.
         """
         now = perf_counter_ns()
+        if self._trail is not None:
+            self._trail.append((self._steps[number], now))
+        if not self._measures:
+            return
         self._nanoseconds[self._at] += now - self._since
         self._since, self._at = now, number
         self._records[number] += records
-        if self._trail is not None:
-            self._trail.append((self._steps[number], now))
 
     def follow(self) -> list[tuple[str, int]]:
         """Note each node that is come to from now on, with the time in nanoseconds, in a list that is returned."""
-        self._was_on, self._trail = self.on, []
-        if not self.on:
-            self.start()
-        return self._trail
+        self.on = True
+        trail: list[tuple[str, int]] = []
+        self._trail = trail
+        return trail
 
     def pause(self) -> list[tuple[str, int]] | None:
         """Note nothing while others than the record that is followed are at work. Returns what `resume` has to be given."""
@@ -107,12 +110,9 @@ class NodeTimer:
         self._trail = trail
 
     def unfollow(self) -> None:
-        """Note nothing more. What was measured of a batch that is not timed is forgotten."""
+        """Note nothing more."""
         self._trail = None
-        self.on = self._was_on
-        if not self.on:
-            self._nanoseconds = [0] * len(self._steps)
-            self._records = [0] * len(self._steps)
+        self.on = self._measures
 
     def stop(self, now: float, error: BaseException | None = None) -> None:
         """The batch is done, or an exception has left the node that was at work. Tells what was measured.
@@ -123,7 +123,7 @@ class NodeTimer:
         """
         at = self._at
         self.lap(self._elsewhere, 0)
-        self.on = False
+        self.on = self._measures = False
         for number, records in enumerate(self._records):
             if records and number != self._elsewhere:
                 self._due = now + self._every

@@ -6,19 +6,15 @@ results are what they would be without. Built only where an observer traces.
 
 from __future__ import annotations
 
-import math
-import random
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import monotonic, perf_counter_ns, time_ns
 from typing import Any
 
-from loom.core.log_context import log_context
 from loom.core.observability import ObservabilityRuntime
-from loom.core.observability.spans import OpenSpan, SpanRole, Tracing
-from loom.core.tracing import TraceParent, format_traceparent, parse_traceparent
+from loom.core.observability.spans import FinishedSpan, SpanError, Tracing
+from loom.core.tracing import TraceParent, current_place, format_traceparent, new_place, parse_traceparent
 from loom.streaming.compiler.model import walk_nodes
-from loom.streaming.compiler.names import OUTPUT, child_id
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorKind
 from loom.streaming.headers import Headers
@@ -31,6 +27,8 @@ from loom.streaming.runtime.error_log import ErrorLog
 from loom.streaming.runtime.output_table import OutputTable
 from loom.streaming.runtime.stages.node_timer import NodeTimer
 from loom.streaming.runtime.stages.stage_io import Result
+from loom.streaming.runtime.telemetry.sampling import Gaps
+from loom.streaming.runtime.telemetry.span_shapes import SpanShapes, shapes_of
 
 __all__ = ["RecordTracer", "TracedErrors", "tracer_of"]
 
@@ -42,35 +40,25 @@ _ORIGIN = 5
 _MOST_REMEMBERED = 10_000
 #: spans in a second of records that failed and were not sampled
 _MOST_ERRORS_PER_S = 50
+_NO_ERRORS: Mapping[str, SpanError] = {}
+#: the trace of a record that comes without one
+_NOBODY: tuple[TraceParent | None, str | None] = None, None
 
 
 class RecordTracer:
-    """The tracing of one stage. Used by its thread.
-
-    `topics` names the topic of each step id that writes one; results of `bare` slots leave without headers.
-    """
+    """The tracing of one stage. Used by its thread. Results of `bare` slots leave without headers."""
 
     def __init__(
-        self,
-        tracing: Tracing,
-        view: RecordAccessor,
-        flow: str,
-        group_id: str,
-        topics: Mapping[str, str],
-        bare: frozenset[int],
-        *,
-        gathers: bool,
+        self, tracing: Tracing, view: RecordAccessor, shapes: SpanShapes, bare: frozenset[int], *, gathers: bool
     ) -> None:
         self._tracing = tracing
         self._view = view
-        self._flow = flow
-        self._group_id = group_id
-        self._topics = topics
+        self._shapes = shapes
         self._bare = bare
         #: whether records meet others in a node, after the loop
         self._gathers = gathers
-        self._ratio, self._on_error = tracing.sampling.ratio, tracing.sampling.on_error
-        self._skip = self._next_skip()
+        self._on_error = tracing.sampling.on_error
+        self._gaps = Gaps(tracing.sampling.ratio)
         self._timer: NodeTimer | None = None
         self._results: list[Result] = []
         #: what failed while a record was followed
@@ -91,7 +79,7 @@ class RecordTracer:
             # In a batch that is timed anyway, all records take the timed loop.
             rest = timed if timer.on else plain
             done = 0
-            for at, parent, state in self._picked(origins):
+            for at, (parent, state) in self._picked(origins):
                 if at > done:
                     rest(origins[done:at])
                 self._follow(origins[at], parent, state, timed, timer)
@@ -105,26 +93,32 @@ class RecordTracer:
 
     def batch(self, step_id: str, work: Callable[[list[Any]], None]) -> Callable[[list[Any]], None]:
         """A node's work on a batch, as a span that is linked to those of the sampled records in it."""
+        shape = self._shapes.batch(step_id)
 
         def run(items: list[Any]) -> None:
             links = self._links(items)
             if not links:
                 work(items)
                 return
-            attributes = {"loom.flow": self._flow, "loom.step": step_id, "messaging.batch.message_count": len(items)}
-            span = self._tracing.begin(step_id, SpanRole.INTERNAL, time.time_ns(), attributes, links=links)
+            place, began = new_place(), time_ns()
             was, self._following, before = self._following, True, len(self._failed)
             trail = self._timer.pause() if self._timer is not None else None
+            token, said = self._tracing.enter(place), current_place.set(place)
             try:
-                with log_context(trace_id=span.place.trace_id, span_id=span.place.parent_id):
-                    work(items)
+                work(items)
             finally:
+                current_place.reset(said)
+                self._tracing.leave(token)
                 self._following = was
                 if self._timer is not None:
                     self._timer.resume(trail)
                 failed = self._failed[before:]
                 del self._failed[before:]
-                span.end(time.time_ns(), failed[0][1] if failed else None)
+                ended = time_ns()
+                error = SpanError.of(failed[0][1], ended) if failed else None
+                self._tracing.add(
+                    FinishedSpan(shape, place, began, ended, values=(len(items),), links=links, error=error)
+                )
 
         return run
 
@@ -135,7 +129,7 @@ class RecordTracer:
         for index, result in enumerate(results):
             found = self._remembered.get(id(result[_ORIGIN]))
             if found is not None:
-                results[index] = self._marked(result, found[1])
+                results[index] = self._marked(result, _header_of(found[1]))
         if not self._gathers:
             self._remembered.clear()
 
@@ -146,89 +140,89 @@ class RecordTracer:
             return
         if not self._on_error or not self._may_tell_error():
             return
-        now = time.time_ns()
+        now = time_ns()
         origin = next((origin for origin in self._origins if self._view.place(origin) == place), None)
-        parent, state = self._trace_of(origin) if origin is not None else (None, None)
-        span = self._tracing.begin(
-            self._name(place), SpanRole.CONSUMER, now, self._about(place), parent=parent, state=state
+        parent, state = self._trace_of(origin) if origin is not None else _NOBODY
+        failed = SpanError.of(error, now)
+        self._tracing.add(
+            FinishedSpan(
+                self._shapes.record(place),
+                new_place(parent),
+                now,
+                now,
+                0,
+                None if parent is None else parent.parent_id,
+                state,
+                (place.offset,) if place.offset is not None else (),
+                error=failed,
+                inner_errors={step: failed},
+            )
         )
-        span.child(step, SpanRole.INTERNAL, now, now, {"loom.flow": self._flow, "loom.step": step}, error)
-        span.end(now, error)
 
-    def _picked(self, origins: Sequence[Any]) -> Iterable[tuple[int, TraceParent | None, str | None]]:
-        """The records to follow, each with the trace that it came with."""
-        picked: dict[int, tuple[TraceParent | None, str | None]] = {}
-        while self._skip < len(origins):
-            picked[self._skip] = (None, None)
-            self._skip += 1 + self._next_skip()
-        self._skip -= len(origins)
-        if self._view.any_headers(origins):
-            for at, origin in enumerate(origins):
-                parent, state = self._trace_of(origin)
-                if parent is None:
-                    continue
-                if parent.sampled:
-                    picked[at] = (parent, state)
-                else:
-                    # Whoever began the trace has decided against it.
-                    picked.pop(at, None)
-        return [(at, *picked[at]) for at in sorted(picked)]
+    def _picked(self, origins: Sequence[Any]) -> Iterable[tuple[int, tuple[TraceParent | None, str | None]]]:
+        """The records to follow, in order, each with the trace that it came with."""
+        drawn = self._gaps.among(len(origins))
+        if not self._view.any_headers(origins):
+            return [(at, _NOBODY) for at in drawn] if drawn else ()
+        picked = dict.fromkeys(drawn, _NOBODY)
+        for at, origin in enumerate(origins):
+            parent, state = self._trace_of(origin)
+            if parent is None:
+                continue
+            if parent.sampled:
+                picked[at] = (parent, state)
+            else:
+                # Whoever began the trace has decided against it.
+                picked.pop(at, None)
+        return sorted(picked.items())
 
     def _follow(
         self, origin: Any, parent: TraceParent | None, state: str | None, timed: Head, timer: NodeTimer
     ) -> None:
-        place = self._view.place(origin)
-        begun, clock = time.time_ns(), time.perf_counter_ns()
-        span = self._tracing.begin(
-            self._name(place), SpanRole.CONSUMER, begun, self._about(place), parent=parent, state=state
-        )
+        begun = perf_counter_ns()
+        clock = time_ns() - begun
+        found, place, results = self._view.place(origin), new_place(parent), self._results
         if self._gathers:
             # Before it is at work: it may be the one that fills a batch.
-            self._remember(origin, span.place)
-        before, self._following = len(self._results), True
+            self._remember(origin, place)
+        before, self._following = len(results), True
         raised: BaseException | None = None
-        trail = timer.follow()
+        trail, token, said = timer.follow(), self._tracing.enter(place, state), current_place.set(place)
         try:
-            with log_context(trace_id=span.place.trace_id, span_id=span.place.parent_id):
-                timed((origin,))
+            timed((origin,))
         except BaseException as error:
             raised = error
             raise
         finally:
+            current_place.reset(said)
+            self._tracing.leave(token)
             self._following = False
             timer.unfollow()
-            ended = time.perf_counter_ns()
-            self._tell(span, trail, ended, begun - clock, raised)
-            for index in range(before, len(self._results)):
-                self._results[index] = self._marked(self._results[index], span.place)
+            ended = perf_counter_ns()
+            failed, inner = self._told(raised, ended) if self._failed or raised is not None else (None, _NO_ERRORS)
+            shape, offset = self._shapes.record(found), found.offset
+            above = None if parent is None else parent.parent_id
+            values = () if offset is None else (offset,)
+            self._tracing.add(
+                FinishedSpan(shape, place, begun, ended, clock, above, state, values, trail, (), failed, inner)
+            )
+            if len(results) > before:
+                wanted = _header_of(place)
+                for index in range(before, len(results)):
+                    results[index] = self._marked(results[index], wanted)
 
-    def _tell(
-        self, span: OpenSpan, trail: list[tuple[str, int]], ended: int, shift: int, raised: BaseException | None
-    ) -> None:
-        failed = dict(self._failed)
-        first = raised or (self._failed[0][1] if self._failed else None)
+    def _told(self, raised: BaseException | None, ended: int) -> tuple[SpanError, Mapping[str, SpanError]]:
+        """What failed of the record that was followed: first, and at each step."""
+        inner = {step: SpanError.of(error, ended) for step, error in self._failed}
         self._failed.clear()
-        for at, (step, began) in enumerate(trail):
-            until = trail[at + 1][1] if at + 1 < len(trail) else ended
-            topic = self._topics.get(step)
-            attributes: dict[str, Any] = {"loom.flow": self._flow, "loom.step": step}
-            name, role = step, SpanRole.INTERNAL
-            if topic is not None:
-                name, role = f"send {topic}", SpanRole.PRODUCER
-                attributes |= _messaging("send", topic)
-            span.child(name, role, began + shift, until + shift, attributes, failed.pop(step, None))
-        for step, error in failed.items():
-            attributes = {"loom.flow": self._flow, "loom.step": step}
-            span.child(step, SpanRole.INTERNAL, ended + shift, ended + shift, attributes, error)
-        span.end(ended + shift, first)
+        return (next(iter(inner.values())) if raised is None else SpanError.of(raised, ended)), inner
 
-    def _marked(self, result: Result, place: TraceParent) -> Result:
+    def _marked(self, result: Result, wanted: tuple[str, bytes]) -> Result:
         slot, value, key, time_ms, headers, origin = result
-        wanted = {TRACEPARENT: format_traceparent(place).encode()}
         if isinstance(value, Message):
-            value = value.with_headers(Headers(rewritten(Headers.of(value.meta.headers).pairs, wanted)))
+            value = value.with_headers(Headers(rewritten(Headers.of(value.meta.headers).pairs, dict((wanted,)))))
         elif slot not in self._bare and (value is None or isinstance(value, bytes)):
-            headers = rewritten(Headers.of(headers).pairs if headers else (), wanted)
+            headers = rewritten(Headers.of(headers).pairs, dict((wanted,))) if headers else (wanted,)
         return slot, value, key, time_ms, headers, origin
 
     def _remember(self, origin: Any, place: TraceParent) -> None:
@@ -248,27 +242,8 @@ class RecordTracer:
         state = headers.get(_TRACESTATE) if parent is not None else None
         return parent, state.decode("ascii", "replace") if state else None
 
-    def _name(self, place: TopicPartitionOffset) -> str:
-        return f"process {place.topic}"
-
-    def _about(self, place: TopicPartitionOffset) -> dict[str, Any]:
-        about = {**_messaging("process", place.topic or ""), "messaging.consumer.group.name": self._group_id}
-        if place.partition is not None:
-            about["messaging.destination.partition.id"] = str(place.partition)
-        if place.offset is not None:
-            about["messaging.kafka.offset"] = place.offset
-        return {**about, "loom.flow": self._flow}
-
-    def _next_skip(self) -> int:
-        """How many records pass before the next one is sampled: one draw for many records."""
-        if self._ratio >= 1:
-            return 0
-        if self._ratio <= 0:
-            return 1 << 62
-        return int(math.log(1 - random.random()) / math.log(1 - self._ratio))
-
     def _may_tell_error(self) -> bool:
-        second = int(time.monotonic())
+        second = int(monotonic())
         if second != self._second:
             self._second, self._errors_in_second = second, 0
         self._errors_in_second += 1
@@ -299,27 +274,15 @@ def tracer_of(
     if tracing is None:
         return None
     topics = outputs.topics()
-    written: dict[str, str] = {outlet.output.step_id: outlet.output.topic for outlet in topics.values()}
-    if plan.output is not None:
-        # In the loop, the end of the flow goes by this name.
-        written[child_id(plan.name, OUTPUT)] = plan.output.topic
     bare = {slot for slot, outlet in topics.items() if outlet.output.settings.headers is HeaderPolicy.NONE}
-    nodes = list(walk_nodes(plan.nodes))
     return RecordTracer(
         tracing,
         view,
-        plan.name,
-        plan.source.settings.group_id,
-        written,
+        shapes_of(plan, outputs),
         frozenset(slot for slot in bare if not topics[slot].is_errors),
-        gathers=any(node.gathers or node.waits for node in nodes),
+        gathers=any(node.gathers or node.waits for node in walk_nodes(plan.nodes)),
     )
 
 
-def _messaging(operation: str, topic: str) -> dict[str, Any]:
-    return {
-        "messaging.system": "kafka",
-        "messaging.operation.name": operation,
-        "messaging.operation.type": operation,
-        "messaging.destination.name": topic,
-    }
+def _header_of(place: TraceParent) -> tuple[str, bytes]:
+    return TRACEPARENT, format_traceparent(place).encode()

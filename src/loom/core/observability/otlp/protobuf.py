@@ -1,0 +1,96 @@
+"""The parts of the Protobuf encoding that OTLP needs. Called by `encoding`."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["attributes", "key_value", "key_value_prefix", "message", "text", "varint"]
+
+_VARINT, _LENGTH = 0, 2
+_DOUBLE = struct.Struct("<Bd")
+#: field numbers of `AnyValue`
+_STRING, _BOOL, _INT, _FLOAT, _ARRAY, _PAIRS, _BYTES = 1, 2, 3, 4, 5, 6, 7
+_UNSIGNED = (1 << 64) - 1
+
+
+def varint(number: int) -> bytes:
+    """A whole number of up to 64 bits; a negative one as its two's complement.
+
+    >>> varint(300).hex()
+    'ac02'
+    """
+    if 0 <= number < len(_SHORT):
+        return _SHORT[number]
+    number &= _UNSIGNED
+    if number < 1 << 21:
+        if number < 1 << 14:
+            return bytes((number & 0x7F | 0x80, number >> 7))
+        return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14))
+    if number < 1 << 28:
+        return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14 & 0x7F | 0x80, number >> 21))
+    found = bytearray()
+    while number >= 0x80:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
+
+
+#: lengths, as a rule
+_SHORT: Sequence[bytes] = [bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << 11)]
+
+
+def message(field: int, body: bytes) -> bytes:
+    """A field that holds bytes, a text or another message.
+
+    >>> message(1, b"ab").hex()
+    '0a026162'
+    """
+    return varint(field << 3 | _LENGTH) + varint(len(body)) + body
+
+
+def text(field: int, value: str) -> bytes:
+    """A field that holds a text; nothing for an empty one. Halves of surrogate pairs, which no encoding has, become `?`."""
+    return message(field, value.encode("utf-8", "replace")) if value else b""
+
+
+def key_value_prefix(field: int, key: str) -> tuple[bytes, bytes]:
+    """What is the same in all attributes of a key: the tag of the field that holds them, and their encoded key."""
+    return varint(field << 3 | _LENGTH), message(1, key.encode("utf-8", "replace"))
+
+
+def key_value(prefix: tuple[bytes, bytes], value: Any) -> bytes:
+    """An attribute with a key that was prepared."""
+    tag, key = prefix
+    held = b"\x18" + varint(value) if value.__class__ is int else _any_value(value)
+    body = b"".join((key, b"\x12", varint(len(held)), held))
+    return b"".join((tag, varint(len(body)), body))
+
+
+def attributes(field: int, values: Mapping[str, Any]) -> bytes:
+    """A repeated field of attributes."""
+    return b"".join(key_value(key_value_prefix(field, key), value) for key, value in values.items())
+
+
+def _any_value(value: Any) -> bytes:
+    if isinstance(value, str):
+        return message(_STRING, value.encode("utf-8", "replace"))
+    if isinstance(value, bool):
+        return varint(_BOOL << 3 | _VARINT) + varint(value)
+    if isinstance(value, int):
+        return varint(_INT << 3 | _VARINT) + varint(value)
+    if isinstance(value, float):
+        return _DOUBLE.pack(_FLOAT << 3 | 1, value)
+    if isinstance(value, bytes):
+        return message(_BYTES, value)
+    if isinstance(value, Mapping):
+        return message(_PAIRS, attributes(1, value))
+    if isinstance(value, Sequence | set | frozenset):
+        return message(_ARRAY, _each(value))
+    return message(_STRING, str(value).encode("utf-8", "replace")) if value is not None else b""
+
+
+def _each(values: Iterable[Any]) -> bytes:
+    return b"".join(message(1, _any_value(value)) for value in values)
