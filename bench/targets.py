@@ -49,6 +49,9 @@ TARGETS = (
     # Three members, six partitions.
     Target("members", "loom", "join", None, "<=", 1.5, 1.0),
     Target("members", "loom_named", "join", None, "<=", 1.5, 1.0),
+    # Of it 1.0 is an epoch.
+    Target("members", "loom_exactly_once", "join", None, "<=", 1.5, 1.2),
+    Target("members", "loom_exactly_once_named", "join", None, "<=", 1.5, 1.2),
     Target("members", "loom_named", "again", None, "<=", 3.0, 2.0),
     Target("members", "loom_exactly_once_named", "again", None, "<=", 3.0, 3.0),
     Target("startup", "loom", "wall", "loop", "<=", 3.0, 2.0),

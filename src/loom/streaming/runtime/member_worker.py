@@ -26,7 +26,7 @@ from loom.streaming.runtime.kafka_poller import Claim
 from loom.streaming.runtime.offsets import WorkerOffsets
 from loom.streaming.runtime.pace import Pace
 from loom.streaming.runtime.run_state import RunState
-from loom.streaming.runtime.source_loop import Committer
+from loom.streaming.runtime.source_loop import Committer, SourceLoop
 from loom.streaming.runtime.source_worker import SourceWorker
 from loom.streaming.runtime.stages.stage import Stage
 from loom.streaming.runtime.stages.stage_io import Positions, SourceBatch
@@ -36,6 +36,8 @@ __all__ = ["MemberCommitter", "MemberWorker"]
 
 #: seconds of one wait for an answer of the member: while a flow ends, and between two batches
 _ANSWER, _MOMENT = 0.02, 0.005
+#: seconds between two epochs that end early because of what was taken up
+_EARLY = 0.1
 
 
 class MemberCommitter:
@@ -120,6 +122,45 @@ class _Awaiting(NamedTuple):
     until: float
 
 
+class _FirstRecords:
+    """Ends an epoch early behind the first records of partitions that were taken up.
+
+    Under exactly-once nobody sees the results of a partition that moved before the first epoch of its new owner has ended,
+    and by then the last epoch of the old owner is some time ago.
+    """
+
+    def __init__(self, feed: SourceLoop) -> None:
+        self._feed = feed
+        #: what nothing was read of yet, and until when that matters: by then an epoch has ended by itself
+        self._wanted: set[TopicPartition] = set()
+        self._until = 0.0
+        #: the next early end, where something was read since the last one
+        self._due = False
+        self._not_before = 0.0
+
+    def expect(self, partitions: Iterable[TopicPartition], within_s: float) -> None:
+        """These are read from now on."""
+        self._wanted.update(partitions)
+        self._until = time.monotonic() + within_s
+
+    @property
+    def expected(self) -> bool:
+        """Whether `look` has anything to do."""
+        return self._due or bool(self._wanted)
+
+    def look(self, batches: Iterable[SourceBatch]) -> None:
+        """These batches are passed on."""
+        now = time.monotonic()
+        for batch in batches:
+            self._due = self._due or not self._wanted.isdisjoint(batch.positions)
+            self._wanted.difference_update(batch.positions)
+        if self._due and now >= self._not_before:
+            self._feed.end_epoch()
+            self._due, self._not_before = False, now + _EARLY
+        if now >= self._until:
+            self._wanted.clear()
+
+
 class MemberWorker(SourceWorker):
     """One worker's client, feed and slot. Used like a `SourceWorker`; its partitions are dealt to it."""
 
@@ -154,12 +195,19 @@ class MemberWorker(SourceWorker):
         if self._attempt != self.state.attempt:
             self._take_up_again()
         first = self._take_messages()
-        return [*first, *super().next_batch()]
+        batches = [*first, *super().next_batch()]
+        if self._first_records.expected:
+            self._first_records.look(batches)
+        return batches
 
     def close(self) -> None:
         """End the worker. Idempotent."""
         if not self.left_by_all:
             self.leave()
+
+    def _build(self) -> None:
+        super()._build()
+        self._first_records = _FirstRecords(self.feed)
 
     def _make_committer(
         self, tracker: CommitTracker | None, keep_alive_s: float, took: Callable[[float], None] | None
@@ -211,7 +259,10 @@ class MemberWorker(SourceWorker):
         starts = {p: offset for p, offset in granted.starts.items() if self._share.has(p, granted.tenures[p])}
         # A tenure may follow another one at once.
         batches = self._drop(starts)
+        self._records.learn(starts)
         self._records.begin(starts)
+        if self._mode.transaction:
+            self._first_records.expect(starts, self.state.epochs.interval_s)
         failpoint(Failpoint.POSITIONED)
         self._begin(starts)
         return batches

@@ -203,6 +203,10 @@ class SourceLoop:
         batch.discarded = frozenset(partitions)
         return self._sent(batch)
 
+    def end_epoch(self) -> None:
+        """End the epoch at the next call, whether or not that of the process is due."""
+        self._ends_epoch = True
+
     def snapshot(self) -> None:
         """The engine ends an epoch of its own."""
         self._snapshotted = True
