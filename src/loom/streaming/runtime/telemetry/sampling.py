@@ -50,4 +50,5 @@ class Gaps:
             return 0
         if self._none_in_one == 0:
             return _NEVER
-        return min(_NEVER, int(math.log(1 - self._random.random()) / self._none_in_one))
+        # A ratio next to nothing makes the gap infinite.
+        return int(min(_NEVER, math.log(1 - self._random.random()) / self._none_in_one))
