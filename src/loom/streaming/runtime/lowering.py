@@ -125,10 +125,9 @@ def begin(plan: CompiledPlan, options: BuildOptions) -> Lowering:
     if options.source is not None or outputs.has_sinks:
         plan = _without_transactions(plan)
     refuse_unshareable(outputs, options.layout)
-    # Records of the caller's own whose results go to their topics all the same.
-    only_writes = transport is not None and transport.writers is None
-    reads_kafka = options.source is None and not only_writes
-    owns_group = reads_kafka and transport is None and commit_tracker is None
+    # What brings both ends along, or its records alone, has no broker to ask where they end.
+    reads_kafka = options.source is None and transport is None
+    owns_group = reads_kafka and commit_tracker is None
     assembly = Assembly(
         plan,
         outputs,
