@@ -15,6 +15,7 @@ from loom.core.logger import configure_logging
 from loom.core.observability.outbox import Outbox
 from loom.streaming.kafka import EmbeddedBroker
 from loom.streaming.runtime import engine as engines
+from tests.support import event_loops
 from tests.support.engines import ENGINES, NO_BYTEWAX, VARIABLE, bytewax_installed, take_engine
 from tests.support.waiting import LONG_S
 
@@ -41,6 +42,7 @@ _IMPORTS_BYTEWAX = re.compile(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", choices=ENGINES, help="run every flow of the tests on this engine")
+    parser.addoption("--event-loop", choices=event_loops.EVENT_LOOPS, help="run the async calls of the tests in this loop")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,6 +50,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if chosen is not None:
         os.environ[VARIABLE] = chosen
     take_engine()
+    if (loop := config.getoption("--event-loop")) is not None:
+        os.environ[event_loops.VARIABLE] = loop
+    event_loops.take_event_loop()
 
 
 class _NeedsBytewax(pytest.Module):
@@ -88,6 +93,19 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         monkeypatch.setattr(engines, "default_engine", lambda: name)
         monkeypatch.setenv(VARIABLE, name)
     return engines.default_engine()
+
+
+@pytest.fixture(autouse=True)
+def event_loop_of_its_own(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is marked `own_event_loop` runs on the loop that it names, whatever `--event-loop` does."""
+    is_marked = request.node.get_closest_marker("own_event_loop") is not None
+    with monkeypatch.context() as patch:
+        if is_marked:
+            patch.setenv(event_loops.VARIABLE, "asyncio")
+            event_loops.take_event_loop()
+        yield
+    if is_marked:
+        event_loops.take_event_loop()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from loom.core.async_bridge import AsyncBridge, AsyncBridgeClosedError, AsyncBri
 from loom.core.errors import LoomError
 from tests.support.waiting import LONG_S
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.own_event_loop]
 
 
 def backends() -> list[Any]:

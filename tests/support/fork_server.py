@@ -34,6 +34,7 @@ from types import TracebackType
 from typing import IO, Any, NoReturn, Self
 
 from tests.support.die_with_parent import PR_SET_PDEATHSIG, die_with_parent
+from tests.support import event_loops
 from tests.support.engines import VARIABLE, importable, take_engine
 from tests.support.waiting import LONG_S
 
@@ -298,6 +299,7 @@ def _start(requests: socket.socket, running: dict[int, int]) -> bool:
         os.dup2(err, 2)
         _close_all_but({0, 1, 2})
         take_engine(request["env"].get(VARIABLE))
+        event_loops.take_event_loop(request["env"].get(event_loops.VARIABLE))
         if request["setup"]:
             module, _, function = request["setup"].partition(":")
             getattr(importlib.import_module(module), function)()

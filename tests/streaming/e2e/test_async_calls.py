@@ -75,6 +75,7 @@ def test_every_record_is_written_once_in_the_order_of_its_partition(filled: Embe
     assert positions(filled.bootstrap, "numbers") == {0: 20, 1: 20, 2: 0, 3: 0}
 
 
+@pytest.mark.own_event_loop
 @pytest.mark.parametrize(
     ("runtime", "library", "loop"),
     [

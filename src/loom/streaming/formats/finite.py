@@ -19,6 +19,7 @@ from msgspec import inspect
 from loom.core.config.shape import bare
 from loom.core.model import LoomFrozenStruct
 from loom.core.shown import shown
+from loom.streaming.formats.type_nodes import type_info
 
 __all__ = ["NULL", "FiniteNumbers", "NotFiniteError", "check_decimals"]
 
@@ -159,7 +160,7 @@ def check_decimals(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
 def _floats_of(hint: Any) -> _Floats:
     """Where a value of this type may hold a float. What msgspec cannot tell may hold one anywhere."""
     try:
-        info = inspect.type_info(hint)
+        info = type_info(hint)
     except Exception:  # noqa: BLE001 - an annotation that cannot be resolved, or a class that only writing knows
         info = inspect.AnyType()
     if not isinstance(info, (inspect.StructType, inspect.DataclassType, inspect.NamedTupleType)):

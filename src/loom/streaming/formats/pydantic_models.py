@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias, get_args, get_origin
 
 import msgspec
-from msgspec import inspect as known
 
 from loom.core.config.shape import bare, is_union
 from loom.core.errors import LoomError
 from loom.streaming.formats.hooks import DecHook, EncHook
-from loom.streaming.formats.type_nodes import strangers
+from loom.streaming.formats.type_nodes import strangers, type_info
 
 __all__ = [
     "ModelReader",
@@ -90,7 +89,7 @@ def model_reader(payload: Any) -> ModelReader | None:
 def dec_hook_for(payload: Any, hook: DecHook | None) -> DecHook | None:
     """The hook for a payload type: the author's, and for models inside it pydantic."""
     try:
-        inside = [cls for _, cls in strangers(known.type_info(payload)) if is_model(cls)]
+        inside = [cls for _, cls in strangers(type_info(payload)) if is_model(cls)]
     except (TypeError, NameError):
         return hook
     if not inside:

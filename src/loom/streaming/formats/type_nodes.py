@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from msgspec import inspect as known
 
-__all__ = ["strangers", "type_nodes"]
+__all__ = ["strangers", "type_info", "type_nodes"]
+
+#: so many types are remembered: a process has few, and a test suite many
+_KEPT = 128
+
+
+def type_info(payload: Any) -> known.Type:
+    """What msgspec knows of a type, computed once: each worker of a process builds a stage, and after a rebalance another.
+
+    >>> type_info(int) is type_info(int)
+    True
+
+    Raises what `msgspec.inspect.type_info` raises.
+    """
+    try:
+        hash(payload)
+    except TypeError:
+        return known.type_info(payload)
+    return _type_info(payload)
+
+
+_type_info = lru_cache(maxsize=_KEPT, typed=True)(known.type_info)
 
 
 def type_nodes(node: Any) -> Iterator[tuple[str, Any]]:
-    """Every type within `msgspec.inspect.type_info(…)`, each with the field that holds it."""
+    """Every type within `type_info(…)`, each with the field that holds it."""
     return _nodes(node, "", set())
 
 

@@ -10,7 +10,7 @@ One call goes: `take` → `CallSchedule` → `CallPolicy.before` → runner → 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import inf
 from typing import Any
 
@@ -18,7 +18,7 @@ from loom.streaming.kafka.record_headers import key_bytes
 from loom.streaming.message import MessageMeta
 from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.scopes.batches import CallBatches
-from loom.streaming.runtime.scopes.call import Call, Exit, Outcome
+from loom.streaming.runtime.scopes.call import Call, Outcome, exits_left
 from loom.streaming.runtime.scopes.call_runner import CallBatch, CallRunner
 from loom.streaming.runtime.scopes.kept_offsets import KeptOffsets
 from loom.streaming.runtime.scopes.policy import NO_POLICY, CallPolicy
@@ -106,6 +106,7 @@ class CallingScope:
         stage.room.tells.append(self._told)
         stage.room.leaves.append(self._leave)
         stage.room.calls.append(self._has_calls)
+        stage.room.blocked.append(self._schedule.is_waiting)
         stage.flushes.append(self.start)
         if per_batch:
             stage.batch_ends.append(self._seal)
@@ -121,13 +122,12 @@ class CallingScope:
     def take(self, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         """Keep a record until its call is done."""
         items = ((payload, origin, meta, self._indexes() if self._indexes is not None else ()),)
-        keys = self._keys_of(items) if self._by_key else ()
-        self._add(Call(items, [self._keep(origin)], keys, False, self._shared))
+        self._add(Call(items, (self._keep(origin),), self._keys_of(items) if self._by_key else (), False, self._shared))
 
     def _take_each(self, items: list[Item]) -> None:
         for item in items:
             keys = self._keys_of((item,)) if self._by_key else ()
-            self._add(Call((item,), [self._keep(item[1])], keys, False, self._shared))
+            self._add(Call((item,), (self._keep(item[1]),), keys, False, self._shared))
 
     def _take_one(self, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         self._take_batch([(payload, origin, meta, self._indexes() if self._indexes is not None else ())])
@@ -151,7 +151,12 @@ class CallingScope:
         self._schedule.add(call)
 
     def _keys_of(self, items: Sequence[Item]) -> tuple[Any, ...]:
-        key, found = self._key, dict[Any, None]()
+        key = self._key
+        if len(items) == 1:
+            _, origin, meta, _ = items[0]
+            has = key(origin) if meta is None else key_bytes(meta.key)
+            return (has,) if has is not None else ()
+        found = dict[Any, None]()
         for _, origin, meta, _ in items:
             has = key(origin) if meta is None else key_bytes(meta.key)
             if has is not None:
@@ -312,7 +317,10 @@ class CallingScope:
         if self._policy is not NO_POLICY and self._is_repeated(call, now):
             return
         self._schedule.done(call)
-        self._finish(call)
+        if call.batch is None:
+            self._commit(call)
+        else:
+            self._finish(call)
 
     def _is_repeated(self, call: Call, now: float) -> bool:
         """Whether the policy lets a call that has ended wait for another attempt, or a stop has discarded it for that."""
@@ -341,7 +349,7 @@ class CallingScope:
         outcome, policy = call.outcome, self._policy
         if policy is not NO_POLICY:
             policy.leaving(call)
-        for cells, indexes, function, arguments in _left(outcome.exits, call.lost) if call.lost else outcome.exits:
+        for cells, indexes, function, arguments in exits_left(outcome.exits, call.lost) if call.lost else outcome.exits:
             if cells:
                 for cell, index in zip(cells, indexes, strict=True):
                     cell.at = index
@@ -383,15 +391,3 @@ class CallingScope:
         places = [str(self._place(call.items[0][1])) for call in list(self._calls)[:_NAMED]]
         more = f" and {len(self._calls) - _NAMED} more" if len(self._calls) > _NAMED else ""
         return f"calls of {self._step_id} for {', '.join(places)}{more}"
-
-
-def _left(exits: Iterable[Exit], lost: Collection[int]) -> Iterator[Exit]:
-    """What came of inputs that are still ours."""
-    for cells, indexes, function, arguments in exits:
-        if cells or len(arguments) > 1:
-            if id(arguments[-2]) not in lost:
-                yield cells, indexes, function, arguments
-            continue
-        items = [item for item in arguments[0] if id(item[1]) not in lost]
-        if items:
-            yield cells, indexes, function, (items,)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import insort
+from collections import deque
 from collections.abc import Iterable
-from heapq import heappop, heappush
+from operator import itemgetter
 
 from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.scopes.call import Call
 
 __all__ = ["KeptOffsets"]
+
+_offset_of = itemgetter(0)
 
 
 class KeptOffsets:
@@ -17,44 +21,46 @@ class KeptOffsets:
     def __init__(self) -> None:
         #: the lowest of each partition; shared with the reorder buffer, which reads it
         self.lowest: dict[TopicPartition, int] = {}
-        #: (offset, a number, whose it is); what is kept no longer leaves when it is the lowest
-        self._heaps: dict[TopicPartition, list[tuple[int, int, Call]]] = {}
-        self._number = 0
+        #: (offset, whose it is) by offset, which is how records arrive; what is kept no longer leaves when it is the lowest
+        self._queues: dict[TopicPartition, deque[tuple[int, Call]]] = {}
 
     def add(self, call: Call) -> None:
         """The inputs of a call are kept."""
         call.is_kept = True
+        queues = self._queues
         for flight in call.flights:
-            self._number += 1
             partition, offset = flight.partition, flight.offset
-            heap = self._heaps.get(partition)
-            if heap is None:
-                self._heaps[partition] = [(offset, self._number, call)]
+            queue = queues.get(partition)
+            if queue is None:
+                queues[partition] = deque(((offset, call),))
                 self.lowest[partition] = offset
-                continue
-            heappush(heap, (offset, self._number, call))
-            if heap[0][2] is call:
-                self.lowest[partition] = heap[0][0]
+            elif offset >= queue[-1][0]:
+                queue.append((offset, call))
+            else:
+                insort(queue, (offset, call), key=_offset_of)
+                self.lowest[partition] = queue[0][0]
 
     def remove(self, call: Call) -> None:
         """The inputs of a call are kept no longer."""
         call.is_kept = False
-        heaps = self._heaps
+        queues = self._queues
         for flight in call.flights:
-            heap = heaps.get(flight.partition)
-            if heap is None or heap[0][2] is not call:
+            partition = flight.partition
+            queue = queues.get(partition)
+            if queue is None or queue[0][1] is not call:
                 continue
-            while heap and not heap[0][2].is_kept:
-                heappop(heap)
-            if heap:
-                self.lowest[flight.partition] = heap[0][0]
+            queue.popleft()
+            while queue and not queue[0][1].is_kept:
+                queue.popleft()
+            if queue:
+                self.lowest[partition] = queue[0][0]
             else:
-                del heaps[flight.partition]
-                del self.lowest[flight.partition]
+                del queues[partition]
+                del self.lowest[partition]
 
     def renew(self, calls: Iterable[Call]) -> None:
         """Partitions have changed: the inputs of these calls, and of no others, are kept."""
         self.lowest.clear()
-        self._heaps.clear()
+        self._queues.clear()
         for call in calls:
             self.add(call)

@@ -16,6 +16,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from loom.streaming.runtime.scopes.call import Call, CallTimedOutError
+from loom.streaming.runtime.scopes.call_tasks import CallTasks, Signal
 from loom.streaming.runtime.scopes.inner import InnerProcess
 
 if TYPE_CHECKING:
@@ -28,14 +29,18 @@ __all__ = ["LoopCalls"]
 _STRETCH = 32
 
 
-class _Parked:
-    """A task without a call."""
+class _Worker:
+    """A task that makes calls."""
 
-    __slots__ = ("call", "given")
+    __slots__ = ("call", "given", "limit")
 
-    def __init__(self, given: anyio.Event) -> None:
-        self.call: Call | None = None
-        self.given = given
+    def __init__(self, call: Call) -> None:
+        #: the call in progress; `None` while there is none
+        self.call: Call | None = call
+        #: cancels the call in progress
+        self.limit: anyio.CancelScope | None = None
+        #: set when a parked worker has a call, or is to end
+        self.given: Signal | None = None
 
 
 class LoopCalls:
@@ -48,6 +53,7 @@ class LoopCalls:
         begun: is given each call that begins, where there is such a limit.
         completed: is given each call that has ended.
         wake: set then.
+        refill: set when half of the calls that waited in the loop have begun.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class LoopCalls:
         begun: deque[Call],
         completed: deque[Any],
         wake: threading.Event,
+        refill: threading.Event,
     ) -> None:
         self._process = process
         self._limit = limit
@@ -65,158 +72,190 @@ class LoopCalls:
         self._begun = begun
         self._completed = completed
         self._wake = wake
+        self._refill = refill
         #: handed over, and not begun yet
         self._waiting: deque[Call] = deque()
-        #: in progress, in the order of the times at which they have to be done
-        self._running: dict[Call, float] = {}
-        self._parked: list[_Parked] = []
-        self._tasks = 0
+        #: half of what waited when there last came more
+        self._few = 0
+        #: where there is a time limit: in progress, in the order of the times at which they have to be done
+        self._deadlines: dict[Call, float] = {}
+        self._workers: dict[_Worker, None] = {}
+        self._parked: list[_Worker] = []
         #: set when a call begins while none is in progress; only where there is a time limit
         self._some: anyio.Event | None = None
         self._closing = False
         self._context = copy_context()
-        self._calls: TaskGroup | None = None
+        self._tasks: CallTasks | None = None
         self._hosts: TaskGroup | None = None
 
     def open(self, calls: TaskGroup, hosts: TaskGroup) -> None:
         """Called by the task that owns these groups: one for the calls, and one for their resources."""
-        self._calls, self._hosts = calls, hosts
+        self._tasks, self._hosts = CallTasks(calls), hosts
         self._context = copy_context()
         if self._timeout_s is not None:
             calls.start_soon(self._watch, self._timeout_s, name="time limits of calls")
 
-    def close(self) -> None:
-        """Cancel every call."""
+    async def close(self) -> None:
+        """Cancel every call, and return when all have ended. Called by the task that owns the groups."""
         self._closing = True
-        if self._calls is not None:
-            self._calls.cancel_scope.cancel()
+        for worker in self._workers:
+            if worker.given is not None:
+                worker.given.set()
+            elif worker.limit is not None:
+                worker.limit.cancel()
+        if self._tasks is not None:
+            await self._tasks.ended()
 
     def unfinished(self) -> list[Call]:
         """The calls that have not ended. May be called from any thread."""
-        return [*list(self._running), *list(self._waiting)]
+        return [*(call for worker in list(self._workers) if (call := worker.call) is not None), *list(self._waiting)]
 
     def put(self, calls: Sequence[Call]) -> list[Call]:
         """Begin calls, or let them wait for their turn. Returns those that need a new task (`begin`)."""
-        parked, new = self._parked, []
+        parked, free = self._parked, self._limit - len(self._workers)
+        new: list[Call] = []
         for call in calls:
             if parked:
-                free = parked.pop()
-                free.call = call
-                free.given.set()
-            elif self._tasks < self._limit:
-                self._tasks += 1
+                worker = parked.pop()
+                worker.call = call
+                assert worker.given is not None
+                worker.given.set()
+            elif len(new) < free:
                 new.append(call)
             else:
                 self._waiting.append(call)
+        self._few = len(self._waiting) // 2
         return new
 
     def begin(self, call: Call) -> None:
         """Begin a call in a new task. Called by the task that owns the groups."""
-        assert self._calls is not None
-        self._calls.start_soon(self._work, call, name="calls")
+        assert self._tasks is not None
+        worker = _Worker(call)
+        self._workers[worker] = None
+        self._tasks.start(self._work, worker)
 
-    async def _work(self, first: Call) -> None:
+    async def _work(self, worker: _Worker) -> None:
         """One task: a cancel scope serves all calls until one of them is cancelled."""
         import anyio
 
-        running, waiting, completed, wake = self._running, self._waiting, self._completed, self._wake
-        task, call, stretch = _asyncio_task(), first, 0
-        at_work = True
-        while True:
-            limit = anyio.CancelScope()
-            try:
-                with limit:
-                    while not limit.cancel_called:
-                        if not at_work:
-                            call, at_work = waiting.popleft() if waiting else await self._given(), True
-                        running[call] = inf
-                        try:
-                            if not call.resources.ready:
-                                assert self._hosts is not None
-                                await call.resources.open(self._hosts)
-                            if call.cancelled:
-                                break
-                            if self._timeout_s is not None:
-                                self._limit_time(call, self._timeout_s)
-                            call.cancel = limit.cancel
-                            waited = await self._drive(call, limit)
-                        except Exception as error:  # noqa: BLE001 - raised again by the worker
-                            call.outcome.ends_run, waited = error, True
-                        call.cancel = None
-                        del running[call]
-                        at_work = False
-                        is_first = not completed
-                        completed.append(call)
-                        if is_first:  # else the worker has been woken for those before it
-                            wake.set()
-                        if task is not None and task.cancelling() and not limit.cancel_called:
-                            await _forget_cancellation(task)
-                        stretch = 0 if waited else stretch + 1
-                        if stretch >= _STRETCH:
-                            stretch = 0
-                            await anyio.lowlevel.checkpoint()
-            except anyio.get_cancelled_exc_class():
-                # Both the call was cancelled and somebody has cancelled the task that made it.
-                if not at_work or self._is_ending() or not limit.cancel_called:
-                    raise
-            if task is not None and task.cancelling():
-                await _forget_cancellation(task)
-            if at_work:
-                self._fail(call)
-                at_work = False
-
-    def _fail(self, call: Call) -> None:
-        """A call was cancelled."""
-        limit_ms = round((self._timeout_s or 0.0) * 1000)
-        self._process.fail_all(call, CallTimedOutError(f"the call took longer than {limit_ms} ms and was cancelled"))
-        call.cancel = None
-        del self._running[call]
-        self._completed.append(call)
-        self._wake.set()
-
-    async def _given(self) -> Call:
-        """Park until there is a call."""
-        import anyio
-
-        parked = _Parked(anyio.Event())
-        self._parked.append(parked)
-        await parked.given.wait()
-        assert parked.call is not None
-        return parked.call
+        task = _asyncio_task()
+        try:
+            while True:
+                limit = worker.limit = anyio.CancelScope()
+                try:
+                    with limit:
+                        await self._make_calls(worker, limit, task)
+                except anyio.get_cancelled_exc_class():
+                    # Both the call was cancelled and somebody has cancelled the task that made it.
+                    if worker.call is None or self._is_ending() or not limit.cancel_called:
+                        raise
+                if self._closing:
+                    return
+                if task is not None and task.cancelling():
+                    await _forget_cancellation(task)
+                if worker.call is not None:
+                    self._fail(worker, worker.call)
+        finally:
+            if not self._closing:
+                del self._workers[worker]
 
     @types.coroutine
-    def _drive(self, call: Call, limit: anyio.CancelScope) -> Generator[Any, Any, bool]:
-        """Run a call from one async step to the next, in a context of its own. Returns whether it waited for anything."""
-        process, run = self._process, self._context.copy().run
-        waited = False
+    def _make_calls(
+        self, worker: _Worker, limit: anyio.CancelScope, task: asyncio.Task[Any] | None
+    ) -> Generator[Any, Any, None]:
+        """Make one call after the other, each in a context of its own, until one is cancelled or the scope is closed.
+
+        A coroutine by hand: what a call awaits is passed on to the event loop here, and its answer into the context of the call.
+        """
+        waiting, completed, wake, new_context = self._waiting, self._completed, self._wake, self._context.copy
+        cancel, timeout_s, stretch = limit.cancel, self._timeout_s, 0
+        while not (limit.cancel_called or self._closing):
+            call = worker.call
+            if call is None:
+                if waiting:
+                    call = worker.call = waiting.popleft()
+                    if len(waiting) == self._few:
+                        self._refill.set()
+                else:
+                    yield from self._park(worker).__await__()
+                    continue
+            waited = False
+            try:
+                if not call.resources.ready:
+                    assert self._hosts is not None
+                    yield from call.resources.open(self._hosts).__await__()
+                if call.cancelled:
+                    return
+                if timeout_s is not None:
+                    self._limit_time(call, timeout_s)
+                call.cancel = cancel
+                run, attempt = new_context().run, self._attempt(call, limit)
+                send = attempt.send
+                try:
+                    wants = run(send, None)
+                    waited = True
+                    while True:
+                        try:
+                            answer = yield wants
+                        except BaseException as error:  # noqa: BLE001 - thrown into what waits
+                            wants = run(attempt.throw, error)
+                        else:
+                            wants = run(send, answer)
+                except StopIteration:
+                    pass
+            except Exception as error:  # noqa: BLE001 - raised again by the worker
+                call.outcome.ends_run, waited = error, True
+            call.cancel = worker.call = None
+            if timeout_s is not None:
+                self._deadlines.pop(call, None)
+            is_first = not completed
+            completed.append(call)
+            if is_first:  # else the worker has been woken for those before it
+                wake.set()
+            if task is not None and task.cancelling() and not limit.cancel_called:
+                yield from _forget_cancellation(task).__await__()
+            stretch = 0 if waited else stretch + 1
+            if stretch >= _STRETCH:
+                stretch = 0
+                yield from _checkpoint().__await__()
+
+    async def _attempt(self, call: Call, limit: anyio.CancelScope) -> None:
+        """Run a call from one async step to the next."""
+        process = self._process
         call.awaits = None
-        run(process.enter, call)
+        process.enter(call)
         while call.pending:
             at = call.awaits = call.pending.pop(0)
             step = at.step
             try:
                 if step.names:
-                    work = run(step.function, at.argument, **call.resources.given(step.names))
+                    result = await step.function(at.argument, **call.resources.given(step.names))
                 else:
-                    work = run(step.function, at.argument)
-                send = work.send
-                wants = run(send, None)
-                waited = True
-                while True:
-                    try:
-                        answer = yield wants
-                    except BaseException as error:  # noqa: BLE001 - thrown into what waits
-                        wants = run(work.throw, error)
-                    else:
-                        wants = run(send, answer)
-            except StopIteration as done:
-                run(process.go_on, call, at, step.resume, done.value)
+                    result = await step.function(at.argument)
             except BaseException as error:
                 if self._is_cancelled(error, limit):
                     raise
-                run(process.go_on, call, at, step.fail, error)
+                process.go_on(call, at, step.fail, error)
+            else:
+                process.go_on(call, at, step.resume, result)
         call.awaits = None
-        return waited
+
+    def _fail(self, worker: _Worker, call: Call) -> None:
+        """A call was cancelled."""
+        limit_ms = round((self._timeout_s or 0.0) * 1000)
+        self._process.fail_all(call, CallTimedOutError(f"the call took longer than {limit_ms} ms and was cancelled"))
+        call.cancel = worker.call = None
+        self._deadlines.pop(call, None)
+        self._completed.append(call)
+        self._wake.set()
+
+    async def _park(self, worker: _Worker) -> None:
+        """Wait until there is a call, or the scope is closed."""
+        assert self._tasks is not None
+        worker.given = given = self._tasks.signal()
+        self._parked.append(worker)
+        await given.wait()
+        worker.given = None
 
     def _is_cancelled(self, error: BaseException, limit: anyio.CancelScope) -> bool:
         """Whether an exception is the loop's way to end this call; a step may raise the like by itself."""
@@ -234,8 +273,7 @@ class LoopCalls:
     def _limit_time(self, call: Call, timeout_s: float) -> None:
         import anyio
 
-        del self._running[call]  # as the last one, since its time is over last
-        self._running[call] = anyio.current_time() + timeout_s
+        self._deadlines[call] = anyio.current_time() + timeout_s
         self._begun.append(call)
         if self._some is not None:
             self._some.set()
@@ -245,14 +283,14 @@ class LoopCalls:
         import anyio
 
         while True:
-            if not self._running:
+            if not self._deadlines:
                 self._some = anyio.Event()
                 await self._some.wait()
                 self._some = None
             now = anyio.current_time()
             next_at = now + timeout_s
-            for call, at in list(self._running.items()):
-                if now < at < inf:
+            for call, at in list(self._deadlines.items()):
+                if at > now:
                     next_at = at
                     break
                 if at <= now and call.cancel is not None:
@@ -276,3 +314,9 @@ async def _forget_cancellation(task: asyncio.Task[Any]) -> None:
         await asyncio.sleep(0)
     except asyncio.CancelledError:
         pass
+
+
+async def _checkpoint() -> None:
+    import anyio.lowlevel
+
+    await anyio.lowlevel.checkpoint()

@@ -57,7 +57,7 @@ class LoopRunner:
         self._step_id = step_id
         self._dependencies = dependencies
         timeout_s = None if timeout_ms is None else timeout_ms / 1000
-        self._calls = LoopCalls(process, limit, timeout_s, self.begun, self.completed, self._wake)
+        self._calls = LoopCalls(process, limit, timeout_s, self.begun, self.completed, self._wake, stage.room.refill)
         self._inbox: deque[Callable[[], None]] = deque()
         #: a callback is on its way that empties the inbox
         self._called = False
@@ -147,13 +147,16 @@ class LoopRunner:
         async with anyio.create_task_group() as hosts:
             async with anyio.create_task_group() as self._tasks:
                 self._calls.open(self._tasks, hosts)
-                while not self._closing:
-                    self._arrived = anyio.Event()
-                    self._look()
-                    while self._to_start:
-                        self._to_start.popleft()()
-                    await self._arrived.wait()
-                self._calls.close()
+                try:
+                    while not self._closing:
+                        self._arrived = anyio.Event()
+                        self._look()
+                        while self._to_start:
+                            self._to_start.popleft()()
+                        await self._arrived.wait()
+                finally:
+                    await self._calls.close()
+                self._tasks.cancel_scope.cancel()
             for resources in reversed(self._worker_resources):
                 error = await resources.close(self._reason)
                 if error is not None:

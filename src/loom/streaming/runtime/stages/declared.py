@@ -9,6 +9,7 @@ from msgspec import inspect
 
 from loom.core.config.shape import bare, is_union
 from loom.streaming.compiler.model import PayloadTypes
+from loom.streaming.formats.type_nodes import type_info
 
 __all__ = ["classes_of", "exact_classes"]
 
@@ -41,7 +42,7 @@ def exact_classes(payload: Any) -> frozenset[type]:
     ['dict', 'list']
     """
     try:
-        info = inspect.type_info(payload)
+        info: inspect.Type = type_info(payload)
     except (TypeError, NameError):
         return frozenset()
     found = {_exact_class(one) for one in (info.types if isinstance(info, inspect.UnionType) else (info,))}

@@ -43,8 +43,8 @@ class InFlightInput(msgspec.Struct, eq=False):
     failed: ErrorKind | None = None
 
 
-#: the order of results: by input, by place among the children of that, by when it was made
-_Rank = tuple[int, Indexes, int]
+#: a result behind its place in the order: by input, by place among the children of that, by when it was made
+_Ranked = tuple[int, Indexes, int, Result]
 
 
 class ReorderBuffer:
@@ -63,7 +63,7 @@ class ReorderBuffer:
         #: what each node that keeps records holds back, by partition the offset of the oldest
         self._bars: list[dict[TopicPartition, int]] = []
         #: by partition a heap, so that a batch does not touch results that must keep waiting
-        self._held: dict[TopicPartition, list[tuple[int, _Rank, Result]]] = {}
+        self._held: dict[TopicPartition, list[tuple[int, _Ranked]]] = {}
         self._holds = 0
         self._number = 0
 
@@ -119,8 +119,8 @@ class ReorderBuffer:
             if flight.partition in partitions:
                 flight.partition, flight.offset = NO_PARTITION, flight.sequence
         for partition in partitions & self._held.keys():
-            for _, rank, result in self._held.pop(partition):
-                heappush(self._held.setdefault(NO_PARTITION, []), (rank[0], rank, result))
+            for _, ranked in self._held.pop(partition):
+                heappush(self._held.setdefault(NO_PARTITION, []), (ranked[0], ranked))
 
     def discard(self, partitions: Collection[TopicPartition]) -> None:
         """These partitions are another's now: nothing of them is in flight any more, and no result of them leaves."""
@@ -134,44 +134,48 @@ class ReorderBuffer:
     ) -> list[Result]:
         """What may leave now, in order; counts the inputs that are done."""
         flights = self._flights
-        for origin, kind in failed:
-            flight = flights[id(origin)]
-            flight.failed = flight.failed or kind
-        failed.clear()
+        if failed:
+            for origin, kind in failed:
+                flight = flights[id(origin)]
+                flight.failed = flight.failed or kind
+            failed.clear()
         bars = self._lowest()
         leaving = self._released(bars)
-        slots = self._slots
+        slots, number = self._slots, self._number
         for index, result in enumerate(results):
             flight = flights[id(result[_ORIGIN])]
             flight.wrote = True
-            self._number += 1
-            rank = (flight.sequence, children[index] if children is not None else (), self._number)
+            number += 1
+            ranked = (flight.sequence, children[index] if children is not None else (), number, result)
             if slots is None or result[0] in slots:
-                partition, offset = flight.partition, flight.offset
+                partition = flight.partition
                 bar = bars.get(partition)
-                if bar is not None and offset >= bar:
-                    heappush(self._held.setdefault(partition, []), (offset, rank, result))
+                if bar is not None and flight.offset >= bar:
+                    heappush(self._held.setdefault(partition, []), (flight.offset, ranked))
                     self._holds += 1
                     continue
-            leaving.append((rank, result))
+            leaving.append(ranked)
+        self._number = number
         leaving.sort()
-        self._settle()
-        return [result for _, result in leaving]
+        if self._touched:
+            self._settle()
+        return [ranked[3] for ranked in leaving]
 
-    def _released(self, bars: Mapping[TopicPartition, int]) -> list[tuple[_Rank, Result]]:
+    def _released(self, bars: Mapping[TopicPartition, int]) -> list[_Ranked]:
         """What was held back and no longer comes after a kept record."""
-        released = []
+        released: list[_Ranked] = []
         for partition, heap in list(self._held.items()):
             bar = bars.get(partition)
             while heap and (bar is None or heap[0][0] < bar):
-                _, rank, result = heappop(heap)
-                released.append((rank, result))
+                released.append(heappop(heap)[1])
             if not heap:
                 del self._held[partition]
         self._holds -= len(released)
         return released
 
     def _lowest(self) -> dict[TopicPartition, int]:
+        if len(self._bars) == 1:
+            return self._bars[0]
         lowest: dict[TopicPartition, int] = {}
         for bar in self._bars:
             for partition, offset in bar.items():
@@ -180,14 +184,15 @@ class ReorderBuffer:
         return lowest
 
     def _settle(self) -> None:
-        counts, flights = self._counts, self._flights
+        counts, forget, written = self._counts, self._flights.pop, 0
         for flight in self._touched:
-            if flight.kept or flights.pop(id(flight.origin), None) is None:
+            if flight.kept or forget(id(flight.origin), None) is None:
                 continue
             if flight.failed is not None:
                 counts.inputs_failed[flight.failed] += 1
             elif flight.wrote:
-                counts.inputs_written += 1
+                written += 1
             else:
                 counts.inputs_dropped += 1
+        counts.inputs_written += written
         self._touched.clear()
