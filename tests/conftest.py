@@ -42,7 +42,9 @@ _IMPORTS_BYTEWAX = re.compile(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", choices=ENGINES, help="run every flow of the tests on this engine")
-    parser.addoption("--event-loop", choices=event_loops.EVENT_LOOPS, help="run the async calls of the tests in this loop")
+    parser.addoption(
+        "--event-loop", choices=event_loops.EVENT_LOOPS, help="run the async calls of the tests in this loop"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -33,8 +33,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NoReturn, Self
 
-from tests.support.die_with_parent import PR_SET_PDEATHSIG, die_with_parent
 from tests.support import event_loops
+from tests.support.die_with_parent import PR_SET_PDEATHSIG, die_with_parent
 from tests.support.engines import VARIABLE, importable, take_engine
 from tests.support.waiting import LONG_S
 

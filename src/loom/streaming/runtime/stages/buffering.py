@@ -68,6 +68,8 @@ class BufferingNodes:
         self.random: Callable[[], float] = random.random
         #: the offsets up to which the source has read
         self._read: dict[TopicPartition, int] = {}
+        #: the safe positions that were last returned
+        self._said: dict[TopicPartition, int] = {}
         self._mark: EndMark | None = None
         #: how many nodes have been told of the end
         self._told = 0
@@ -182,8 +184,7 @@ class BufferingNodes:
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """The logs of these partitions are gone, and with them every position in them."""
-        for partition in partitions:
-            self._read.pop(partition, None)
+        self._drop(partitions)
         for node in self._nodes:
             node.forget(partitions)
 
@@ -203,13 +204,20 @@ class BufferingNodes:
 
     def discard(self, partitions: Collection[TopicPartition]) -> None:
         """These partitions are another's now."""
-        for partition in partitions:
-            self._read.pop(partition, None)
+        self._drop(partitions)
         for node in self._nodes:
             node.discard(partitions)
 
+    def _drop(self, partitions: Collection[TopicPartition]) -> None:
+        for partition in partitions:
+            self._read.pop(partition, None)
+            self._said.pop(partition, None)
+
     def safe(self, positions: Positions) -> Positions:
-        """The positions that are safe now that the source has moved on to these."""
+        """The positions that are safe now that the source has moved on to these: theirs, and those that have changed.
+
+        What has not moved is not said again: a transaction that names a partition fails when that is given to another member.
+        """
         if not self._nodes:
             return positions
         self._read.update(positions)
@@ -218,4 +226,7 @@ class BufferingNodes:
             for partition, offset in node.oldest():
                 if offset < safe.get(partition, offset + 1):
                     safe[partition] = offset
-        return safe
+        said = self._said
+        found = {p: offset for p, offset in safe.items() if p in positions or said.get(p) != offset}
+        said.update(found)
+        return found
