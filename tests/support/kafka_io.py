@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -15,6 +15,7 @@ from tests.support.waiting import LONG_S
 
 Headers = list[tuple[str, str | bytes | None]]
 Isolation = Literal["read_uncommitted", "read_committed"]
+Answer = TypeVar("Answer")
 
 #: Seconds for one question to the broker; every wait below asks again until its own deadline.
 _ANSWER_WITHIN = 2.0
@@ -144,26 +145,23 @@ def count_records(
 def partitions_of(bootstrap: str, topic: str, *, timeout: float = LONG_S) -> list[int]:
     """The numbers of a topic's partitions; asks until the broker answers."""
     admin = AdminClient(_client(bootstrap))
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            found = admin.list_topics(topic, timeout=_ANSWER_WITHIN).topics[topic]
-            if found.error is None:
-                return sorted(found.partitions)
-            problem: object = found.error
-        except KafkaException as error:
-            problem = error
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"the broker did not name the partitions of {topic}: {problem}")
-        time.sleep(0.05)
+
+    def named() -> list[int]:
+        found = admin.list_topics(topic, timeout=_ANSWER_WITHIN).topics[topic]
+        if found.error is not None:
+            raise KafkaException(found.error)
+        return sorted(found.partitions)
+
+    return _ask(named, f"did not name the partitions of {topic}", time.monotonic() + timeout)
 
 
 def end_offsets(bootstrap: str, topic: str, *, timeout: float = LONG_S) -> dict[int, int]:
     """The high watermark of each partition: the offset that the next record will get."""
     consumer = Consumer(_consumer(bootstrap, "read_uncommitted"))
+    deadline = time.monotonic() + timeout
     try:
         return {
-            partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout)[1]
+            partition: _watermarks(consumer, topic, partition, deadline)[1]
             for partition in partitions_of(bootstrap, topic, timeout=timeout)
         }
     finally:
@@ -174,8 +172,16 @@ def group_positions(bootstrap: str, group: str, topic: str, *, timeout: float = 
     """The position that a group has confirmed for each partition, without those where it has confirmed none."""
     partitions = [TopicPartition(topic, number) for number in partitions_of(bootstrap, topic, timeout=timeout)]
     consumer = Consumer(_consumer(bootstrap, "read_uncommitted") | {"group.id": group})
+
+    def confirmed() -> dict[int, int]:
+        found = consumer.committed(partitions, _ANSWER_WITHIN)
+        for one in found:
+            if one.error is not None:
+                raise KafkaException(one.error)
+        return {one.partition: one.offset for one in found if one.offset >= 0}
+
     try:
-        return {found.partition: found.offset for found in consumer.committed(partitions, timeout) if found.offset >= 0}
+        return _ask(confirmed, f"did not tell the positions of {group}", time.monotonic() + timeout)
     finally:
         consumer.close()
 
@@ -218,16 +224,17 @@ def _consumer(bootstrap: str, isolation: Isolation) -> dict[str, str | int | flo
     }
 
 
-def _ask(question: Callable[[], object], what: str, deadline: float, while_: Callable[[], bool]) -> None:
+def _ask(
+    question: Callable[[], Answer], what: str, deadline: float, while_: Callable[[], bool] = lambda: True
+) -> Answer:
+    """What the broker answers; asked again where it is not ready, or its coordinator is about to move."""
     problem: KafkaException | None = None
     while while_() and time.monotonic() < deadline:
         try:
-            question()
+            return question()
         except KafkaException as error:
             problem = error
             time.sleep(0.02)
-        else:
-            return
     raise TimeoutError(f"the broker {what}: {problem}")
 
 
@@ -260,15 +267,26 @@ def _when_there_is_room(producer: Producer, produce: Callable[[], None], timeout
             return
 
 
+def _watermarks(consumer: Consumer, topic: str, partition: int, deadline: float) -> tuple[int, int]:
+    def told() -> tuple[int, int]:
+        # The client returns nothing, against its annotation, where the broker does not answer in time.
+        found = cast(
+            "tuple[int, int] | None",
+            consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_ANSWER_WITHIN),
+        )
+        if found is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return found
+
+    return _ask(told, f"did not tell the ends of {topic}", deadline)
+
+
 def _read(bootstrap: str, topic: str, isolation: Isolation, timeout: float) -> Iterator[Message]:
     deadline = time.monotonic() + timeout
     ends = end_offsets(bootstrap, topic, timeout=timeout)
     consumer = Consumer(_consumer(bootstrap, isolation))
     try:
-        first = {
-            partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout)[0]
-            for partition in ends
-        }
+        first = {partition: _watermarks(consumer, topic, partition, deadline)[0] for partition in ends}
         unread = {partition: end for partition, end in ends.items() if end > first[partition]}
         consumer.assign([TopicPartition(topic, partition, first[partition]) for partition in unread])
         while unread:
