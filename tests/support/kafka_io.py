@@ -18,7 +18,7 @@ Isolation = Literal["read_uncommitted", "read_committed"]
 Answer = TypeVar("Answer")
 
 #: Seconds for one question to the broker; every wait below asks again until its own deadline.
-_ANSWER_WITHIN = 2.0
+_ANSWER_WITHIN = 10.0
 
 #: Clients of tests outlive a broker that is down for a while and say so only by failing in the end. Quick reconnects
 #: keep the time that an outage costs close to the outage.
@@ -147,7 +147,7 @@ def partitions_of(bootstrap: str, topic: str, *, timeout: float = LONG_S) -> lis
     admin = AdminClient(_client(bootstrap))
 
     def named() -> list[int]:
-        found = admin.list_topics(topic, timeout=_ANSWER_WITHIN).topics[topic]
+        found = admin.list_topics(topic, timeout=min(timeout, _ANSWER_WITHIN)).topics[topic]
         if found.error is not None:
             raise KafkaException(found.error)
         return sorted(found.partitions)

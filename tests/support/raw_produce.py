@@ -13,7 +13,7 @@ from dataclasses import dataclass
 __all__ = ["RawRecord", "produce_raw"]
 
 _PRODUCE, _VERSION, _MAGIC = 0, 3, 2
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
