@@ -69,7 +69,7 @@ def runs() -> list[Any]:
     return usual + [pytest.param("loop", cell, id=f"{cell}-loop") for cell in loop]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1_200)
 @pytest.mark.parametrize(("engine", "cell"), runs(), indirect=["engine"])
 def test_the_promise_is_kept(engine: str, cell: Cell, broker_of: BrokerOf, tmp_path: Path) -> None:
     broker = broker_of(cell.fault.act)
