@@ -9,7 +9,8 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from loom.streaming import step
-from loom.streaming.kafka import OffsetOutOfRangeError
+from loom.streaming.kafka import ConsumerSettings, OffsetOutOfRangeError, TopicPartition
+from loom.streaming.kafka.consumer import ConsumerClient
 from tests.support.kafka_io import end_offsets, read_all
 from tests.support.one_way import Number, OneWay, accounted, nothing, running
 from tests.support.running import run_all, run_until
@@ -31,6 +32,30 @@ def test_gaps_in_offsets_at_the_end_of_a_log_hold_up_no_position(one_way: OneWay
     assert ends == {0: 12}
     run_until(one_way.runner(delivery=delivery), lambda _: one_way.position() == 12)
     assert one_way.written() == [0, 1, 2] * 2
+
+
+def test_of_many_partitions_those_move_that_were_read_and_pass_the_markers_of_transactions(one_way: OneWay) -> None:
+    topics = [one_way.fresh.create("many", 20) for _ in range(2)]
+    written = [TopicPartition(topics[0], 3), TopicPartition(topics[1], 3), TopicPartition(topics[1], 7)]
+    writer = Producer({"bootstrap.servers": one_way.bootstrap, "transactional.id": one_way.group})
+    writer.init_transactions()
+    client = ConsumerClient(ConsumerSettings(one_way.bootstrap, one_way.group))
+    client.begin({TopicPartition(topic, number): 0 for topic in topics for number in range(20)})
+    moved: dict[TopicPartition, int] = {}
+
+    def has_moved(by: int) -> bool:
+        client.read(10, 0.05)
+        moved.update(client.moved())
+        return moved == dict.fromkeys(written, by)
+
+    for times, ending in ((1, writer.commit_transaction), (2, writer.abort_transaction)):
+        writer.begin_transaction()
+        for partition in written:
+            writer.produce(partition.topic, b"", partition=partition.partition)
+        writer.flush()
+        ending()
+        until(lambda times=times: has_moved(2 * times))
+    client.close()
 
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "at_most_once", "exactly_once"])

@@ -37,6 +37,9 @@ __all__ = ["ConsumerClient"]
 _log = get_logger(__name__)
 
 _OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION})
+#: With more partitions than this, only those are asked for their position that a batch is of: an answer costs 0.5 to 3 µs, and
+#: to see which partition a record is of 0.04 µs (measured with librdkafka 2.16).
+_MANY = 32
 #: seconds that a broker may take to say where a topic is; without its answer the client asks again by itself
 _LEARN = 0.5
 #: seconds that closing may take, and when a commit is unanswered anyway
@@ -44,7 +47,7 @@ _CLOSE = 3.0
 _NO_ANSWER = 0.5
 
 
-_error_of = Message.error
+_error_of, _partition_of = Message.error, Message.partition
 
 
 def _raise_missing(topic: str, why: str) -> None:
@@ -93,8 +96,9 @@ class ConsumerClient:
         #: what is read, each as the client wants it
         self._client_partitions: dict[TopicPartition, ClientPartition] = {}
         self._positions: dict[TopicPartition, int] = {}
-        #: something was read since the positions were last fetched
+        #: something was read since the positions were last fetched, and of partitions with which numbers, of any topic
         self._stirred = False
+        self._stirred_in: set[int | None] = set()
         #: where reading continued because an offset was not in the log, until `moved` returns it
         self._jumped: dict[TopicPartition, int] = {}
         #: partitions whose log was shorter than our offset: reading has continued in what may be another log
@@ -214,6 +218,8 @@ class ConsumerClient:
             messages = [message for message in messages if self._is_record(message)]
         if messages:
             self._stirred = True
+            if len(self._client_partitions) > _MANY:
+                self._stirred_in.update(map(_partition_of, messages))
         return messages
 
     def moved(self) -> Mapping[TopicPartition, int]:
@@ -223,7 +229,11 @@ class ConsumerClient:
         self._stirred = False
         moved, self._jumped = self._jumped, {}
         positions, ours = self._positions, self._client_partitions
-        # Asked after each batch, whatever number of partitions there is. The client answers in the order of the question.
+        if len(ours) > _MANY:
+            stirred_in = self._stirred_in
+            ours = {partition: asked for partition, asked in ours.items() if partition.partition in stirred_in}
+        self._stirred_in.clear()
+        # Asked after each batch. The client answers in the order of the question.
         for partition, found in zip(ours, self._consumer.position(list(ours.values())), strict=True):
             offset = found.offset
             if offset >= 0 and positions.get(partition) != offset:
@@ -325,7 +335,9 @@ class ConsumerClient:
         elif topic is None or number is None or offset is None:
             raise KafkaTransportError(f"reading failed: {error.str()}")
         elif error.code() == KafkaError._PARTITION_EOF:
-            self._stirred = self._stirred or self._positions.get(TopicPartition(topic, number)) != offset
+            if self._positions.get(TopicPartition(topic, number)) != offset:
+                self._stirred = True
+                self._stirred_in.add(number)
         elif error.code() in _OUT_OF_RANGE:
             self._reset(TopicPartition(topic, number), offset)
         elif error.code() in TOPIC_GONE:
@@ -350,6 +362,7 @@ class ConsumerClient:
         self._consumer.incremental_assign([ClientPartition(*partition, offset)])
         self._positions[partition] = self._jumped[partition] = offset
         self._stirred = True
+        self._stirred_in.add(partition.partition)
 
 
 def _of_client(partitions: Iterable[TopicPartition]) -> dict[TopicPartition, ClientPartition]:
