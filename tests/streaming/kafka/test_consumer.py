@@ -24,6 +24,7 @@ from loom.streaming.kafka import consumer as consumer_module
 from loom.streaming.kafka import group_offsets as group_module
 from loom.streaming.kafka import start_offsets as start_module
 from loom.streaming.kafka.consumer import ConsumerClient
+from loom.streaming.kafka.offset_metadata import Committed
 
 PLACE = TopicPartition("numbers", 0)
 #: what stands for the beginning of a log where an offset is asked for by its time
@@ -171,6 +172,7 @@ PASSING = [
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError._TRANSPORT,
     KafkaError._TIMED_OUT,
+    KafkaError._DESTROY,
 ]
 
 
@@ -232,6 +234,22 @@ def test_only_what_has_no_answer_is_asked_for_again_and_each_answer_gives_the_st
     places = [TopicPartition("numbers", number) for number in range(3)]
     assert len(reader(start_timeout_ms=1_000).resolve(places, {}).offsets) == 3
     assert client.asked == [3, 2, 1, 3, 2, 1]
+
+
+def test_a_partition_whose_leader_does_not_answer_holds_up_no_other(client: FakeClient) -> None:
+    """A member of a group once ended after `start_timeout_ms` where one leader was away as it took its partitions over."""
+    led = [TopicPartition("numbers", number) for number in (0, 2)]
+    away = TopicPartition("numbers", 1)
+
+    def where_led(partitions: list[ClientPartition], timeout: float) -> list[ClientPartition]:
+        if away in {TopicPartition(p.topic, p.partition) for p in partitions}:
+            raise fault(KafkaError._TIMED_OUT)
+        return [ClientPartition(p.topic, p.partition, 0 if p.offset == BEGINNING else 9) for p in partitions]
+
+    client.offsets_for_times = where_led  # type: ignore[method-assign,assignment]
+    found = reader().start_where_led([led[0], away, led[1]], {away: Committed(5, ""), led[1]: Committed(7, "")})
+    assert found.offsets == {led[0]: 0, led[1]: 7}
+    assert found.unknown == (led[0],)
 
 
 @pytest.mark.parametrize("topic", ["numbers", None], ids=["of-a-partition", "of-the-client"])

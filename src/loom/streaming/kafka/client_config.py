@@ -52,6 +52,8 @@ _TRANSIENT = frozenset(
         KafkaError._RESOLVE,
         KafkaError._WAIT_COORD,
         KafkaError._WAIT_CACHE,
+        # "Broker handle destroyed": the one that was asked has left the cluster's metadata, as one that was killed does.
+        KafkaError._DESTROY,
         KafkaError._INTERRUPTED if hasattr(KafkaError, "_INTERRUPTED") else KafkaError._TIMED_OUT,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,

@@ -28,7 +28,8 @@ from loom.streaming.kafka.start_offsets import (
     log_ranges,
     resolve_start,
     settled_positions,
-    start_from,
+    settled_ranges,
+    start_in,
 )
 from loom.streaming.record import TopicPartition
 
@@ -183,7 +184,14 @@ class ConsumerClient:
         self, partitions: list[TopicPartition], committed: Mapping[TopicPartition, Committed]
     ) -> StartPositions:
         """Where to begin with these partitions, where the group's positions are known."""
-        return start_from(self._consumer, self._settings, partitions, committed, {}, self.serve, self._faults)
+        logs = log_ranges(self._consumer, self._settings, partitions, self.serve, self._faults)
+        return start_in(self._settings, logs, committed)
+
+    def start_where_led(
+        self, partitions: list[TopicPartition], committed: Mapping[TopicPartition, Committed]
+    ) -> StartPositions:
+        """As `start_from`, asked once, without the partitions whose leader does not answer."""
+        return start_in(self._settings, settled_ranges(self._consumer, self._settings, partitions), committed)
 
     def follow(self, found: StartPositions) -> StartPositions:
         """Begin where the group is by now, in partitions that another instance has moved since `start` found them."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
@@ -29,7 +30,8 @@ __all__ = [
     "log_ranges",
     "resolve_start",
     "settled_positions",
-    "start_from",
+    "settled_ranges",
+    "start_in",
 ]
 
 _log = get_logger(__name__)
@@ -83,26 +85,22 @@ def resolve_start(
     """
     wanted = sorted(partitions)
     committed = committed_positions(consumer, settings, sorted({*wanted, *siblings}), pause, faults)
-    return start_from(consumer, settings, wanted, committed, fallback, pause, faults, fallback_first=fallback_first)
+    logs = log_ranges(consumer, settings, wanted, pause, faults)
+    return start_in(settings, logs, committed, fallback, fallback_first=fallback_first)
 
 
-def start_from(
-    consumer: Consumer,
+def start_in(
     settings: ConsumerSettings,
-    wanted: list[TopicPartition],
+    logs: Mapping[TopicPartition, LogRange],
     committed: Mapping[TopicPartition, Committed],
-    fallback: Mapping[TopicPartition, int],
-    pause: Pause,
-    faults: ClusterFaults,
+    fallback: Mapping[TopicPartition, int] = MappingProxyType({}),
     *,
     fallback_first: bool = False,
 ) -> StartPositions:
-    """As `resolve_start`, with the group's positions of these partitions and their siblings."""
-    logs = log_ranges(consumer, settings, wanted, pause, faults)
+    """As `resolve_start`, of these logs, with the group's positions of their partitions and the siblings of these."""
     counts = partition_counts(committed)
     offsets, unknown = {}, []
-    for partition in wanted:
-        log = logs[partition]
+    for partition, log in logs.items():
         if partition not in committed:
             unknown.append(partition)
         if partition in fallback and (fallback_first or partition not in committed):
@@ -154,24 +152,51 @@ def settled_positions(
     A partition whose last owner was killed inside a transaction has no answer until the broker has ended that. One such
     partition holds up the answer for all that are asked for with it.
     """
-    found, silent = _asked_once(consumer, settings, partitions, _CALL)
-    if len(partitions) > 1 and silent:
-        for partition in sorted(silent):
-            one, none = _asked_once(consumer, settings, [partition], _CALL_FOR_ONE)
-            found.update(one)
-            silent -= {partition} - none
+    asked = [ClientPartition(*partition) for partition in partitions]
+    found, silent = _asked_once(asked, lambda left, limit: consumer.committed(left, timeout=limit), settings)
     return {p: Committed(had.offset, had.metadata or "") for p, had in found.items() if had.offset >= 0}, silent
 
 
+def settled_ranges(
+    consumer: Consumer, settings: ConsumerSettings, partitions: list[TopicPartition]
+) -> dict[TopicPartition, LogRange]:
+    """What the logs of these partitions hold now, asked once; without those whose leader does not answer."""
+
+    def offsets_at(end: int, of: Iterable[TopicPartition]) -> dict[TopicPartition, ClientPartition]:
+        asked = [ClientPartition(*partition, end) for partition in of]
+        found, _ = _asked_once(asked, lambda left, limit: consumer.offsets_for_times(left, timeout=limit), settings)
+        return found
+
+    low = offsets_at(_BEGINNING, partitions)
+    high = offsets_at(_END, low)
+    return {partition: LogRange(low[partition].offset, end.offset) for partition, end in high.items()}
+
+
 def _asked_once(
-    consumer: Consumer, settings: ConsumerSettings, partitions: list[TopicPartition], limit_s: float
+    asked: list[ClientPartition], ask: Ask, settings: ConsumerSettings
+) -> tuple[dict[TopicPartition, ClientPartition], set[TopicPartition]]:
+    """The answers, and the partitions without one: of those each is asked for alone, since one of them may hold up all."""
+    found, silent = _answers(asked, ask, _CALL, settings)
+    if len(asked) > 1 and silent:
+        for one in asked:
+            if TopicPartition(one.topic, one.partition) in silent:
+                answer, _ = _answers([one], ask, _CALL_FOR_ONE, settings)
+                found.update(answer)
+                silent -= answer.keys()
+    return found, silent
+
+
+def _answers(
+    asked: list[ClientPartition], ask: Ask, limit_s: float, settings: ConsumerSettings
 ) -> tuple[dict[TopicPartition, ClientPartition], set[TopicPartition]]:
     what = f"the start offsets of group {settings.group_id!r}"
+    if not asked:
+        return {}, set()
     try:
-        answers = consumer.committed([ClientPartition(*partition) for partition in partitions], timeout=limit_s)
+        answers = ask(asked, limit_s)
     except KafkaException as error:
         _check_temporary(kafka_error(error), what)
-        return {}, set(partitions)
+        return {}, {TopicPartition(p.topic, p.partition) for p in asked}
     found = {TopicPartition(p.topic, p.partition): p for p in answers}
     for answer in answers:
         if answer.error is not None:

@@ -309,8 +309,8 @@ class GroupShare:
                         partitions=len(pending),
                         first=str(min(pending)),
                         seconds=round(said_at - began),
-                        why="their last owner ended inside a transaction, or the group's coordinator does not answer; "
-                        "other partitions are read meanwhile",
+                        why="their last owner ended inside a transaction, or their leader or the group's coordinator does not "
+                        "answer; other partitions are read meanwhile",
                     )
         except StartGivenUp:
             return
@@ -345,13 +345,13 @@ class GroupShare:
             {partition: committed[partition] for partition in ready if partition in committed}
         ):
             return
-        found = self._client.start_from(ready, committed)
+        found = self._client.start_where_led(ready, committed)
         self._metadata.replaces(found.committed.values())
         self._metadata.found(found.committed)
         self._metadata.covered(found.offsets)
         by_slot: dict[int, dict[TopicPartition, int]] = {}
         with self._lock:
-            for partition in ready:
+            for partition in found.offsets:
                 tenure = pending.pop(partition)
                 dealt = self._dealt.get(partition)
                 if dealt is not None and dealt[1] == tenure:
