@@ -197,7 +197,7 @@ class ApacheKafka:
 
     def kill(self) -> None:
         """Kill the broker (SIGKILL). What it had acknowledged is kept: it is in the page cache, or further."""
-        self._end(signal.SIGKILL, within=10)
+        self._end(signal.SIGKILL, within=LONG_S)
 
     def restart(self) -> None:
         """Stop the broker if it runs and start it again, on the same port and data."""

@@ -222,7 +222,7 @@ class FlowProcess:
         self._await(started, f"the flow has not started {count} times", timeout)
 
     def await_positions(
-        self, bootstrap: str, group: str, topic: str, at_least: int | Mapping[int, int], timeout: float = 60.0
+        self, bootstrap: str, group: str, topic: str, at_least: int | Mapping[int, int], timeout: float = LONG_S
     ) -> dict[int, int]:
         """The positions that a group has confirmed, once they are far enough.
 

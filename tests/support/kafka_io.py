@@ -125,7 +125,7 @@ def produce_numbered(
 
 
 def read_all(
-    bootstrap: str, topic: str, *, isolation: Isolation = "read_uncommitted", timeout: float = 120.0
+    bootstrap: str, topic: str, *, isolation: Isolation = "read_uncommitted", timeout: float = LONG_S
 ) -> list[ReadRecord]:
     """All records of a topic up to the end that each partition has at this call, in order within a partition.
 
@@ -136,7 +136,7 @@ def read_all(
 
 
 def count_records(
-    bootstrap: str, topic: str, *, isolation: Isolation = "read_uncommitted", timeout: float = 120.0
+    bootstrap: str, topic: str, *, isolation: Isolation = "read_uncommitted", timeout: float = LONG_S
 ) -> int:
     """How many records `read_all` would return; transaction markers and other gaps in the offsets are not counted."""
     return sum(1 for _ in _read(bootstrap, topic, isolation, timeout))
