@@ -91,6 +91,11 @@ class OtelObserver:
         """
         self._sender.add(span)
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether the API of OpenTelemetry is loaded: until it is, nobody can ask it for the current span."""
+        return "opentelemetry.trace" in sys.modules
+
     def enter(self, place: TraceParent, state: str | None = None) -> Any:
         """Make a span the current one of OpenTelemetry's API, so that spans of the author's own become its children.
 
@@ -101,9 +106,17 @@ class OtelObserver:
         Returns:
             What `leave` takes.
         """
-        api = sys.modules.get("opentelemetry.trace")
-        # As long as nobody has loaded the API, nobody asks it for the current span.
-        return None if api is None else _entered(api, place, state)
+        from opentelemetry import trace
+        from opentelemetry.context import attach
+
+        context = trace.SpanContext(
+            int(place.trace_id, 16),
+            int(place.parent_id, 16),
+            is_remote=False,
+            trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED),
+            trace_state=trace.TraceState.from_header([state]) if state else None,
+        )
+        return attach(trace.set_span_in_context(trace.NonRecordingSpan(context)))
 
     def leave(self, token: Any) -> None:
         """Make the span before it the current one again.
@@ -111,10 +124,9 @@ class OtelObserver:
         Args:
             token: what `enter` returned.
         """
-        if token is not None:
-            from opentelemetry.context import detach
+        from opentelemetry.context import detach
 
-            detach(token)
+        detach(token)
 
     def close(self) -> None:
         """Send what waits, for a moment. A later span is sent too."""
@@ -129,19 +141,6 @@ class OtelObserver:
         resource = Resource.create({} if wanted is None else {"service.name": wanted})
         schema = resource.schema_url or ""
         return Envelope(resource.attributes, schema, "loom.streaming", version("loom-streaming"), _SCHEMA)
-
-
-def _entered(api: Any, place: TraceParent, state: str | None) -> Any:
-    from opentelemetry.context import attach
-
-    context = api.SpanContext(
-        int(place.trace_id, 16),
-        int(place.parent_id, 16),
-        is_remote=False,
-        trace_flags=api.TraceFlags(api.TraceFlags.SAMPLED),
-        trace_state=api.TraceState.from_header([state]) if state else None,
-    )
-    return attach(api.set_span_in_context(api.NonRecordingSpan(context)))
 
 
 def _ratio(settings: OtelSettings) -> float:

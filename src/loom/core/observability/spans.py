@@ -160,6 +160,10 @@ class Tracing(Protocol):
     def add(self, span: FinishedSpan) -> None:
         """Take a span that is over. Never waits, and may be called by any thread."""
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether anybody can ask for the current span, so that `enter` is of use."""
+
     def enter(self, place: TraceParent, state: str | None = None) -> Any:
         """Make a span the current one of this thread or task, for code that makes spans by itself. Returns what `leave` takes."""
 

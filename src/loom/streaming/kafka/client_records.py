@@ -29,6 +29,8 @@ CLIENT_RECORDS = RecordAccessor(
     value=Message.value,
     key=Message.key,
     headers=_headers,
+    # `map` makes the calls by itself, and takes half of the time without the `partial`.
+    mapped_headers=Message.headers,
     set_headers=Message.set_headers,
     timestamp=_timestamp,
     place=_place,

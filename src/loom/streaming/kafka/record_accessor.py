@@ -47,6 +47,8 @@ class RecordAccessor(LoomFrozenStruct, kw_only=True):
     key: Callable[[Any], bytes | None]
     #: the pairs, or something falsy where there are none; a `SystemError` has to be followed by `lose`, at once
     headers: Callable[[Any], Any]
+    #: the same for `map`, where there is a faster one
+    mapped_headers: Callable[[Any], Any] | None = None
     #: gives the source's object other headers; `None` where headers can always be read
     set_headers: Callable[[Any, LostHeaders], object] | None = None
     #: milliseconds since the epoch; `NO_TIMESTAMP` or `None` where there is none
@@ -84,7 +86,7 @@ class RecordAccessor(LoomFrozenStruct, kw_only=True):
         """Whether a record of a batch has headers; cheaper than to ask each from a loop."""
         records = iter(origins)
         try:
-            return any(map(self.headers, records))
+            return any(map(self.mapped_headers or self.headers, records))
         except SystemError:
             # The iterator is past the record that failed.
             self.lose(origins[len(origins) - length_hint(records) - 1])

@@ -58,7 +58,7 @@ class Limits(LoomFrozenStruct):
 
     waiting: int = 10_000
     at_once: int = 2_048
-    delay_s: float = 1.0
+    delay_s: float = 5.0
 
 
 def destination_of(settings: OtelSettings) -> Destination:
@@ -88,7 +88,7 @@ def destination_of(settings: OtelSettings) -> Destination:
 
 
 def limits_of() -> Limits:
-    """What the variables `OTEL_BSP_…` say, else what is good for us."""
+    """What the variables `OTEL_BSP_…` say, else as many as come of a fast flow in that time."""
     usual = Limits()
     found = {
         name: _number(variable, os.environ.get(variable), default)

@@ -7,7 +7,7 @@ results are what they would be without. Built only where an observer traces.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic, perf_counter_ns, time_ns
 from typing import Any
 
@@ -27,6 +27,7 @@ from loom.streaming.runtime.error_log import ErrorLog
 from loom.streaming.runtime.output_table import OutputTable
 from loom.streaming.runtime.stages.node_timer import NodeTimer
 from loom.streaming.runtime.stages.stage_io import Result
+from loom.streaming.runtime.telemetry.followed_record import FollowedRecord, failed_span
 from loom.streaming.runtime.telemetry.sampling import Gaps
 from loom.streaming.runtime.telemetry.span_shapes import SpanShapes, shapes_of
 
@@ -40,7 +41,6 @@ _ORIGIN = 5
 _MOST_REMEMBERED = 10_000
 #: spans in a second of records that failed and were not sampled
 _MOST_ERRORS_PER_S = 50
-_NO_ERRORS: Mapping[str, SpanError] = {}
 #: the trace of a record that comes without one
 _NOBODY: tuple[TraceParent | None, str | None] = None, None
 
@@ -78,16 +78,23 @@ class RecordTracer:
             self._origins = origins
             # In a batch that is timed anyway, all records take the timed loop.
             rest = timed if timer.on else plain
-            done = 0
-            for at, (parent, state) in self._picked(origins):
-                if at > done:
-                    rest(origins[done:at])
-                self._follow(origins[at], parent, state, timed, timer)
-                done = at + 1
-            if done == 0:
+            picked = self._picked(origins)
+            if not picked:
                 rest(origins)
-            elif done < len(origins):
-                rest(origins[done:])
+                return
+            shown = self._tracing.is_asked
+            done = 0
+            try:
+                for one in picked:
+                    at = one.at
+                    if at > done:
+                        rest(origins[done:at])
+                    self._follow(origins[at : at + 1], one, timed, timer, shown=shown)
+                    done = at + 1
+                if done < len(origins):
+                    rest(origins[done:])
+            finally:
+                self._tell(origins, picked)
 
         return run
 
@@ -103,12 +110,14 @@ class RecordTracer:
             place, began = new_place(), time_ns()
             was, self._following, before = self._following, True, len(self._failed)
             trail = self._timer.pause() if self._timer is not None else None
-            token, said = self._tracing.enter(place), current_place.set(place)
+            shown = self._tracing.is_asked
+            token, said = self._tracing.enter(place) if shown else None, current_place.set(place)
             try:
                 work(items)
             finally:
                 current_place.reset(said)
-                self._tracing.leave(token)
+                if shown:
+                    self._tracing.leave(token)
                 self._following = was
                 if self._timer is not None:
                     self._timer.resume(trail)
@@ -143,79 +152,70 @@ class RecordTracer:
         now = time_ns()
         origin = next((origin for origin in self._origins if self._view.place(origin) == place), None)
         parent, state = self._trace_of(origin) if origin is not None else _NOBODY
-        failed = SpanError.of(error, now)
-        self._tracing.add(
-            FinishedSpan(
-                self._shapes.record(place),
-                new_place(parent),
-                now,
-                now,
-                0,
-                None if parent is None else parent.parent_id,
-                state,
-                (place.offset,) if place.offset is not None else (),
-                error=failed,
-                inner_errors={step: failed},
-            )
-        )
+        self._tracing.add(failed_span(error, step, place, parent, state, self._shapes, now))
 
-    def _picked(self, origins: Sequence[Any]) -> Iterable[tuple[int, tuple[TraceParent | None, str | None]]]:
-        """The records to follow, in order, each with the trace that it came with."""
+    def _picked(self, origins: Sequence[Any]) -> list[FollowedRecord]:
+        """The records to follow, in order."""
         drawn = self._gaps.among(len(origins))
         if not self._view.any_headers(origins):
-            return [(at, _NOBODY) for at in drawn] if drawn else ()
-        picked = dict.fromkeys(drawn, _NOBODY)
-        for at, origin in enumerate(origins):
-            parent, state = self._trace_of(origin)
-            if parent is None:
-                continue
-            if parent.sampled:
-                picked[at] = (parent, state)
-            else:
-                # Whoever began the trace has decided against it.
-                picked.pop(at, None)
-        return sorted(picked.items())
+            picked = [FollowedRecord(at, None, None) for at in drawn]
+        else:
+            traced = dict.fromkeys(drawn, _NOBODY)
+            for at, origin in enumerate(origins):
+                parent, state = self._trace_of(origin)
+                if parent is None:
+                    continue
+                if parent.sampled:
+                    traced[at] = (parent, state)
+                else:
+                    # Whoever began the trace has decided against it.
+                    traced.pop(at, None)
+            picked = [FollowedRecord(at, *traced[at]) for at in sorted(traced)]
+        if self._gathers:
+            # Before they are at work: one may be what fills a batch.
+            for one in picked:
+                self._remember(origins[one.at], one.place)
+        return picked
 
     def _follow(
-        self, origin: Any, parent: TraceParent | None, state: str | None, timed: Head, timer: NodeTimer
+        self, record: Sequence[Any], one: FollowedRecord, timed: Head, timer: NodeTimer, *, shown: bool
     ) -> None:
-        begun = perf_counter_ns()
-        clock = time_ns() - begun
-        found, place, results = self._view.place(origin), new_place(parent), self._results
-        if self._gathers:
-            # Before it is at work: it may be the one that fills a batch.
-            self._remember(origin, place)
-        before, self._following = len(results), True
-        raised: BaseException | None = None
-        trail, token, said = timer.follow(), self._tracing.enter(place, state), current_place.set(place)
+        """Work on one record, while its span is the current one for log lines, and for spans of the author's own."""
+        one.before = len(self._results)
+        token = self._tracing.enter(one.place, one.state) if shown else None
+        said = current_place.set(one.place)
+        self._following = True
+        one.trail = timer.follow()
+        one.begun = perf_counter_ns()
         try:
-            timed((origin,))
+            timed(record)
         except BaseException as error:
-            raised = error
+            one.raised = error
             raise
         finally:
-            current_place.reset(said)
-            self._tracing.leave(token)
-            self._following = False
+            one.ended = perf_counter_ns()
             timer.unfollow()
-            ended = perf_counter_ns()
-            failed, inner = self._told(raised, ended) if self._failed or raised is not None else (None, _NO_ERRORS)
-            shape, offset = self._shapes.record(found), found.offset
-            above = None if parent is None else parent.parent_id
-            values = () if offset is None else (offset,)
-            self._tracing.add(
-                FinishedSpan(shape, place, begun, ended, clock, above, state, values, trail, (), failed, inner)
-            )
-            if len(results) > before:
-                wanted = _header_of(place)
-                for index in range(before, len(results)):
-                    results[index] = self._marked(results[index], wanted)
+            self._following = False
+            current_place.reset(said)
+            if shown:
+                self._tracing.leave(token)
+            one.after = len(self._results)
+            if self._failed:
+                one.failed, self._failed = self._failed, []
 
-    def _told(self, raised: BaseException | None, ended: int) -> tuple[SpanError, Mapping[str, SpanError]]:
-        """What failed of the record that was followed: first, and at each step."""
-        inner = {step: SpanError.of(error, ended) for step, error in self._failed}
-        self._failed.clear()
-        return (next(iter(inner.values())) if raised is None else SpanError.of(raised, ended)), inner
+    def _tell(self, origins: Sequence[Any], picked: list[FollowedRecord]) -> None:
+        """Hand over the spans of a batch, and let the results of their records carry the trace."""
+        clock = time_ns() - perf_counter_ns()
+        place_of, shapes, add, results = self._view.place, self._shapes, self._tracing.add, self._results
+        for one in picked:
+            if not one.ended:
+                # One before it has ended the run.
+                return
+            add(one.span(place_of(origins[one.at]), shapes, clock))
+            if one.after > one.before:
+                wanted = _header_of(one.place)
+                for index in range(one.before, one.after):
+                    results[index] = self._marked(results[index], wanted)
 
     def _marked(self, result: Result, wanted: tuple[str, bytes]) -> Result:
         slot, value, key, time_ms, headers, origin = result
