@@ -16,6 +16,10 @@ def _place(message: Message) -> TopicPartitionOffset:
     return TopicPartitionOffset(message.topic(), message.partition(), message.offset())
 
 
+def _coordinates(message: Message) -> tuple[str | None, int | None, int | None]:
+    return message.topic(), message.partition(), message.offset()
+
+
 def _timestamp(message: Message) -> int:
     return message.timestamp()[1]
 
@@ -34,6 +38,7 @@ CLIENT_RECORDS = RecordAccessor(
     set_headers=Message.set_headers,
     timestamp=_timestamp,
     place=_place,
+    coordinates=_coordinates,
     expressions={
         "value": "origin.value()",
         "key": "origin.key()",

@@ -54,6 +54,8 @@ class RecordAccessor(LoomFrozenStruct, kw_only=True):
     #: milliseconds since the epoch; `NO_TIMESTAMP` or `None` where there is none
     timestamp: Callable[[Any], int | None]
     place: Callable[[Any], TopicPartitionOffset]
+    #: the same as a plain tuple, which is made in a fraction of the time; `place` where there is no such way
+    coordinates: Callable[[Any], tuple[str | None, int | None, int | None]] | None = None
     #: the bytes of a record that has no `value` because it came as a message; for dead letters
     encoded: Callable[[Any], bytes | None] | None = None
     #: whether the source's objects may be `Message`s, which are not decoded
@@ -177,6 +179,7 @@ RECORDS = RecordAccessor(
     headers=attrgetter("headers"),
     timestamp=attrgetter("timestamp_ms"),
     place=_place,
+    coordinates=attrgetter("topic", "partition", "offset"),
     expressions={
         "value": "origin.value",
         "key": "origin.key",

@@ -82,6 +82,7 @@ def test_each_call_has_a_context_of_its_own(bridge: AsyncBridge) -> None:
     assert ([one.n for one in out.payloads()], out.counts.failed) == ([-1] * 6, {})
 
 
+@pytest.mark.own_event_loop
 @pytest.mark.parametrize("waits", [False, True])
 def test_a_call_that_cancels_its_task_cancels_no_other(waits: bool) -> None:
     async def work(n: int) -> int:
@@ -99,6 +100,7 @@ def test_a_call_that_cancels_its_task_cancels_no_other(waits: bool) -> None:
     assert [one.error_type for one in out.errors[ErrorKind.TASK]] == ["asyncio.exceptions.CancelledError"]
 
 
+@pytest.mark.own_event_loop
 def test_a_call_that_leaves_a_cancellation_behind_cancels_no_other() -> None:
     async def work(n: int) -> int:
         if n == 1:

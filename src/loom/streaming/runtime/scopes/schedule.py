@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container, Hashable, Iterator
+from collections.abc import Callable, Container, Hashable
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -36,8 +36,8 @@ class CallSchedule:
         #: calls that are repeated at a time
         self._later: list[tuple[float, int, Call]] = []
         self._number = 0
-        #: for each key the calls that have it, in the order of their records; the first one holds it
-        self._of_key: dict[Any, deque[Call]] = {}
+        #: for each key the calls that have it, in the order of their records; the first one holds it. Most are alone.
+        self._of_key: dict[Any, list[Call]] = {}
         self._blocked = 0
 
     @property
@@ -55,10 +55,12 @@ class CallSchedule:
             self._ready.append(call)
             return
         for key in call.keys:
-            queue = self._of_key.setdefault(key, deque())
-            if queue:
+            queue = self._of_key.get(key)
+            if queue is None:
+                self._of_key[key] = [call]
+            else:
                 call.blocked_by += 1
-            queue.append(call)
+                queue.append(call)
         if call.blocked_by:
             self._blocked += 1
         else:
@@ -104,8 +106,17 @@ class CallSchedule:
     def done(self, call: Call) -> None:
         """A call that was in progress has its outcome; its keys are free for the next ones."""
         self.running -= 1
-        if call.keys:
-            self._free(call)
+        for key in call.keys:
+            queue = self._of_key[key]
+            if len(queue) == 1:
+                del self._of_key[key]
+                continue
+            del queue[0]
+            first = queue[0]
+            first.blocked_by -= 1
+            if not first.blocked_by:
+                self._blocked -= 1
+                self._ready.append(first)
 
     def hurry(self) -> None:
         """Calls that wait to be repeated need not wait any longer."""
@@ -146,19 +157,3 @@ class CallSchedule:
     def has_next(self) -> bool:
         """Whether a call could start at once."""
         return bool(self._ready) and self.running < self.limit
-
-    def _free(self, call: Call) -> None:
-        for unblocked in self._unblocked(call):
-            self._blocked -= 1
-            self._ready.append(unblocked)
-
-    def _unblocked(self, call: Call) -> Iterator[Call]:
-        for key in call.keys:
-            queue = self._of_key[key]
-            queue.popleft()
-            if not queue:
-                del self._of_key[key]
-                continue
-            queue[0].blocked_by -= 1
-            if not queue[0].blocked_by:
-                yield queue[0]

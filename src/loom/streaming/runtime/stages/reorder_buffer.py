@@ -51,7 +51,7 @@ class ReorderBuffer:
     """Follows inputs, and lets results through in order."""
 
     def __init__(self, view: RecordAccessor, counts: Counts) -> None:
-        self._place = view.place
+        self._place = view.coordinates or view.place
         self._counts = counts
         self._flights: dict[int, InFlightInput] = {}
         self._sequence = 0
