@@ -29,8 +29,8 @@ _MOST_HELD = 20_000
 NO_PARTITION = TopicPartition("", -1)
 
 
-class InFlightInput(msgspec.Struct, eq=False):
-    """One input in flight. A struct, since one is made for each record."""
+class InFlightInput(msgspec.Struct, eq=False, gc=False):
+    """One input in flight. A struct, since one is made for each record; in no cycle, so the collector need not know of it."""
 
     #: held, so that its id stays unique
     origin: Any
