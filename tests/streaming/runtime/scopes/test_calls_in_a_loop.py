@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from loom.core.async_bridge import AsyncBridge
 from loom.core.model import LoomFrozenStruct
@@ -113,6 +114,38 @@ def test_a_call_that_leaves_a_cancellation_behind_cancels_no_other() -> None:
 
     out = in_memory(calling(work, max_concurrency=1), numbers(*range(4)))
     assert ([one.n for one in out.payloads()], out.counts.failed) == ([0, 1, 2, 3], {})
+
+
+@pytest.mark.own_event_loop
+def test_tasks_that_are_cancelled_between_two_calls_go_on() -> None:
+    began: set[int] = set()
+    cancelled = threading.Event()
+
+    async def work(n: int) -> int:
+        began.add(n)
+        if n == 0:
+            while len(began) < 3:  # noqa: ASYNC110 - the other calls share nothing else with this one
+                await asyncio.sleep(0)
+            for _ in range(10):  # until the other two are parked
+                await asyncio.sleep(0)
+            mine = asyncio.current_task()
+            for task in asyncio.all_tasks():
+                if task.get_name() == "calls" and task is not mine:
+                    task.cancel()
+            cancelled.set()
+            while 3 not in began:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        return n
+
+    @step(name="block")
+    def block(number: Number) -> Number:
+        cancelled.wait(10)
+        return number
+
+    # The fourth call begins when the worker has taken the result of the second one, of the same key, which it is kept from.
+    keyed = [replace(one, key=b"%d" % (n % 2 if n else 9)) for n, one in enumerate(numbers(0, 1, 2, 3))]
+    out = in_memory(calling(work, block, max_concurrency=3, ordering="key"), keyed)
+    assert (sorted(one.n for one in out.payloads()), out.counts.failed) == ([0, 1, 2, 3], {})
 
 
 def test_a_call_that_is_cancelled_leaves_its_place_to_the_next(bridge: AsyncBridge) -> None:

@@ -42,6 +42,11 @@ class _Worker:
         #: set when a parked worker has a call, or is to end
         self.given: Signal | None = None
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether the call has begun."""
+        return self.call is not None and self.call.cancel is not None
+
 
 class LoopCalls:
     """Makes calls. Used inside the event loop only.
@@ -146,14 +151,14 @@ class LoopCalls:
                     with limit:
                         await self._make_calls(worker, limit, task)
                 except anyio.get_cancelled_exc_class():
-                    # Both the call was cancelled and somebody has cancelled the task that made it.
-                    if worker.call is None or self._is_ending() or not limit.cancel_called:
+                    # Somebody has cancelled the task: while it was parked, or while it made a call that was cancelled too.
+                    if self._is_ending() or (worker.is_at_work and not limit.cancel_called):
                         raise
                 if self._closing:
                     return
                 if task is not None and task.cancelling():
                     await _forget_cancellation(task)
-                if worker.call is not None:
+                if worker.call is not None and limit.cancel_called:
                     self._fail(worker, worker.call)
         finally:
             if not self._closing:
@@ -254,8 +259,14 @@ class LoopCalls:
         assert self._tasks is not None
         worker.given = given = self._tasks.signal()
         self._parked.append(worker)
-        await given.wait()
-        worker.given = None
+        try:
+            await given.wait()
+        except BaseException:
+            if worker in self._parked:
+                self._parked.remove(worker)
+            raise
+        finally:
+            worker.given = None
 
     def _is_cancelled(self, error: BaseException, limit: anyio.CancelScope) -> bool:
         """Whether an exception is the loop's way to end this call; a step may raise the like by itself."""
