@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 #: Seconds within which all that must come has come, on any machine.
-LONG_S = 300.0
+LONG_S = 180.0
 
 
 def until(done: Callable[[], object], otherwise: Callable[[], str] = lambda: "it did not come about") -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.support.waiting import LONG_S
+
 __all__ = ["ScriptedCollector"]
 
 _OPENED = {"gzip": gzip.decompress, "deflate": zlib.decompress}
@@ -59,7 +61,7 @@ class ScriptedCollector:
         self.connections.add(request.client_address)
         self.requests.append(ExportTraceServiceRequest.FromString(body))
         self.came.release()
-        self.go.wait(30)
+        self.go.wait(LONG_S)
         status, headers = self.answers.pop(0) if self.answers else (200, {})
         request.send_response(status)
         for name, value in {"Content-Length": "0", **headers}.items():
@@ -88,5 +90,5 @@ class ScriptedCollector:
         finally:
             self.go.set()
             self._server.shutdown()
-            thread.join(10)
+            thread.join(LONG_S)
             self._server.server_close()

@@ -17,6 +17,7 @@ from loom.core.observability.settings import OtelSettings
 from loom.core.observability.spans import FinishedSpan, SpanRole, SpanShape
 from loom.core.tracing import new_place
 from tests.core.otlp.scripted_collector import ScriptedCollector
+from tests.support.waiting import LONG_S
 
 SHAPE = SpanShape("told", SpanRole.INTERNAL, {}, inside={"step": SpanShape("step", SpanRole.INTERNAL, {})})
 CERTIFICATE = Path(__file__).parents[2] / "data" / "localhost.pem"
@@ -28,6 +29,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("OTEL_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", f"{LONG_S * 1_000:.0f}")
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def sent(collector: ScriptedCollector, *spans: FinishedSpan, **settings: Any) ->
     observer = OtelObserver(OtelSettings(**{"endpoint": collector.endpoint, **settings}))
     for each in spans:
         observer.add(each)
-    assert collector.came.acquire(timeout=20)
+    assert collector.came.acquire(timeout=LONG_S)
     observer.close()
     return observer
 
@@ -55,7 +57,7 @@ def test_one_connection_carries_all_requests(collector: ScriptedCollector) -> No
     observer = OtelObserver(OtelSettings(endpoint=collector.endpoint))
     for name in ("a", "b", "c"):
         observer.add(span(name))
-        assert collector.came.acquire(timeout=20)
+        assert collector.came.acquire(timeout=LONG_S)
     observer.close()
     assert collector.names == ["a", "b", "c"]
     assert len(collector.connections) == 1
@@ -67,7 +69,7 @@ def test_what_a_collector_cannot_take_now_is_sent_again(status: int) -> None:
         observer = OtelObserver(OtelSettings(endpoint=collector.endpoint))
         observer.add(span())
         for _ in range(3):
-            assert collector.came.acquire(timeout=20)
+            assert collector.came.acquire(timeout=LONG_S)
         observer.close()
     assert collector.names == ["told"] * 3
     assert observer.lost == 0
@@ -78,7 +80,7 @@ def test_what_a_collector_refuses_is_lost_and_said_once() -> None:
         observer = OtelObserver(OtelSettings(endpoint=collector.endpoint))
         for name in ("a", "b", "c"):
             observer.add(span(name))
-            assert collector.came.acquire(timeout=20)
+            assert collector.came.acquire(timeout=LONG_S)
         observer.close()
     assert collector.names == ["a", "b", "c"]
     assert observer.lost == 2
@@ -93,7 +95,7 @@ def test_it_gives_up_after_some_attempts() -> None:
         observer = OtelObserver(OtelSettings(endpoint=collector.endpoint))
         observer.add(span())
         for _ in range(6):
-            assert collector.came.acquire(timeout=20)
+            assert collector.came.acquire(timeout=LONG_S)
         observer.close()
     assert (len(collector.requests), observer.lost) == (6, 1)
 
@@ -109,7 +111,7 @@ def test_a_connection_that_was_closed_meanwhile_is_opened_again() -> None:
         observer = OtelObserver(OtelSettings(endpoint=collector.endpoint))
         for name in ("a", "b"):
             observer.add(span(name))
-            assert collector.came.acquire(timeout=20)
+            assert collector.came.acquire(timeout=LONG_S)
         observer.close()
     assert (collector.names, observer.lost) == (["a", "b"], 0)
 
@@ -122,12 +124,12 @@ def test_too_many_that_wait_are_counted_with_what_is_inside(
     collector.go.clear()
     observer = OtelObserver(OtelSettings(endpoint=collector.endpoint))
     observer.add(span())
-    assert collector.came.acquire(timeout=20)  # the thread waits for the answer
+    assert collector.came.acquire(timeout=LONG_S)  # the thread waits for the answer
     with capture_logs() as lines:
         for _ in range(3):
             observer.add(FinishedSpan(SHAPE, new_place(), 1, 4, laps=[("step", 2), ("step", 3)]))
         collector.go.set()
-        assert collector.came.acquire(timeout=20)
+        assert collector.came.acquire(timeout=LONG_S)
         observer.close()
     assert observer.lost == 3
     assert collector.names == ["told", *["told", "step", "step"] * 2]
@@ -155,13 +157,13 @@ def test_a_forked_process_sends_its_own_spans_alone(collector: ScriptedCollector
     collector.go.clear()
     observer = OtelObserver(OtelSettings(endpoint=collector.endpoint))
     observer.add(span("a"))
-    assert collector.came.acquire(timeout=20)
+    assert collector.came.acquire(timeout=LONG_S)
     observer.add(span("of the parent"))
     if (child := os.fork()) == 0:
         observer.add(span("of the child"))
         observer.close()
         os._exit(observer.lost)
-    assert collector.came.acquire(timeout=20)
+    assert collector.came.acquire(timeout=LONG_S)
     collector.go.set()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     observer.close()
