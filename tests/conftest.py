@@ -12,6 +12,7 @@ import structlog  # noqa: F401 - tests capture its lines; where it is loaded, ou
 from hypothesis import HealthCheck, settings
 
 from loom.core.logger import configure_logging
+from loom.core.observability import otel_observer
 from loom.core.observability.outbox import Outbox
 from loom.streaming.kafka import EmbeddedBroker
 from loom.streaming.runtime import engine as engines
@@ -120,6 +121,7 @@ def _observers_are_waited_for(request: pytest.FixtureRequest, monkeypatch: pytes
     """Whoever reads what an observer was told finds all of it, also where its thread is slow to come up."""
     settle = Outbox.settle
     if "hasty_observers" not in request.fixturenames:
+        monkeypatch.setattr(otel_observer, "_LEAVE", LONG_S)
         monkeypatch.setattr(Outbox, "settle", lambda outbox, timeout_s=0.0: settle(outbox, max(timeout_s, LONG_S)))
 
 
