@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from loom.streaming.failpoints import Failpoint
 from tests.kafka.crash import books
 from tests.kafka.crash.books import BOOKS
 from tests.kafka.crash.broker_acts import SPLITTING
@@ -157,8 +158,11 @@ class Scene:
         self.flow = self.members[0]
         for number in range(count):
             self.start_member(number, strike if number == count - 1 else "")
+        # Struck as it is given partitions, the victim never comes to where it knows its positions.
+        never = self.members[-1] if strike and self.cell.fault.at == Failpoint.ASSIGNED else None
         for member in self.members:
-            self.until("positioned", member)
+            if member is not never:
+                self.until("positioned", member)
 
     def start_member(self, number: int, strike: str = "") -> FlowProcess:
         """Start one of them, or one more."""
