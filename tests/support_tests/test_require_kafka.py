@@ -23,7 +23,7 @@ def run_without_java(empty: Path, **environment: str) -> subprocess.CompletedPro
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", ONE_TEST],
         capture_output=True,
         text=True,
-        timeout=LONG_S,
+        timeout=3 * LONG_S,
         check=False,
         cwd=ROOT,
         env={**inherited, "PATH": str(empty), **environment},
