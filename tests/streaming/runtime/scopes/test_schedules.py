@@ -371,6 +371,20 @@ def test_order_conservation_and_balance_hold_on_any_schedule(
 
 
 @pytest.mark.parametrize("per_batch", [False, True])
+def test_calls_whose_partition_is_anothers_before_they_begin_are_not_made(bridge: AsyncBridge, per_batch: bool) -> None:
+    """The task that was to make the first of them once went round for ever."""
+    world = World(bridge, "none", "at_least_once", per_batch=per_batch)
+    world.take([(2, None)] * 2 * LIMIT)
+    assert set(world.waiting) == set(range(LIMIT))
+    world.revoke(2)
+    assert world.cut_off == set(range(LIMIT))
+    world.take([(0, None)])
+    world.let_go(0, "out")
+    world.finish(EndMark.INPUT)
+    assert [record.partition for _, record in world.left] == [0]
+
+
+@pytest.mark.parametrize("per_batch", [False, True])
 def test_closing_a_stage_cancels_its_calls_and_closes_their_resources(bridge: AsyncBridge, per_batch: bool) -> None:
     world = World(bridge, "partition", "at_least_once", per_batch=per_batch)
     world.take([(0, None), (1, None)])

@@ -158,7 +158,7 @@ class LoopCalls:
                     return
                 if task is not None and task.cancelling():
                     await _forget_cancellation(task)
-                if worker.call is not None and limit.cancel_called:
+                if worker.call is not None and (limit.cancel_called or worker.call.cancelled):
                     self._fail(worker, worker.call)
         finally:
             if not self._closing:
