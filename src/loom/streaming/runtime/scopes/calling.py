@@ -227,7 +227,8 @@ class CallingScope:
     def discard(self, partitions: Collection[TopicPartition]) -> None:
         self._leaving.difference_update(partitions)
         self._discarded = [c for c in self._discarded if not any(f.partition in partitions for f in c.flights)]
-        for call in list(self._calls):
+        gone: list[Call] = []
+        for call in self._calls:
             lost = [flight for flight in call.flights if flight.partition in partitions]
             if not lost:
                 continue
@@ -236,7 +237,10 @@ class CallingScope:
             if not call.flights:
                 # Whatever comes of it is another's business now; until it ends it still counts as in progress.
                 call.cancelled = True
-                self._runner.cancel(call)
+                gone.append(call)
+        # Behind the loop: the place of one that is cancelled is for none that is gone as well.
+        for call in gone:
+            self._runner.cancel(call)
         self._kept.renew([*self._discarded, *self._calls])
 
     def credit(self) -> int | None:
