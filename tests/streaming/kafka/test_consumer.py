@@ -74,6 +74,7 @@ class FakeClient:
         self.coming: list[Record] = []
         self.commits: list[Any] = [None]
         self.committed_offsets: list[int] = []
+        self.looked_up: list[str | None] = []
         self.at: int | None = None
         self.position_is = OFFSET_INVALID
         self.on_commit: Callable[[Any, Any], None] = lambda error, partitions: None
@@ -96,7 +97,8 @@ class FakeClient:
         low, high = self._next(self.log)
         return [ClientPartition(p.topic, p.partition, low if p.offset == BEGINNING else high) for p in partitions]
 
-    def list_topics(self, *, timeout: float) -> Any:
+    def list_topics(self, topic: str | None = None, *, timeout: float) -> Any:
+        self.looked_up.append(topic)
         raise fault(KafkaError._TRANSPORT)
 
     def incremental_assign(self, partitions: list[ClientPartition]) -> None:
@@ -250,6 +252,8 @@ def test_a_partition_whose_leader_does_not_answer_holds_up_no_other(client: Fake
     found = reader().start_where_led([led[0], away, led[1]], {away: Committed(5, ""), led[1]: Committed(7, "")})
     assert found.offsets == {led[0]: 0, led[1]: 7}
     assert found.unknown == (led[0],)
+    # Where it is by now is asked for, else the client goes on asking the broker that it knows.
+    assert client.looked_up == ["numbers"]
 
 
 @pytest.mark.parametrize("topic", ["numbers", None], ids=["of-a-partition", "of-the-client"])

@@ -156,7 +156,10 @@ class ConsumerClient:
         By itself a client asks for a topic that is new to it once a second: the first records of a member that had no
         partition came 0.3 to 0.9 s late (measured with librdkafka 2.16).
         """
-        for topic in sorted({p.topic for p in partitions}.difference(p.topic for p in self._positions)):
+        self._learn({p.topic for p in partitions}.difference(p.topic for p in self._positions))
+
+    def _learn(self, topics: Iterable[str]) -> None:
+        for topic in sorted(topics):
             try:
                 self._consumer.list_topics(topic, timeout=_LEARN)
             except KafkaException as error:
@@ -191,7 +194,10 @@ class ConsumerClient:
         self, partitions: list[TopicPartition], committed: Mapping[TopicPartition, Committed]
     ) -> StartPositions:
         """As `start_from`, asked once, without the partitions whose leader does not answer."""
-        return start_in(self._settings, settled_ranges(self._consumer, self._settings, partitions), committed)
+        logs = settled_ranges(self._consumer, self._settings, partitions)
+        # The client keeps what it knows of a topic, without the partitions that were added since and the leaders that moved.
+        self._learn({partition.topic for partition in partitions if partition not in logs})
+        return start_in(self._settings, logs, committed)
 
     def follow(self, found: StartPositions) -> StartPositions:
         """Begin where the group is by now, in partitions that another instance has moved since `start` found them."""
