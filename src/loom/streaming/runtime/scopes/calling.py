@@ -106,7 +106,6 @@ class CallingScope:
         stage.room.tells.append(self._told)
         stage.room.leaves.append(self._leave)
         stage.room.calls.append(self._has_calls)
-        stage.room.blocked.append(self._schedule.is_waiting)
         stage.flushes.append(self.start)
         if per_batch:
             stage.batch_ends.append(self._seal)
@@ -321,10 +320,7 @@ class CallingScope:
         if self._policy is not NO_POLICY and self._is_repeated(call, now):
             return
         self._schedule.done(call)
-        if call.batch is None:
-            self._commit(call)
-        else:
-            self._finish(call)
+        self._finish(call)
 
     def _is_repeated(self, call: Call, now: float) -> bool:
         """Whether the policy lets a call that has ended wait for another attempt, or a stop has discarded it for that."""

@@ -58,7 +58,6 @@ class LoopCalls:
         begun: is given each call that begins, where there is such a limit.
         completed: is given each call that has ended.
         wake: set then.
-        refill: set when half of the calls that waited in the loop have begun.
     """
 
     def __init__(
@@ -69,7 +68,6 @@ class LoopCalls:
         begun: deque[Call],
         completed: deque[Any],
         wake: threading.Event,
-        refill: threading.Event,
     ) -> None:
         self._process = process
         self._limit = limit
@@ -77,11 +75,8 @@ class LoopCalls:
         self._begun = begun
         self._completed = completed
         self._wake = wake
-        self._refill = refill
         #: handed over, and not begun yet
         self._waiting: deque[Call] = deque()
-        #: half of what waited when there last came more
-        self._few = 0
         #: where there is a time limit: in progress, in the order of the times at which they have to be done
         self._deadlines: dict[Call, float] = {}
         self._workers: dict[_Worker, None] = {}
@@ -129,7 +124,6 @@ class LoopCalls:
                 new.append(call)
             else:
                 self._waiting.append(call)
-        self._few = len(self._waiting) // 2
         return new
 
     def begin(self, call: Call) -> None:
@@ -179,8 +173,6 @@ class LoopCalls:
             if call is None:
                 if waiting:
                     call = worker.call = waiting.popleft()
-                    if len(waiting) == self._few:
-                        self._refill.set()
                 else:
                     yield from self._park(worker).__await__()
                     continue

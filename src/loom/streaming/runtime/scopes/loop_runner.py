@@ -57,7 +57,7 @@ class LoopRunner:
         self._step_id = step_id
         self._dependencies = dependencies
         timeout_s = None if timeout_ms is None else timeout_ms / 1000
-        self._calls = LoopCalls(process, limit, timeout_s, self.begun, self.completed, self._wake, stage.room.refill)
+        self._calls = LoopCalls(process, limit, timeout_s, self.begun, self.completed, self._wake)
         self._inbox: deque[Callable[[], None]] = deque()
         #: a callback is on its way that empties the inbox
         self._called = False

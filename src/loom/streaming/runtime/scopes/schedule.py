@@ -45,10 +45,6 @@ class CallSchedule:
         """How many calls are not in progress."""
         return len(self._ready) + len(self._later) + self._blocked
 
-    def is_waiting(self) -> bool:
-        """Whether calls are here that are not in progress."""
-        return bool(self._ready or self._later or self._blocked)
-
     def add(self, call: Call) -> None:
         """A new call, behind all that are here."""
         if not call.keys:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
@@ -16,10 +15,6 @@ from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.stages.stage_io import EndMark, Positions
 
 __all__ = ["BufferingNode", "BufferingNodes"]
-
-#: How long ends of calls are gathered that follow another end closely, in seconds: to wake a worker, and to tell the event
-#: loop what it has read, cost as much CPU as many calls do.
-_GATHER_S = 0.002
 
 
 class BufferingNode(Protocol):
@@ -76,11 +71,6 @@ class BufferingNodes:
         #: how many calls are in progress on other threads; their ends set `wake`
         self.elsewhere = 0
         self.wake = threading.Event()
-        #: set where calls are made elsewhere, when there are soon none left to begin
-        self.refill = threading.Event()
-        #: whether a node has calls that wait here for the end of others
-        self.blocked: list[Callable[[], bool]] = []
-        self._waited_at = 0.0
         #: let such calls go on as far as they can without waiting; for a clock that does not move by itself
         self.settles: list[Callable[[], None]] = []
         #: nodes that make calls: another member is to have these partitions, so begin nothing with them that may take long
@@ -102,16 +92,9 @@ class BufferingNodes:
         self.tells.reverse()
 
     def wait(self, seconds: float) -> None:
-        """Wait until a call elsewhere has ended, at most so long, or as long as ends are gathered."""
-        left = self._waited_at + _GATHER_S - time.monotonic()
-        if left > 0 and not any(blocked() for blocked in self.blocked):
-            seconds -= left
-            if self.refill.wait(left):
-                self.refill.clear()
-                seconds = 0.0
-        if self.wake.wait(max(seconds, 0.0)):
+        """Wait until a call elsewhere has ended, at most so long."""
+        if self.wake.wait(seconds):
             self.wake.clear()
-        self._waited_at = time.monotonic()
 
     def settle(self) -> None:
         """Return when calls elsewhere cannot go on by themselves."""
