@@ -177,33 +177,34 @@ def _asked_once(
 ) -> tuple[dict[TopicPartition, ClientPartition], set[TopicPartition]]:
     """The answers, and the partitions without one: of those each is asked for alone, since one of them may hold up all."""
     found, silent = _answers(asked, ask, _CALL, settings)
-    if len(asked) > 1 and silent:
-        for one in asked:
-            if TopicPartition(one.topic, one.partition) in silent:
-                answer, _ = _answers([one], ask, _CALL_FOR_ONE, settings)
-                found.update(answer)
-                silent -= answer.keys()
-    return found, silent
+    if len(asked) > 1:
+        for one in [one for one in asked if TopicPartition(one.topic, one.partition) in silent]:
+            answer, _ = _answers([one], ask, _CALL_FOR_ONE, settings)
+            found.update(answer)
+    return found, silent.keys() - found.keys()
 
 
 def _answers(
     asked: list[ClientPartition], ask: Ask, limit_s: float, settings: ConsumerSettings
-) -> tuple[dict[TopicPartition, ClientPartition], set[TopicPartition]]:
-    what = f"the start offsets of group {settings.group_id!r}"
+) -> tuple[dict[TopicPartition, ClientPartition], dict[TopicPartition, KafkaError]]:
+    """The answers to one request, and why the other partitions have none. Raises for what does not pass."""
     if not asked:
-        return {}, set()
+        return {}, {}
     try:
         answers = ask(asked, limit_s)
     except KafkaException as error:
-        _check_temporary(kafka_error(error), what)
-        return {}, {TopicPartition(p.topic, p.partition) for p in asked}
-    found = {TopicPartition(p.topic, p.partition): p for p in answers}
-    for answer in answers:
-        if answer.error is not None:
-            _check_temporary(answer.error, what)
-    return {p: had for p, had in found.items() if had.error is None}, {
-        p for p, had in found.items() if had.error is not None
-    }
+        problem = kafka_error(error)
+        found, silent = {}, {TopicPartition(p.topic, p.partition): problem for p in asked}
+    else:
+        found = {TopicPartition(p.topic, p.partition): p for p in answers if p.error is None}
+        silent = {TopicPartition(p.topic, p.partition): p.error for p in answers if p.error is not None}
+    for problem in silent.values():
+        _check_temporary(problem, _what(settings))
+    return found, silent
+
+
+def _what(settings: ConsumerSettings) -> str:
+    return f"the start offsets of group {settings.group_id!r}"
 
 
 def log_ranges(
@@ -240,7 +241,7 @@ def _ask_all(
     faults: ClusterFaults,
 ) -> dict[TopicPartition, ClientPartition]:
     """Ask until every partition has an answer; `start_timeout_ms` starts over with each call that brings one."""
-    what = f"the start offsets of group {settings.group_id!r}"
+    what = _what(settings)
 
     def patience() -> Patience:
         return Patience(
@@ -251,25 +252,17 @@ def _ask_all(
     answers: dict[TopicPartition, ClientPartition] = {}
     left = asked
     while left:
-        problems: list[KafkaError] = []
-        try:
-            found = ask(left, _CALL)
-        except KafkaException as error:
-            problems = [kafka_error(error)]
-        else:
-            problems = [p.error for p in found if p.error is not None]
-            good = {TopicPartition(p.topic, p.partition): p for p in found if p.error is None}
-            answers.update(good)
-            left = [p for p in left if TopicPartition(p.topic, p.partition) not in answers]
-            if good:
-                waits = patience()
-        for problem in problems:
-            _check_temporary(problem, what)
-        if problems:
+        found, silent = _answers(left, ask, _CALL, settings)
+        answers.update(found)
+        left = [p for p in left if TopicPartition(p.topic, p.partition) not in answers]
+        if found:
+            waits = patience()
+        if silent:
+            problem = next(iter(silent.values()))
             pause(0.1)
             if faults.refuses:
-                raise faults.failure(f"{what} are not available", problems[0])
-            waits.spend(problems[0].str())
+                raise faults.failure(f"{what} are not available", problem)
+            waits.spend(problem.str())
     return answers
 
 
