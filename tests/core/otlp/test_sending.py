@@ -53,12 +53,18 @@ def sent(collector: ScriptedCollector, *spans: FinishedSpan, **settings: Any) ->
     return observer
 
 
-def test_one_connection_carries_all_requests(collector: ScriptedCollector) -> None:
+def sent_one_by_one(collector: ScriptedCollector, *names: str) -> OtelObserver:
+    """An observer that has sent a span of each name in a request of its own."""
     observer = OtelObserver(OtelSettings(endpoint=collector.endpoint))
-    for name in ("a", "b", "c"):
+    for name in names:
         observer.add(span(name))
         assert collector.came.acquire(timeout=LONG_S)
     observer.close()
+    return observer
+
+
+def test_one_connection_carries_all_requests(collector: ScriptedCollector) -> None:
+    sent_one_by_one(collector, "a", "b", "c")
     assert collector.names == ["a", "b", "c"]
     assert len(collector.connections) == 1
 
@@ -77,11 +83,7 @@ def test_what_a_collector_cannot_take_now_is_sent_again(status: int) -> None:
 
 def test_what_a_collector_refuses_is_lost_and_said_once() -> None:
     with ScriptedCollector((400, {}), (413, {})).listening() as collector, capture_logs() as lines:
-        observer = OtelObserver(OtelSettings(endpoint=collector.endpoint))
-        for name in ("a", "b", "c"):
-            observer.add(span(name))
-            assert collector.came.acquire(timeout=LONG_S)
-        observer.close()
+        observer = sent_one_by_one(collector, "a", "b", "c")
     assert collector.names == ["a", "b", "c"]
     assert observer.lost == 2
     assert [(line["event"], line.get("reason"), line.get("lost")) for line in lines] == [
