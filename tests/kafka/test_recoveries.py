@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, Producer
 from loom.cli.exit_codes import Exit, exit_for
 from loom.streaming import Message, RecordStep, StreamingRunner
 from loom.streaming.kafka import SecondInstanceError, TopicPartition, TransactionAbortedError
+from loom.streaming.kafka import transactions as transactions_module
 from loom.streaming.kafka.consumer import ConsumerClient
 from loom.streaming.kafka.offset_metadata import OffsetMetadata
 from loom.streaming.kafka.settings import ConsumerSettings
@@ -222,6 +223,63 @@ def test_a_producer_that_failed_for_good_is_replaced_in_place(one_way: OneWay, m
         until(lambda: one_way.position() == 3)
     assert (failed, raised) == ([1], [])
     assert one_way.written() == [0, 1, 2]
+
+
+@contextmanager
+def losing(call: str, patch: pytest.MonkeyPatch) -> Iterator[list[Mapping[TopicPartition, int]]]:
+    """The first transaction with results makes one call that does not return, whatever its limit; see `_LOST_S`.
+
+    A commit has been made by then, positions have not been sent. The list holds the offsets of that transaction.
+    """
+    over, asked = threading.Event(), list[Mapping[TopicPartition, int]]()
+    commit = Transactions.commit
+
+    class Lossy(Producer):
+        lost = False
+
+        def send_offsets_to_transaction(self, *given: Any) -> None:
+            self._lose("positions", lambda: None)
+            super().send_offsets_to_transaction(*given)
+
+        def commit_transaction(self, *given: Any) -> None:
+            self._lose("commit", lambda: super(Lossy, self).commit_transaction(*given))
+            super().commit_transaction(*given)
+
+        def _lose(self, what: str, before: Callable[[], None]) -> None:
+            if what == call and asked and not Lossy.lost:
+                Lossy.lost = True
+                before()
+                over.wait()
+
+    def note(self: Transactions, positions: Mapping[TopicPartition, int], group: Any) -> None:
+        if any(positions.values()):
+            asked.append(positions)
+        commit(self, positions, group)
+
+    with patch.context() as patched:
+        patched.setattr(transactions_module, "Producer", Lossy)
+        patched.setattr(transactions_module, "_LOST_S", 1.0)
+        patched.setattr(Transactions, "commit", note)
+        try:
+            yield asked
+        finally:
+            over.set()
+
+
+@pytest.mark.parametrize("membership", ["fixed", "group"])
+@pytest.mark.parametrize("call", ["positions", "commit"])
+def test_a_call_that_does_not_return_is_given_up_and_the_run_goes_on_with_another_client(
+    one_way: OneWay, monkeypatch: pytest.MonkeyPatch, membership: str, call: str
+) -> None:
+    one_way.write(3)
+    run = runner(one_way, FirstTime, membership=membership)
+    with losing(call, monkeypatch) as asked, running(run) as raised:
+        until(lambda: one_way.position() == 3)
+        one_way.write(3, start=3)
+        until(lambda: one_way.position() == 6)
+    assert raised == []
+    assert len(asked) > 1
+    assert one_way.written() == list(range(6))
 
 
 def test_without_progress_the_run_ends_to_be_restarted(one_way: OneWay, monkeypatch: pytest.MonkeyPatch) -> None:

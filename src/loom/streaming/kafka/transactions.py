@@ -23,6 +23,7 @@ from loom.streaming.kafka.errors import (
     TransactionAbortedError,
     TransactionFailedError,
 )
+from loom.streaming.kafka.interruptible import call_interruptibly
 from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.patience import Patience, likely_reason
 from loom.streaming.kafka.settings import START_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS
@@ -33,6 +34,11 @@ __all__ = ["State", "Transactions"]
 #: Seconds of one call. A call that is repeated after a timeout continues where it was, and between two the caller decides
 #: whether there is time left.
 _SLICE = 0.5
+
+#: Seconds after which a call is lost, many times what it was given. The client waits without a limit where the group's
+#: coordinator has left the cluster's metadata while positions were on their way to it: it forgets the broker, and the request
+#: that waits for it (librdkafka 2.10 to 2.16, its issues 5456 and 5511). Only another client ends such a wait.
+_LOST_S = 10.0
 
 #: When its last broker becomes unreachable, the client starts over from its bootstrap list (KIP-899). That drops the
 #: coordinator of the transaction with whatever waits for its answer, and the next call on the transaction never returns,
@@ -178,7 +184,10 @@ class Transactions:
         self.can_go_on = self.state in (State.OPEN, State.READY) and self._fatal is None and not self._outlasted()
         if self.state is State.OPEN and not self._outlasted():
             try:
-                self.producer.abort_transaction(_SLICE * 4)
+                self._answered(lambda: self.producer.abort_transaction(_SLICE * 4), "the abort of the transaction")
+            except TransactionAbortedError as lost:
+                self.can_go_on = False
+                CLIENT_LOG.info("%s", lost)
             except KafkaException as error:
                 refused = kafka_error(error)
                 self.can_go_on = False
@@ -197,7 +206,7 @@ class Transactions:
         patience = Patience(what, self._patience_s, lambda: self.faults.explain() or likely_reason(self.producer))
         while True:
             try:
-                call()
+                self._answered(call, what)
             except KafkaException as error:
                 found = kafka_error(error)
                 if found.txn_requires_abort() or found.fatal() or not (found.retriable() or is_transient(found)):
@@ -206,6 +215,21 @@ class Transactions:
                 patience.spend(found.str())
             else:
                 return
+
+    def _answered(self, call: Callable[[], None], what: str) -> None:
+        """Make a call that may never return; raises `TransactionAbortedError` when it is lost."""
+        lost_at = time.monotonic() + _LOST_S
+
+        def check() -> None:
+            if time.monotonic() >= lost_at:
+                # The thread of the call still uses the client, which will not answer to others either.
+                self.state = State.ENDED
+                raise TransactionAbortedError(
+                    f"the client of {self._id!r} has not come back from {what} for {_LOST_S:g} s, though it was given "
+                    f"{_SLICE * 4:g}. It is given up, and the group's offsets tell what was committed: restart the flow"
+                )
+
+        call_interruptibly(call, check)
 
     def failure(self) -> KafkaTransportError | None:
         """Why this producer will never write again, once the client has said so."""

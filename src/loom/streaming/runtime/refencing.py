@@ -40,7 +40,7 @@ def await_no_successor(
         BrokerUnavailableError: if the offsets cannot be read in time.
     """
     margin = max(start_took_s * _MARGIN, _LEAST_S)
-    _log.warning("successor_awaited", seconds=round(margin, 1), why="the broker took the transactional id away")
+    _log.warning("successor_awaited", seconds=round(margin, 1), why="it may have taken the transactional id")
     over = time.monotonic() + margin
     patience = Patience(
         "the broker to end the transaction that outlasted its time-out",
