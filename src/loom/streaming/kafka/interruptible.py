@@ -7,10 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import TypeVar
 
-__all__ = ["call_interruptibly", "result_interruptibly"]
+__all__ = ["SLICE_S", "call_interruptibly", "result_interruptibly"]
 
 #: seconds of one slice
-_SLICE = 0.5
+SLICE_S = 0.5
 
 A = TypeVar("A")
 
@@ -34,6 +34,6 @@ def call_interruptibly(call: Callable[[], A], waiting: Callable[[], None]) -> A:
 
 def result_interruptibly(outcome: Future[A], waiting: Callable[[], None]) -> A:
     """The result of a future; `waiting` as for `call_interruptibly`."""
-    while not wait((outcome,), _SLICE).done:
+    while not wait((outcome,), SLICE_S).done:
         waiting()
     return outcome.result()

@@ -6,6 +6,7 @@ that failed for good is not repaired: its owner fences it with another one, or e
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
@@ -23,7 +24,7 @@ from loom.streaming.kafka.errors import (
     TransactionAbortedError,
     TransactionFailedError,
 )
-from loom.streaming.kafka.interruptible import call_interruptibly
+from loom.streaming.kafka.interruptible import SLICE_S, call_interruptibly
 from loom.streaming.kafka.outage import Clusters
 from loom.streaming.kafka.patience import Patience, likely_reason
 from loom.streaming.kafka.settings import START_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS
@@ -35,10 +36,10 @@ __all__ = ["State", "Transactions"]
 #: whether there is time left.
 _SLICE = 0.5
 
-#: Seconds after which a call is lost, many times what it was given. The client waits without a limit where the group's
+#: Seconds after which a call is lost, three times what it was given. The client waits without a limit where the group's
 #: coordinator has left the cluster's metadata while positions were on their way to it: it forgets the broker, and the request
 #: that waits for it (librdkafka 2.10 to 2.16, its issues 5456 and 5511). Only another client ends such a wait.
-_LOST_S = 10.0
+_LOST_S = 6.0
 
 #: When its last broker becomes unreachable, the client starts over from its bootstrap list (KIP-899). That drops the
 #: coordinator of the transaction with whatever waits for its answer, and the next call on the transaction never returns,
@@ -218,10 +219,11 @@ class Transactions:
 
     def _answered(self, call: Callable[[], None], what: str) -> None:
         """Make a call that may never return; raises `TransactionAbortedError` when it is lost."""
-        lost_at = time.monotonic() + _LOST_S
+        slices = itertools.count(1)
 
         def check() -> None:
-            if time.monotonic() >= lost_at:
+            # Not by the clock: a process that was frozen may have its answer a moment later.
+            if next(slices) * SLICE_S >= _LOST_S:
                 # The thread of the call still uses the client, which will not answer to others either.
                 self.state = State.ENDED
                 raise TransactionAbortedError(
