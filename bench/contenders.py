@@ -74,6 +74,7 @@ KAFKA = {
     "loom": Contender("bench.loom_kafka:run"),
     "loom_loop": Contender("bench.loom_kafka:run_loop"),
     "loom_hundred": Contender("bench.loom_kafka:run", partitions=100),
+    "loop_hundred": Contender("bench.kafka_loop:run", partitions=100, aside=True),
     "loom_exactly_once": Contender("bench.loom_kafka:run_exactly_once"),
     "loom_metrics": Contender("bench.loom_kafka:run_metrics", needs="prometheus_client", aside=True),
     "loom_traces": Contender("bench.loom_kafka:run_traces", needs="opentelemetry", aside=True),
