@@ -129,7 +129,7 @@ def test_too_many_that_wait_are_counted_with_what_is_inside(
     assert collector.came.acquire(timeout=LONG_S)  # the thread waits for the answer
     with capture_logs() as lines:
         for _ in range(3):
-            observer.add(FinishedSpan(SHAPE, new_place(), 1, 4, laps=[("step", 2), ("step", 3)]))
+            observer.add(FinishedSpan(SHAPE, new_place(), 1, 4, path=("step", "step"), times=[2, 3]))
         collector.go.set()
         assert collector.came.acquire(timeout=LONG_S)
         observer.close()

@@ -21,7 +21,7 @@ from loom.core.observability.otlp.encoding import Envelope
 from loom.core.observability.otlp.http_client import HttpClient
 from loom.core.observability.otlp.sender import SpanSender
 from loom.core.observability.settings import OtelSettings
-from loom.core.observability.spans import FinishedSpan, Sampling, SpanError, SpanRole, SpanShape
+from loom.core.observability.spans import FinishedSpan, Sampling, SpanBatch, SpanError, SpanRole, SpanShape
 from loom.core.tracing import TraceParent, new_place
 
 __all__ = ["OtelObserver"]
@@ -90,6 +90,14 @@ class OtelObserver:
             span: one that is over.
         """
         self._sender.add(span)
+
+    def add_all(self, batch: SpanBatch) -> None:
+        """Send the spans of a batch, soon.
+
+        Args:
+            batch: it is asked for them on the thread that sends.
+        """
+        self._sender.add_all(batch)
 
     @property
     def is_asked(self) -> bool:

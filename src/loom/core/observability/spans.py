@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -17,7 +17,7 @@ import msgspec
 from loom.core.model import LoomFrozenStruct
 from loom.core.tracing import TraceParent
 
-__all__ = ["AttributeValue", "FinishedSpan", "Lap", "Sampling", "SpanError", "SpanRole", "SpanShape", "Tracing"]
+__all__ = ["AttributeValue", "FinishedSpan", "Sampling", "SpanBatch", "SpanError", "SpanRole", "SpanShape", "Tracing"]
 
 AttributeValue: TypeAlias = str | bool | int | float
 
@@ -58,7 +58,7 @@ class SpanShape:
         role: what they do.
         attributes: those with the same value in each.
         varying: names of attributes with values that differ, in the order of `FinishedSpan.values`.
-        inside: what may happen inside of them, by the name that is used in `FinishedSpan.laps`; attributes that vary are for
+        inside: what may happen inside of them, by the name that is used in `FinishedSpan.path`; attributes that vary are for
             outer spans only.
     """
 
@@ -113,10 +113,6 @@ class SpanError(LoomFrozenStruct):
         return cls(kind.__qualname__, at_ns, f"{kind.__module__}.{kind.__qualname__}", str(error), stacktrace)
 
 
-#: what was come to inside a span (a name of `SpanShape.inside`), and when
-Lap: TypeAlias = tuple[str, int]
-
-
 # Of these one is made for each followed record.
 class FinishedSpan(msgspec.Struct, frozen=True, gc=False):
     """A span that is over, with what happened inside of it. Its times are nanoseconds by any clock.
@@ -130,10 +126,12 @@ class FinishedSpan(msgspec.Struct, frozen=True, gc=False):
         parent_id: the span that it continues, in another process; `None` if it begins its trace.
         state: the `tracestate` that came with the parent.
         values: of the attributes that vary.
-        laps: what was come to inside, one after the other; each lasts until the next begins, the last until the span ends.
+        path: what was come to inside, one after the other, by names of `SpanShape.inside`. Each lasts until the next begins, the
+            last until the span ends.
+        times: when each of them began.
         links: spans that it has to do with.
         error: why it failed, if it did.
-        inner_errors: what failed inside, by name. One that is not among the laps becomes a span without duration.
+        inner_errors: what failed inside, by name. One that is not on the path becomes a span without duration.
     """
 
     shape: SpanShape
@@ -144,10 +142,25 @@ class FinishedSpan(msgspec.Struct, frozen=True, gc=False):
     parent_id: str | None = None
     state: str | None = None
     values: tuple[AttributeValue, ...] = ()
-    laps: Sequence[Lap] = ()
+    path: tuple[str, ...] = ()
+    times: Sequence[int] = ()
     links: Sequence[TraceParent] = ()
     error: SpanError | None = None
     inner_errors: Mapping[str, SpanError] = {}
+
+
+class SpanBatch(Protocol):
+    """Spans of records that were followed together. They are made where they are sent, many at once, which costs least."""
+
+    def __len__(self) -> int:
+        """How many records they are of."""
+
+    @property
+    def spans(self) -> int:
+        """How many spans they are, with those inside of them."""
+
+    def __iter__(self) -> Iterator[FinishedSpan]:
+        """The spans, each with what is inside of it."""
 
 
 class Tracing(Protocol):
@@ -157,8 +170,15 @@ class Tracing(Protocol):
     def sampling(self) -> Sampling:
         """Which records are followed."""
 
+    @property
+    def lost(self) -> int:
+        """Spans that were lost so far."""
+
     def add(self, span: FinishedSpan) -> None:
         """Take a span that is over. Never waits, and may be called by any thread."""
+
+    def add_all(self, batch: SpanBatch) -> None:
+        """Take the spans of a batch, as `add` does."""
 
     @property
     def is_asked(self) -> bool:

@@ -17,7 +17,7 @@ from loom.streaming.kafka.record_headers import meta_from_headers
 from loom.streaming.message import MessageMeta
 from loom.streaming.record import NO_TIMESTAMP, KafkaRecord, TopicPartitionOffset
 
-__all__ = ["RECORDS", "LostHeaders", "RecordAccessor", "UnreadableHeadersError"]
+__all__ = ["RECORDS", "BatchHeaders", "LostHeaders", "RecordAccessor", "UnreadableHeadersError"]
 
 
 class UnreadableHeadersError(LoomError):
@@ -40,6 +40,16 @@ _LOST = LostHeaders([("", None)])
 _TOLD = LostHeaders([("", None)])
 
 
+class BatchHeaders:
+    """What one has found out about the headers of a batch, for those who ask next about it or a part of it."""
+
+    __slots__ = ("absent",)
+
+    def __init__(self) -> None:
+        #: no record of the batch at work has any
+        self.absent = False
+
+
 class RecordAccessor(LoomFrozenStruct, kw_only=True):
     """The parts of a record, each by a callable that takes the source's own object (the record's *origin*)."""
 
@@ -49,6 +59,10 @@ class RecordAccessor(LoomFrozenStruct, kw_only=True):
     headers: Callable[[Any], Any]
     #: the same for `map`, where there is a faster one
     mapped_headers: Callable[[Any], Any] | None = None
+    #: whether any of several records has headers, where there is a faster way than to map
+    any_of: Callable[[Sequence[Any]], bool] | None = None
+    #: what is known of a batch already; `None` where nobody asks before the loop does
+    known: BatchHeaders | None = None
     #: gives the source's object other headers; `None` where headers can always be read
     set_headers: Callable[[Any, LostHeaders], object] | None = None
     #: milliseconds since the epoch; `NO_TIMESTAMP` or `None` where there is none
@@ -86,6 +100,10 @@ class RecordAccessor(LoomFrozenStruct, kw_only=True):
 
     def any_headers(self, origins: Sequence[Any]) -> bool:
         """Whether a record of a batch has headers; cheaper than to ask each from a loop."""
+        if self.known is not None and self.known.absent:
+            return False
+        if self.any_of is not None:
+            return self.any_of(origins)
         records = iter(origins)
         try:
             return any(map(self.mapped_headers or self.headers, records))
@@ -169,6 +187,14 @@ class RecordAccessor(LoomFrozenStruct, kw_only=True):
         )
 
 
+def _any_headers(records: Sequence[KafkaRecord]) -> bool:
+    # A loop is quicker here than `map` with a getter.
+    for record in records:  # noqa: SIM110
+        if record.headers:
+            return True
+    return False
+
+
 def _place(record: KafkaRecord) -> TopicPartitionOffset:
     return TopicPartitionOffset(record.topic, record.partition, record.offset)
 
@@ -177,6 +203,7 @@ RECORDS = RecordAccessor(
     value=attrgetter("value"),
     key=attrgetter("key"),
     headers=attrgetter("headers"),
+    any_of=_any_headers,
     timestamp=attrgetter("timestamp_ms"),
     place=_place,
     coordinates=attrgetter("topic", "partition", "offset"),

@@ -154,6 +154,8 @@ class Assembly:
         """The fused stage of one worker."""
         state, counts = self.state, self.state.metrics.part()
         tracer = tracer_of(self.plan, self.outputs, view, state.observability)
+        if tracer is not None:
+            view = tracer.view
         return build_stage(
             self._plan_in_use(),
             self.outputs.slots,

@@ -1,8 +1,8 @@
 """Spans to the bytes of an OTLP request. Called by the thread that sends them.
 
 Fields and their numbers are those of opentelemetry-proto 1.x (`trace.proto`). Their order does not matter to who parses them,
-so what all spans of a shape have in common comes first and is encoded once. Of a span inside another one only its id and its
-times are new, so it is one `struct.pack`.
+so all that spans of a shape which took the same path have in common is encoded once: a span with those inside of it, of which
+only ids, times and few values are new, is one `struct.pack`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from loom.core.observability.otlp.protobuf import attributes, key_value, key_value_prefix, message, text, varint
+from loom.core.observability.otlp.protobuf import AttributeKey, attributes, message, text, varint
 from loom.core.observability.spans import FinishedSpan, SpanError, SpanRole, SpanShape
 from loom.core.tracing import TraceParent, new_span_bytes
 
@@ -29,11 +29,11 @@ _LINK_FLAGS = struct.Struct("<cI")
 _TIMES = struct.Struct("<cQcQ")
 _EVENT_TIME = struct.Struct("<cQ")
 _EXCEPTION = text(2, "exception")
-#: a flow has few shapes; one that is attempted again and again makes new ones each time
-_MOST_SHAPES = 10_000
-#: (trace id and parent of a span inside another one, with the tags around them)
+#: a flow has few shapes and paths; a step that is attempted again and again makes new ones each time
+_MOST_SHAPES, _MOST_PATHS = 10_000, 1_000
+#: of a span inside another one, trace id and parent with the tags around them, up to its own id
 _BELOW = len(_TRACE_ID) + 16 + len(_PARENT_ID) + 8 + len(_SPAN_ID)
-
+_OWN_ID = slice(_BELOW - len(_SPAN_ID) - 8, _BELOW - len(_SPAN_ID))
 
 _NEAR, _FAR = (_FLAGS.pack(b"\x85\x01", _SAMPLED | _REMOTE_IS_KNOWN | remote) for remote in (0, _IS_REMOTE))
 
@@ -41,30 +41,80 @@ _NEAR, _FAR = (_FLAGS.pack(b"\x85\x01", _SAMPLED | _REMOTE_IS_KNOWN | remote) fo
 class _Outer:
     """What is the same in all spans of a shape."""
 
-    __slots__ = ("constant", "inside", "shape", "varying")
+    __slots__ = ("constant", "inside", "paths", "shape", "varying")
 
     def __init__(self, shape: SpanShape) -> None:
         self.shape = shape
         self.constant = _constant(shape)
-        self.varying = tuple(key_value_prefix(_ATTRIBUTES, name) for name in shape.varying)
+        self.varying = tuple(AttributeKey(_ATTRIBUTES, name) for name in shape.varying)
         #: of the spans inside, by name
-        self.inside: dict[str, _Inner] = {}
+        self.inside: dict[str, bytes] = {}
+        #: by what came to pass inside, the length of the values, and whether the span continues another one
+        self.paths: dict[tuple[tuple[str, ...], int, bool], _Path] = {}
 
-    def learn(self, name: str) -> _Inner:
+    def learn(self, name: str) -> bytes:
         """What is the same in all spans of a name inside of those of this shape."""
-        return self.inside.setdefault(name, _Inner(self.shape.inside[name]))
+        return self.inside.setdefault(name, _constant(self.shape.inside[name]) + _NEAR)
+
+    def follow(self, path: tuple[str, ...], length: int, continues: bool) -> _Path:
+        """What is the same in all spans that took a path."""
+        if len(self.paths) > _MOST_PATHS:
+            self.paths.clear()
+        inside = [self.inside.get(name) or self.learn(name) for name in path]
+        return self.paths.setdefault((path, length, continues), _Path(self.constant, inside, length, continues))
 
 
-class _Inner:
-    """What is the same in all spans of a shape that are inside others. One that has not failed is of one length."""
+class _Path:
+    """What is the same in all spans of a shape with the same inside of them, of which none has failed.
 
-    __slots__ = ("constant", "pack", "prefix")
+    Args:
+        constant: of the outer one.
+        inside: those of the others.
+        length: of the encoded values of attributes that vary.
+        continues: the outer one has a parent.
+    """
 
-    def __init__(self, shape: SpanShape) -> None:
-        self.constant = _constant(shape) + _NEAR
-        length = len(self.constant) + _BELOW + 8 + _TIMES.size
-        self.prefix = _SPANS + varint(length) + self.constant
-        self.pack = struct.Struct(f"<{len(self.prefix)}s{_BELOW}s8scQcQ").pack
+    __slots__ = ("_arguments", "_ids", "_pack", "count")
+
+    def __init__(self, constant: bytes, inside: list[bytes], length: int, continues: bool) -> None:
+        self.count = len(inside)
+        self._ids = struct.Struct(f"<{self.count}Q").unpack
+        last = len(_PARENT_ID) + 8 if continues else 0
+        behind = f"8s18scQcQ{length}s{last}s"
+        body = constant + (_FAR if continues else _NEAR) + _SPAN_ID
+        start = _SPANS + varint(len(body) + struct.calcsize(f"<{behind}")) + body
+        parts = [f"{len(start)}s{behind}"]
+        self._arguments: list[Any] = [start, b"", b"", _BEGIN, 0, _END, 0, b"", b""]
+        for inner in inside:
+            body = inner + _BEGIN
+            start = _SPANS + varint(len(body) + 8 + 1 + 8 + _BELOW + 8) + body
+            parts.append(f"{len(start)}sQcQ{_BELOW}sQ")
+            self._arguments += (start, 0, _END, 0, b"", 0)
+        self._pack = struct.Struct(f"<{''.join(parts)}").pack
+
+    def written(self, span: FinishedSpan, below: bytes, values: bytes) -> bytes:
+        """The spans.
+
+        Args:
+            span: the outer one.
+            below: its trace and its id, as those inside of it say them.
+            values: its values, encoded.
+        """
+        clock, ended = span.clock_ns, span.ended_ns + span.clock_ns
+        filled = self._arguments.copy()
+        # Of the second the trace alone is taken.
+        filled[1], filled[2] = below[_OWN_ID], below
+        filled[4], filled[6], filled[7] = span.begun_ns + clock, ended, values
+        if span.parent_id is not None:
+            filled[8] = _PARENT_ID + bytes.fromhex(span.parent_id)
+        count = self.count
+        if count:
+            begun = [time + clock for time in span.times]
+            filled[10::6] = begun
+            filled[12::6] = [*begun[1:], ended]
+            filled[13::6] = [below] * count
+            filled[14::6] = self._ids(new_span_bytes(count))
+        return self._pack(*filled)
 
 
 class SpanEncoder:
@@ -91,30 +141,16 @@ class SpanEncoder:
         Returns:
             How many spans they are.
         """
-        clock = span.clock_ns
         outer = self._known.get(span.shape) or self._learn(span.shape)
-        trace_id, span_id = bytes.fromhex(span.place.trace_id), bytes.fromhex(span.place.parent_id)
-        parts = [outer.constant, _TRACE_ID, trace_id, _SPAN_ID, span_id]
-        if span.parent_id is None:
-            parts.append(_NEAR)
-        else:
-            parts += (_PARENT_ID, bytes.fromhex(span.parent_id), _FAR)
-        parts.append(_TIMES.pack(_BEGIN, span.begun_ns + clock, _END, span.ended_ns + clock))
-        parts.extend(map(key_value, outer.varying, span.values))
-        if span.state:
-            parts.append(text(3, span.state))
-        if span.links:
-            parts.extend(map(_link, span.links))
-        if span.error is not None:
-            parts.append(_failure(span.error, clock))
-        body = b"".join(parts)
-        into += (_SPANS, varint(len(body)), body)
-        if not span.laps and not span.inner_errors:
-            return 1
-        below = b"".join((_TRACE_ID, trace_id, _PARENT_ID, span_id, _SPAN_ID))
-        if span.inner_errors:
-            return 1 + _write_failed(outer, span, below, into)
-        return 1 + _write_inside(outer, span, below, into)
+        place = span.place
+        below = bytes.fromhex(f"0a10{place.trace_id}2208{place.parent_id}1208")
+        values = b"".join([key.with_value(value) for key, value in zip(outer.varying, span.values, strict=True)])
+        if span.state or span.links or span.error is not None or span.inner_errors:
+            return _write_one_by_one(outer, span, below, values, into)
+        key = span.path, len(values), span.parent_id is not None
+        path = outer.paths.get(key) or outer.follow(*key)
+        into.append(path.written(span, below, values))
+        return 1 + path.count
 
     def _learn(self, shape: SpanShape) -> _Outer:
         if len(self._known) > _MOST_SHAPES:
@@ -122,33 +158,38 @@ class SpanEncoder:
         return self._known.setdefault(shape, _Outer(shape))
 
 
+def _write_one_by_one(outer: _Outer, span: FinishedSpan, below: bytes, values: bytes, into: list[bytes]) -> int:
+    """A span with what few have, and those inside of it."""
+    clock = span.clock_ns
+    parts = [outer.constant, below[:18], _SPAN_ID, below[_OWN_ID]]
+    if span.parent_id is None:
+        parts.append(_NEAR)
+    else:
+        parts += (_PARENT_ID, bytes.fromhex(span.parent_id), _FAR)
+    parts += (_TIMES.pack(_BEGIN, span.begun_ns + clock, _END, span.ended_ns + clock), values)
+    if span.state:
+        parts.append(text(3, span.state))
+    parts.extend(map(_link, span.links))
+    if span.error is not None:
+        parts.append(_failure(span.error, clock))
+    into.append(message(2, b"".join(parts)))
+    return 1 + _write_inside(outer, span, below, into)
+
+
 def _write_inside(outer: _Outer, span: FinishedSpan, below: bytes, into: list[bytes]) -> int:
-    """The spans inside one of which nothing has failed, the last one first."""
-    laps, clock, inside = span.laps, span.clock_ns, outer.inside
-    ids, at = new_span_bytes(len(laps)), 0
-    ended = span.ended_ns + clock
-    for name, began in reversed(laps):
-        inner = inside.get(name) or outer.learn(name)
-        began += clock
-        into.append(inner.pack(inner.prefix, below, ids[at : at + 8], _BEGIN, began, _END, ended))
-        ended = began
-        at += 8
-    return len(laps)
-
-
-def _write_failed(outer: _Outer, span: FinishedSpan, below: bytes, into: list[bytes]) -> int:
-    """The spans inside one with errors. An error is at the first that has its name."""
+    """The spans inside one, with their errors. An error is at the first that has its name."""
     clock, last = span.clock_ns, span.ended_ns
     failed = dict(span.inner_errors)
-    ends = [*(began for _, began in span.laps[1:]), last]
+    ends = [*span.times[1:], last]
     inside = [
-        (name, began, ended, failed.pop(name, None)) for (name, began), ended in zip(span.laps, ends, strict=False)
+        (name, began, ended, failed.pop(name, None))
+        for name, began, ended in zip(span.path, span.times, ends, strict=False)
     ]
     inside += [(name, last, last, error) for name, error in failed.items()]
     for name, began, ended, error in inside:
-        inner = outer.inside.get(name) or outer.learn(name)
+        constant = outer.inside.get(name) or outer.learn(name)
         times = _TIMES.pack(_BEGIN, began + clock, _END, ended + clock)
-        parts = (inner.constant, below, new_span_bytes(), times, _failure(error, clock) if error is not None else b"")
+        parts = (constant, below, new_span_bytes(), times, _failure(error, clock) if error is not None else b"")
         into.append(message(2, b"".join(parts)))
     return len(inside)
 
@@ -177,8 +218,11 @@ class Envelope:
         Args:
             spans: what a `SpanEncoder` has written.
         """
-        scope_spans = message(2, b"".join((self._scope, *spans, self._schema)))
-        return message(1, self._resource + scope_spans + self._resource_schema)
+        parts = (self._scope, *spans, self._schema)
+        length = sum(map(len, parts))
+        start = _SPANS + varint(length)
+        around = len(self._resource) + len(start) + length + len(self._resource_schema)
+        return b"".join((b"\x0a", varint(around), self._resource, start, *parts, self._resource_schema))
 
 
 def _constant(shape: SpanShape) -> bytes:

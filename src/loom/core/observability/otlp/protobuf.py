@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["attributes", "key_value", "key_value_prefix", "message", "text", "varint"]
+__all__ = ["AttributeKey", "attributes", "message", "text", "varint"]
 
 _VARINT, _LENGTH = 0, 2
 _DOUBLE = struct.Struct("<Bd")
@@ -56,22 +56,38 @@ def text(field: int, value: str) -> bytes:
     return message(field, value.encode("utf-8", "replace")) if value else b""
 
 
-def key_value_prefix(field: int, key: str) -> tuple[bytes, bytes]:
-    """What is the same in all attributes of a key: the tag of the field that holds them, and their encoded key."""
-    return varint(field << 3 | _LENGTH), message(1, key.encode("utf-8", "replace"))
+class AttributeKey:
+    """What is the same in all attributes of a key, encoded once.
 
+    Args:
+        field: the number of the field that holds the attributes.
+        key: the name.
+    """
 
-def key_value(prefix: tuple[bytes, bytes], value: Any) -> bytes:
-    """An attribute with a key that was prepared."""
-    tag, key = prefix
-    held = b"\x18" + varint(value) if value.__class__ is int else _any_value(value)
-    body = b"".join((key, b"\x12", varint(len(held)), held))
-    return b"".join((tag, varint(len(body)), body))
+    __slots__ = ("_of_int", "_start", "_tag")
+
+    def __init__(self, field: int, key: str) -> None:
+        self._tag = varint(field << 3 | _LENGTH)
+        self._start = message(1, key.encode("utf-8", "replace"))
+        #: all of the attribute of a whole number but the number, by the length of that
+        self._of_int = [self._around(b"\x18", length) for length in range(11)]
+
+    def with_value(self, value: Any) -> bytes:
+        """The attribute with a value."""
+        if value.__class__ is int:
+            number = varint(value)
+            return self._of_int[len(number)] + number
+        return self._around(_any_value(value))
+
+    def _around(self, held: bytes, more: int = 0) -> bytes:
+        """The attribute up to the last `more` bytes of its value."""
+        body = self._start + b"\x12" + varint(len(held) + more) + held
+        return self._tag + varint(len(body) + more) + body
 
 
 def attributes(field: int, values: Mapping[str, Any]) -> bytes:
     """A repeated field of attributes."""
-    return b"".join(key_value(key_value_prefix(field, key), value) for key, value in values.items())
+    return b"".join(AttributeKey(field, key).with_value(value) for key, value in values.items())
 
 
 def _any_value(value: Any) -> bytes:

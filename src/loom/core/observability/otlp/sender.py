@@ -9,19 +9,19 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from loom.core.observability.otlp.delivery import Delivery
 from loom.core.observability.otlp.destination import Limits
 from loom.core.observability.otlp.encoding import Envelope, SpanEncoder
 from loom.core.observability.otlp.http_client import HttpClient
 from loom.core.observability.otlp.losses import Losses
-from loom.core.observability.spans import FinishedSpan
+from loom.core.observability.spans import FinishedSpan, SpanBatch
 
 __all__ = ["SpanSender"]
 
 #: about as many spans come of one followed record
-_SPANS_OF_RECORD = 4
+_SPANS_OF_RECORD = 5
 
 
 class SpanSender:
@@ -45,7 +45,10 @@ class SpanSender:
         _senders.add(self)
 
     def _forget(self) -> None:
-        self._waiting: deque[FinishedSpan] = deque()
+        self._waiting: deque[FinishedSpan | SpanBatch] = deque()
+        #: runs and followed records among what waits
+        self._count = 0
+        self._counting = threading.Lock()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._wake, self._closing = threading.Event(), threading.Event()
@@ -60,15 +63,27 @@ class SpanSender:
         Args:
             span: one that is over.
         """
-        waiting = self._waiting
-        count = len(waiting)
-        if count >= self._most:
-            self.losses.overflow(1 + len(span.laps))
-            return
-        waiting.append(span)
+        self._take(span, 1, 1 + len(span.path))
+
+    def add_all(self, batch: SpanBatch) -> None:
+        """Take the spans of a batch; all of them are lost if too many wait.
+
+        Args:
+            batch: asked for them on the thread that sends.
+        """
+        self._take(batch, len(batch), batch.spans)
+
+    def _take(self, one: FinishedSpan | SpanBatch, records: int, spans: int) -> None:
+        with self._counting:
+            before = self._count
+            if before >= self._most:
+                self.losses.overflow(spans)
+                return
+            self._count = after = before + records
+            self._waiting.append(one)
         if self._thread is None:
             self._start()
-        elif count == self._enough:
+        elif before < self._enough <= after:
             self._wake.set()
 
     def close(self, timeout_s: float) -> bool:
@@ -100,36 +115,53 @@ class SpanSender:
 
     def _run(self, closing: threading.Event, wake: threading.Event) -> None:
         delivery = Delivery(self._connect, self._envelope, closing)
-        encoder = SpanEncoder()
+        encoder, pending = SpanEncoder(), self._pending()
         try:
             while not closing.is_set():
-                wake.wait(self._limits.delay_s)
+                many = wake.wait(self._limits.delay_s)
                 wake.clear()
-                self._send(encoder, delivery, self._enough)
-            self._send(encoder, delivery, 1)
+                self._send(encoder, delivery, pending, self._enough if many else 0)
+            self._send(encoder, delivery, pending, 0)
         finally:
             delivery.close()
 
-    def _send(self, encoder: SpanEncoder, delivery: Delivery, enough: int) -> None:
+    def _send(
+        self, encoder: SpanEncoder, delivery: Delivery, pending: Iterator[FinishedSpan | None], enough: int
+    ) -> None:
         """Send one request, and more while there are enough spans for one."""
-        waiting, losses = self._waiting, self.losses
-        first = True
-        while waiting and (first or len(waiting) >= enough):
-            first = False
+        losses, most = self.losses, self._limits.at_once
+        while True:
             written: list[bytes] = []
             spans = 0
-            while waiting and spans < self._limits.at_once:
-                # Another thread may still send what it began before it was to close.
-                try:
-                    span = waiting.popleft()
-                except IndexError:
+            for span in pending:
+                if span is None:
                     break
                 spans += encoder.write(span, written)
+                if spans >= most:
+                    break
+            if not spans:
+                return
             refused = delivery.deliver(written)
             if refused is None:
                 losses.sent()
             else:
                 losses.add(spans, refused)
+            if self._count < enough:
+                return
+
+    def _pending(self) -> Iterator[FinishedSpan | None]:
+        """What waits, one by one; `None` while there is nothing."""
+        waiting = self._waiting
+        while True:
+            # Another thread may still send what it began before it was to close.
+            with self._counting:
+                one = waiting.popleft() if waiting else None
+                if one is not None:
+                    self._count -= 1 if isinstance(one, FinishedSpan) else len(one)
+            if one is None or isinstance(one, FinishedSpan):
+                yield one
+            else:
+                yield from one
 
 
 _senders: weakref.WeakSet[SpanSender] = weakref.WeakSet()

@@ -150,12 +150,10 @@ class StageBuilder:
 
     def _lap(self, code: CodeWriter, step_id: StepId) -> None:
         """Write that records come to a node here."""
-        if self._timer is None:
-            return
-        lap = f"{code.name('lap', self._timer.lap)}({self._timer.number(step_id)})"
-        if code.timed:
-            code.line(lap)
-        elif not code.fuses:
+        if code.lap is not None:
+            code.lap(code, step_id)
+        elif self._timer is not None and not code.fuses:
+            lap = f"{code.name('lap', self._timer.lap)}({self._timer.number(step_id)})"
             code.line(f"if {code.name('timer', self._timer)}.on:", f"    {lap}")
 
     def branches(

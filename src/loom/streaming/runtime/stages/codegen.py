@@ -15,15 +15,16 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import count
 from textwrap import dedent
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from loom.core.model import LoomFrozenStruct
+from loom.streaming.compiler.model import StepId
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.message import TOMBSTONE, Message
 from loom.streaming.runtime.stages.failures import Fail
 from loom.streaming.runtime.stages.node_input import Receive
 
-__all__ = ["CodeWriter", "Emitter", "Generated", "build_function", "build_loop", "generated"]
+__all__ = ["CodeWriter", "Emitter", "Generated", "Lap", "Watch", "build_function", "build_loop", "generated"]
 
 _numbers = count(1)
 #: the prefix of the file names of generated code
@@ -53,8 +54,8 @@ class CodeWriter:
     fuses: bool
     #: whether what arrives is a tombstone
     tombstones = False
-    #: whether the code tells a timer of each node it comes to; a function does so only while a batch is timed
-    timed = False
+    #: writes that records come to a node, where the code says so; a function asks whether anybody wants to know
+    lap: Lap | None = None
 
     def __init__(self, payload: str, indent: int) -> None:
         self._lines: list[str] = []
@@ -85,6 +86,16 @@ class CodeWriter:
         name = f"{prefix}_{len(self._names)}"
         self._names[name] = value
         return name
+
+    def shared_name(self, prefix: str, value: Any) -> str:
+        """Bind a value that is named in several places, and return the one name that it has in the code.
+
+        Args:
+            prefix: how the name begins; no other value is bound with it.
+            value: anything.
+        """
+        known = next((name for name in self._names if name.startswith(f"{prefix}_")), None)
+        return known or self.name(prefix, value)
 
     def variable(self) -> str:
         """A variable of its own."""
@@ -172,18 +183,36 @@ class CodeWriter:
         return scope["make"](**self._names)
 
 
+class Watch(NamedTuple):
+    """Takes some records of a batch out of the hands of a loop.
+
+    Args:
+        first: returns the first of them, when a loop begins.
+        work: does all that is to be done with one of them, and returns the next one; `None` after the last.
+    """
+
+    first: Callable[[], Any]
+    work: Callable[[Any], Any]
+
+
 class LoopWriter(CodeWriter):
     """The loop over one batch of records. Their metadata is still untouched; messages bring theirs along."""
 
     done, fuses = "continue", True
 
-    def __init__(self, *, timed: bool = False, messages: bool = False) -> None:
+    def __init__(self, *, lap: Lap | None = None, watch: Watch | None = None, messages: bool = False) -> None:
         super().__init__("", indent=2)
         self.meta = "meta" if messages else "None"
-        self.timed = timed
+        self.lap = lap
         #: by callable, the variable with its result for the batch; it is called once, before the loop
         self._of_batch: dict[Callable[[Sequence[Any]], Any], str] = {}
         self.payload = self.variable()
+        #: what the function begins with
+        self._before: list[str] = []
+        if watch is not None:
+            self._before = [f"    following = {self.name('first', watch.first)}()"]
+            work = self.name("follow", watch.work)
+            self.line("if origin is following:", f"    following = {work}(origin)", "    continue")
 
     def of_batch(self, prefix: str, ask: Callable[[Sequence[Any]], Any]) -> str:
         if ask not in self._of_batch:
@@ -194,7 +223,7 @@ class LoopWriter(CodeWriter):
         """The function that runs the loop over one batch of records."""
         asked = [f"    {name} = {self.name('ask', ask)}(origins)" for ask, name in self._of_batch.items()]
         made: Callable[[Sequence[Any]], None] = self._compiled(
-            "def run(origins):", [*asked, "    for origin in origins:"]
+            "def run(origins):", [*asked, *self._before, "    for origin in origins:"]
         )
         return made
 
@@ -214,6 +243,8 @@ class FunctionWriter(CodeWriter):
         return made
 
 
+#: Writes that records come to a node.
+Lap: TypeAlias = Callable[[CodeWriter, StepId], None]
 #: Writes a node: takes the payload from `code.payload`, and leaves what it makes of it there, or ends.
 Emitter: TypeAlias = Callable[[CodeWriter], None]
 
@@ -255,15 +286,17 @@ def build_loop(
     without_value: Callable[[Any], None],
     undecoded: Callable[[BaseException, bytes, Any], None],
     *,
-    lap: Callable[[], None] | None = None,
+    lap: Lap | None = None,
+    begin: StepId | None = None,
+    watch: Watch | None = None,
 ) -> Callable[[Sequence[Any]], None]:
     """The loop over one batch of records; `inside` writes what happens to each, of which `decode` makes a payload
-    that is an instance of exactly one of `classes`; empty if unknown. `lap` is called before each record is decoded, and makes
-    the loop one that is timed.
+    that is an instance of exactly one of `classes`; empty if unknown. `lap` writes that records come to a node; that of the
+    source, `begin`, is the first. Records that `watch` wants are handed to it.
     """
-    code = LoopWriter(timed=lap is not None, messages=view.may_be_messages)
-    if lap is not None:
-        code.line(f"{code.name('lap', lap)}()")
+    code = LoopWriter(lap=lap, watch=watch, messages=view.may_be_messages)
+    if lap is not None and begin is not None:
+        lap(code, begin)
     take_none = code.name("without_value", without_value)
     decoder, refuse = code.name("decode", decode), code.name("undecoded", undecoded)
     decoded = [

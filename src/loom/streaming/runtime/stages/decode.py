@@ -8,22 +8,31 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from loom.streaming.compiler.model import CompiledSource, Reads
+from loom.streaming.compiler.model import CompiledSource, Reads, StepId
 from loom.streaming.formats.format import FramedFormat
 from loom.streaming.formats.registry import reading_of
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
-from loom.streaming.runtime.stages.codegen import Emitter, build_loop
+from loom.streaming.runtime.stages.codegen import Emitter, Lap, Watch, build_loop
 from loom.streaming.runtime.stages.declared import exact_classes
 from loom.streaming.runtime.stages.failures import NOT_DECODED, Fail
 from loom.streaming.runtime.stages.node_input import NodeInput
 from loom.streaming.runtime.stages.read_back import dead_letter_decoder
 from loom.streaming.runtime.stages.told_apart import DecodeRecord, labelled_decoder
 
-__all__ = ["Head", "build_head"]
+__all__ = ["Head", "build_head", "can_watch"]
 
 #: takes the records of one batch
 Head = Callable[[Sequence[Any]], None]
+
+
+def can_watch(source: CompiledSource) -> bool:
+    """Whether the loop of a source is written for its flow, so that it can watch out for records."""
+    return (
+        source.reads not in (Reads.LABELLED, Reads.DEAD_LETTERS)
+        and reading_of(source.settings.format).framed is None
+        and not source.settings.replay_steps
+    )
 
 
 def build_head(
@@ -33,9 +42,13 @@ def build_head(
     fail: Fail,
     inside: Emitter,
     *,
-    lap: Callable[[], None] | None = None,
+    lap: Lap | None = None,
+    begin: StepId | None = None,
+    watch: Watch | None = None,
 ) -> Head:
-    """The loop over one batch of records. `inside` writes the flow into a loop that can hold it, one that is timed with `lap`."""
+    """The loop over one batch of records. `inside` writes the flow into a loop that can hold it, one that tells of
+    nodes with `lap`, first of the source, `begin`; records that `watch` wants are handed to it, where a source can.
+    """
     if source.reads is Reads.LABELLED:
         return _decoding(view, entry, fail, labelled_decoder(source, view))
     if source.reads is Reads.DEAD_LETTERS:
@@ -51,6 +64,8 @@ def build_head(
         _without_value(entry),
         _second_look(reading.beside, source, view, entry, fail),
         lap=lap,
+        begin=begin,
+        watch=watch,
     )
 
 

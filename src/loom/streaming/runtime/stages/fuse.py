@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from loom.core.observability import ObservabilityRuntime
@@ -15,8 +14,10 @@ from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.metrics import Counts
 from loom.streaming.runtime.error_log import ErrorLog
 from loom.streaming.runtime.stages.builder import StageBuilder
-from loom.streaming.runtime.stages.decode import build_head
+from loom.streaming.runtime.stages.codegen import Lap
+from loom.streaming.runtime.stages.decode import Head, build_head, can_watch
 from loom.streaming.runtime.stages.failures import NOT_DECODED
+from loom.streaming.runtime.stages.laps import noted_lap, timed_lap
 from loom.streaming.runtime.stages.node_input import NOWHERE
 from loom.streaming.runtime.stages.node_timer import NodeTimer
 from loom.streaming.runtime.stages.replay_entry import honour_replays
@@ -50,10 +51,18 @@ def build_stage(
     replays = honour_replays(build, undecoded) if plan.source.settings.replay_steps else lambda head: head
     stage.head = replays(build_head(plan.source, view, entry, undecoded, inside))
     if timer is not None:
-        lap = partial(timer.lap, timer.number(child_id(plan.name, SOURCE)))
-        timed = replays(build_head(plan.source, view, entry, undecoded, inside, lap=lap))
+
+        def telling(lap: Lap) -> Head:
+            source = child_id(plan.name, SOURCE)
+            return replays(build_head(plan.source, view, entry, undecoded, inside, lap=lap, begin=source))
+
+        timed = telling(timed_lap(timer))
         if tracer is not None:
-            stage.head = timed = tracer.head(stage.head, timed, timer, stage.results)
+            watch = tracer.watch(timer, stage.results)
+            watched = None
+            if can_watch(plan.source):
+                watched = build_head(plan.source, view, entry, undecoded, inside, watch=watch)
+            stage.head = timed = tracer.head(stage.head, timed, telling(noted_lap(timer)), watched)
         stage.time_with(timer, timed)
 
     def refuse(error: Exception, origin: Any) -> None:

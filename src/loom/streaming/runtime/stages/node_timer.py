@@ -1,13 +1,15 @@
 """How long each node takes for a batch, for observers and metrics. Nothing of it is built when nobody wants to know.
 
-A stage that is timed has two loops over the same nodes: one that is bare, and one that tells this timer of each node it comes
-to. Metrics take the second for one batch a second; an observer of `Scope.NODE` takes it for every batch.
+A stage that is timed has several loops over the same nodes: one that is bare, and one that tells this timer of each node it
+comes to. Metrics take the second for one batch a second; an observer of `Scope.NODE` takes it for every batch. A third one, for
+single records that are followed, writes its way into the trail by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter_ns
+from typing import Any
 
 from loom.streaming.message import MessageMeta
 from loom.streaming.runtime.stages.node_input import Item, NodeInput, Receive
@@ -39,8 +41,10 @@ class NodeTimer:
         self._tell = tell
         self._every = every_s if every_s is not None else float("inf")
         self._due = float("-inf") if every_s is not None else float("inf")
-        #: where a single record has come to, and when, in nanoseconds, while one is followed
-        self._trail: list[tuple[str, int]] | None = None
+        #: the nodes that followed records have come to, each followed by the time in nanoseconds; always the same list
+        self.trail: list[Any] = []
+        #: a record is followed, and what happens now has to do with it alone
+        self.follows = False
         #: the batch is being timed, whether a record of it is followed or not
         self._measures = False
         #: a batch is being timed, or a record followed: functions outside the loop ask before they tell
@@ -85,34 +89,13 @@ class NodeTimer:
             records: how many.
         """
         now = perf_counter_ns()
-        if self._trail is not None:
-            self._trail.append((self._steps[number], now))
+        if self.follows:
+            self.trail += (self._steps[number], now)
         if not self._measures:
             return
         self._nanoseconds[self._at] += now - self._since
         self._since, self._at = now, number
         self._records[number] += records
-
-    def follow(self) -> list[tuple[str, int]]:
-        """Note each node that is come to from now on, with the time in nanoseconds, in a list that is returned."""
-        self.on = True
-        trail: list[tuple[str, int]] = []
-        self._trail = trail
-        return trail
-
-    def pause(self) -> list[tuple[str, int]] | None:
-        """Note nothing while others than the record that is followed are at work. Returns what `resume` has to be given."""
-        trail, self._trail = self._trail, None
-        return trail
-
-    def resume(self, trail: list[tuple[str, int]] | None) -> None:
-        """Note again."""
-        self._trail = trail
-
-    def unfollow(self) -> None:
-        """Note nothing more."""
-        self._trail = None
-        self.on = self._measures
 
     def stop(self, now: float, error: BaseException | None = None) -> None:
         """The batch is done, or an exception has left the node that was at work. Tells what was measured.

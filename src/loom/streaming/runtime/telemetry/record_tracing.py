@@ -1,7 +1,7 @@
 """Follows sampled records through a stage: one span each, with a child for each node that it passes.
 
-The loop knows nothing of it: a sampled record is handed to the timed loop alone, between the others of its batch, so order and
-results are what they would be without. Built only where an observer traces.
+The loop over a batch knows nothing of it: a sampled record is handed to a loop of its own, between the others of its batch, so
+order and results are what they would be without. Built only where an observer traces.
 """
 
 from __future__ import annotations
@@ -11,23 +11,34 @@ from collections.abc import Callable, Sequence
 from time import monotonic, perf_counter_ns, time_ns
 from typing import Any
 
+from msgspec.structs import replace
+
 from loom.core.observability import ObservabilityRuntime
 from loom.core.observability.spans import FinishedSpan, SpanError, Tracing
-from loom.core.tracing import TraceParent, current_place, format_traceparent, new_place, parse_traceparent
+from loom.core.tracing import (
+    TraceParent,
+    current_place,
+    format_traceparent,
+    new_place,
+    new_places,
+    parse_traceparent,
+)
 from loom.streaming.compiler.model import walk_nodes
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorKind
 from loom.streaming.headers import Headers
-from loom.streaming.kafka.record_accessor import RecordAccessor
+from loom.streaming.kafka.record_accessor import BatchHeaders, RecordAccessor
 from loom.streaming.kafka.record_headers import TRACEPARENT, rewritten
 from loom.streaming.kafka.settings import HeaderPolicy
 from loom.streaming.message import Message
 from loom.streaming.record import TopicPartitionOffset
 from loom.streaming.runtime.error_log import ErrorLog
 from loom.streaming.runtime.output_table import OutputTable
+from loom.streaming.runtime.stages.codegen import Watch
 from loom.streaming.runtime.stages.node_timer import NodeTimer
 from loom.streaming.runtime.stages.stage_io import Result
-from loom.streaming.runtime.telemetry.followed_record import FollowedRecord, failed_span
+from loom.streaming.runtime.telemetry.followed_batch import Followed, FollowedBatch, Picked, failed_span
+from loom.streaming.runtime.telemetry.follower import Follower
 from loom.streaming.runtime.telemetry.sampling import Gaps
 from loom.streaming.runtime.telemetry.span_shapes import SpanShapes, shapes_of
 
@@ -52,49 +63,60 @@ class RecordTracer:
         self, tracing: Tracing, view: RecordAccessor, shapes: SpanShapes, bare: frozenset[int], *, gathers: bool
     ) -> None:
         self._tracing = tracing
-        self._view = view
+        #: what the tracer has found out about the headers of a batch
+        self._headers = BatchHeaders()
+        #: access to the records of the stage, which need not find out the same
+        self.view = self._view = replace(view, known=self._headers)
+        self._found = view.coordinates or view.place
         self._shapes = shapes
         self._bare = bare
         #: whether records meet others in a node, after the loop
         self._gathers = gathers
         self._on_error = tracing.sampling.on_error
         self._gaps = Gaps(tracing.sampling.ratio)
-        self._timer: NodeTimer | None = None
-        self._results: list[Result] = []
-        #: what failed while a record was followed
-        self._failed: list[tuple[str, BaseException]] = []
-        self._following = False
+        self.watch(NodeTimer(lambda *_: None, every_s=None), [])
         #: the records of the current batch
         self._origins: Sequence[Any] = ()
         #: the place of sampled records that a node may still hold, by the id of the record, which is held too
         self._remembered: OrderedDict[int, tuple[Any, TraceParent]] = OrderedDict()
         self._second, self._errors_in_second = 0, 0
 
-    def head(self, plain: Head, timed: Head, timer: NodeTimer, results: list[Result]) -> Head:
-        """A loop over a batch that follows the sampled records of it. `results` is where the stage collects."""
+    def watch(self, timer: NodeTimer, results: list[Result]) -> Watch:
+        """What a loop asks for the records to follow. `results` is where the stage collects."""
         self._timer, self._results = timer, results
+        self._follower = follower = Follower(self._tracing, timer, results)
+        return Watch(follower.first, follower.work)
+
+    def head(self, plain: Head, timed: Head, followed: Head, watched: Head | None) -> Head:
+        """A loop over a batch that follows the sampled records of it.
+
+        Args:
+            plain: the loop that follows none.
+            timed: the one of a batch that is timed, in which all records take it.
+            followed: the one for single records that are followed.
+            watched: the plain one that looks out for these by itself; without it the batch is split at each.
+        """
+        headers, timer, follower = self._headers, self._timer, self._follower
 
         def run(origins: Sequence[Any]) -> None:
             self._origins = origins
-            # In a batch that is timed anyway, all records take the timed loop.
-            rest = timed if timer.on else plain
+            measures = timer.on
+            rest = timed if measures else plain
             picked = self._picked(origins)
-            if not picked:
-                rest(origins)
-                return
-            shown = self._tracing.is_asked
-            done = 0
             try:
-                for one in picked:
-                    at = one.at
-                    if at > done:
-                        rest(origins[done:at])
-                    self._follow(origins[at : at + 1], one, timed, timer, shown=shown)
-                    done = at + 1
-                if done < len(origins):
-                    rest(origins[done:])
+                if not picked:
+                    rest(origins)
+                    return
+                follower.begin(origins, picked, timed if measures else followed)
+                try:
+                    if watched is None or measures:
+                        _split(origins, picked, rest, follower)
+                    else:
+                        watched(origins)
+                finally:
+                    self._tell(origins, picked)
             finally:
-                self._tell(origins, picked)
+                headers.absent = False
 
         return run
 
@@ -108,8 +130,10 @@ class RecordTracer:
                 work(items)
                 return
             place, began = new_place(), time_ns()
-            was, self._following, before = self._following, True, len(self._failed)
-            trail = self._timer.pause() if self._timer is not None else None
+            follower, timer = self._follower, self._timer
+            was, follower.follows, before = follower.follows, True, len(follower.failed)
+            # What others than the followed record bring about is none of its path.
+            follows, timer.follows = timer.follows, False
             shown = self._tracing.is_asked
             token, said = self._tracing.enter(place) if shown else None, current_place.set(place)
             try:
@@ -118,11 +142,9 @@ class RecordTracer:
                 current_place.reset(said)
                 if shown:
                     self._tracing.leave(token)
-                self._following = was
-                if self._timer is not None:
-                    self._timer.resume(trail)
-                failed = self._failed[before:]
-                del self._failed[before:]
+                follower.follows, timer.follows = was, follows
+                failed = follower.failed[before:]
+                del follower.failed[before:]
                 ended = time_ns()
                 error = SpanError.of(failed[0][1], ended) if failed else None
                 self._tracing.add(
@@ -144,8 +166,8 @@ class RecordTracer:
 
     def noticed(self, kind: ErrorKind, step: str, error: BaseException, place: TopicPartitionOffset) -> None:
         """A record has failed at a step."""
-        if self._following:
-            self._failed.append((step, error))
+        if self._follower.follows:
+            self._follower.failed.append((step, error))
             return
         if not self._on_error or not self._may_tell_error():
             return
@@ -154,11 +176,15 @@ class RecordTracer:
         parent, state = self._trace_of(origin) if origin is not None else _NOBODY
         self._tracing.add(failed_span(error, step, place, parent, state, self._shapes, now))
 
-    def _picked(self, origins: Sequence[Any]) -> list[FollowedRecord]:
+    def _picked(self, origins: Sequence[Any]) -> Sequence[Picked]:
         """The records to follow, in order."""
         drawn = self._gaps.among(len(origins))
+        found: list[Picked]
         if not self._view.any_headers(origins):
-            picked = [FollowedRecord(at, None, None) for at in drawn]
+            self._headers.absent = True
+            if not drawn:
+                return ()
+            found = [(at, place, None, None) for at, place in zip(drawn, new_places(len(drawn)), strict=True)]
         else:
             traced = dict.fromkeys(drawn, _NOBODY)
             for at, origin in enumerate(origins):
@@ -170,52 +196,27 @@ class RecordTracer:
                 else:
                     # Whoever began the trace has decided against it.
                     traced.pop(at, None)
-            picked = [FollowedRecord(at, *traced[at]) for at in sorted(traced)]
+            found = [(at, new_place(traced[at][0]), *traced[at]) for at in sorted(traced)]
         if self._gathers:
             # Before they are at work: one may be what fills a batch.
-            for one in picked:
-                self._remember(origins[one.at], one.place)
-        return picked
+            for at, place, _, _ in found:
+                self._remember(origins[at], place)
+        return found
 
-    def _follow(
-        self, record: Sequence[Any], one: FollowedRecord, timed: Head, timer: NodeTimer, *, shown: bool
-    ) -> None:
-        """Work on one record, while its span is the current one for log lines, and for spans of the author's own."""
-        one.before = len(self._results)
-        token = self._tracing.enter(one.place, one.state) if shown else None
-        said = current_place.set(one.place)
-        self._following = True
-        one.trail = timer.follow()
-        one.begun = perf_counter_ns()
-        try:
-            timed(record)
-        except BaseException as error:
-            one.raised = error
-            raise
-        finally:
-            one.ended = perf_counter_ns()
-            timer.unfollow()
-            self._following = False
-            current_place.reset(said)
-            if shown:
-                self._tracing.leave(token)
-            one.after = len(self._results)
-            if self._failed:
-                one.failed, self._failed = self._failed, []
-
-    def _tell(self, origins: Sequence[Any], picked: list[FollowedRecord]) -> None:
+    def _tell(self, origins: Sequence[Any], picked: Sequence[Picked]) -> None:
         """Hand over the spans of a batch, and let the results of their records carry the trace."""
-        clock = time_ns() - perf_counter_ns()
-        place_of, shapes, add, results = self._view.place, self._shapes, self._tracing.add, self._results
-        for one in picked:
-            if not one.ended:
-                # One before it has ended the run.
-                return
-            add(one.span(place_of(origins[one.at]), shapes, clock))
-            if one.after > one.before:
-                wanted = _header_of(one.place)
-                for index in range(one.before, one.after):
+        found, results, follower, trail = self._found, self._results, self._follower, self._timer.trail
+        records: list[Followed] = []
+        # One before the last may have ended the run.
+        for (at, place, parent, state), (end, before, after) in zip(picked, follower.ends, strict=False):
+            records.append((found(origins[at]), place, parent, state, end))
+            if after > before:
+                wanted = _header_of(place)
+                for index in range(before, after):
                     results[index] = self._marked(results[index], wanted)
+        clock = time_ns() - perf_counter_ns()
+        self._tracing.add_all(FollowedBatch(self._shapes, clock, records, trail.copy(), follower.errors))
+        trail.clear()
 
     def _marked(self, result: Result, wanted: tuple[str, bytes]) -> Result:
         slot, value, key, time_ms, headers, origin = result
@@ -248,6 +249,18 @@ class RecordTracer:
             self._second, self._errors_in_second = second, 0
         self._errors_in_second += 1
         return self._errors_in_second <= _MOST_ERRORS_PER_S
+
+
+def _split(origins: Sequence[Any], picked: Sequence[Picked], rest: Head, follower: Follower) -> None:
+    """A batch in which each record that is followed is handed over alone, between parts that are not."""
+    done = 0
+    for at, *_ in picked:
+        if at > done:
+            rest(origins[done:at])
+        follower.work(origins[at])
+        done = at + 1
+    if done < len(origins):
+        rest(origins[done:])
 
 
 class TracedErrors(ErrorLog):

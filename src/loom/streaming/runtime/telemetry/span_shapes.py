@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from loom.core.observability.spans import AttributeValue, SpanRole, SpanShape
 from loom.streaming.compiler.names import OUTPUT, child_id
 from loom.streaming.compiler.plan import CompiledPlan
-from loom.streaming.record import TopicPartitionOffset
 from loom.streaming.runtime.output_table import OutputTable
 
-__all__ = ["SpanShapes", "shapes_of"]
+__all__ = ["Coordinates", "SpanShapes", "shapes_of"]
+
+#: topic, partition and offset of a record, as far as they are known; a `TopicPartitionOffset` is one
+Coordinates: TypeAlias = tuple[str | None, int | None, int | None]
 
 
 class SpanShapes:
@@ -27,7 +31,7 @@ class SpanShapes:
         #: by the partition that a record was read from, and whether its offset is known
         self._records: dict[tuple[str | None, int | None, bool], SpanShape] = {}
 
-    def record(self, place: TopicPartitionOffset) -> SpanShape:
+    def record(self, place: Coordinates) -> SpanShape:
         """The span of a record, whose offset is its one value, if it has one.
 
         Args:
@@ -35,6 +39,7 @@ class SpanShapes:
         """
         topic, partition, offset = place
         key = (topic, partition, offset is not None)
+        # Asked by the thread of the worker and by the one that sends.
         return self._records.get(key) or self._records.setdefault(key, self._made(*key))
 
     def batch(self, step_id: str) -> SpanShape:

@@ -1,0 +1,109 @@
+"""The records of a batch that were followed: noted by the thread of the worker, made into spans by the one that sends them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from loom.core.observability.spans import FinishedSpan, SpanError
+from loom.core.tracing import TraceParent, new_place
+from loom.streaming.record import TopicPartitionOffset
+from loom.streaming.runtime.telemetry.span_shapes import Coordinates, SpanShapes
+
+__all__ = ["Failed", "Followed", "FollowedBatch", "Picked", "failed_span"]
+
+#: what failed, by step
+Failed: TypeAlias = Sequence[tuple[str, BaseException]]
+#: one that will be followed: its index in the batch, its span, the trace that it came with, the `tracestate` of that
+Picked: TypeAlias = tuple[int, TraceParent, TraceParent | None, str | None]
+#: one that was: where it was read, its span, the trace that it came with, its `tracestate`, and the end of its part of the trail
+Followed: TypeAlias = tuple[Coordinates, TraceParent, TraceParent | None, str | None, int]
+
+
+class FollowedBatch:
+    """Those of one batch.
+
+    Args:
+        shapes: those of the flow.
+        clock: what makes the times nanoseconds since 1970.
+        records: the records.
+        trail: for each of them when it began, the nodes that it came to, each followed by the time, and when it ended.
+        errors: of those that failed: the first one, and all by step. By the index of the record here.
+    """
+
+    __slots__ = ("_clock", "_errors", "_records", "_shapes", "_trail")
+
+    def __init__(
+        self,
+        shapes: SpanShapes,
+        clock: int,
+        records: Sequence[Followed],
+        trail: list[Any],
+        errors: Mapping[int, tuple[SpanError, Mapping[str, SpanError]]],
+    ) -> None:
+        self._shapes = shapes
+        self._clock = clock
+        self._records = records
+        self._trail = trail
+        self._errors = errors
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def spans(self) -> int:
+        """How many spans they are: one for each record, and one for each node that it came to."""
+        return len(self._trail) // 2
+
+    def __iter__(self) -> Iterator[FinishedSpan]:
+        begin, trail, clock, shape_of = 0, self._trail, self._clock, self._shapes.record
+        for index, (found, place, parent, state, end) in enumerate(self._records):
+            first, inner = self._errors.get(index, _NOTHING)
+            offset = found[2]
+            yield FinishedSpan(
+                shape_of(found),
+                place,
+                trail[begin],
+                trail[end - 1],
+                clock,
+                None if parent is None else parent.parent_id,
+                state,
+                () if offset is None else (offset,),
+                tuple(trail[begin + 1 : end - 1 : 2]),
+                trail[begin + 2 : end - 1 : 2],
+                (),
+                first,
+                inner,
+            )
+            begin = end
+
+
+_NOTHING: tuple[SpanError | None, Mapping[str, SpanError]] = None, {}
+
+
+def failed_span(
+    error: BaseException,
+    step: str,
+    found: TopicPartitionOffset,
+    parent: TraceParent | None,
+    state: str | None,
+    shapes: SpanShapes,
+    now: int,
+) -> FinishedSpan:
+    """The span of a record that has failed without having been followed."""
+    told = SpanError.of(error, now)
+    return FinishedSpan(
+        shapes.record(found),
+        new_place(parent),
+        now,
+        now,
+        0,
+        None if parent is None else parent.parent_id,
+        state,
+        () if found.offset is None else (found.offset,),
+        (step,),
+        [now],
+        (),
+        told,
+        {step: told},
+    )
