@@ -17,12 +17,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from loom.core.observability import ObservabilityRuntime, PrometheusObserver
-from loom.core.observability.settings import PrometheusEndpoint, PushGatewaySettings
+from loom.core.observability import ObservabilityRuntime, OtelObserver, PrometheusObserver
+from loom.core.observability.settings import OtelSettings, PrometheusEndpoint, PushGatewaySettings
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner
 from loom.streaming.kafka import BrokerUnavailableError, EmbeddedBroker, KafkaRecord, TopicPartition
 from loom.streaming.runtime.telemetry.broker_monitor import BrokerMonitor
 from loom.streaming.runtime.telemetry.catalogue import METRICS
+from tests.core.otlp.scripted_collector import ScriptedCollector
 from tests.streaming.e2e.test_progress import Number, positive
 from tests.support.apache_kafka import free_port
 from tests.support.running import all_done, config_for, produce, run_until
@@ -65,12 +66,16 @@ class Served:
 
 @contextmanager
 def serving(
-    bootstrap: str, endpoint: PrometheusEndpoint | None = None, of: StreamFlow[Any, Any] | None = None, **config: Any
+    bootstrap: str,
+    endpoint: PrometheusEndpoint | None = None,
+    of: StreamFlow[Any, Any] | None = None,
+    tracing: OtelObserver | None = None,
+    **config: Any,
 ) -> Iterator[Served]:
     """Run the flow in a thread while the block looks at it."""
     observer = PrometheusObserver(endpoint or PrometheusEndpoint(port=0, client_statistics_ms=100))
     settings = config_for(bootstrap, consumer={"delivery": "at_least_once"}, **config)
-    observed = ObservabilityRuntime([observer])
+    observed = ObservabilityRuntime([observer] if tracing is None else [observer, tracing])
     runner = StreamingRunner.from_dict(of or flow(), settings, observability_runtime=observed)
     failures: list[BaseException] = []
 
@@ -161,8 +166,8 @@ def test_every_metric_of_the_catalogue_is_served_with_its_labels_and_no_other_is
     served_names = {
         f"{n}_info" if families.get(n) is not None and families[n].type == "info" else n for n in served_names
     }
-    #: told only when it happens
-    rare = {"loom_refused_records_total", "loom_retries_total", "loom_open_circuits"}
+    #: told only when it happens, and of spans where there are traces
+    rare = {"loom_refused_records_total", "loom_retries_total", "loom_open_circuits", "loom_spans_lost_total"}
     assert served_names | rare == {metric.name for metric in METRICS.values()}
     for metric in METRICS.values():
         family = families.get(metric.name.removesuffix("_total"))
@@ -170,6 +175,16 @@ def test_every_metric_of_the_catalogue_is_served_with_its_labels_and_no_other_is
             continue
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == set(metric.labels), sample
+
+
+def test_spans_that_a_collector_refuses_are_counted(bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
+    produce(bootstrap, "numbers", b'{"n":1}')
+    with ScriptedCollector((400, {})).listening() as collector:
+        tracing = OtelObserver(OtelSettings(endpoint=collector.endpoint, sample_ratio=1.0))
+        with serving(bootstrap, tracing=tracing) as served:
+            # The record and the nodes that it came to: source, step, output.
+            served.wait(lambda: served.value("spans_lost_total") == 4)
 
 
 def test_the_config_alone_starts_the_endpoint_before_the_brokers_are_checked_and_ends_it_with_the_run(

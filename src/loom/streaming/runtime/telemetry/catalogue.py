@@ -79,6 +79,7 @@ METRICS: dict[str, Metric] = {
         _gauge("assigned_partitions", "Partitions that this process reads"),
         _gauge("in_flight_records", "Records on their way from a source to the sinks of the process"),
         _gauge("buffered_records", "Records that nodes of the flow keep"),
+        _counter("spans_lost_total", "Spans that were lost: the collector was away, too slow or refused them"),
         _counter("observer_events_dropped_total", "Life cycle events that an observer was too slow for"),
     )
 }

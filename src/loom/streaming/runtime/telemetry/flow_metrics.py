@@ -179,6 +179,8 @@ class FlowMetricsSource:
         yield "rebalances_total", {(): float(state.rebalances)}
         yield "late_batches_total", {(): float(state.offsets.late)}
         yield "epochs_total", {(): float(sum(part.epochs for part in timings))}
+        if (tracing := state.observability.tracing) is not None:
+            yield "spans_lost_total", {(): float(tracing.lost)}
         yield "observer_events_dropped_total", {(): float(state.observability.dropped)}
 
     def _nodes(self, counts: FlowCounts) -> dict[Labels, float]:
