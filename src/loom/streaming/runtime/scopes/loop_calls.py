@@ -10,8 +10,9 @@ import asyncio
 import threading
 import types
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextvars import copy_context
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -110,27 +111,30 @@ class LoopCalls:
         """The calls that have not ended. May be called from any thread."""
         return [*(call for worker in list(self._workers) if (call := worker.call) is not None), *list(self._waiting)]
 
-    def put(self, calls: Sequence[Call]) -> list[Call]:
-        """Begin calls, or let them wait for their turn. Returns those that need a new task (`begin`)."""
-        parked, free = self._parked, self._limit - len(self._workers)
-        new: list[Call] = []
+    def put(self, calls: Sequence[Call]) -> list[Callable[[], None]]:
+        """Begin calls, or let them wait for their turn.
+
+        Returns:
+            What the task that owns the groups has to call, to start tasks for those that have none. Their places are taken.
+        """
+        parked, workers = self._parked, self._workers
+        new: list[Callable[[], None]] = []
         for call in calls:
             if parked:
                 worker = parked.pop()
                 worker.call = call
                 assert worker.given is not None
                 worker.given.set()
-            elif len(new) < free:
-                new.append(call)
+            elif len(workers) < self._limit:
+                worker = _Worker(call)
+                workers[worker] = None
+                new.append(partial(self._start, worker))
             else:
                 self._waiting.append(call)
         return new
 
-    def begin(self, call: Call) -> None:
-        """Begin a call in a new task. Called by the task that owns the groups."""
+    def _start(self, worker: _Worker) -> None:
         assert self._tasks is not None
-        worker = _Worker(call)
-        self._workers[worker] = None
         self._tasks.start(self._work, worker)
 
     async def _work(self, worker: _Worker) -> None:
@@ -176,7 +180,7 @@ class LoopCalls:
                 else:
                     yield from self._park(worker).__await__()
                     continue
-            waited = False
+            stretch += 1
             try:
                 if not call.resources.ready:
                     assert self._hosts is not None
@@ -190,7 +194,7 @@ class LoopCalls:
                 send = attempt.send
                 try:
                     wants = run(send, None)
-                    waited = True
+                    stretch = 0
                     while True:
                         try:
                             answer = yield wants
@@ -201,7 +205,7 @@ class LoopCalls:
                 except StopIteration:
                     pass
             except Exception as error:  # noqa: BLE001 - raised again by the worker
-                call.outcome.ends_run, waited = error, True
+                call.outcome.ends_run, stretch = error, 0
             call.cancel = worker.call = None
             if timeout_s is not None:
                 self._deadlines.pop(call, None)
@@ -211,7 +215,6 @@ class LoopCalls:
                 wake.set()
             if task is not None and task.cancelling() and not limit.cancel_called:
                 yield from _forget_cancellation(task).__await__()
-            stretch = 0 if waited else stretch + 1
             if stretch >= _STRETCH:
                 stretch = 0
                 yield from _checkpoint().__await__()

@@ -176,7 +176,7 @@ class LoopRunner:
             self._arrived.set()
 
     def _begin(self, calls: Sequence[Call]) -> None:
-        self._to_start.extend(partial(self._calls.begin, call) for call in self._calls.put(calls))
+        self._to_start.extend(self._calls.put(calls))
 
     def _cancel(self, call: Call) -> None:
         if call.cancel is not None:
