@@ -75,7 +75,7 @@ class CallingScope:
         self._counts = build.counts
         self._key = build.view.key
         self._place = build.view.place
-        self._keep = stage.gate.keep
+        self._keep, self._release = stage.gate.keep, stage.gate.release_all
         self._indexes = above.indexes if above.cells else None
         self._step_id = step_id
         self._runner = runner
@@ -86,6 +86,7 @@ class CallingScope:
         self._emits_on_stop = build.emits_on_stop()
         self._capacity = limit + waiting_beside(limit)
         self._kept = KeptOffsets()
+        self._keep_offset, self._add_to_schedule = self._kept.add, self._schedule.add
         #: what was discarded holds its place for good
         self._discarded: list[Call] = []
         self._calls: dict[Call, None] = {}
@@ -121,7 +122,15 @@ class CallingScope:
     def take(self, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         """Keep a record until its call is done."""
         items = ((payload, origin, meta, self._indexes() if self._indexes is not None else ()),)
-        self._add(Call(items, (self._keep(origin),), self._keys_of(items) if self._by_key else (), False, self._shared))
+        keys = self._keys_of(items) if self._by_key else ()
+        shared = self._shared
+        call = Call(items, (self._keep(origin),), keys, False, shared)
+        if shared is None:
+            self._add(call)
+            return
+        self._keep_offset(call)
+        self._calls[call] = None
+        self._add_to_schedule(call)
 
     def _take_each(self, items: list[Item]) -> None:
         for item in items:
@@ -178,8 +187,8 @@ class CallingScope:
                 self._schedule.done(call)
                 self._finish(call)
                 continue
-            call.attempt += 1
-            if call.attempt > 1:
+            attempt = call.attempt = call.attempt + 1
+            if attempt > 1:
                 call.outcome, call.done, call.cancelled = Outcome(), False, False
             beginning.append(call)
         if beginning:
@@ -204,6 +213,7 @@ class CallingScope:
         return len(self._calls)
 
     def oldest(self) -> Iterable[tuple[TopicPartition, int]]:
+        self._kept.settle()
         return [(partition, offset) for partition, offset in self._kept.lowest.items() if partition != NO_PARTITION]
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
@@ -269,10 +279,19 @@ class CallingScope:
         completed = self._runner.completed
         while completed:
             found = completed.popleft()
+            self._room.elsewhere -= 1
             if isinstance(found, CallBatch):
                 self._commit_batch(found)
-            else:
-                self._completed(found, now)
+                continue
+            found.done = True
+            if found.outcome.ends_run is not None:
+                raise found.outcome.ends_run
+            if self._policy is NO_POLICY or not self._is_repeated(found, now):
+                self._schedule.done(found)
+                if found.batch is None:
+                    self._commit(found)
+                else:
+                    self._finish(found)
         deadlines, begun = self._deadlines, self._runner.begun
         while begun and self._timeout is not None:
             call = begun.popleft()
@@ -285,6 +304,7 @@ class CallingScope:
                 call.cancelled = True
                 self._runner.cancel(call)
         self._flush()
+        self._kept.settle()
 
     def end(self, mark: EndMark) -> None:
         """Calls in progress are awaited, and at the end of the input all others. A stop waits for none that a policy delays."""
@@ -310,17 +330,6 @@ class CallingScope:
             call.batch.calls.remove(call)
             call.batch.left -= 1
             self._close_if_done(call.batch)
-
-    def _completed(self, call: Call, now: float) -> None:
-        self._room.elsewhere -= 1
-        call.done = True
-        outcome = call.outcome
-        if outcome.ends_run is not None:
-            raise outcome.ends_run
-        if self._policy is not NO_POLICY and self._is_repeated(call, now):
-            return
-        self._schedule.done(call)
-        self._finish(call)
 
     def _is_repeated(self, call: Call, now: float) -> bool:
         """Whether the policy lets a call that has ended wait for another attempt, or a stop has discarded it for that."""
@@ -356,13 +365,11 @@ class CallingScope:
             function(*arguments)
         for step in outcome.drops:
             self._counts.drops[step] += 1
-        self._kept.remove(call)
+        call.is_kept = False
         del self._calls[call]
         if policy is not NO_POLICY:
             policy.forget(call, self._room.now)
-        release = self._gate.release
-        for flight in call.flights:
-            release(flight)
+        self._release(call.flights)
 
     def _seal(self) -> None:
         """The stage's batch is over, and with it the calls that share its resources."""
@@ -377,7 +384,6 @@ class CallingScope:
             self._runner.close_batch(batch)
 
     def _commit_batch(self, batch: CallBatch) -> None:
-        self._room.elsewhere -= 1
         if batch.error is not None:
             raise batch.error
         for ready in self._batches.closed(batch):

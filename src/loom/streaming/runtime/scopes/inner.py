@@ -59,6 +59,7 @@ class InnerProcess:
     def __init__(self, current: _Current, entry: NodeInput, cells: tuple[ChildIndex, ...], fail: Fail) -> None:
         self._current = current
         self._entry = entry
+        self._record = entry.record
         #: copies of the child indexes in front of the scope
         self._cells = cells
         self._fail = fail
@@ -66,15 +67,17 @@ class InnerProcess:
     def enter(self, call: Call) -> None:
         """Run a call up to its first async steps, which are then in `call.pending`."""
         self._current.call = call
-        entry, cells = self._entry, self._cells
         if call.is_batch:
-            entry.batch(list(call.items))
+            self._entry.batch(list(call.items))
             return
         for payload, origin, meta, indexes in call.items:
             if indexes:
-                for cell, index in zip(cells, indexes, strict=True):
+                for cell, index in zip(self._cells, indexes, strict=True):
                     cell.at = index
-            (entry.tombstone if payload is TOMBSTONE else entry.record)(payload, origin, meta)
+            if payload is TOMBSTONE:
+                self._entry.tombstone(payload, origin, meta)
+            else:
+                self._record(payload, origin, meta)
 
     def go_on(self, call: Call, at: Suspension, function: Callable[..., None], what: Any) -> None:
         """Go on behind an async step: `function` is its `resume` or its `fail`, `what` its result or what it has raised."""

@@ -1,4 +1,7 @@
-"""The offsets of what a scope keeps, and the lowest of them for each partition, in whichever order calls are done. Hot path."""
+"""The offsets of what a scope keeps, and the lowest of them for each partition, in whichever order calls are done. Hot path.
+
+A call that is kept no longer only says so (`is_kept`); `settle` takes note of all of them at once.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ class KeptOffsets:
     """By partition the offsets that are kept."""
 
     def __init__(self) -> None:
-        #: the lowest of each partition; shared with the reorder buffer, which reads it
+        #: the lowest of each partition at the last `settle`; shared with the reorder buffer, which reads it
         self.lowest: dict[TopicPartition, int] = {}
         #: (offset, whose it is) by offset, which is how records arrive; what is kept no longer leaves when it is the lowest
         self._queues: dict[TopicPartition, deque[tuple[int, Call]]] = {}
@@ -29,34 +32,33 @@ class KeptOffsets:
         call.is_kept = True
         queues = self._queues
         for flight in call.flights:
-            partition, offset = flight.partition, flight.offset
-            queue = queues.get(partition)
-            if queue is None:
-                queues[partition] = deque(((offset, call),))
-                self.lowest[partition] = offset
-            elif offset >= queue[-1][0]:
+            offset, queue = flight.offset, queues.get(flight.partition)
+            if queue is not None and offset >= queue[-1][0]:
                 queue.append((offset, call))
             else:
-                insort(queue, (offset, call), key=_offset_of)
-                self.lowest[partition] = queue[0][0]
+                self._put(flight.partition, offset, call)
 
-    def remove(self, call: Call) -> None:
-        """The inputs of a call are kept no longer."""
-        call.is_kept = False
-        queues = self._queues
-        for flight in call.flights:
-            partition = flight.partition
-            queue = queues.get(partition)
-            if queue is None or queue[0][1] is not call:
+    def settle(self) -> None:
+        """Find the lowest again, now that some calls are kept no longer."""
+        queues, emptied = self._queues, []
+        for partition, queue in queues.items():
+            if queue[0][1].is_kept:
                 continue
-            queue.popleft()
             while queue and not queue[0][1].is_kept:
                 queue.popleft()
             if queue:
                 self.lowest[partition] = queue[0][0]
             else:
-                del queues[partition]
-                del self.lowest[partition]
+                emptied.append(partition)
+        for partition in emptied:
+            del queues[partition]
+            del self.lowest[partition]
+
+    def _put(self, partition: TopicPartition, offset: int, call: Call) -> None:
+        """The first of its partition, or one before others."""
+        queue = self._queues.setdefault(partition, deque())
+        insort(queue, (offset, call), key=_offset_of)
+        self.lowest[partition] = queue[0][0]
 
     def renew(self, calls: Iterable[Call]) -> None:
         """Partitions have changed: the inputs of these calls, and of no others, are kept."""

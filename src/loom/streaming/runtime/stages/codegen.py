@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import count
 from textwrap import dedent
+from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
 
 from loom.core.model import LoomFrozenStruct
@@ -179,7 +180,7 @@ class CodeWriter:
         source = f"def make({', '.join(self._names)}):\n{indented}    return run\n"
         scope: dict[str, Any] = {}
         # Each function gets code of its own: the interpreter adapts it to what it is called with.
-        exec(compile(source, _file_of(source), "exec"), scope)
+        exec(_copy_of(_code_of(source)), scope)
         return scope["make"](**self._names)
 
 
@@ -348,6 +349,16 @@ def generated(function: Callable[..., Any] | None) -> Generated | None:
     return Generated(
         dedent("".join(lines)).rstrip(), {name: names[name] for name in dict.fromkeys(written) if name in names}
     )
+
+
+@cache
+def _code_of(source: str) -> CodeType:
+    return compile(source, _file_of(source), "exec")
+
+
+def _copy_of(code: CodeType) -> CodeType:
+    """The same code, and the functions in it, as yet adapted to nothing."""
+    return code.replace(co_consts=tuple(_copy_of(c) if isinstance(c, CodeType) else c for c in code.co_consts))
 
 
 @cache

@@ -6,7 +6,7 @@ Built once per stage; each place in the flow takes its own `fail` from `at()`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from loom.core.errors import ENDS_RUN, DomainError
 from loom.core.importable import qualified_name
@@ -32,6 +32,10 @@ NOT_DECODED: Any = object()
 
 #: (exception, payload, origin, meta): makes the record an error of the place it was taken for
 Fail = Callable[[BaseException, Any, Any, MessageMeta | None], None]
+
+
+#: the error, which child of its record it belongs to, where it was raised, how many attempts were made, and the record
+_WriteOriginal: TypeAlias = Callable[[BaseException, str, str | None, int | None, Any], None]
 
 
 class NoBranchError(Exception):
@@ -107,11 +111,8 @@ class Failures:
         """
         emitters = {target.slot: self._emitter(target.slot, above) for target in self._targets.values()}
         told = above.told
-        originals = {
-            kind: self._original_writer(kind, step_id, path, target.slot, emitters[target.slot])
-            for kind, target in self._targets.items()
-            if target.original
-        }
+        #: made for the first error of a kind, since most places never see one
+        originals: dict[ErrorKind, _WriteOriginal] = {}
 
         def unreadable(error: BaseException, origin: Any) -> None:
             # Found when the headers are first needed, and yet an error of the source: reported once.
@@ -134,13 +135,16 @@ class Failures:
             self._error_log.notice(found, step_id, error, at, self._view.place(origin))
             index = ".".join([str(cell.at) for cell in told if cell.at != NO_CHILD]) if told else ""
             made = attempts.made if attempts is not None else None
-            write_original = originals.get(found)
-            if write_original is not None:
+            target = self._targets.get(found)
+            if target is not None and target.original:
+                write_original = originals.get(found)
+                if write_original is None:
+                    write_original = self._original_writer(found, step_id, path, target.slot, emitters[target.slot])
+                    originals[found] = write_original
                 self.emitted += 1
                 write_original(error, index, at, made, origin)
                 return
             envelope = self._envelope(found, error, step_id, path, payload, origin, meta, index, at, made)
-            target = self._targets.get(found)
             if target is None:
                 self._no_route(envelope, error, origin)
                 return
@@ -159,7 +163,7 @@ class Failures:
 
     def _original_writer(
         self, kind: ErrorKind, step_id: StepId, path: NodePath, slot: int, emit: Callable[[Result], None]
-    ) -> Callable[[BaseException, str, str | None, int | None, Any], None]:
+    ) -> _WriteOriginal:
         """Writes the record as it was read. Errors may be many, so this way asks for no more than the dead letter holds."""
         view, headers = self._view, header_writer(self._flow, kind, step_id, path)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from heapq import heappop, heappush
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ __all__ = ["InFlightInput", "ReorderBuffer"]
 _ORIGIN = 5
 #: Results held back beyond which the source is given no more credit. They hold their values in memory.
 _MOST_HELD = 20_000
+_NONE_YET = object()
 #: the partition for records without a position, in the order of arrival
 NO_PARTITION = TopicPartition("", -1)
 
@@ -81,20 +83,26 @@ class ReorderBuffer:
 
     def arrive(self, origins: Sequence[Any]) -> None:
         """Records that the stage is about to work on."""
-        place, flights, sequence, touched = self._place, self._flights, self._sequence, self._touched
-        partitions = self._partitions
+        place, flights, sequence, touched = self._place, self._flights, self._sequence, self._touched.append
+        partitions, partition = self._partitions, NO_PARTITION
+        last_topic: Any = _NONE_YET
+        last_number: Any = _NONE_YET
         for origin in origins:
             sequence += 1
             topic, number, offset = place(origin)
-            if topic is None or number is None or offset is None:
+            if number == last_number and topic == last_topic and offset is not None:
+                # Records come in stretches of one partition.
+                flight = InFlightInput(origin, partition, offset, sequence)
+            elif topic is None or number is None or offset is None:
                 flight = InFlightInput(origin, NO_PARTITION, sequence, sequence)
             else:
-                partition = partitions.get((topic, number))
-                if partition is None:
-                    partition = partitions[topic, number] = TopicPartition(topic, number)
+                known = partitions.get((topic, number))
+                if known is None:
+                    known = partitions[topic, number] = TopicPartition(topic, number)
+                partition, last_topic, last_number = known, topic, number
                 flight = InFlightInput(origin, partition, offset, sequence)
             flights[id(origin)] = flight
-            touched.append(flight)
+            touched(flight)
         self._sequence = sequence
 
     def oldest_unfinished(self) -> int:
@@ -112,6 +120,13 @@ class ReorderBuffer:
         """It is kept no longer."""
         flight.kept -= 1
         self._touched.append(flight)
+
+    def release_all(self, flights: Sequence[InFlightInput]) -> None:
+        """They are kept no longer."""
+        touched = self._touched.append
+        for flight in flights:
+            flight.kept -= 1
+            touched(flight)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """The logs of these partitions are gone: what is in flight from them counts as records without a position."""
@@ -141,12 +156,12 @@ class ReorderBuffer:
             failed.clear()
         bars = self._lowest()
         leaving = self._released(bars)
-        slots, number = self._slots, self._number
-        for index, result in enumerate(results):
+        slots, number, leave = self._slots, self._number, leaving.append
+        for result, child in zip(results, repeat(()) if children is None else children):  # noqa: B905 - one may be endless
             flight = flights[id(result[_ORIGIN])]
             flight.wrote = True
             number += 1
-            ranked = (flight.sequence, children[index] if children is not None else (), number, result)
+            ranked = (flight.sequence, child, number, result)
             if slots is None or result[0] in slots:
                 partition = flight.partition
                 bar = bars.get(partition)
@@ -154,7 +169,7 @@ class ReorderBuffer:
                     heappush(self._held.setdefault(partition, []), (flight.offset, ranked))
                     self._holds += 1
                     continue
-            leaving.append(ranked)
+            leave(ranked)
         self._number = number
         leaving.sort()
         if self._touched:
