@@ -22,11 +22,12 @@ from loom.streaming.nodes.retry import CircuitBreaker, RateLimit, Retry
 from loom.streaming.nodes.scope import Ordering, ResourceScope, With, WithAsync
 from loom.streaming.nodes.shape import StreamShape
 from loom.streaming.process import Process
-from loom.streaming.runtime.scopes.calling import CallingScope, waiting_beside
+from loom.streaming.runtime.scopes.calling import CallingScope
 from loom.streaming.runtime.scopes.inner import build_inner
 from loom.streaming.runtime.scopes.loop_runner import LoopRunner
 from loom.streaming.runtime.scopes.policy import NO_POLICY
 from loom.streaming.runtime.scopes.resources import Resources
+from loom.streaming.runtime.scopes.schedule import waiting_beside
 from loom.streaming.runtime.scopes.scope_policy import ScopePolicy
 from loom.streaming.runtime.scopes.thread_runner import ThreadRunner
 from loom.streaming.runtime.stages.builder import StageBuilder

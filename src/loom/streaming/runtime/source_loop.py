@@ -311,7 +311,7 @@ class SourceLoop:
         stop = self._state.stop
         if self._phase is _Phase.DRAINING:
             if not self._stage.ended:
-                stop.check_deadline(self._stage.room.waiting_for())
+                stop.check_deadline(self._stage.room.waiting_for)
                 return self._mark(now) if self._ends_epoch and self._has_news() else self._wake(now)
             self._phase = _Phase.AWAITING_MARK
             if not self._epochs.by_snapshots:

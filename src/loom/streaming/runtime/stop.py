@@ -99,19 +99,22 @@ class StopSignal:
         """Wait until a stop is requested; `False` if the time is over first."""
         return self._requested.wait(timeout_s)
 
-    def check_deadline(self, waiting_for: str) -> None:
+    def check_deadline(self, waiting_for: str | Callable[[], str]) -> None:
         """Raise `ForcedShutdownError` when the stop has had its time. Called between the slices of every wait.
 
         Says every 10 s what a stop waits for.
+
+        Args:
+            waiting_for: what it waits for, or what finds that out when it is to be said.
         """
         if self._deadline is not None and self._clock() > self._deadline:
             raise ForcedShutdownError(
-                f"the stop was not done within {self.limit_s} s; still waiting for {waiting_for}. What is not "
+                f"the stop was not done within {self.limit_s} s; still waiting for {_said(waiting_for)}. What is not "
                 "committed is read again after a restart"
             )
         if self.requested and (now := self._clock()) - self._said_at >= _SAY:
             self._said_at = now
-            _log.warning("still_stopping", waiting_for=waiting_for, seconds=round(now - self._requested_at))
+            _log.warning("still_stopping", waiting_for=_said(waiting_for), seconds=round(now - self._requested_at))
 
     def left_s(self) -> float | None:
         """How many seconds the stop has left, or would have if it were requested now; `None` means no limit."""
@@ -121,3 +124,7 @@ class StopSignal:
         """Raise `StartGivenUp` when a stop was asked for. Called between the slices of waits before anything is read."""
         if self.requested:
             raise StartGivenUp(waiting_for)
+
+
+def _said(waiting_for: str | Callable[[], str]) -> str:
+    return waiting_for if isinstance(waiting_for, str) else waiting_for()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, cast
+from weakref import WeakSet
 
 import anyio
+import anyio.lowlevel
 import pytest
 from msgspec.structs import replace
 
 from loom.core.async_bridge import AsyncBridge
 from loom.core.model import LoomFrozenStruct
-from loom.streaming import ErrorKind, FromTopic, IntoTopic, Process, StreamFlow, WithAsync, step
+from loom.streaming import ErrorKind, FromTopic, IntoTopic, Process, ResourceScope, Retry, StreamFlow, WithAsync, step
 from loom.streaming.runtime.scopes.call import Call
 from loom.streaming.runtime.scopes.inner import InnerProcess
 from loom.streaming.runtime.scopes.loop_calls import LoopCalls
@@ -180,3 +183,25 @@ def test_the_time_of_a_call_counts_from_its_beginning() -> None:
     runner = StreamingTestRunner.from_flow(declared).with_payloads([Number(1), Number(2)]).advance(3_600_000).run()
     assert [message.payload.n for message in runner.output] == [2]
     assert [e.original_message.payload.n for e in runner.errors[ErrorKind.TASK] if e.original_message] == [1]
+
+
+@pytest.mark.parametrize("scope", list(ResourceScope))
+def test_nothing_is_left_of_a_call_that_has_failed(scope: ResourceScope) -> None:
+    class RefusedError(Exception):
+        """An exception of a class of Python's own cannot be referred to weakly."""
+
+    raised = WeakSet[RefusedError]()
+    times = 0
+
+    async def work(n: int) -> int:
+        nonlocal times
+        times += 1
+        await anyio.lowlevel.checkpoint()
+        raised.add(error := RefusedError(n))
+        raise error
+
+    retry = Retry(attempts=2, wait_initial_ms=1, wait_jitter_ms=0)
+    out = in_memory(calling(work, scope=scope, retry=retry), numbers(*range(10)))
+    assert (out.counts.failed, times) == ({ErrorKind.TASK: 10}, 20)
+    gc.collect()
+    assert not raised

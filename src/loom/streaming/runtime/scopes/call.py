@@ -1,6 +1,7 @@
 """One call of a scope's inner process, and what came of it. Hot path: one of each per record.
 
-These are structs because one is made in a third of the time that a class with slots takes.
+These are structs because one is made in a third of the time that a class with slots takes. The garbage collector does not know
+of them, so nothing may lead from one back to itself: an error does so by its traceback until `drop_outcome`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class CallTimedOutError(LoomStreamingError, TimeoutError):
 Exit: TypeAlias = tuple[tuple[ChildIndex, ...], Indexes, Callable[..., None], tuple[Any, ...]]
 
 
-class Outcome(msgspec.Struct, eq=False):
+class Outcome(msgspec.Struct, eq=False, gc=False):
     """What came of one attempt of a call. Nothing of it has left the scope yet, so an attempt can be repeated."""
 
     #: in the order in which they were made
@@ -52,7 +53,7 @@ class AsyncStep(msgspec.Struct, eq=False):
     cells: tuple[ChildIndex, ...]
 
 
-class Suspension(msgspec.Struct, eq=False):
+class Suspension(msgspec.Struct, eq=False, gc=False):
     """An async step that waits to be run for a call."""
 
     step: AsyncStep
@@ -61,7 +62,7 @@ class Suspension(msgspec.Struct, eq=False):
     indexes: Indexes
 
 
-class Call(msgspec.Struct, eq=False):
+class Call(msgspec.Struct, eq=False, gc=False):
     """A record, or a batch of them, on its way through the inner process."""
 
     items: Sequence[Item]
@@ -94,6 +95,14 @@ class Call(msgspec.Struct, eq=False):
     done: bool = False
     #: its offsets are kept
     is_kept: bool = False
+
+    def drop_outcome(self) -> None:
+        """Its outcome has left the scope, or never will."""
+        self.outcome, self.batch = _NO_OUTCOME, None
+
+
+#: of calls that are done with; shared, and never changed
+_NO_OUTCOME = Outcome()
 
 
 def exits_left(exits: Iterable[Exit], lost: Collection[int]) -> Iterator[Exit]:

@@ -1,7 +1,7 @@
 """A scope whose calls overlap, on the worker's side: takes records, starts calls, commits what comes of them. Hot path.
 
 A `BufferingNode`: the offset of a record is kept until its call is committed, a full scope takes the source's credit away, and
-a finished call wakes the worker. A runner does the work elsewhere (an event loop, threads).
+a finished call wakes the worker. A runner does the work elsewhere.
 
 One call goes: `take` → `CallSchedule` → `CallPolicy.before` → runner → `CallPolicy.after` → commit. What a policy decides there
 (start later, do it again later) is all that retries, rate limits and circuit breakers need; see `policy.py`.
@@ -22,26 +22,18 @@ from loom.streaming.runtime.scopes.call import Call, Outcome, exits_left
 from loom.streaming.runtime.scopes.call_runner import CallBatch, CallRunner
 from loom.streaming.runtime.scopes.kept_offsets import KeptOffsets
 from loom.streaming.runtime.scopes.policy import NO_POLICY, CallPolicy
-from loom.streaming.runtime.scopes.schedule import CallSchedule
+from loom.streaming.runtime.scopes.schedule import CallSchedule, waiting_beside
 from loom.streaming.runtime.stages.builder import StageBuilder
 from loom.streaming.runtime.stages.node_input import Ancestors, Item, NodeInput
 from loom.streaming.runtime.stages.reorder_buffer import NO_PARTITION, ReorderBuffer
 from loom.streaming.runtime.stages.stage_io import EndMark
 
-__all__ = ["CallingScope", "waiting_beside"]
+__all__ = ["CallingScope"]
 
-#: Calls that may wait beside those in progress, so that a finished one is followed at once: as many again, and some more
-#: where few are in progress.
-_FEWEST_WAITING = 16
 #: The source is given credit again when so large a part of the places is free, so that it reads no single records.
 _FREE = 4
 #: how many calls a message about a stop names
 _NAMED = 5
-
-
-def waiting_beside(limit: int) -> int:
-    """How many calls may wait beside those in progress."""
-    return max(limit, _FEWEST_WAITING)
 
 
 class CallingScope:
@@ -69,6 +61,8 @@ class CallingScope:
     ) -> None:
         stage = build.stage
         assert stage.gate is not None
+        self._stage = stage
+        self._is_held = False
         self._gate: ReorderBuffer = stage.gate
         self._room = stage.room
         self._flush = stage.flush
@@ -192,6 +186,9 @@ class CallingScope:
                 call.outcome, call.done, call.cancelled = Outcome(), False, False
             beginning.append(call)
         if beginning:
+            if not self._is_held:
+                self._is_held = True
+                self._stage.hold(self, f"what waits in {self._step_id}", self._close)
             self._room.elsewhere += len(beginning)
             self._runner.submit(beginning)
 
@@ -288,10 +285,7 @@ class CallingScope:
                 raise found.outcome.ends_run
             if self._policy is NO_POLICY or not self._is_repeated(found, now):
                 self._schedule.done(found)
-                if found.batch is None:
-                    self._commit(found)
-                else:
-                    self._finish(found)
+                self._finish(found)
         deadlines, begun = self._deadlines, self._runner.begun
         while begun and self._timeout is not None:
             call = begun.popleft()
@@ -330,6 +324,7 @@ class CallingScope:
             call.batch.calls.remove(call)
             call.batch.left -= 1
             self._close_if_done(call.batch)
+        call.drop_outcome()
 
     def _is_repeated(self, call: Call, now: float) -> bool:
         """Whether the policy lets a call that has ended wait for another attempt, or a stop has discarded it for that."""
@@ -370,6 +365,7 @@ class CallingScope:
         if policy is not NO_POLICY:
             policy.forget(call, self._room.now)
         self._release(call.flights)
+        call.drop_outcome()
 
     def _seal(self) -> None:
         """The stage's batch is over, and with it the calls that share its resources."""
@@ -389,6 +385,11 @@ class CallingScope:
         for ready in self._batches.closed(batch):
             for call in ready.calls:
                 self._commit(call)
+
+    def _close(self) -> None:
+        """The runner is closed, and nothing is committed any more. Calls that have not ended may still write to theirs."""
+        for call in self._calls:
+            call.outcome, call.batch = Outcome(), None
 
     def _told(self) -> str | None:
         """What a stop waits for."""

@@ -9,7 +9,16 @@ from typing import Any
 
 from loom.streaming.runtime.scopes.call import Call
 
-__all__ = ["CallSchedule"]
+__all__ = ["CallSchedule", "waiting_beside"]
+
+#: Calls that may wait beside those in progress, so that a finished one is followed at once: as many again, and some more
+#: where few are in progress.
+_FEWEST_WAITING = 16
+
+
+def waiting_beside(limit: int) -> int:
+    """How many calls may wait beside those in progress."""
+    return max(limit, _FEWEST_WAITING)
 
 
 class CallSchedule:
