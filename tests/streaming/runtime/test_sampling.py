@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loom.streaming.runtime.telemetry.sampling import Gaps
+from loom.streaming.runtime.telemetry.sampling import Gaps, Sampler
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.01, 0.001])
@@ -17,6 +18,26 @@ def test_about_as_many_are_followed_as_the_ratio_says(ratio: float) -> None:
     followed = sum(len(gaps.among(1_000)) for _ in range(records // 1_000))
     # Eight standard deviations: never by chance.
     assert abs(followed - records * ratio) < 8 * (records * ratio * (1 - ratio)) ** 0.5
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.05, 0.01, 0.001])
+def test_each_record_of_a_batch_is_as_likely_as_any(ratio: float) -> None:
+    sampler, batches = Sampler(ratio), 200_000
+    followed = Counter(at for _ in range(batches) for at in sampler.of_batch(5))
+    for at in range(5):
+        assert abs(followed[at] - batches * ratio) < 8 * (batches * ratio * (1 - ratio)) ** 0.5
+
+
+def test_those_that_are_followed_come_from_some_batches() -> None:
+    sampler = Sampler(0.01)
+    counts = [len(sampler.of_batch(1_000)) for _ in range(2_000)]
+    # Of a batch in eight, one record in thirteen; no more than that, so that they are not all neighbours.
+    assert 100 < sum(count > 0 for count in counts) < 500
+    assert max(counts) < 200
+
+
+def test_a_sampler_follows_all_or_none() -> None:
+    assert [list(Sampler(1.0).of_batch(2)), list(Sampler(0.0).of_batch(2))] == [[0, 1], []]
 
 
 @given(st.lists(st.integers(0, 50)), st.floats(0, 1))

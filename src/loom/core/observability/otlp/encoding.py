@@ -109,9 +109,10 @@ class _Path:
             filled[8] = _PARENT_ID + bytes.fromhex(span.parent_id)
         count = self.count
         if count:
-            begun = [time + clock for time in span.times]
+            begun = [time + clock for time in span.times] if clock else span.times
             filled[10::6] = begun
-            filled[12::6] = [*begun[1:], ended]
+            filled[12:-6:6] = begun[1:]
+            filled[-3] = ended
             filled[13::6] = [below] * count
             filled[14::6] = self._ids(new_span_bytes(count))
         return self._pack(*filled)
@@ -144,7 +145,11 @@ class SpanEncoder:
         outer = self._known.get(span.shape) or self._learn(span.shape)
         place = span.place
         below = bytes.fromhex(f"0a10{place.trace_id}2208{place.parent_id}1208")
-        values = b"".join([key.with_value(value) for key, value in zip(outer.varying, span.values, strict=True)])
+        keys = outer.varying
+        if len(keys) == 1:
+            values = keys[0].with_value(span.values[0])
+        else:
+            values = b"".join([key.with_value(value) for key, value in zip(keys, span.values, strict=True)])
         if span.state or span.links or span.error is not None or span.inner_errors:
             return _write_one_by_one(outer, span, below, values, into)
         key = span.path, len(values), span.parent_id is not None

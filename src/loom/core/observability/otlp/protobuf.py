@@ -24,20 +24,13 @@ def varint(number: int) -> bytes:
     if 0 <= number < len(_SHORT):
         return _SHORT[number]
     number &= _UNSIGNED
-    if number < 1 << 21:
-        if number < 1 << 14:
-            return bytes((number & 0x7F | 0x80, number >> 7))
-        return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14))
-    if number < 1 << 28:
-        return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14 & 0x7F | 0x80, number >> 21))
-    found = bytearray()
-    while number >= 0x80:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    found.append(number)
-    return bytes(found)
+    if number < 1 << 14:
+        return _MORE[number & 0x7F] + _SHORT[number >> 7]
+    return _MORE[number & 0x7F] + _MORE[number >> 7 & 0x7F] + varint(number >> 14)
 
 
+#: seven bits after which others come
+_MORE: Sequence[bytes] = [bytes((n | 0x80,)) for n in range(1 << 7)]
 #: lengths, as a rule
 _SHORT: Sequence[bytes] = [bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << 11)]
 

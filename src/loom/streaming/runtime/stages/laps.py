@@ -5,7 +5,7 @@ A followed record is on its own between many that are not, so its loop calls not
 
 from __future__ import annotations
 
-from time import perf_counter_ns
+from time import time_ns
 
 from loom.streaming.compiler.model import StepId
 from loom.streaming.runtime.stages.codegen import CodeWriter, Lap
@@ -35,7 +35,7 @@ def noted_lap(timer: NodeTimer) -> Lap:
     """
 
     def write(code: CodeWriter, step_id: StepId) -> None:
-        note, now = code.shared_name("note", timer.trail.append), code.shared_name("now", perf_counter_ns)
+        note, now = code.shared_name("note", timer.trail.append), code.shared_name("now", time_ns)
         code.line(f"{note}({code.name('step', str(step_id))})", f"{note}({now}())")
 
     return write

@@ -8,7 +8,7 @@ single records that are followed, writes its way into the trail by itself.
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter_ns
+from time import perf_counter_ns, time_ns
 from typing import Any
 
 from loom.streaming.message import MessageMeta
@@ -41,7 +41,7 @@ class NodeTimer:
         self._tell = tell
         self._every = every_s if every_s is not None else float("inf")
         self._due = float("-inf") if every_s is not None else float("inf")
-        #: the nodes that followed records have come to, each followed by the time in nanoseconds; always the same list
+        #: the nodes that followed records have come to, each followed by the time in nanoseconds since 1970; always the same list
         self.trail: list[Any] = []
         #: a record is followed, and what happens now has to do with it alone
         self.follows = False
@@ -90,7 +90,7 @@ class NodeTimer:
         """
         now = perf_counter_ns()
         if self.follows:
-            self.trail += (self._steps[number], now)
+            self.trail += (self._steps[number], time_ns())
         if not self._measures:
             return
         self._nanoseconds[self._at] += now - self._since

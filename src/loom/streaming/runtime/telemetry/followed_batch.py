@@ -25,24 +25,22 @@ class FollowedBatch:
 
     Args:
         shapes: those of the flow.
-        clock: what makes the times nanoseconds since 1970.
         records: the records.
-        trail: for each of them when it began, the nodes that it came to, each followed by the time, and when it ended.
+        trail: for each of them when it began, the nodes that it came to, each followed by the time, and when it ended; in
+            nanoseconds since 1970.
         errors: of those that failed: the first one, and all by step. By the index of the record here.
     """
 
-    __slots__ = ("_clock", "_errors", "_records", "_shapes", "_trail")
+    __slots__ = ("_errors", "_records", "_shapes", "_trail")
 
     def __init__(
         self,
         shapes: SpanShapes,
-        clock: int,
         records: Sequence[Followed],
         trail: list[Any],
         errors: Mapping[int, tuple[SpanError, Mapping[str, SpanError]]],
     ) -> None:
         self._shapes = shapes
-        self._clock = clock
         self._records = records
         self._trail = trail
         self._errors = errors
@@ -56,7 +54,7 @@ class FollowedBatch:
         return len(self._trail) // 2
 
     def __iter__(self) -> Iterator[FinishedSpan]:
-        begin, trail, clock, shape_of = 0, self._trail, self._clock, self._shapes.record
+        begin, trail, shape_of = 0, self._trail, self._shapes.record
         for index, (found, place, parent, state, end) in enumerate(self._records):
             first, inner = self._errors.get(index, _NOTHING)
             offset = found[2]
@@ -65,7 +63,7 @@ class FollowedBatch:
                 place,
                 trail[begin],
                 trail[end - 1],
-                clock,
+                0,
                 None if parent is None else parent.parent_id,
                 state,
                 () if offset is None else (offset,),

@@ -7,7 +7,7 @@ times as long. So as little as possible is done here; the rest is done for all o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter_ns
+from time import time_ns
 from typing import Any
 
 from loom.core.observability.spans import SpanError, Tracing
@@ -84,14 +84,14 @@ class Follower:
         token = self._tracing.enter(place, state) if shown else None
         said = _be_current(place)
         self.follows = timer.on = timer.follows = True
-        note(perf_counter_ns())
+        note(time_ns())
         try:
             self.alone((origin,))
         except BaseException as error:
-            self.errors[index] = SpanError.of(error, perf_counter_ns()), {}
+            self.errors[index] = SpanError.of(error, time_ns()), {}
             raise
         finally:
-            note(perf_counter_ns())
+            note(time_ns())
             self.follows = timer.follows = False
             timer.on = self._measures
             _be_no_longer(said)
@@ -105,7 +105,7 @@ class Follower:
 
     def _note_failure(self, index: int) -> None:
         """The record has failed, which need not be what has ended the run."""
-        now = perf_counter_ns()
+        now = time_ns()
         inner = {step: SpanError.of(error, now) for step, error in self.failed}
         self.failed = []
         first = self.errors[index][0] if index in self.errors else next(iter(inner.values()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from time import monotonic, perf_counter_ns, time_ns
+from time import monotonic, time_ns
 from typing import Any
 
 from msgspec.structs import replace
@@ -39,7 +39,7 @@ from loom.streaming.runtime.stages.node_timer import NodeTimer
 from loom.streaming.runtime.stages.stage_io import Result
 from loom.streaming.runtime.telemetry.followed_batch import Followed, FollowedBatch, Picked, failed_span
 from loom.streaming.runtime.telemetry.follower import Follower
-from loom.streaming.runtime.telemetry.sampling import Gaps
+from loom.streaming.runtime.telemetry.sampling import Sampler
 from loom.streaming.runtime.telemetry.span_shapes import SpanShapes, shapes_of
 
 __all__ = ["RecordTracer", "TracedErrors", "tracer_of"]
@@ -73,7 +73,7 @@ class RecordTracer:
         #: whether records meet others in a node, after the loop
         self._gathers = gathers
         self._on_error = tracing.sampling.on_error
-        self._gaps = Gaps(tracing.sampling.ratio)
+        self._sampler = Sampler(tracing.sampling.ratio)
         self.watch(NodeTimer(lambda *_: None, every_s=None), [])
         #: the records of the current batch
         self._origins: Sequence[Any] = ()
@@ -178,7 +178,7 @@ class RecordTracer:
 
     def _picked(self, origins: Sequence[Any]) -> Sequence[Picked]:
         """The records to follow, in order."""
-        drawn = self._gaps.among(len(origins))
+        drawn = self._sampler.of_batch(len(origins))
         found: list[Picked]
         if not self._view.any_headers(origins):
             self._headers.absent = True
@@ -214,8 +214,7 @@ class RecordTracer:
                 wanted = _header_of(place)
                 for index in range(before, after):
                     results[index] = self._marked(results[index], wanted)
-        clock = time_ns() - perf_counter_ns()
-        self._tracing.add_all(FollowedBatch(self._shapes, clock, records, trail.copy(), follower.errors))
+        self._tracing.add_all(FollowedBatch(self._shapes, records, trail.copy(), follower.errors))
         trail.clear()
 
     def _marked(self, result: Result, wanted: tuple[str, bytes]) -> Result:
