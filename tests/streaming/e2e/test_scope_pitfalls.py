@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio.lowlevel
@@ -14,11 +16,15 @@ from loom.core.observability import EventKind, LifecycleEvent, ObservabilityRunt
 from loom.streaming import (
     Broadcast,
     BroadcastRoute,
+    ContextFactory,
     ErrorKind,
     ExpandRoutes,
     Fork,
     FromTopic,
     IntoTopic,
+    Message,
+    PartitionGuarantee,
+    PartitionPolicy,
     Process,
     Retry,
     Route,
@@ -29,9 +35,13 @@ from loom.streaming import (
     WithAsync,
     step,
 )
+from loom.streaming.compiler import compile_flow
 from loom.streaming.kafka import EmbeddedBroker, KafkaRecord
+from loom.streaming.runtime.build_options import BuildOptions
+from loom.streaming.runtime.engine import load_engine
 from loom.streaming.runtime.run_errors import ForcedShutdownError
 from loom.streaming.testing import StreamingTestRunner
+from tests.support.engines import chosen_engine
 from tests.support.one_way import running
 from tests.support.running import all_done, config_for, content, positions, produce, run_until
 from tests.support.waiting import LONG_S, until
@@ -160,6 +170,9 @@ class Raises:
     def expand(self, number: Number) -> dict[type, list[Any]]:
         raise RuntimeError("a fault of the author")
 
+    def partition_key(self, message: Message[Number]) -> bytes | str | None:
+        raise RuntimeError("a fault of the author")
+
 
 @pytest.mark.parametrize("kind", ["sync", "threads", "async"])
 @pytest.mark.parametrize(
@@ -168,14 +181,17 @@ class Raises:
         (Router.by(_raises, {"a": Process(same)}), ErrorKind.ROUTING),
         (Router.when([Route(_raises, Process(same))]), ErrorKind.ROUTING),
         (ExpandRoutes(expander=Raises(), routes={Number: Process(IntoTopic("first"))}), ErrorKind.TASK),
+        (IntoTopic("first", partitioning=PartitionPolicy(Raises(), PartitionGuarantee.BEST_EFFORT)), ErrorKind.ROUTING),
     ],
-    ids=["selector", "predicate", "expander"],
+    ids=["selector", "predicate", "expander", "strategy"],
 )
 def test_what_an_author_raises_inside_a_scope_is_an_error_of_its_record_and_ends_no_run(
     kind: str, node: Any, error: ErrorKind
 ) -> None:
-    """An exception in a selector, a predicate or an expander ended the run instead of becoming that record's error."""
-    ends = isinstance(node, ExpandRoutes)
+    """An exception in a selector, a predicate, an expander or a partition strategy ended the run instead of becoming that
+    record's error.
+    """
+    ends = isinstance(node, ExpandRoutes | IntoTopic)
     if kind == "async":
         scope: Any = WithAsync(process=Process(soon, node))
     else:
@@ -233,3 +249,109 @@ def test_a_call_that_a_stop_abandons_is_unconfirmed_and_no_error_as_well(bootstr
     assert [type(error) for error in raised] == [ForcedShutdownError]
     assert positions(bootstrap, "numbers").get(0, 0) == 0
     assert numbers_in(bootstrap, "errors") == numbers_in(bootstrap, "first") == []
+
+
+def test_async_calls_overlap_without_a_batch_node(bootstrap: str) -> None:
+    """Async concurrency existed only behind a batch node."""
+    together = threading.Barrier(3)
+
+    @step
+    async def meet(number: Number) -> Number:
+        await anyio.to_thread.run_sync(together.wait, LONG_S)
+        return number
+
+    declared = flow(WithAsync(process=Process(meet), max_concurrency=3), output=IntoTopic("first"))
+    write(bootstrap, 1, 2, 3)
+    run_until(StreamingRunner.from_dict(declared, config(bootstrap)), all_done(3))
+    assert numbers_in(bootstrap, "first") == [1, 2, 3]
+
+
+class Opened:
+    """What was opened and closed, in order."""
+
+    def __init__(self) -> None:
+        self.entries: list[str] = []
+
+    @contextmanager
+    def plain(self, name: str) -> Iterator[str]:
+        self.entries.append(f"+{name}")
+        yield name
+        self.entries.append(f"-{name}")
+
+    @asynccontextmanager
+    async def awaited(self, name: str) -> AsyncIterator[str]:
+        with self.plain(name):
+            await anyio.lowlevel.checkpoint()
+            yield name
+
+    def scope(self, kind: str, name: str, seen: list[tuple[int, str]]) -> Any:
+        if kind == "async":
+
+            @step
+            async def use_soon(number: Number, client: str) -> Number:
+                await anyio.lowlevel.checkpoint()
+                seen.append((number.n, client))
+                return number
+
+            return WithAsync(process=Process(use_soon), client=ContextFactory(lambda: self.awaited(name)))
+
+        @step
+        def use(number: Number, client: str) -> Number:
+            seen.append((number.n, client))
+            return number
+
+        most = 2 if kind == "threads" else 1
+        return With(process=Process(use), max_threads=most, client=ContextFactory(lambda: self.plain(name)))
+
+
+@pytest.mark.parametrize("kind", ["sync", "threads", "async"])
+def test_a_worker_scoped_resource_is_opened_when_the_flow_runs(bootstrap: str, kind: str) -> None:
+    """A worker-scoped resource was opened while the flow was being put together, not when it ran."""
+    opened = Opened()
+    declared = flow(opened.scope(kind, "client", []), output=IntoTopic("first"))
+    plan = compile_flow(declared, config=config(bootstrap))
+    load_engine(chosen_engine()).lower(plan, BuildOptions()).shutdown()
+    assert opened.entries == []
+    write(bootstrap, 1, 2)
+    run_until(StreamingRunner.from_dict(declared, config(bootstrap)), all_done(2))
+    assert opened.entries == ["+client", "-client"]
+
+
+@pytest.mark.parametrize("kind", ["sync", "threads", "async"])
+def test_two_scopes_at_the_same_index_in_different_branches_share_no_resources(kind: str) -> None:
+    """Two scopes at the same index in different branches shared one set of resources."""
+    opened, odd, even = Opened(), list[tuple[int, str]](), list[tuple[int, str]]()
+    ways = Router.by(
+        lambda number: number.n % 2,
+        {1: Process(opened.scope(kind, "odd", odd)), 0: Process(opened.scope(kind, "even", even))},
+    )
+    runner = StreamingTestRunner.from_flow(flow(ways, output=IntoTopic("first")))
+    runner.with_payloads(Number(n) for n in range(4)).run()
+    assert (sorted(odd), sorted(even)) == ([(1, "odd"), (3, "odd")], [(0, "even"), (2, "even")])
+    assert sorted(opened.entries) == ["+even", "+odd", "-even", "-odd"]
+
+
+def test_the_time_limit_of_a_message_is_not_one_of_each_step() -> None:
+    """A per-message time-out was per step."""
+
+    async def wait(number: Number) -> Number:
+        # Less than the limit, and twice as much is more.
+        await anyio.sleep(0.4)
+        return number
+
+    scope = WithAsync(process=Process(step(name="one")(wait), step(name="two")(wait)), task_timeout_ms=600)
+    runner = StreamingTestRunner.from_flow(flow(scope, output=IntoTopic("first"))).with_payloads([Number(1)]).run()
+    assert (len(runner.errors[ErrorKind.TASK]), runner.output) == (1, [])
+
+
+@pytest.mark.parametrize("kind", ["sync", "threads", "async"])
+def test_what_an_inner_topic_takes_is_not_written_by_the_output_as_well(bootstrap: str, kind: str) -> None:
+    """An inner write plus the flow's output: both wrote the record."""
+    first = Process(soon if kind == "async" else same, IntoTopic("first"))
+    inner: Any = (
+        WithAsync(process=first) if kind == "async" else With(process=first, max_threads=2 if kind == "threads" else 1)
+    )
+    ways = Router.by(lambda number: number.n % 2, {1: Process(inner), 0: Process(same)})
+    write(bootstrap, *range(4))
+    run_until(StreamingRunner.from_dict(flow(ways, output=IntoTopic("second")), config(bootstrap)), all_done(4))
+    assert (numbers_in(bootstrap, "first"), numbers_in(bootstrap, "second")) == ([1, 3], [0, 2])
