@@ -7,7 +7,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import pytest
@@ -61,25 +61,38 @@ async def ask(number: Number, service: Service) -> Number:
     return number
 
 
-def member(one_way: OneWay, service: Service, delivery: str, session_ms: int = SESSION) -> StreamingRunner:
-    scope = WithAsync(process=Process(ask), max_concurrency=COUNT, service=service)
+def member(
+    one_way: OneWay, service: Service, delivery: str, session_ms: int = SESSION, at_once: int = COUNT
+) -> StreamingRunner:
+    scope = WithAsync(process=Process(ask), max_concurrency=at_once, service=service)
     return one_way.runner(scope, delivery=delivery, membership="group", session_timeout_ms=session_ms)
 
 
 @contextmanager
-def revocations() -> Iterator[threading.Event]:
-    """Set when partitions are to be given up, and their worker has been told."""
+def reached(expected: Failpoint) -> Iterator[threading.Event]:
+    """Set when any member comes to this point."""
     told = threading.Event()
-    before = failpoints.install(lambda point: told.set() if point is Failpoint.REVOKING else None)
+    before = failpoints.install(lambda point: told.set() if point is expected else None)
     yield told
     failpoints.install(before)
+
+
+def revocations() -> AbstractContextManager[threading.Event]:
+    """Set when partitions are to be given up, and their worker has been told."""
+    return reached(Failpoint.REVOKING)
 
 
 @pytest.fixture
 def two_partitions(one_way: OneWay) -> OneWay:
     one_way.source = one_way.fresh.create("in", 2)
-    produce_numbered(one_way.bootstrap, one_way.source, COUNT, partitions=2, value=lambda n: b'{"n":%d}' % n)
+    write(one_way, COUNT)
     return one_way
+
+
+def write(one_way: OneWay, count: int, start: int = 0) -> None:
+    produce_numbered(
+        one_way.bootstrap, one_way.source, count, start=start, partitions=2, value=lambda n: b'{"n":%d}' % n
+    )
 
 
 def test_a_partition_moves_when_its_calls_have_ended_and_none_is_made_twice(
@@ -136,3 +149,61 @@ def test_calls_that_outlast_a_revocation_are_cancelled_and_made_by_the_new_owner
     assert old.ended == set(range(COUNT)) - moved
     assert set(old.begun.values()) == set(new.begun.values()) == {1}
     assert sorted(one_way.written()) == list(range(COUNT))
+
+
+def test_a_rebalance_aborts_no_transaction_that_has_nothing_new_of_a_partition(
+    two_partitions: OneWay, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each transaction named all partitions, so that one which met a rebalance was aborted, and every call made again."""
+    one_way, old, first, new = two_partitions, Service(), Service(), Service()
+    old.let_go(*range(COUNT))
+    first.let_go(*range(COUNT, 2 * COUNT))
+    new.let_go(*range(3 * COUNT))
+    told, held, release = threading.Event(), threading.Event(), threading.Event()
+
+    def hold(point: Failpoint) -> None:
+        """Hold a transaction between its results and its offsets, from the revocation on."""
+        if point is Failpoint.REVOKING:
+            told.set()
+        elif point is Failpoint.FLUSHED and told.is_set() and not held.is_set():
+            held.set()
+            assert release.wait(LONG_S)
+
+    def was_aborted() -> bool:
+        printed.append(capfd.readouterr().err)
+        return "run_taken_up_again" in "".join(printed)
+
+    printed: list[str] = []
+    runner = member(one_way, old, "exactly_once", at_once=3 * COUNT)
+    with running(runner) as raised:
+        until(accounted(runner, COUNT))
+        # Which partition a second member is given; the next one is given the same.
+        with reached(Failpoint.ASSIGNED) as given, running(member(one_way, first, "exactly_once")) as first_raised:
+            assert given.wait(LONG_S)
+            write(one_way, COUNT, start=COUNT)
+            until(lambda: len(first.ended) == COUNT // 2)
+        moving = min(first.begun) % 2
+        staying = [n for n in range(COUNT, 3 * COUNT) if n % 2 != moving]
+        moved = set(range(2 * COUNT, 3 * COUNT)) - set(staying)
+        write(one_way, COUNT, start=2 * COUNT)
+        until(lambda: moved.union(staying) <= set(old.begun))
+        before = failpoints.install(hold)
+        try:
+            with running(member(one_way, new, "exactly_once")) as new_raised:
+                assert told.wait(LONG_S)
+                old.let_go(*staying[:IN_TIME])
+                assert held.wait(LONG_S)
+                until(lambda: set(new.begun) == moved)
+                release.set()
+                old.let_go(*staying)
+                until(lambda: was_aborted() or len(one_way.written()) == 3 * COUNT)
+                assert not was_aborted()
+        finally:
+            release.set()
+            failpoints.install(before)
+    assert (raised, first_raised, new_raised) == ([], [], [])
+    assert {old.begun[n] for n in staying} == {1}
+    assert (old.ended & moved, set(new.begun)) == (set(), moved)
+    assert sorted(one_way.written()) == list(range(3 * COUNT))
+    # What an aborted transaction has written can be read, too, by who asks for it.
+    assert sorted(one_way.written("read_uncommitted")) == list(range(3 * COUNT))

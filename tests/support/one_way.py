@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, step
 from tests.support.broker import Broker, FreshTopics
-from tests.support.kafka_io import create_topic, delete_topic, produce_numbered, read_all
+from tests.support.kafka_io import Isolation, create_topic, delete_topic, produce_numbered, read_all
 from tests.support.running import all_done, config_for, positions
 from tests.support.waiting import LONG_S, until
 
@@ -56,8 +56,8 @@ class OneWay:
     def write(self, count: int, *, start: int = 0) -> None:
         produce_numbered(self.bootstrap, self.source, count, start=start, partitions=1, value=lambda n: b'{"n":%d}' % n)
 
-    def written(self) -> list[int]:
-        found = read_all(self.bootstrap, self.out, isolation="read_committed")
+    def written(self, isolation: Isolation = "read_committed") -> list[int]:
+        found = read_all(self.bootstrap, self.out, isolation=isolation)
         return [int((record.value or b"")[5:-1]) for record in found]
 
     def position(self) -> int | None:
