@@ -56,7 +56,7 @@ def build_stage(
             source = child_id(plan.name, SOURCE)
             return replays(build_head(plan.source, view, entry, undecoded, inside, lap=lap, begin=source))
 
-        timed = telling(timed_lap(timer))
+        timed = telling(timed_lap(timer)) if timer.times_batches else stage.head
         if tracer is not None:
             watch = tracer.watch(timer, stage.results)
             watched = None

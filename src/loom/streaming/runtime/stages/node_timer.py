@@ -39,6 +39,8 @@ class NodeTimer:
 
     def __init__(self, tell: TellNode, every_s: float | None) -> None:
         self._tell = tell
+        #: batches may be timed
+        self.times_batches = every_s is not None
         self._every = every_s if every_s is not None else float("inf")
         self._due = float("-inf") if every_s is not None else float("inf")
         #: the nodes that followed records have come to, each followed by the time in nanoseconds since 1970; always the same list

@@ -206,6 +206,7 @@ class RecordTracer:
     def _tell(self, origins: Sequence[Any], picked: Sequence[Picked]) -> None:
         """Hand over the spans of a batch, and let the results of their records carry the trace."""
         found, results, follower, trail = self._found, self._results, self._follower, self._timer.trail
+        bare = self._bare
         records: list[Followed] = []
         # One before the last may have ended the run.
         for (at, place, parent, state), (end, before, after) in zip(picked, follower.ends, strict=False):
@@ -213,7 +214,11 @@ class RecordTracer:
             if after > before:
                 wanted = _header_of(place)
                 for index in range(before, after):
-                    results[index] = self._marked(results[index], wanted)
+                    slot, value, key, time_ms, headers, origin = result = results[index]
+                    if headers is None and value.__class__ is bytes and slot not in bare:
+                        results[index] = slot, value, key, time_ms, (wanted,), origin
+                    else:
+                        results[index] = self._marked(result, wanted)
         self._tracing.add_all(FollowedBatch(self._shapes, records, trail.copy(), follower.errors))
         trail.clear()
 
