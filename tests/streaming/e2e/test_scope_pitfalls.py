@@ -19,6 +19,7 @@ from loom.streaming import (
     ContextFactory,
     ErrorKind,
     ExpandRoutes,
+    ExpandStep,
     Fork,
     FromTopic,
     IntoTopic,
@@ -117,6 +118,42 @@ def test_a_record_is_not_confirmed_at_the_write_of_one_scope_while_another_works
         until(lambda: positions(bootstrap, "numbers")[0] == 2)
     assert raised == []
     assert numbers_in(bootstrap, "first") == numbers_in(bootstrap, "second") == [7, 8]
+
+
+@pytest.mark.both_engines
+def test_a_record_expanded_inside_a_scope_is_not_confirmed_when_the_first_of_its_results_is_written(
+    bootstrap: str,
+) -> None:
+    """A record expanded to N results was confirmed when the first of them was written."""
+    release = threading.Event()
+
+    class Twice(ExpandStep[Number, Number]):
+        def execute(self, message: Message[Number]) -> list[Number]:
+            return [message.payload, Number(message.payload.n + 100)]
+
+    @step
+    async def holds_some(number: Number) -> Number:
+        if number.n >= 100:
+            await anyio.to_thread.run_sync(release.wait, LONG_S)
+        return number
+
+    declared = flow(
+        WithAsync(process=Process(soon, Twice)),
+        WithAsync(process=Process(holds_some), ordering="none"),
+        output=IntoTopic("first"),
+    )
+    write(bootstrap, 7, 8)
+    runner = StreamingRunner.from_dict(declared, config(bootstrap))
+    with running(runner) as raised:
+        until(lambda: numbers_in(bootstrap, "first") == [7, 8])
+        # An epoch later.
+        write(bootstrap, 9)
+        until(lambda: numbers_in(bootstrap, "first") == [7, 8, 9])
+        assert positions(bootstrap, "numbers")[0] == 0
+        release.set()
+        until(lambda: positions(bootstrap, "numbers")[0] == 3)
+    assert raised == []
+    assert numbers_in(bootstrap, "first") == [7, 8, 9, 107, 108, 109]
 
 
 @pytest.mark.both_engines
