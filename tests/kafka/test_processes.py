@@ -93,6 +93,8 @@ def test_a_frozen_process_of_a_larger_layout_is_shut_out(kafka: Broker, tmp_path
         for member in members:
             member.start()
         await_moving(run, members[0])
+        # Its own partition: it is not frozen while it starts.
+        members[2].await_positions(run.bootstrap, run.group, run.source, {2: 1})
         members[2].send(signal.SIGSTOP)
         for member in members[:2]:
             member.sigkill()

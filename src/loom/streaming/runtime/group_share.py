@@ -103,9 +103,11 @@ class GroupShare:
         self._slots = [Slot(index) for index in range(workers)]
         #: the slot and the tenure of each partition that this process has
         self._dealt: dict[TopicPartition, tuple[Slot, int]] = {}
-        #: those that a worker has been told to read
-        self._granted: set[TopicPartition] = set()
-        self._wanted: queue.SimpleQueue[Collection[Tenure] | None] = queue.SimpleQueue()
+        #: Those of them that no worker has been told to read yet, each with the number of the request to look it up. What an
+        #: earlier request finds is of no use: what the worker has committed since would be read again.
+        self._requested: dict[TopicPartition, int] = {}
+        self._last_request = 0
+        self._wanted: queue.SimpleQueue[Mapping[TopicPartition, int] | None] = queue.SimpleQueue()
         self._fault: BaseException | None = None
         self._opened = self._closed = False
         self._client = ConsumerClient(self._settings, _unimportant, metadata, state.clusters)
@@ -189,11 +191,15 @@ class GroupShare:
                         if slot.partitions.get(partition) == tenure:
                             del slot.partitions[partition]
             slot.messages.clear()
-            again = [Tenure(p, n) for p, n in slot.partitions.items() if self._dealt.get(p) == (slot, n)]
-            slot.partitions = {tenure.partition: tenure.number for tenure in again}
-            self._granted.difference_update(slot.partitions)
-        if again:
-            self._wanted.put(again)
+            slot.partitions = {p: n for p, n in slot.partitions.items() if self._dealt.get(p) == (slot, n)}
+            self._request(slot.partitions)
+
+    def _request(self, partitions: Iterable[TopicPartition]) -> None:
+        """Have these looked up from now on. Called under the lock."""
+        self._last_request += 1
+        if wanted := dict.fromkeys(partitions, self._last_request):
+            self._requested.update(wanted)
+            self._wanted.put(wanted)
 
     def _confirm(self) -> None:
         """Give the group time to say whether this process is still its member, and raise where it is not."""
@@ -208,9 +214,8 @@ class GroupShare:
                 slot = self._slot_for(tenure.partition)
                 slot.partitions[tenure.partition] = tenure.number
                 self._dealt[tenure.partition] = slot, tenure.number
+            self._request(tenure.partition for tenure in tenures)
         self._state.rebalances += 1
-        if tenures:
-            self._wanted.put(tenures)
 
     def revoking(self, partitions: Collection[TopicPartition], bound_s: float) -> None:
         until = time.monotonic() + bound_s * _AWAIT_CALLS
@@ -227,7 +232,7 @@ class GroupShare:
         with self._lock:
             for partition in partitions:
                 self._dealt.pop(partition, None)
-                self._granted.discard(partition)
+                self._requested.pop(partition, None)
 
     def stuck_for(self) -> float:
         called = [s.standing.called_at for s in self._slots if s.standing is not None and s.standing.called_at]
@@ -250,10 +255,10 @@ class GroupShare:
         with self._lock:
             for slot in self._slots:
                 mine = slot.partitions.keys() & partitions
-                told = {partition: slot.partitions[partition] for partition in mine & self._granted}
-                for partition in mine - self._granted:
+                told = {p: slot.partitions[p] for p in mine if p not in self._requested}
+                for partition in mine & self._requested.keys():
                     # It is still being looked up, so that nothing of it is in progress.
-                    del slot.partitions[partition]
+                    del slot.partitions[partition], self._requested[partition]
                     self._dealt.pop(partition, None)
                 if told:
                     slot.messages.append(message(told))
@@ -324,11 +329,11 @@ class GroupShare:
             while True:
                 if found is None:
                     return False
-                pending.update({tenure.partition: tenure.number for tenure in found})
+                pending.update(found)
                 found = self._wanted.get_nowait()
         except queue.Empty:
             pass
-        for partition in [partition for partition, tenure in pending.items() if not self.has(partition, tenure)]:
+        for partition in [p for p, request in pending.items() if self._requested.get(p) != request]:
             del pending[partition]
         return True
 
@@ -351,12 +356,10 @@ class GroupShare:
         self._metadata.covered(found.offsets)
         by_slot: dict[int, dict[TopicPartition, int]] = {}
         with self._lock:
-            for partition in found.offsets:
-                tenure = pending.pop(partition)
-                dealt = self._dealt.get(partition)
-                if dealt is not None and dealt[1] == tenure:
-                    self._granted.add(partition)
-                    by_slot.setdefault(dealt[0].index, {})[partition] = found.offsets[partition]
+            for partition, offset in found.offsets.items():
+                if self._requested.get(partition) == pending.pop(partition):
+                    del self._requested[partition]
+                    by_slot.setdefault(self._dealt[partition][0].index, {})[partition] = offset
             for index, starts in by_slot.items():
                 tenures = {partition: self._dealt[partition][1] for partition in starts}
                 self._slots[index].messages.append(Granted(starts, tenures))
