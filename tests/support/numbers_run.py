@@ -112,6 +112,10 @@ class NumbersRun:
         positions = group_positions(self.bootstrap, self.group, self.source)
         return sum(end - positions.get(part, 0) for part, end in end_offsets(self.bootstrap, self.source).items())
 
+    def arrived(self) -> list[ReadRecord]:
+        """What stands in the source."""
+        return read_all(self.bootstrap, self.source)
+
     def written(self) -> dict[str, list[ReadRecord]]:
         """What a reader of committed records finds in each output."""
         return {

@@ -45,6 +45,19 @@ def test_copies_are_counted_over_all_outputs() -> None:
     assert not verdict.exactly_once
 
 
+def test_the_places_of_some_copies_are_named() -> None:
+    verdict = judge(3, *standing(0, 1, 2), *standing(1, at=OTHER))
+
+    assert verdict.repeated == (Seen(OUT, 1, 1), Seen(OTHER, 0, 1))
+
+
+def test_what_went_in_twice_may_come_out_twice_and_no_oftener() -> None:
+    outputs = standing(0, 1, 1, 2, 2)
+
+    assert verify(range(3), outputs, lambda _: 0, {1: 2, 2: 2}.__getitem__).exactly_once
+    assert verify(range(3), outputs, lambda _: 0, lambda n: 2 if n == 1 else 1).duplicates == 1
+
+
 def test_numbers_that_never_went_in_are_invented() -> None:
     verdict = judge(2, *standing(0, 1, 7))
 

@@ -76,8 +76,10 @@ def sign_of(value: bytes) -> Sign:
     return Sign(n % PARTITIONS, n)
 
 
-def verdict(kind: FlowKind, count: int, found: Mapping[str, Iterable[ReadRecord]]) -> Verdict:
-    """What became of the first `count` numbers, given what each output holds.
+def verdict(
+    kind: FlowKind, count: int, found: Mapping[str, Iterable[ReadRecord]], twice: Mapping[int, int] | None = None
+) -> Verdict:
+    """What became of the first `count` numbers, given what each output holds, and what stands in the source repeatedly.
 
     A result in an output that is not its own counts as lost in the one and invented in the other.
     """
@@ -97,4 +99,10 @@ def verdict(kind: FlowKind, count: int, found: Mapping[str, Iterable[ReadRecord]
 
     expected = [numbered(n, part, output) for n in range(count) for output, part in book.results(n)]
     results: list[Seen] = [one for output, records in found.items() for one in seen(records, of(output))]
-    return verify(expected, results, lambda number: number // _PARTS**2 % PARTITIONS)
+    source = twice or {}
+    return verify(
+        expected,
+        results,
+        lambda number: number // _PARTS**2 % PARTITIONS,
+        lambda number: source.get(number // _PARTS**2, 1),
+    )

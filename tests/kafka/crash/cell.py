@@ -58,12 +58,15 @@ def run_cell(cell: Cell, shared: Broker, directory: Path, seed: int | None = Non
 
 def seen_in(scene: Scene, result: Result, written: int, began: float) -> Result:
     """A result with what a reader finds of so many records, and how the scene went; `began` in monotonic seconds."""
-    verdict = scene.verdict(written)
+    twice = scene.twice(written)
+    verdict = scene.verdict(written, twice)
     return replace(
         result,
         records=written,
         lost=len(verdict.lost),
         duplicated=verdict.duplicates,
+        repeated=tuple(f"{at.topic}[{at.partition}]@{offset}: {number}" for at, offset, number in verdict.repeated),
+        twice_in_source=sum(twice.values()) - len(twice),
         out_of_order=sum(verdict.disorder.values()),
         invented=len(verdict.invented),
         seconds_to_read=scene.seconds_until("polled"),

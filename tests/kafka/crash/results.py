@@ -33,6 +33,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     lost: int = 0
     duplicated: int = 0
     out_of_order: int = 0
+    #: where copies of some of the duplicated records stand
+    repeated: tuple[str, ...] = ()
+    #: records that stood in the source more than once, and were to come out as often
+    twice_in_source: int = 0
     #: in an output, and never in the input
     invented: int = 0
     #: from the last restart, or from the end of the fault where nothing was restarted: the first batch read
@@ -124,7 +128,7 @@ def present(name: str, delivery: str, workers: int) -> bool:
 
 def append(result: Result, path: Path = RESULTS) -> None:
     """Keep a result."""
-    said = {name: value for name, value in msgspec.to_builtins(result).items() if value not in (None, {})}
+    said = {name: value for name, value in msgspec.to_builtins(result).items() if value not in (None, {}, ())}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         file.write(msgspec.json.encode(said) + b"\n")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -332,9 +334,20 @@ class Scene:
         bootstrap = self.stand.broker.bootstrap
         return sum(sum(end_offsets(bootstrap, topic).values()) for topic in self._run.outputs.values())
 
-    def verdict(self, count: int) -> Verdict:
-        """What a reader of committed records sees."""
-        return books.verdict(self.cell.fault.flow, count, self._run.written())
+    def verdict(self, count: int, twice: Mapping[int, int]) -> Verdict:
+        """What a reader of committed records sees; what stands in the source repeatedly is to do so in the outputs."""
+        return books.verdict(self.cell.fault.flow, count, self._run.written(), twice)
+
+    def twice(self, count: int) -> dict[int, int]:
+        """The numbers that stand in the source more than once, and how often, where it is to hold so many records.
+
+        The client of the load is idempotent, and yet one of librdkafka may write a record again when the leader of its
+        partition moves (its issue 4953).
+        """
+        if sum(self._run.ends().values()) == count:
+            return {}
+        times = Counter(json.loads(record.value or b"")["n"] for record in self._run.arrived())
+        return {number: often for number, often in times.items() if often > 1}
 
     def forget(self) -> None:
         """Delete the topics: a broker of hundreds of cells would drown in partitions."""

@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
+#: how many numbers of a kind a verdict names
+_SHOWN = 5
+
 
 class Place(NamedTuple):
     """A partition of an output."""
@@ -54,10 +57,12 @@ class Verdict:
     lost: frozenset[int]
     #: Numbers that stand in an output and never went in.
     invented: frozenset[int]
-    #: Records beyond the first of their number, over all outputs.
+    #: Records beyond those that their number may have, over all outputs.
     duplicates: int
     #: Records that stand behind a later one of their lane, by place; places without any are left out.
     disorder: Mapping[Place, int]
+    #: Where every copy of some of the repeated numbers stands.
+    repeated: tuple[Seen, ...] = ()
 
     @property
     def at_least_once(self) -> bool:
@@ -83,17 +88,28 @@ def seen(records: Iterable[R], number_of: Callable[[R], int]) -> list[Seen]:
     return [Seen(Place(record.topic, record.partition), record.offset, number_of(record)) for record in records]
 
 
-def verify(numbers: Iterable[int], outputs: Iterable[Seen], lane: Callable[[int], int]) -> Verdict:
-    """Judge the outputs of a flow that was given each of `numbers` once; `lane(n)` is the source partition of n."""
+def verify(
+    numbers: Iterable[int],
+    outputs: Iterable[Seen],
+    lane: Callable[[int], int],
+    times: Callable[[int], int] = lambda _: 1,
+) -> Verdict:
+    """Judge the outputs of a flow that was given each of `numbers`.
+
+    `lane(n)` is the source partition of n, and `times(n)` is how often n stands there.
+    """
     expected = frozenset(numbers)
     found = sorted(outputs)
     copies = Counter(record.number for record in found)
+    extra = {number: more for number, count in copies.items() if count > 1 and (more := count - times(number)) > 0}
+    some = set(sorted(extra)[:_SHOWN])
     return Verdict(
         expected=len(expected),
         lost=expected - copies.keys(),
         invented=frozenset(copies.keys() - expected),
-        duplicates=copies.total() - len(copies),
+        duplicates=sum(extra.values()),
         disorder=out_of_order(found, lane),
+        repeated=tuple(record for record in found if record.number in some),
     )
 
 
@@ -119,4 +135,4 @@ def out_of_order(outputs: Iterable[Seen], lane: Callable[[int], int]) -> dict[Pl
 
 
 def _some(numbers: frozenset[int]) -> list[int]:
-    return sorted(numbers)[:5]
+    return sorted(numbers)[:_SHOWN]
