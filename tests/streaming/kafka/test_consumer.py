@@ -22,6 +22,7 @@ from loom.streaming.kafka import (
 )
 from loom.streaming.kafka import consumer as consumer_module
 from loom.streaming.kafka import group_offsets as group_module
+from loom.streaming.kafka import redelivery as redelivery_module
 from loom.streaming.kafka import start_offsets as start_module
 from loom.streaming.kafka.consumer import ConsumerClient
 from loom.streaming.kafka.offset_metadata import Committed
@@ -148,8 +149,10 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeClient]:
         return made
 
     monkeypatch.setattr(consumer_module, "make_client", make_client)
-    # Otherwise the client's own method, which takes no object of another class.
+    # Otherwise the client's own methods, which take no object of another class.
     monkeypatch.setattr(consumer_module, "_error_of", Record.error)
+    for name in ("topic", "partition", "offset"):
+        monkeypatch.setattr(redelivery_module, f"_{name}_of", getattr(Record, name))
     return made
 
 
@@ -175,6 +178,10 @@ PASSING = [
     KafkaError._TRANSPORT,
     KafkaError._TIMED_OUT,
     KafkaError._DESTROY,
+    # its name came after the oldest client that is supported
+    -137,
+    KafkaError._NODE_UPDATE,
+    KafkaError._UNKNOWN_BROKER,
 ]
 
 
@@ -306,6 +313,60 @@ def test_positions_pass_a_gap_at_the_end_though_no_record_comes(client: FakeClie
     client.coming = [Record(9, KafkaError._PARTITION_EOF)]
     reads.read(10, 0)
     assert reads.moved() == {}
+
+
+def passed_on(reads: ConsumerClient) -> list[int | None]:
+    messages = reads.read(10, 0)
+    reads.moved()
+    return [message.offset() for message in reads.unseen(messages)]
+
+
+@pytest.mark.parametrize(
+    ("batches", "fresh"),
+    [
+        ([[4, 5], [4, 5, 6]], [[4, 5], [6]]),
+        ([[4, 5], [4, 5]], [[4, 5], []]),
+        ([[4, 5, 4, 5, 6]], [[4, 5, 6]]),
+        # What a transaction or a compaction has left out, with and without.
+        ([[4, 7], [9]], [[4, 7], [9]]),
+        ([[4, 7], [7, 9, 14]], [[4, 7], [9, 14]]),
+    ],
+    ids=["in-the-next-batch", "and-nothing-else", "in-one-batch", "gaps-alone", "among-gaps"],
+)
+def test_records_that_the_client_hands_over_again_are_passed_on_once(
+    client: FakeClient, capsys: pytest.CaptureFixture[str], batches: list[list[int]], fresh: list[list[int]]
+) -> None:
+    reads = started(client)
+    found = []
+    for batch in batches:
+        client.coming = [Record(offset) for offset in batch]
+        found.append(passed_on(reads))
+    assert found == fresh
+    again = sum(map(len, batches)) - sum(map(len, fresh))
+    told = capsys.readouterr().err
+    assert f"records={again}" in told if again else "handed_over_again" not in told
+
+
+def test_what_a_recreated_log_holds_is_new_though_its_offsets_are_lower(client: FakeClient) -> None:
+    reads = started(client, on_out_of_range="earliest")
+    client.log = [(0, 2)]
+    client.coming = [Record(4), Record(5, KafkaError._AUTO_OFFSET_RESET)]
+    messages = reads.read(10, 0)
+    client.position_is = OFFSET_INVALID  # as the client has it for a partition that it has just been given
+    reads.moved()
+    assert [message.offset() for message in reads.unseen(messages)] == [4]
+    client.coming = [Record(0), Record(1)]
+    assert passed_on(reads) == [0, 1]
+
+
+def test_partitions_that_are_taken_up_again_are_read_again(client: FakeClient) -> None:
+    reads = started(client)
+    client.coming = [Record(4), Record(5)]
+    assert passed_on(reads) == [4, 5]
+    reads.give_up([PLACE])
+    reads.begin({PLACE: 4})
+    client.coming = [Record(4), Record(5), Record(6)]
+    assert passed_on(reads) == [4, 5, 6]
 
 
 @pytest.mark.parametrize(

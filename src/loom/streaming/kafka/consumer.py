@@ -22,6 +22,7 @@ from loom.streaming.kafka.group_offsets import TOPIC_GONE, GroupOffsets
 from loom.streaming.kafka.offset_metadata import Committed, RunMetadata
 from loom.streaming.kafka.offset_reset import LogRange, reset_offset
 from loom.streaming.kafka.outage import Clusters
+from loom.streaming.kafka.redelivery import unseen
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.start_offsets import (
     StartPositions,
@@ -102,6 +103,9 @@ class ConsumerClient:
         self._stirred_in: set[int | None] = set()
         #: where reading continued because an offset was not in the log, until `moved` returns it
         self._jumped: dict[TopicPartition, int] = {}
+        #: how many records were read since then; and, where the positions have not moved by as many, what they were before
+        self._read = 0
+        self._before: dict[TopicPartition, int] | None = None
         #: partitions whose log was shorter than our offset: reading has continued in what may be another log
         self._in_another_log: set[TopicPartition] = set()
         #: our offsets in topics that were deleted
@@ -232,6 +236,7 @@ class ConsumerClient:
             messages = [message for message in messages if self._is_record(message)]
         if messages:
             self._stirred = True
+            self._read += len(messages)
             if len(self._client_partitions) > _MANY:
                 self._stirred_in.update(map(_partition_of, messages))
         return messages
@@ -247,12 +252,23 @@ class ConsumerClient:
             stirred_in = self._stirred_in
             ours = {partition: asked for partition, asked in ours.items() if partition.partition in stirred_in}
         self._stirred_in.clear()
+        # What was read of a partition whose log is another one by now is in no order.
+        before = dict.fromkeys(moved, 0)
+        expected, self._read = self._read, 0
         # Asked after each batch. The client answers in the order of the question.
         for partition, found in zip(ours, self._consumer.position(list(ours.values())), strict=True):
-            offset = found.offset
-            if offset >= 0 and positions.get(partition) != offset:
+            offset, had = found.offset, positions.get(partition)
+            if offset >= 0 and had != offset:
+                if had is not None:
+                    before.setdefault(partition, had)
+                    expected -= offset - had
                 positions[partition] = moved[partition] = offset
+        self._before = before if expected else None
         return moved
+
+    def unseen(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Of the records read before the last `moved`, those that the client had not handed over before."""
+        return messages if self._before is None else unseen(messages, {**self._positions, **self._before})
 
     def lag(self) -> int:
         """Offsets between what was read and the ends of the logs, as far as the client knows them. Makes no request."""

@@ -74,6 +74,8 @@ class KafkaPoller:
             failpoint(Failpoint.POLLED)
             self._busy[id(self)] = time.monotonic()
         positions = self._records.moved()
+        if records:
+            records = self._records.unseen(records)
         if still := self._keep_alive.still(positions, self._records.positions):
             positions = {**positions, **still}
         if positions and self._claim is not None:
