@@ -56,7 +56,11 @@ def with_code_of(root: Path, *, foreign: bool = False) -> dict[str, str]:
     interpreter leaves no bytecode of its version behind.
     """
     found = os.environ | {"PYTHONPATH": os.pathsep.join((str(root), str(root / "src")))}
-    return found | {"PYTHONDONTWRITEBYTECODE": "1"} if foreign else found
+    if foreign:
+        return found | {"PYTHONDONTWRITEBYTECODE": "1"}
+    # What is loaded while it runs is compiled already, as in an installation.
+    found.pop("PYTHONDONTWRITEBYTECODE", None)
+    return found | {"PYTHONPYCACHEPREFIX": str(CACHE / "bench-bytecode")}
 
 
 def checkout(revision: str) -> Path:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from importlib.metadata import version
 from typing import Any
 
+from loom.core.installed import installed_version
 from loom.core.logger import get_logger
 from loom.core.observability.event import EventKind, LifecycleEvent, Scope
 from loom.core.observability.extras import check_otel
 from loom.core.observability.otlp.destination import destination_of, limits_of
 from loom.core.observability.otlp.encoding import Envelope
 from loom.core.observability.otlp.http_client import HttpClient
+from loom.core.observability.otlp.resource import resource_of
 from loom.core.observability.otlp.sender import SpanSender
 from loom.core.observability.settings import OtelSettings
 from loom.core.observability.spans import FinishedSpan, Sampling, SpanBatch, SpanError, SpanRole, SpanShape
@@ -142,13 +143,8 @@ class OtelObserver:
             _log.warning("spans_abandoned", reason="the collector does not answer")
 
     def _envelope(self) -> Envelope:
-        from opentelemetry.sdk.resources import Resource
-
-        named = "OTEL_SERVICE_NAME" in os.environ or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-        wanted = self._service_name or (None if named else "loom")
-        resource = Resource.create({} if wanted is None else {"service.name": wanted})
-        schema = resource.schema_url or ""
-        return Envelope(resource.attributes, schema, "loom.streaming", version("loom-streaming"), _SCHEMA)
+        resource, schema = resource_of(self._service_name)
+        return Envelope(resource, schema, "loom.streaming", installed_version(), _SCHEMA)
 
 
 def _ratio(settings: OtelSettings) -> float:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Literal
 from urllib.parse import unquote
 
+from loom.core.installed import installed_version
 from loom.core.logger import get_logger
 from loom.core.model import LoomFrozenStruct
 from loom.core.observability.settings import OtelSettings
@@ -70,7 +70,7 @@ def destination_of(settings: OtelSettings) -> Destination:
     Args:
         settings: the section `observability.otel`.
     """
-    headers = {"content-type": "application/x-protobuf", "user-agent": f"loom-streaming/{version('loom-streaming')}"}
+    headers = {"content-type": "application/x-protobuf", "user-agent": f"loom-streaming/{installed_version()}"}
     headers |= _pairs(_variable("HEADERS") or "")
     headers |= {name.lower(): value for name, value in settings.headers.items()}
     compression = (_variable("COMPRESSION") or "none").strip().lower()

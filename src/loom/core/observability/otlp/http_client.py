@@ -6,7 +6,6 @@ Not `requests` or `urllib3`: to load either takes more CPU than to send the span
 from __future__ import annotations
 
 import base64
-import gzip
 import http.client
 import os
 import ssl
@@ -22,6 +21,8 @@ __all__ = ["Answer", "CollectorAddressError", "HttpClient"]
 
 #: what is read of an answer; nothing in it is used
 _MOST_READ = 1 << 20
+#: the window of zlib, and a header and trailer of gzip around
+_GZIP = 16 + zlib.MAX_WBITS
 #: what is raised where the other side has closed a connection that was kept open
 _GONE = (ConnectionError, http.client.BadStatusLine, http.client.CannotSendRequest)
 
@@ -102,7 +103,7 @@ class HttpClient:
 
     def _compressed(self, body: bytes) -> bytes:
         if self._destination.compression == "gzip":
-            return gzip.compress(body, compresslevel=6)
+            return zlib.compress(body, 6, wbits=_GZIP)
         return zlib.compress(body) if self._destination.compression == "deflate" else body
 
     def _open(self) -> http.client.HTTPConnection:

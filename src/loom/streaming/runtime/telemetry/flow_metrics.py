@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
 
 from loom.core.counted import counted
+from loom.core.installed import installed_version
 from loom.core.observability.metrics import Check, Histogram, HistogramValue, Labels, MetricSamples, Page
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.metrics import FlowCounts, Timings
@@ -21,19 +21,10 @@ from loom.streaming.runtime.telemetry.live_ticks import measured
 from loom.streaming.runtime.telemetry.node_flow import failures_by_step, on_the_way
 from loom.streaming.runtime.telemetry.partitions import offset_rows, partition_figures
 
-__all__ = ["FlowMetricsSource", "loom_version"]
+__all__ = ["FlowMetricsSource"]
 
 #: seconds that a worker may be at work on one batch before the process no longer counts as healthy, without a watchdog
 _LONGEST_BATCH = 300.0
-
-
-@cache
-def loom_version() -> str:
-    """The version of this distribution."""
-    # Imported when somebody scrapes: it is slow, and every run loads this module.
-    from importlib.metadata import version
-
-    return version("loom-streaming")
 
 
 class FlowMetricsSource:
@@ -126,7 +117,7 @@ class FlowMetricsSource:
     def _all(self) -> Iterator[tuple[str, Mapping[Labels, float | HistogramValue]]]:
         state, settings = self._state, self._plan.source.settings
         counts, timings = state.metrics.read(), state.metrics.timings()
-        info = (loom_version(), self._plan.source.mode.summary, settings.group_id)
+        info = (installed_version(), self._plan.source.mode.summary, settings.group_id)
         yield "flow_info", {info: 1.0}
         yield "flow_start_time_seconds", {(): self.began}
         yield "healthy", {(): float(all(check.ok for check in self.health()))}

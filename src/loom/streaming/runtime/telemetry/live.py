@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import msgspec
 
+from loom.core.installed import installed_version
 from loom.core.logger import get_logger
 from loom.core.observability.metrics import Check, Page
 from loom.core.thread_beside import thread_beside
@@ -23,7 +24,7 @@ from loom.streaming.runtime.instance import instance_name
 from loom.streaming.runtime.layout import Layout
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.telemetry.broker_monitor import BrokerMonitor
-from loom.streaming.runtime.telemetry.flow_metrics import FlowMetricsSource, loom_version
+from loom.streaming.runtime.telemetry.flow_metrics import FlowMetricsSource
 from loom.streaming.runtime.telemetry.live_document import (
     VERSION,
     LiveCheck,
@@ -165,7 +166,7 @@ class LivePicture:
 
     def _process(self) -> LiveProcess:
         layout, began = self._layout, self._metrics.began
-        return LiveProcess(layout.index, layout.processes, self.instance, os.getpid(), loom_version(), began)
+        return LiveProcess(layout.index, layout.processes, self.instance, os.getpid(), installed_version(), began)
 
     def _totals(self) -> LiveTotals:
         counts, state = self._ticks.last.counts, self._state
