@@ -13,7 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span, Status
 
 from loom.core.observability.otlp.encoding import Envelope, SpanEncoder
 from loom.core.observability.otlp.protobuf import attributes, varint
-from loom.core.observability.spans import FinishedSpan, SpanError, SpanRole, SpanShape
+from loom.core.observability.spans import FinishedSpan, SpanError, SpanRole, SpanRun, SpanShape
 from loom.core.tracing import TraceParent
 
 KINDS = {
@@ -133,20 +133,73 @@ def expected_inside(span: FinishedSpan) -> list[tuple[str, int, int, SpanError |
 def test_what_is_written_is_what_a_parser_reads(written: list[FinishedSpan]) -> None:
     found = parsed(*written)
     for span in written:
-        check_outer(found.pop(0), span)
-        expected = expected_inside(span)
-        inside = [found.pop(0) for _ in expected]
-        assert len({inner.span_id for inner in inside}) == len(inside)
-        for inner, (name, began, ended, error) in zip(inside, expected, strict=True):
-            shape = span.shape.inside[name]
-            assert inner.trace_id.hex() == span.place.trace_id
-            assert inner.parent_span_id.hex() == span.place.parent_id
-            assert (inner.name, inner.kind, inner.flags) == (shape.name, KINDS[shape.role], 0x101)
-            assert inner.start_time_unix_nano == began + span.clock_ns
-            assert inner.end_time_unix_nano == ended + span.clock_ns
-            failure = check_failure(inner, error, span.clock_ns)
-            assert pairs(inner.attributes) == [*shape.attributes.items(), *failure]
+        check_next(found, span)
     assert found == []
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> list[FinishedSpan]:
+    """Spans that differ in ids, times and their one value alone."""
+    inside = draw(st.dictionaries(NAMES, INNER, min_size=1, max_size=3))
+    shape = SpanShape(
+        draw(NAMES), SpanRole.CONSUMER, draw(st.dictionaries(NAMES, VALUES)), varying=["v"], inside=inside
+    )
+    path = tuple(draw(st.lists(st.sampled_from(sorted(inside)), max_size=4)))
+    places = draw(st.lists(PLACES, min_size=1, max_size=5, unique=True))
+    continues = draw(st.booleans())
+    return [
+        FinishedSpan(
+            shape,
+            place,
+            draw(TIMES),
+            draw(TIMES),
+            parent_id=draw(ids(16)) if continues else None,
+            values=(draw(VALUES),),
+            path=path,
+            times=draw(st.lists(TIMES, min_size=len(path), max_size=len(path))),
+        )
+        for place in places
+    ]
+
+
+@given(st.lists(runs(), min_size=1, max_size=2))
+def test_a_run_is_written_as_each_of_its_spans_would_be(written: list[list[FinishedSpan]]) -> None:
+    encoder = SpanEncoder()
+    for spans_of_run in written:
+        run, into = SpanRun(spans_of_run[0].shape, spans_of_run[0].path), list[bytes]()
+        for span in spans_of_run:
+            run.places.append(span.place)
+            run.values += span.values
+            on_path = [part for lap in zip(span.path, span.times, strict=True) for part in lap]
+            run.trail += [span.begun_ns, *on_path, span.ended_ns]
+            if span.parent_id is not None:
+                run.parent_ids.append(span.parent_id)
+        count = encoder.write_run(run, into)
+        found = list(ScopeSpans.FromString(b"".join(into)).spans)
+        assert (len(found), len(run)) == (count, len(spans_of_run))
+        # Values of one length are written together.
+        outer = [(found[at].trace_id.hex(), found[at].span_id.hex()) for at in range(0, count, 1 + len(run.path))]
+        by_place = {(span.place.trace_id, span.place.parent_id): span for span in spans_of_run}
+        for place in outer:
+            check_next(found, by_place.pop(place))
+        assert (found, by_place) == ([], {})
+
+
+def check_next(found: list[Span], span: FinishedSpan) -> None:
+    """What was written next is a span with those inside of it."""
+    check_outer(found.pop(0), span)
+    expected = expected_inside(span)
+    inside = [found.pop(0) for _ in expected]
+    assert len({inner.span_id for inner in inside}) == len(inside)
+    for inner, (name, began, ended, error) in zip(inside, expected, strict=True):
+        shape = span.shape.inside[name]
+        assert inner.trace_id.hex() == span.place.trace_id
+        assert inner.parent_span_id.hex() == span.place.parent_id
+        assert (inner.name, inner.kind, inner.flags) == (shape.name, KINDS[shape.role], 0x101)
+        assert inner.start_time_unix_nano == began + span.clock_ns
+        assert inner.end_time_unix_nano == ended + span.clock_ns
+        failure = check_failure(inner, error, span.clock_ns)
+        assert pairs(inner.attributes) == [*shape.attributes.items(), *failure]
 
 
 NESTED = st.recursive(

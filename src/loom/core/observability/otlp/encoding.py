@@ -1,18 +1,19 @@
 """Spans to the bytes of an OTLP request. Called by the thread that sends them.
 
 Fields and their numbers are those of opentelemetry-proto 1.x (`trace.proto`). Their order does not matter to who parses them,
-so all that spans of a shape which took the same path have in common is encoded once: a span with those inside of it, of which
-only ids, times and few values are new, is one `struct.pack`.
+so all that spans of a shape which took the same path have in common is encoded once. Where many come together, each with those
+inside of it is one `struct.pack` of ids, times and values, called without a loop of our own.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress, repeat
 from typing import Any
 
 from loom.core.observability.otlp.protobuf import AttributeKey, attributes, message, text, varint
-from loom.core.observability.spans import FinishedSpan, SpanError, SpanRole, SpanShape
+from loom.core.observability.spans import FinishedSpan, SpanError, SpanRole, SpanRun, SpanShape
 from loom.core.tracing import TraceParent, new_span_bytes
 
 __all__ = ["Envelope", "SpanEncoder"]
@@ -34,6 +35,8 @@ _MOST_SHAPES, _MOST_PATHS = 10_000, 1_000
 #: of a span inside another one, trace id and parent with the tags around them, up to its own id
 _BELOW = len(_TRACE_ID) + 16 + len(_PARENT_ID) + 8 + len(_SPAN_ID)
 _OWN_ID = slice(_BELOW - len(_SPAN_ID) - 8, _BELOW - len(_SPAN_ID))
+#: of an outer span its own id, up to the tag of its end, and what those inside of it say of it
+_IDS = struct.Struct(f"{len(_SPAN_ID) + 8 + 1}s{_BELOW}s")
 
 _NEAR, _FAR = (_FLAGS.pack(b"\x85\x01", _SAMPLED | _REMOTE_IS_KNOWN | remote) for remote in (0, _IS_REMOTE))
 
@@ -65,57 +68,48 @@ class _Outer:
 
 
 class _Path:
-    """What is the same in all spans of a shape with the same inside of them, of which none has failed.
+    """What is the same in all spans of a run, and of others that are like it.
 
     Args:
-        constant: of the outer one.
+        constant: of the outer ones.
         inside: those of the others.
-        length: of the encoded values of attributes that vary.
-        continues: the outer one has a parent.
+        length: of the encoded values.
+        continues: the outer ones have parents.
     """
 
-    __slots__ = ("_arguments", "_ids", "_pack", "count")
+    __slots__ = ("_inside", "_pack", "_start")
 
     def __init__(self, constant: bytes, inside: list[bytes], length: int, continues: bool) -> None:
-        self.count = len(inside)
-        self._ids = struct.Struct(f"<{self.count}Q").unpack
-        last = len(_PARENT_ID) + 8 if continues else 0
-        behind = f"8s18scQcQ{length}s{last}s"
-        body = constant + (_FAR if continues else _NEAR) + _SPAN_ID
-        start = _SPANS + varint(len(body) + struct.calcsize(f"<{behind}")) + body
-        parts = [f"{len(start)}s{behind}"]
-        self._arguments: list[Any] = [start, b"", b"", _BEGIN, 0, _END, 0, b"", b""]
+        behind = f"Q18s{len(_SPAN_ID) + 8 + 1}sQ{length}s{f'{len(_PARENT_ID) + 8}s' if continues else ''}"
+        body = constant + (_FAR if continues else _NEAR) + _BEGIN
+        self._start = _SPANS + varint(len(body) + struct.calcsize(f"<{behind}")) + body
+        parts = [f"{len(self._start)}s{behind}"]
+        self._inside = []
         for inner in inside:
             body = inner + _BEGIN
             start = _SPANS + varint(len(body) + 8 + 1 + 8 + _BELOW + 8) + body
             parts.append(f"{len(start)}sQcQ{_BELOW}sQ")
-            self._arguments += (start, 0, _END, 0, b"", 0)
+            self._inside.append(start)
         self._pack = struct.Struct(f"<{''.join(parts)}").pack
 
-    def written(self, span: FinishedSpan, below: bytes, values: bytes) -> bytes:
-        """The spans.
+    def written(self, run: SpanRun, values: Sequence[bytes]) -> Iterator[bytes]:
+        """The spans of a run, each with those inside of it.
 
         Args:
-            span: the outer one.
-            below: its trace and its id, as those inside of it say them.
-            values: its values, encoded.
+            run: the spans.
+            values: theirs, encoded.
         """
-        clock, ended = span.clock_ns, span.ended_ns + span.clock_ns
-        filled = self._arguments.copy()
-        # Of the second the trace alone is taken.
-        filled[1], filled[2] = below[_OWN_ID], below
-        filled[4], filled[6], filled[7] = span.begun_ns + clock, ended, values
-        if span.parent_id is not None:
-            filled[8] = _PARENT_ID + bytes.fromhex(span.parent_id)
-        count = self.count
-        if count:
-            begun = [time + clock for time in span.times] if clock else span.times
-            filled[10::6] = begun
-            filled[12:-6:6] = begun[1:]
-            filled[-3] = ended
-            filled[13::6] = [below] * count
-            filled[14::6] = self._ids(new_span_bytes(count))
-        return self._pack(*filled)
+        inside, times = self._inside, run.times()
+        drawn = memoryview(new_span_bytes(len(run) * len(inside))).cast("Q")
+        of_place = [f"1208{place.parent_id}410a10{place.trace_id}2208{place.parent_id}1208" for place in run.places]
+        own, below = zip(*_IDS.iter_unpack(bytes.fromhex("".join(of_place))), strict=True)
+        # Of what the spans inside say of the outer one, it takes the trace alone.
+        columns: list[Iterable[Any]] = [repeat(self._start), times[0], below, own, times[-1], values]
+        if run.parent_ids:
+            columns.append([_PARENT_ID + bytes.fromhex(parent_id) for parent_id in run.parent_ids])
+        for at, start in enumerate(inside):
+            columns += (repeat(start), times[at + 1], repeat(_END), times[at + 2], below, drawn[at :: len(inside)])
+        return map(self._pack, *columns)
 
 
 class SpanEncoder:
@@ -145,17 +139,32 @@ class SpanEncoder:
         outer = self._known.get(span.shape) or self._learn(span.shape)
         place = span.place
         below = bytes.fromhex(f"0a10{place.trace_id}2208{place.parent_id}1208")
-        keys = outer.varying
-        if len(keys) == 1:
-            values = keys[0].with_value(span.values[0])
-        else:
-            values = b"".join([key.with_value(value) for key, value in zip(keys, span.values, strict=True)])
-        if span.state or span.links or span.error is not None or span.inner_errors:
-            return _write_one_by_one(outer, span, below, values, into)
-        key = span.path, len(values), span.parent_id is not None
-        path = outer.paths.get(key) or outer.follow(*key)
-        into.append(path.written(span, below, values))
-        return 1 + path.count
+        values = b"".join([key.with_value(value) for key, value in zip(outer.varying, span.values, strict=True)])
+        return _write_one_by_one(outer, span, below, values, into)
+
+    def write_run(self, run: SpanRun, into: list[bytes]) -> int:
+        """Append the bytes of the spans of a run, each with those inside of it.
+
+        Args:
+            run: the spans.
+            into: what is appended to.
+
+        Returns:
+            How many spans they are.
+        """
+        outer = self._known.get(run.shape) or self._learn(run.shape)
+        (key,) = outer.varying
+        values = [key.with_value(value) for value in run.values]
+        lengths = list(map(len, values))
+        for length in set(lengths):
+            path_key = run.path, length, bool(run.parent_ids)
+            path = outer.paths.get(path_key) or outer.follow(*path_key)
+            if lengths.count(length) == len(lengths):
+                into += path.written(run, values)
+            else:
+                chosen = [length == other for other in lengths]
+                into += path.written(run.chosen(chosen), list(compress(values, chosen)))
+        return len(run) * (1 + len(run.path))
 
     def _learn(self, shape: SpanShape) -> _Outer:
         if len(self._known) > _MOST_SHAPES:

@@ -21,18 +21,18 @@ def varint(number: int) -> bytes:
     >>> varint(300).hex()
     'ac02'
     """
-    if 0 <= number < len(_SHORT):
-        return _SHORT[number]
+    if 0 <= number < 1 << 7:
+        return _LAST[number]
     number &= _UNSIGNED
     if number < 1 << 14:
-        return _MORE[number & 0x7F] + _SHORT[number >> 7]
+        return _MORE[number & 0x7F] + _LAST[number >> 7]
     return _MORE[number & 0x7F] + _MORE[number >> 7 & 0x7F] + varint(number >> 14)
 
 
 #: seven bits after which others come
 _MORE: Sequence[bytes] = [bytes((n | 0x80,)) for n in range(1 << 7)]
-#: lengths, as a rule
-_SHORT: Sequence[bytes] = [bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << 11)]
+#: seven bits after which none come
+_LAST: Sequence[bytes] = [bytes((n,)) for n in range(1 << 7)]
 
 
 def message(field: int, body: bytes) -> bytes:

@@ -16,7 +16,7 @@ from loom.core.observability.otlp.destination import Limits
 from loom.core.observability.otlp.encoding import Envelope, SpanEncoder
 from loom.core.observability.otlp.http_client import HttpClient
 from loom.core.observability.otlp.losses import Losses
-from loom.core.observability.spans import FinishedSpan, SpanBatch
+from loom.core.observability.spans import FinishedSpan, SpanBatch, SpanRun
 
 __all__ = ["SpanSender"]
 
@@ -126,17 +126,17 @@ class SpanSender:
             delivery.close()
 
     def _send(
-        self, encoder: SpanEncoder, delivery: Delivery, pending: Iterator[FinishedSpan | None], enough: int
+        self, encoder: SpanEncoder, delivery: Delivery, pending: Iterator[FinishedSpan | SpanRun | None], enough: int
     ) -> None:
         """Send one request, and more while there are enough spans for one."""
         losses, most = self.losses, self._limits.at_once
         while True:
             written: list[bytes] = []
             spans = 0
-            for span in pending:
-                if span is None:
+            for one in pending:
+                if one is None:
                     break
-                spans += encoder.write(span, written)
+                spans += encoder.write_run(one, written) if isinstance(one, SpanRun) else encoder.write(one, written)
                 if spans >= most:
                     break
             if not spans:
@@ -149,7 +149,7 @@ class SpanSender:
             if self._count < enough:
                 return
 
-    def _pending(self) -> Iterator[FinishedSpan | None]:
+    def _pending(self) -> Iterator[FinishedSpan | SpanRun | None]:
         """What waits, one by one; `None` while there is nothing."""
         waiting = self._waiting
         while True:
