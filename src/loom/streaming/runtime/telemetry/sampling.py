@@ -9,17 +9,20 @@ from collections.abc import Sequence
 __all__ = ["Gaps", "Sampler"]
 
 _NEVER = 1 << 62
-#: one batch in so many is looked at, as long as no more than a tenth of its records is followed
-_MOST_BATCHES, _MOST_OF_BATCH = 8, 0.1
+#: the smallest share of records that are followed; of one in so many, none
+_LEAST = 1e-16
+#: one batch in so many is looked at, as long as no more than a fifth of its records is followed
+_MOST_BATCHES, _MOST_OF_BATCH = 16, 0.2
 
 
 class Sampler:
     """Draws the records of batches that are followed, each with the same probability.
 
     Those that are come from some batches and not from all: the first record that is followed in a batch takes many times as
-    long as the next ones do, since nothing that works on it is in the caches of the processor.
+    long as the next ones do, since nothing that works on it is in the caches of the processor. Of so many batches in a row it is
+    one, whichever, so that about as many records are followed in any minute.
 
-    >>> Sampler(1.0).of_batch(3)
+    >>> list(Sampler(1.0).of_batch(3))
     [0, 1, 2]
 
     Args:
@@ -27,8 +30,11 @@ class Sampler:
     """
 
     def __init__(self, ratio: float) -> None:
-        apart = min(_MOST_BATCHES, max(1.0, _MOST_OF_BATCH / ratio)) if ratio > 0 else 1.0
-        self._batches, self._records = Gaps(1 / apart), Gaps(ratio * apart)
+        self._apart = apart = max(1, int(min(_MOST_BATCHES, _MOST_OF_BATCH / ratio))) if ratio > 0 else 1
+        self._records = Gaps(ratio * apart)
+        self._random = random.Random()
+        #: of the batches in a row, those that are left, and how many are left behind the one that is looked at
+        self._left = self._behind = 0
 
     def of_batch(self, records: int) -> Sequence[int]:
         """The indices of those that are followed.
@@ -36,21 +42,25 @@ class Sampler:
         Args:
             records: how many there are in the batch.
         """
-        return self._records.among(records) if self._batches.among(1) else ()
+        if self._left == 0:
+            self._left, self._behind = self._apart, self._random.randrange(self._apart)
+        self._left -= 1
+        return self._records.among(records) if self._left == self._behind else ()
 
 
 class Gaps:
     """Draws how many records pass until the next one is followed, so that each is with the same probability.
 
-    >>> Gaps(1.0).among(3), Gaps(0.0).among(3)
-    ([0, 1, 2], ())
+    >>> list(Gaps(1.0).among(3)), list(Gaps(0.0).among(3))
+    ([0, 1, 2], [])
 
     Args:
         ratio: the share of records that are followed, 0 to 1.
     """
 
     def __init__(self, ratio: float) -> None:
-        self._none_in_one = math.log1p(-ratio) if 0 < ratio < 1 else 0.0
+        #: below that no record is ever followed, and the logarithm is as good as none
+        self._none_in_one = math.log1p(-ratio) if _LEAST < ratio < 1 else 0.0
         self._all = ratio >= 1
         # Of its own: whoever seeds the one of the process would have the same records followed in all of them.
         self._random = random.Random()
@@ -66,17 +76,17 @@ class Gaps:
         if following >= records:
             self._next = following - records
             return ()
+        if self._all:
+            return range(records)
         found = []
+        none_in_one, draw, log = self._none_in_one, self._random.random, math.log
         while following < records:
             found.append(following)
-            following += 1 + self._gap()
+            following += 1 + int(log(1 - draw()) / none_in_one)
         self._next = following - records
         return found
 
     def _gap(self) -> int:
         if self._all:
             return 0
-        if self._none_in_one == 0:
-            return _NEVER
-        # A ratio next to nothing makes the gap infinite.
-        return int(min(_NEVER, math.log(1 - self._random.random()) / self._none_in_one))
+        return int(math.log(1 - self._random.random()) / self._none_in_one) if self._none_in_one else _NEVER
