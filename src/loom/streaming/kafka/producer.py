@@ -352,5 +352,7 @@ def _now_ms() -> int:
 
 
 def _listed(headers: Iterable[tuple[str, bytes | None]] | Mapping[str, bytes]) -> list[tuple[str, Any]]:
+    if headers.__class__ is tuple:
+        return list(headers)
     pairs = getattr(headers, "pairs", headers)
     return list(pairs.items() if isinstance(pairs, Mapping) else pairs)
