@@ -18,10 +18,10 @@ __all__ = [
     "current_place",
     "format_traceparent",
     "new_place",
-    "new_places",
     "new_span_bytes",
     "new_span_id",
     "new_trace_id",
+    "new_traces",
     "parse_traceparent",
 ]
 
@@ -136,14 +136,16 @@ def new_place(parent: TraceParent | None = None) -> TraceParent:
     return TraceParent(parent.trace_id, f"{_draw(64):016x}", parent.flags | _SAMPLED)
 
 
-def new_places(count: int) -> list[TraceParent]:
-    """New spans, each of a new trace, as `new_place` makes them.
+def new_traces(count: int) -> list[tuple[TraceParent, bytes]]:
+    """New spans, each of a new trace, as `new_place` makes them, and what a `traceparent` header says of each.
 
-    >>> len({place.trace_id for place in new_places(3)})
-    3
+    >>> [(place, header)] = new_traces(1)
+    >>> header.decode() == format_traceparent(place)
+    True
 
     Args:
         count: how many.
     """
-    drawn = f"{_draw(192 * count):0{48 * count}x}"
-    return [TraceParent(drawn[at : at + 32], drawn[at + 32 : at + 48]) for at in range(0, 48 * count, 48)]
+    drawn = _draw(192 * count).to_bytes(24 * count, "big").hex()
+    ids = [(drawn[at : at + 32], drawn[at + 32 : at + 48]) for at in range(0, 48 * count, 48)]
+    return [(TraceParent(trace_id, span_id), f"00-{trace_id}-{span_id}-01".encode()) for trace_id, span_id in ids]

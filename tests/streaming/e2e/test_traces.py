@@ -268,6 +268,20 @@ def test_order_and_results_are_those_of_a_flow_that_is_not_traced(broker: Embedd
     assert 15 < len(sampled) < 120
 
 
+@pytest.mark.parametrize("others", [(), (("own", b"1"),)], ids=["no headers", "headers in the batch"])
+def test_each_result_of_a_followed_record_names_the_span_of_it(
+    broker: EmbeddedBroker, collector: Collector, others: tuple[tuple[str, bytes], ...]
+) -> None:
+    settings = OtelSettings(endpoint=collector.endpoint, sample_ratio=1.0)
+    written = run(broker, settings, Process(plus_one, twice), record(1), record(-7), record(3, *others), record(4))
+    spans = {attributes(span)["messaging.kafka.offset"]: span for span in collector.records()}
+    expected = [f"00-{span.trace_id.hex()}-{span.span_id.hex()}-01".encode() for _, span in sorted(spans.items())]
+    failed = expected.pop(1)
+    assert [headers["traceparent"] for headers in written["out"]] == expected
+    assert [headers["traceparent"] for headers in written["errors"]] == [failed]
+    assert [headers.get("own") for headers in written["out"]] == [None, dict(others).get("own"), None]
+
+
 def test_headers_none_keeps_the_trace_from_results_too(broker: EmbeddedBroker, collector: Collector) -> None:
     settings = OtelSettings(endpoint=collector.endpoint, sample_ratio=1.0)
     written = run(broker, settings, Process(twice), record(1), producer={"headers": "none"})

@@ -153,7 +153,8 @@ class Assembly:
     def make_stage(self, view: RecordAccessor) -> Stage:
         """The fused stage of one worker."""
         state, counts = self.state, self.state.metrics.part()
-        tracer = tracer_of(self.plan, self.outputs, view, state.observability)
+        timer = timer_of(self.plan, state.observability, counts)
+        tracer = tracer_of(self.plan, self.outputs, view, state.observability, timer)
         if tracer is not None:
             view = tracer.view
         return build_stage(
@@ -166,7 +167,7 @@ class Assembly:
             observability=state.observability,
             tracer=tracer,
             services=self.services,
-            timer=timer_of(self.plan, state.observability, counts),
+            timer=timer,
         )
 
     def _plan_in_use(self) -> CompiledPlan:

@@ -25,7 +25,19 @@ from loom.streaming.message import TOMBSTONE, Message
 from loom.streaming.runtime.stages.failures import Fail
 from loom.streaming.runtime.stages.node_input import Receive
 
-__all__ = ["CodeWriter", "Emitter", "Generated", "Lap", "Watch", "build_function", "build_loop", "generated"]
+__all__ = [
+    "CodeWriter",
+    "Emitter",
+    "Generated",
+    "Lap",
+    "LoopWriter",
+    "RecordWriter",
+    "Watch",
+    "WorkOnRecord",
+    "build_function",
+    "build_loop",
+    "generated",
+]
 
 _numbers = count(1)
 #: the prefix of the file names of generated code
@@ -57,6 +69,8 @@ class CodeWriter:
     tombstones = False
     #: writes that records come to a node, where the code says so; a function asks whether anybody wants to know
     lap: Lap | None = None
+    #: an expression for the headers that carry the trace of a record which came without any; `None` where none is followed
+    traced: str | None = None
 
     def __init__(self, payload: str, indent: int) -> None:
         self._lines: list[str] = []
@@ -229,6 +243,23 @@ class LoopWriter(CodeWriter):
         return made
 
 
+class RecordWriter(CodeWriter):
+    """The work on one record that is followed: as in the loop, but by itself, with headers that carry its trace."""
+
+    done, fuses, traced = "return", True, "traced"
+
+    def __init__(self, lap: Lap | None, *, messages: bool) -> None:
+        super().__init__("", indent=1)
+        self.meta = "meta" if messages else "None"
+        self.lap = lap
+        self.payload = self.variable()
+
+    def compiled(self) -> WorkOnRecord:
+        """The function that takes the record and these headers, or `None` where the loop for many is to set none."""
+        made: WorkOnRecord = self._compiled("def run(origin, traced):")
+        return made
+
+
 class FunctionWriter(CodeWriter):
     """The function of one node, which calls the next one."""
 
@@ -244,6 +275,8 @@ class FunctionWriter(CodeWriter):
         return made
 
 
+#: (record, its headers with its trace if it came without any)
+WorkOnRecord: TypeAlias = Callable[[Any, Any], None]
 #: Writes that records come to a node.
 Lap: TypeAlias = Callable[[CodeWriter, StepId], None]
 #: Writes a node: takes the payload from `code.payload`, and leaves what it makes of it there, or ends.
@@ -286,30 +319,27 @@ def build_loop(
     classes: frozenset[type],
     without_value: Callable[[Any], None],
     undecoded: Callable[[BaseException, bytes, Any], None],
-    *,
-    lap: Lap | None = None,
+    code: LoopWriter | RecordWriter,
     begin: StepId | None = None,
-    watch: Watch | None = None,
-) -> Callable[[Sequence[Any]], None]:
-    """The loop over one batch of records; `inside` writes what happens to each, of which `decode` makes a payload
-    that is an instance of exactly one of `classes`; empty if unknown. `lap` writes that records come to a node; that of the
-    source, `begin`, is the first. Records that `watch` wants are handed to it.
+) -> Any:
+    """What `code` writes, the loop over one batch of records or the work on one; `inside` writes what happens to each, of
+    which `decode` makes a payload that is an instance of exactly one of `classes`; empty if unknown. Of the nodes that are
+    told of, that of the source, `begin`, is the first.
     """
-    code = LoopWriter(lap=lap, watch=watch, messages=view.may_be_messages)
-    if lap is not None and begin is not None:
-        lap(code, begin)
+    if code.lap is not None and begin is not None:
+        code.lap(code, begin)
     take_none = code.name("without_value", without_value)
     decoder, refuse = code.name("decode", decode), code.name("undecoded", undecoded)
     decoded = [
         f"value = {code.part(view, 'value')}",
         "if value is None:",
         f"    {take_none}(origin)",
-        "    continue",
+        f"    {code.done}",
         "try:",
         f"    {code.payload} = {decoder}(value)",
         "except BaseException as error:",
         f"    {refuse}(error, value, origin)",
-        "    continue",
+        f"    {code.done}",
     ]
     if view.may_be_messages:
         # `code.classes` stays empty: nothing tells of which class the payload of a message is.
@@ -318,7 +348,7 @@ def build_loop(
             f"    {code.payload} = origin.payload",
             f"    if {code.payload} is {code.name('TOMBSTONE', TOMBSTONE)}:",
             f"        {take_none}(origin)",
-            "        continue",
+            f"        {code.done}",
             "    meta = origin.meta",
             "else:",
         )

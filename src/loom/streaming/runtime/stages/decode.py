@@ -13,14 +13,22 @@ from loom.streaming.formats.format import FramedFormat
 from loom.streaming.formats.registry import reading_of
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
-from loom.streaming.runtime.stages.codegen import Emitter, Lap, Watch, build_loop
+from loom.streaming.runtime.stages.codegen import (
+    Emitter,
+    Lap,
+    LoopWriter,
+    RecordWriter,
+    Watch,
+    WorkOnRecord,
+    build_loop,
+)
 from loom.streaming.runtime.stages.declared import exact_classes
 from loom.streaming.runtime.stages.failures import NOT_DECODED, Fail
 from loom.streaming.runtime.stages.node_input import NodeInput
 from loom.streaming.runtime.stages.read_back import dead_letter_decoder
 from loom.streaming.runtime.stages.told_apart import DecodeRecord, labelled_decoder
 
-__all__ = ["Head", "build_head", "can_watch"]
+__all__ = ["Head", "build_head", "build_record", "can_watch", "of_one"]
 
 #: takes the records of one batch
 Head = Callable[[Sequence[Any]], None]
@@ -47,7 +55,7 @@ def build_head(
     watch: Watch | None = None,
 ) -> Head:
     """The loop over one batch of records. `inside` writes the flow into a loop that can hold it, one that tells of
-    nodes with `lap`, first of the source, `begin`; records that `watch` wants are handed to it, where a source can.
+    nodes with `lap`, first of the source, `begin`; records that `watch` wants are handed to it, where a source can (`can_watch`).
     """
     if source.reads is Reads.LABELLED:
         return _decoding(view, entry, fail, labelled_decoder(source, view))
@@ -56,6 +64,42 @@ def build_head(
     reading = reading_of(source.settings.format)
     if reading.framed is not None:
         return _decoding(view, entry, fail, _unframing(reading.framed, source, view))
+    code = LoopWriter(lap=lap, watch=watch, messages=view.may_be_messages)
+    loop: Head = _written(code, source, view, entry, fail, inside, begin)
+    return loop
+
+
+def build_record(
+    source: CompiledSource,
+    view: RecordAccessor,
+    entry: NodeInput,
+    fail: Fail,
+    inside: Emitter,
+    *,
+    lap: Lap,
+    begin: StepId,
+) -> WorkOnRecord:
+    """The work on one record that is followed, for a source that can watch out for those; the rest as in `build_head`."""
+    code = RecordWriter(lap, messages=view.may_be_messages)
+    work: WorkOnRecord = _written(code, source, view, entry, fail, inside, begin)
+    return work
+
+
+def of_one(head: Head) -> WorkOnRecord:
+    """The work on one record by a loop over many, which sets no headers with its trace."""
+    return lambda origin, _traced: head((origin,))
+
+
+def _written(
+    code: LoopWriter | RecordWriter,
+    source: CompiledSource,
+    view: RecordAccessor,
+    entry: NodeInput,
+    fail: Fail,
+    inside: Emitter,
+    begin: StepId | None,
+) -> Any:
+    reading = reading_of(source.settings.format)
     return build_loop(
         inside,
         view,
@@ -63,9 +107,8 @@ def build_head(
         exact_classes(source.payload) if reading.format.decodes_exactly else frozenset(),
         _without_value(entry),
         _second_look(reading.beside, source, view, entry, fail),
-        lap=lap,
-        begin=begin,
-        watch=watch,
+        code,
+        begin,
     )
 
 

@@ -15,7 +15,7 @@ from loom.streaming.metrics import Counts
 from loom.streaming.runtime.error_log import ErrorLog
 from loom.streaming.runtime.stages.builder import StageBuilder
 from loom.streaming.runtime.stages.codegen import Lap
-from loom.streaming.runtime.stages.decode import Head, build_head, can_watch
+from loom.streaming.runtime.stages.decode import Head, build_head, build_record, can_watch, of_one
 from loom.streaming.runtime.stages.failures import NOT_DECODED
 from loom.streaming.runtime.stages.laps import noted_lap, timed_lap
 from loom.streaming.runtime.stages.node_input import NOWHERE
@@ -51,18 +51,20 @@ def build_stage(
     replays = honour_replays(build, undecoded) if plan.source.settings.replay_steps else lambda head: head
     stage.head = replays(build_head(plan.source, view, entry, undecoded, inside))
     if timer is not None:
+        source = child_id(plan.name, SOURCE)
 
         def telling(lap: Lap) -> Head:
-            source = child_id(plan.name, SOURCE)
             return replays(build_head(plan.source, view, entry, undecoded, inside, lap=lap, begin=source))
 
         timed = telling(timed_lap(timer)) if timer.times_batches else stage.head
         if tracer is not None:
-            watch = tracer.watch(timer, stage.results)
-            watched = None
+            noted, watched = noted_lap(timer), None
             if can_watch(plan.source):
-                watched = build_head(plan.source, view, entry, undecoded, inside, watch=watch)
-            stage.head = timed = tracer.head(stage.head, timed, telling(noted_lap(timer)), watched)
+                watched = build_head(plan.source, view, entry, undecoded, inside, watch=tracer.watch)
+                followed = build_record(plan.source, view, entry, undecoded, inside, lap=noted, begin=source)
+            else:
+                followed = of_one(telling(noted))
+            stage.head = timed = tracer.head(stage.head, timed, followed, watched, stage.results)
         stage.time_with(timer, timed)
 
     def refuse(error: Exception, origin: Any) -> None:

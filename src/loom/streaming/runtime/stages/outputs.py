@@ -121,12 +121,17 @@ def _headers(
     headers = f"{code.name('headers_for', headers_for)}({code.payload}, origin, None)"
     if not _says_nothing_by_itself(output):
         return headers
-    if view.set_headers is None:
-        return f"{headers} if {code.part(view, 'headers')} else None"
+    if view.set_headers is None and view.known is None:
+        return _or_traced(code, f"{headers} if {code.part(view, 'headers')} else None")
     # Most batches have no headers at all; then no record is checked.
     any_headers = code.of_batch("said", view.any_headers)
     asked = f"{code.name('has_headers', view.has_headers)}(origin)"
-    return f"{headers} if {f'{any_headers} and {asked}' if any_headers else asked} else None"
+    return _or_traced(code, f"{headers} if {f'{any_headers} and {asked}' if any_headers else asked} else None")
+
+
+def _or_traced(code: CodeWriter, headers: str) -> str:
+    """The headers of a record; those with its trace if it is followed and came without any."""
+    return headers if code.traced is None else f"{code.traced} or ({headers})"
 
 
 def build_hosted(

@@ -16,7 +16,7 @@ from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.metrics import Counts
 from loom.streaming.runtime.run_errors import ResourceError
 from loom.streaming.runtime.stages.buffering import BufferingNodes
-from loom.streaming.runtime.stages.codegen import Watch
+from loom.streaming.runtime.stages.codegen import Watch, WorkOnRecord
 from loom.streaming.runtime.stages.failures import Failures
 from loom.streaming.runtime.stages.node_input import Ancestors, Indexes, Item
 from loom.streaming.runtime.stages.node_timer import NodeTimer
@@ -40,15 +40,17 @@ class BatchScope(Protocol):
 class TracesRecords(Protocol):
     """Follows sampled records through a stage."""
 
-    def watch(self, timer: NodeTimer, results: list[Result]) -> Watch:
+    @property
+    def watch(self) -> Watch:
         """What a loop asks for the records to follow."""
 
     def head(
         self,
         plain: Callable[[Sequence[Any]], None],
         timed: Callable[[Sequence[Any]], None],
-        followed: Callable[[Sequence[Any]], None],
+        followed: WorkOnRecord,
         watched: Callable[[Sequence[Any]], None] | None,
+        results: list[Result],
     ) -> Callable[[Sequence[Any]], None]:
         """A loop over a batch that follows some of its records."""
 

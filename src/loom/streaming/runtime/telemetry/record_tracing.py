@@ -20,24 +20,25 @@ from loom.core.tracing import (
     current_place,
     format_traceparent,
     new_place,
-    new_places,
+    new_traces,
     parse_traceparent,
 )
 from loom.streaming.compiler.model import walk_nodes
 from loom.streaming.compiler.plan import CompiledPlan
 from loom.streaming.errors import ErrorKind
 from loom.streaming.headers import Headers
-from loom.streaming.kafka.record_accessor import BatchHeaders, RecordAccessor
+from loom.streaming.kafka.record_accessor import BatchHeaders, LostHeaders, RecordAccessor
 from loom.streaming.kafka.record_headers import TRACEPARENT, rewritten
 from loom.streaming.kafka.settings import HeaderPolicy
 from loom.streaming.message import Message
 from loom.streaming.record import TopicPartitionOffset
 from loom.streaming.runtime.error_log import ErrorLog
 from loom.streaming.runtime.output_table import OutputTable
-from loom.streaming.runtime.stages.codegen import Watch
+from loom.streaming.runtime.stages.codegen import Watch, WorkOnRecord
+from loom.streaming.runtime.stages.decode import of_one
 from loom.streaming.runtime.stages.node_timer import NodeTimer
 from loom.streaming.runtime.stages.stage_io import Result
-from loom.streaming.runtime.telemetry.followed_batch import Followed, FollowedBatch, Picked, failed_span
+from loom.streaming.runtime.telemetry.followed_batch import FollowedBatch, Picked, failed_span
 from loom.streaming.runtime.telemetry.follower import Follower
 from loom.streaming.runtime.telemetry.sampling import Sampler
 from loom.streaming.runtime.telemetry.span_shapes import SpanShapes, shapes_of
@@ -60,43 +61,52 @@ class RecordTracer:
     """The tracing of one stage. Used by its thread. Results of `bare` slots leave without headers."""
 
     def __init__(
-        self, tracing: Tracing, view: RecordAccessor, shapes: SpanShapes, bare: frozenset[int], *, gathers: bool
+        self,
+        tracing: Tracing,
+        view: RecordAccessor,
+        timer: NodeTimer,
+        shapes: SpanShapes,
+        bare: frozenset[int],
+        *,
+        gathers: bool,
     ) -> None:
         self._tracing = tracing
+        self._timer = timer
         #: what the tracer has found out about the headers of a batch
         self._headers = BatchHeaders()
         #: access to the records of the stage, which need not find out the same
         self.view = self._view = replace(view, known=self._headers)
-        self._found = view.coordinates or view.place
+        self._follower = follower = Follower(tracing, timer, view.coordinates or view.place)
+        #: what a loop asks for the records to follow
+        self.watch = Watch(follower.first, follower.work)
+        #: a node is at work on a batch with records that are followed
+        self._in_batch = False
         self._shapes = shapes
         self._bare = bare
         #: whether records meet others in a node, after the loop
         self._gathers = gathers
         self._on_error = tracing.sampling.on_error
         self._sampler = Sampler(tracing.sampling.ratio)
-        self.watch(NodeTimer(lambda *_: None, every_s=None), [])
         #: the records of the current batch
         self._origins: Sequence[Any] = ()
         #: the place of sampled records that a node may still hold, by the id of the record, which is held too
         self._remembered: OrderedDict[int, tuple[Any, TraceParent]] = OrderedDict()
         self._second, self._errors_in_second = 0, 0
 
-    def watch(self, timer: NodeTimer, results: list[Result]) -> Watch:
-        """What a loop asks for the records to follow. `results` is where the stage collects."""
-        self._timer, self._results = timer, results
-        self._follower = follower = Follower(self._tracing, timer, results)
-        return Watch(follower.first, follower.work)
-
-    def head(self, plain: Head, timed: Head, followed: Head, watched: Head | None) -> Head:
+    def head(
+        self, plain: Head, timed: Head, followed: WorkOnRecord, watched: Head | None, results: list[Result]
+    ) -> Head:
         """A loop over a batch that follows the sampled records of it.
 
         Args:
             plain: the loop that follows none.
             timed: the one of a batch that is timed, in which all records take it.
-            followed: the one for single records that are followed.
-            watched: the plain one that looks out for these by itself; without it the batch is split at each.
+            followed: the work on a single record that is followed.
+            watched: the plain loop that looks out for these by itself; without it the batch is split at each.
+            results: where the stage collects.
         """
         headers, timer, follower = self._headers, self._timer, self._follower
+        followed_and_timed = of_one(timed)
 
         def run(origins: Sequence[Any]) -> None:
             self._origins = origins
@@ -107,14 +117,14 @@ class RecordTracer:
                 if not picked:
                     rest(origins)
                     return
-                follower.begin(origins, picked, timed if measures else followed)
+                follower.begin(origins, picked, results, followed_and_timed if measures else followed)
                 try:
                     if watched is None or measures:
                         _split(origins, picked, rest, follower)
                     else:
                         watched(origins)
                 finally:
-                    self._tell(origins, picked)
+                    self._tell(results)
             finally:
                 headers.absent = False
 
@@ -131,7 +141,7 @@ class RecordTracer:
                 return
             place, began = new_place(), time_ns()
             follower, timer = self._follower, self._timer
-            was, follower.follows, before = follower.follows, True, len(follower.failed)
+            was, self._in_batch, before = self._in_batch, True, len(follower.failed)
             # What others than the followed record bring about is none of its path.
             follows, timer.follows = timer.follows, False
             shown = self._tracing.is_asked
@@ -142,7 +152,7 @@ class RecordTracer:
                 current_place.reset(said)
                 if shown:
                     self._tracing.leave(token)
-                follower.follows, timer.follows = was, follows
+                self._in_batch, timer.follows = was, follows
                 failed = follower.failed[before:]
                 del follower.failed[before:]
                 ended = time_ns()
@@ -166,7 +176,7 @@ class RecordTracer:
 
     def noticed(self, kind: ErrorKind, step: str, error: BaseException, place: TopicPartitionOffset) -> None:
         """A record has failed at a step."""
-        if self._follower.follows:
+        if self._timer.follows or self._in_batch:
             self._follower.failed.append((step, error))
             return
         if not self._on_error or not self._may_tell_error():
@@ -184,7 +194,10 @@ class RecordTracer:
             self._headers.absent = True
             if not drawn:
                 return ()
-            found = [(at, place, None, None) for at, place in zip(drawn, new_places(len(drawn)), strict=True)]
+            found = [
+                (at, place, None, None, ((TRACEPARENT, header),))
+                for at, (place, header) in zip(drawn, new_traces(len(drawn)), strict=True)
+            ]
         else:
             traced = dict.fromkeys(drawn, _NOBODY)
             for at, origin in enumerate(origins):
@@ -196,30 +209,21 @@ class RecordTracer:
                 else:
                     # Whoever began the trace has decided against it.
                     traced.pop(at, None)
-            found = [(at, new_place(traced[at][0]), *traced[at]) for at in sorted(traced)]
+            found = [(at, new_place(traced[at][0]), *traced[at], None) for at in sorted(traced)]
         if self._gathers:
             # Before they are at work: one may be what fills a batch.
-            for at, place, _, _ in found:
+            for at, place, *_ in found:
                 self._remember(origins[at], place)
         return found
 
-    def _tell(self, origins: Sequence[Any], picked: Sequence[Picked]) -> None:
-        """Hand over the spans of a batch, and let the results of their records carry the trace."""
-        found, results, follower, trail = self._found, self._results, self._follower, self._timer.trail
-        bare = self._bare
-        records: list[Followed] = []
-        # One before the last may have ended the run.
-        for (at, place, parent, state), (end, before, after) in zip(picked, follower.ends, strict=False):
-            records.append((found(origins[at]), place, parent, state, end))
-            if after > before:
-                wanted = _header_of(place)
-                for index in range(before, after):
-                    slot, value, key, time_ms, headers, origin = result = results[index]
-                    if headers is None and value.__class__ is bytes and slot not in bare:
-                        results[index] = slot, value, key, time_ms, (wanted,), origin
-                    else:
-                        results[index] = self._marked(result, wanted)
-        self._tracing.add_all(FollowedBatch(self._shapes, records, trail.copy(), follower.errors))
+    def _tell(self, results: list[Result]) -> None:
+        """Hand over the spans of a batch, and let the results of their records carry the trace, those that do not yet."""
+        follower, trail = self._follower, self._timer.trail
+        for place, before, after in follower.unmarked:
+            wanted = _header_of(place)
+            for index in range(before, after):
+                results[index] = self._marked(results[index], wanted)
+        self._tracing.add_all(FollowedBatch(self._shapes, follower.records, trail.copy(), follower.errors))
         trail.clear()
 
     def _marked(self, result: Result, wanted: tuple[str, bytes]) -> Result:
@@ -240,9 +244,13 @@ class RecordTracer:
         return [known[id(item[1])][1] for item in items if id(item[1]) in known] if known else []
 
     def _trace_of(self, origin: Any) -> tuple[TraceParent | None, str | None]:
-        if self._view.has_lost(origin) or not self._view.has_headers(origin):
-            return None, None
-        headers = Headers.of(self._view.headers(origin))
+        try:
+            found = self._view.headers(origin)
+        except SystemError:
+            found = self._view.lose(origin)
+        if not found or found.__class__ is LostHeaders:
+            return _NOBODY
+        headers = Headers.of(found)
         parent = parse_traceparent(headers.get(TRACEPARENT) or b"")
         state = headers.get(_TRACESTATE) if parent is not None else None
         return parent, state.decode("ascii", "replace") if state else None
@@ -284,17 +292,22 @@ class TracedErrors(ErrorLog):
 
 
 def tracer_of(
-    plan: CompiledPlan, outputs: OutputTable, view: RecordAccessor, observability: ObservabilityRuntime
+    plan: CompiledPlan,
+    outputs: OutputTable,
+    view: RecordAccessor,
+    observability: ObservabilityRuntime,
+    timer: NodeTimer | None,
 ) -> RecordTracer | None:
-    """The tracer of one stage; `None` where no observer traces."""
+    """The tracer of one stage; `None` where no observer traces, and nothing is timed for it."""
     tracing = observability.tracing
-    if tracing is None:
+    if tracing is None or timer is None:
         return None
     topics = outputs.topics()
     bare = {slot for slot, outlet in topics.items() if outlet.output.settings.headers is HeaderPolicy.NONE}
     return RecordTracer(
         tracing,
         view,
+        timer,
         shapes_of(plan, outputs),
         frozenset(slot for slot in bare if not topics[slot].is_errors),
         gathers=any(node.gathers or node.waits for node in walk_nodes(plan.nodes)),
