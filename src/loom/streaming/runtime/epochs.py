@@ -90,6 +90,10 @@ class Epochs:
             self._last = now
         return self._asked or now - self._last >= self.interval_s
 
+    def left(self, now: float) -> float:
+        """Seconds of the current epoch that are left, at this monotonic time; below 0 once it is over."""
+        return self.interval_s if self._last is None else self._last + self.interval_s - now
+
     def end(self, now: float) -> Mark:
         """The mark that ends the current epoch; the next one begins."""
         self._last = now

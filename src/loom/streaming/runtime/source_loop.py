@@ -32,7 +32,9 @@ _MOST_BYTES = 64 * 1024 * 1024
 
 
 #: seconds that a worker waits for the end of a call while it reads nothing; a stop is seen that late at most
-_LONGEST_REST = 0.020
+_LONGEST_REST = 0.050
+#: the shortest such wait, where something is due before
+_SHORTEST_REST = 0.001
 
 
 class RecordReader(Protocol):
@@ -232,9 +234,16 @@ class SourceLoop:
             rested(began, rest_s)
         elif self._phase is not _Phase.READING or room.credit(1) <= 0:
             # Nothing can be read, so nothing else can happen here. A busy worker may need the sink part that is on this thread.
-            room.wait(_LONGEST_REST if len(self._state.last_busy) <= 1 else REST_S)
+            room.wait(self._until_due() if len(self._state.last_busy) <= 1 else REST_S)
         elif time.monotonic() - began < rest_s:
             room.wait(rest_s)
+
+    def _until_due(self) -> float:
+        """Seconds until a node or the end of the epoch needs the worker, as far as that is known."""
+        now = self._clock()
+        due = self._stage.room.due()
+        rest = min(_LONGEST_REST, self._epochs.left(now))
+        return max(rest if due is None else min(rest, due - now), _SHORTEST_REST)
 
     def _commit(self, now: float) -> None:
         if self._phase in (_Phase.COMMITTING, _Phase.ENDED):

@@ -39,6 +39,8 @@ class CallTasks:
         self._group = group
         self._loop = _asyncio_loop()
         self._context = copy_context()
+        #: calls something after some seconds; `None` where that needs a task
+        self.later: Callable[[float, Callable[[], None]], object] | None = self._loop.call_later if self._loop else None
         #: where the loop is one of asyncio: those that have not ended, and what one of them failed with
         self._tasks: set[asyncio.Task[None]] = set()
         self._fault: BaseException | None = None
