@@ -358,6 +358,35 @@ def test_an_epoch_ends_with_a_mark_when_its_time_is_over_and_something_was_hande
     assert fed.next() is None
 
 
+@pytest.mark.parametrize(
+    ("due", "has_news", "rests"),
+    [
+        (None, False, 0.05),
+        # Of an epoch of a second, 20 ms are left.
+        (None, True, 0.02),
+        (0.01, True, 0.01),
+        (-1.0, False, 0.001),
+    ],
+    ids=["nothing is due", "the epoch", "a node", "it is late"],
+)
+def test_a_worker_that_waits_for_calls_rests_until_something_is_due(
+    due: float | None, has_news: bool, rests: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed = Fed(FakeReader((["a"], {PLACE: 1}, False)), node := FakeNode())
+    fed.takes(fed.next())
+    if not has_news:
+        fed.now += 2.0
+        fed.takes(fed.next())
+    waits: list[float] = []
+    monkeypatch.setattr(fed.stage.room, "wait", waits.append)
+    fed.stage.room.elsewhere = 1
+    # Longer than an epoch where nothing has left since its end.
+    fed.now += 0.98 if has_news else 5.0
+    node._credit, node._due = 0, None if due is None else fed.now + due
+    fed.feed.rest(fed.now)
+    assert waits == [pytest.approx(rests)]
+
+
 def test_a_flow_that_is_idle_makes_no_marks() -> None:
     fed = Fed(FakeReader())
     for _ in range(5):

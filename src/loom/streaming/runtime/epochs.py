@@ -88,11 +88,11 @@ class Epochs:
         """Whether the current epoch is over, at this monotonic time in seconds. The first call begins the first one."""
         if self._last is None:
             self._last = now
-        return self._asked or now - self._last >= self.interval_s
+        return self._asked or self.left(now) <= 0
 
     def left(self, now: float) -> float:
-        """Seconds of the current epoch that are left, at this monotonic time; below 0 once it is over."""
-        return self.interval_s if self._last is None else self._last + self.interval_s - now
+        """Seconds of the current epoch that are left, at this monotonic time; 0 or less once it is over."""
+        return self.interval_s if self._last is None else self.interval_s - (now - self._last)
 
     def end(self, now: float) -> Mark:
         """The mark that ends the current epoch; the next one begins."""

@@ -240,10 +240,12 @@ class SourceLoop:
 
     def _until_due(self) -> float:
         """Seconds until a node or the end of the epoch needs the worker, as far as that is known."""
-        now = self._clock()
-        due = self._stage.room.due()
-        rest = min(_LONGEST_REST, self._epochs.left(now))
-        return max(rest if due is None else min(rest, due - now), _SHORTEST_REST)
+        now, due = self._clock(), self._stage.room.due()
+        rest = _LONGEST_REST if due is None else min(_LONGEST_REST, due - now)
+        # An epoch that is over stays so until there is something to mark the end of, which is looked for while reading.
+        if self._phase is _Phase.READING and self._has_news():
+            rest = min(rest, self._epochs.left(now))
+        return max(rest, _SHORTEST_REST)
 
     def _commit(self, now: float) -> None:
         if self._phase in (_Phase.COMMITTING, _Phase.ENDED):
