@@ -52,13 +52,11 @@ _TRANSIENT = frozenset(
         KafkaError._RESOLVE,
         KafkaError._WAIT_COORD,
         KafkaError._WAIT_CACHE,
-        # The broker that was asked has left the cluster's metadata, as one that was killed does, or has another address. Which
-        # of these the client says depends on its version: -137, its "handle destroyed without termination", came after 2.11.
+        # The broker that was asked has left the cluster's metadata, as one that was killed does, or has another address.
         KafkaError._DESTROY,
-        -137,
+        KafkaError._DESTROY_BROKER,
         KafkaError._NODE_UPDATE,
         KafkaError._UNKNOWN_BROKER,
-        KafkaError._FAIL,
         KafkaError._INTERRUPTED if hasattr(KafkaError, "_INTERRUPTED") else KafkaError._TIMED_OUT,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,

@@ -22,7 +22,7 @@ from loom.streaming.kafka.group_offsets import TOPIC_GONE, GroupOffsets
 from loom.streaming.kafka.offset_metadata import Committed, RunMetadata
 from loom.streaming.kafka.offset_reset import LogRange, reset_offset
 from loom.streaming.kafka.outage import Clusters
-from loom.streaming.kafka.redelivery import unseen
+from loom.streaming.kafka.redelivery import without_redelivered
 from loom.streaming.kafka.settings import ConsumerSettings
 from loom.streaming.kafka.start_offsets import (
     StartPositions,
@@ -254,21 +254,22 @@ class ConsumerClient:
         self._stirred_in.clear()
         # What was read of a partition whose log is another one by now is in no order.
         before = dict.fromkeys(moved, 0)
-        expected, self._read = self._read, 0
+        surplus, self._read = self._read, 0
         # Asked after each batch. The client answers in the order of the question.
         for partition, found in zip(ours, self._consumer.position(list(ours.values())), strict=True):
             offset, had = found.offset, positions.get(partition)
             if offset >= 0 and had != offset:
                 if had is not None:
                     before.setdefault(partition, had)
-                    expected -= offset - had
+                    surplus -= offset - had
                 positions[partition] = moved[partition] = offset
-        self._before = before if expected else None
+        self._before = before if surplus else None
         return moved
 
-    def unseen(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """Of the records read before the last `moved`, those that the client had not handed over before."""
-        return messages if self._before is None else unseen(messages, {**self._positions, **self._before})
+    def without_redelivered(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Of the records read before the last `moved`, those that the client had not delivered before."""
+        before = self._before
+        return messages if before is None else without_redelivered(messages, {**self._positions, **before})
 
     def lag(self) -> int:
         """Offsets between what was read and the ends of the logs, as far as the client knows them. Makes no request."""

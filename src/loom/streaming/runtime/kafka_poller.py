@@ -75,7 +75,7 @@ class KafkaPoller:
             self._busy[id(self)] = time.monotonic()
         positions = self._records.moved()
         if records:
-            records = self._records.unseen(records)
+            records = self._records.without_redelivered(records)
         if still := self._keep_alive.still(positions, self._records.positions):
             positions = {**positions, **still}
         if positions and self._claim is not None:

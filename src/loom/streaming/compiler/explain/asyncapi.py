@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
 
+from loom.core.installed import installed_version
 from loom.streaming.compiler.model import CompiledTopic, PayloadTypes, PlanModel
 from loom.streaming.message import Tombstone, has_message_type, loom_message_type
 
@@ -59,7 +59,7 @@ class _Document:
             "info": {
                 "title": plan.name,
                 "version": "1.0.0",
-                "description": f"The topics of the flow {plan.name}, as Loom Streaming {version('loom-streaming')} compiled it.",
+                "description": f"The topics of the flow {plan.name}, as Loom Streaming {installed_version()} compiled it.",
             },
             "defaultContentType": "application/json",
             "channels": self._channels,

@@ -90,15 +90,12 @@ class LoopCalls:
         self._closing = False
         self._context = copy_context()
         self._tasks: CallTasks | None = None
-        #: calls something after some seconds, where the loop can do so without a task
-        self._later: Callable[[float, Callable[[], None]], object] | None = None
         self._hosts: TaskGroup | None = None
 
     def open(self, calls: TaskGroup, hosts: TaskGroup) -> None:
         """Called by the task that owns these groups: one for the calls, and one for their resources."""
         self._tasks, self._hosts = CallTasks(calls), hosts
         self._context = copy_context()
-        self._later = self._tasks.later
         if self._timeout_s is not None:
             calls.start_soon(self._watch, self._timeout_s, name="time limits of calls")
 
@@ -178,7 +175,8 @@ class LoopCalls:
         """
         waiting, completed, wake, new_context = self._waiting, self._completed, self._wake, self._context.copy
         cancel, timeout_s, stretch = limit.cancel, self._timeout_s, 0
-        later = self._later
+        assert self._tasks is not None
+        later = self._tasks.later
         while not (limit.cancel_called or self._closing):
             call = worker.call
             if call is None:

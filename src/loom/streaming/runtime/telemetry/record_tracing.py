@@ -298,10 +298,11 @@ def tracer_of(
     observability: ObservabilityRuntime,
     timer: NodeTimer | None,
 ) -> RecordTracer | None:
-    """The tracer of one stage; `None` where no observer traces, and nothing is timed for it."""
+    """The tracer of one stage; `None` where no observer traces. `timer` is there where one does."""
     tracing = observability.tracing
-    if tracing is None or timer is None:
+    if tracing is None:
         return None
+    assert timer is not None
     topics = outputs.topics()
     bare = {slot for slot, outlet in topics.items() if outlet.output.settings.headers is HeaderPolicy.NONE}
     return RecordTracer(
