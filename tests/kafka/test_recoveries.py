@@ -47,13 +47,16 @@ class Endless(RecordStep[Number, Number]):
 
 
 @contextmanager
-def aborting(times: int, patch: pytest.MonkeyPatch) -> Iterator[list[Mapping[TopicPartition, int]]]:
-    """So many transactions with results are aborted, really, at the moment of their commit; the list holds their offsets."""
+def aborting(times: int, patch: pytest.MonkeyPatch, behind: int = 0) -> Iterator[list[Mapping[TopicPartition, int]]]:
+    """So many transactions with results are aborted, really, at the moment of their commit; the list holds their offsets.
+
+    Those that bring no position beyond `behind` are committed before.
+    """
     aborted: list[Mapping[TopicPartition, int]] = []
     commit = Transactions.commit
 
     def abort(self: Transactions, positions: Mapping[TopicPartition, int], group: Any) -> None:
-        if any(positions.values()) and len(aborted) < times:
+        if any(offset > behind for offset in positions.values()) and len(aborted) < times:
             aborted.append(positions)
             raise self.given_up("the test says so")
         commit(self, positions, group)
@@ -146,6 +149,22 @@ def test_a_run_goes_on_with_steps_that_have_seen_nothing(
         until(lambda: one_way.position() == 6)
     assert (len(aborted), raised) == (2, [])
     assert one_way.written() == list(range(6))
+
+
+@pytest.mark.parametrize("membership", ["fixed", "group"])
+def test_a_run_goes_on_behind_what_it_has_committed_before_the_abort(
+    one_way: OneWay, monkeypatch: pytest.MonkeyPatch, membership: str
+) -> None:
+    one_way.write(3)
+    run = runner(one_way, FirstTime, membership=membership)
+    with aborting(1, monkeypatch, behind=3) as aborted, running(run) as raised:
+        until(lambda: one_way.position() == 3)
+        one_way.write(3, start=3)
+        until(lambda: one_way.position() == 6)
+        one_way.write(3, start=6)
+        until(lambda: one_way.position() == 9)
+    assert (len(aborted), raised) == (1, [])
+    assert one_way.written() == list(range(9))
 
 
 def run_id(one_way: OneWay) -> str | None:

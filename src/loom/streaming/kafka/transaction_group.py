@@ -52,7 +52,7 @@ class TransactionGroup:
         self._topics = topics
         #: partitions of a log that is gone: their offsets are no longer sent
         self._dead: set[TopicPartition] = set()
-        #: the offsets of the last transaction
+        #: the offsets of a transaction of which it is not known whether it was committed
         self._sent: dict[TopicPartition, int] = {}
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
@@ -78,6 +78,7 @@ class TransactionGroup:
 
     def wrote(self, positions: Mapping[TopicPartition, int]) -> None:
         """These positions were committed with this run's metadata."""
+        self._sent = {}
         self._reader.group.wrote(positions)
 
     def checked(self, positions: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
@@ -85,8 +86,6 @@ class TransactionGroup:
 
         Raises `SecondInstanceError` when the group was moved since our last commit, or belongs to another run.
         """
-        # A transaction is only followed by another one when it was committed.
-        self._reader.group.wrote(self._sent)
         self._reader.serve(0)
         while (lost := self._reader.group.look()) is None:
             self._waiting("the offsets of the group")

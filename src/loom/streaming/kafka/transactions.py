@@ -32,9 +32,11 @@ from loom.streaming.record import TopicPartition
 
 __all__ = ["State", "Transactions"]
 
-#: Seconds of one call. A call that is repeated after a timeout continues where it was, and between two the caller decides
-#: whether there is time left.
-_SLICE = 0.5
+#: Seconds of one call on a transaction. A call that is repeated after a timeout continues where it was, and between two the
+#: caller decides whether there is time left.
+_CALL_S = 2.0
+#: seconds of a request that only helps
+_LOOK_S = 0.5
 
 #: Seconds after which a call is lost, three times what it was given. The client waits without a limit where the group's
 #: coordinator has left the cluster's metadata while positions were on their way to it: it forgets the broker, and the request
@@ -69,7 +71,7 @@ class Transactions:
     """The transactions of one process. Used by one thread at a time.
 
     `metadata` returns, by topic, the text that is committed with an offset. `checked` receives the offsets right before they are
-    sent; it returns those that may be sent, or raises. `waiting` is called between the slices of every wait and may raise.
+    sent; it returns those that may be sent, or raises. `committed` receives them once they are the group's. `waiting` is called between the slices of every wait and may raise.
     `group_at` fetches the offsets of the group; it is called only for a transaction that outlasted its timeout. `patience_s`
     is how long one call is retried while the coordinator refuses it.
     """
@@ -84,6 +86,7 @@ class Transactions:
         group_at: Callable[[Iterable[TopicPartition]], Mapping[TopicPartition, int]] = lambda _: {},
         patience_s: float = START_TIMEOUT_MS / 1000,
         checked: Callable[[Mapping[TopicPartition, int]], Mapping[TopicPartition, int]] = lambda positions: positions,
+        committed: Callable[[Mapping[TopicPartition, int]], None] = lambda _: None,
         clusters: Clusters | None = None,
     ) -> None:
         self._id = transactional_id
@@ -91,6 +94,7 @@ class Transactions:
         self._waiting = waiting
         self._group_at = group_at
         self._checked = checked
+        self._committed = committed
         #: the offsets found at the start or left by a commit; and those that a commit without an answer may have left
         self._left_at: dict[TopicPartition, int] = {}
         self._in_doubt: Mapping[TopicPartition, int] = {}
@@ -115,7 +119,7 @@ class Transactions:
         self._expect(State.NEW)
         self._connect()
         self._repeat(
-            lambda: self.producer.init_transactions(_SLICE * 4),
+            lambda: self.producer.init_transactions(_CALL_S),
             "a transaction coordinator that shuts out a predecessor",
         )
         self.state = State.READY
@@ -126,7 +130,7 @@ class Transactions:
         A client that has none yet asks again half a second later (measured: up to 520 ms for the fencing, and 10 ms with one).
         """
         try:
-            self.producer.list_topics(timeout=_SLICE)
+            self.producer.list_topics(timeout=_LOOK_S)
         except KafkaException as error:
             # Fencing waits as long as allowed, and reports what is wrong.
             CLIENT_LOG.info("no broker has answered the producer yet: %s", kafka_error(error).str())
@@ -165,14 +169,15 @@ class Transactions:
                 for partition, offset in positions.items()
             ]
             self._repeat(
-                lambda: self.producer.send_offsets_to_transaction(offsets, group, _SLICE * 4),
+                lambda: self.producer.send_offsets_to_transaction(offsets, group, _CALL_S),
                 "the coordinators that add the offsets to the transaction",
             )
         failpoint(Failpoint.POSITIONS_SENT)
-        self._repeat(lambda: self.producer.commit_transaction(_SLICE * 4), "the commit of the transaction")
+        self._repeat(lambda: self.producer.commit_transaction(_CALL_S), "the commit of the transaction")
         self.state = State.READY
         self._open_since = None
         self._left_at.update(positions)
+        self._committed(positions)
 
     def abort(self) -> KafkaError | None:
         """Give up what is open. Best effort: a successor's fencing does the same. Returns why that failed.
@@ -185,7 +190,7 @@ class Transactions:
         self.can_go_on = self.state in (State.OPEN, State.READY) and self._fatal is None and not self._outlasted()
         if self.state is State.OPEN and not self._outlasted():
             try:
-                self._answered(lambda: self.producer.abort_transaction(_SLICE * 4), "the abort of the transaction")
+                self._answered(lambda: self.producer.abort_transaction(_CALL_S), "the abort of the transaction")
             except TransactionAbortedError as lost:
                 self.can_go_on = False
                 CLIENT_LOG.info("%s", lost)
@@ -228,7 +233,7 @@ class Transactions:
                 self.state = State.ENDED
                 raise TransactionAbortedError(
                     f"the client of {self._id!r} has not come back from {what} for {_LOST_S:g} s, though it was given "
-                    f"{_SLICE * 4:g}. It is given up, and the group's offsets tell what was committed: restart the flow"
+                    f"{_CALL_S:g}. It is given up, and the group's offsets tell what was committed: restart the flow"
                 )
 
         call_interruptibly(call, check)
@@ -281,7 +286,7 @@ class Transactions:
         """The fatal error of this producer. The client raises it from whichever call serves its events."""
         if self._fatal is None:
             try:
-                self.producer.poll(_SLICE)
+                self.producer.poll(_LOOK_S)
             except KafkaException as told:
                 self._fatal = kafka_error(told)
         return self._fatal

@@ -129,7 +129,6 @@ class ExactlyOnce:
             transactions.commit(positions, group.client_metadata())
         finally:
             self._refencing = False
-        group.wrote(positions)
         return transactions
 
     def renewed(self, partitions: Iterable[TopicPartition]) -> None:
@@ -196,7 +195,6 @@ class ExactlyOnce:
         transactions.begin()
         transactions.commit(found.offsets, group.client_metadata())
         self._start_took_s = time.monotonic() - fenced_at
-        group.wrote(found.offsets)
         # From now on they belong to the processes that read them.
         group.renewed(others)
         transactions.forget(others)
@@ -273,6 +271,7 @@ class ExactlyOnce:
             group_at=self._group_at,
             patience_s=self._plan.source.settings.start_timeout_ms / 1000,
             checked=self._checked,
+            committed=self._committed,
             clusters=self._clusters,
         )
         transactions.fence()
@@ -281,6 +280,10 @@ class ExactlyOnce:
     def _checked(self, positions: Positions) -> Positions:
         starts = self._opened is None or self._refencing
         return positions if starts or self._group is None else self._group.checked(positions)
+
+    def _committed(self, positions: Positions) -> None:
+        if self._group is not None:
+            self._group.wrote(positions)
 
     def _group_at(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         assert self._group is not None
