@@ -12,6 +12,7 @@ from loom.streaming.kafka.errors import (
     AuthorizationFailedError,
     BrokerUnavailableError,
     OffsetOutOfRangeError,
+    ProducerFailedError,
     SecondInstanceError,
     TopicMissingError,
     TopicsChangedError,
@@ -48,7 +49,9 @@ class Exit(IntEnum):
         5  #: no broker, or one that rejects us, no topic or offset, no flow to watch, a directory not to be written
     )
     FORCED = 6  #: a stop that took longer than allowed
-    RESTART = 7  #: a transaction was aborted (nothing of its epoch is visible) or the topics changed: restart the flow
+    RESTART = (
+        7  #: a transaction was aborted (nothing of it is visible), a producer failed, or the topics changed: restart
+    )
     REPLACED = 8  #: another instance took over or shares the group, or the transactional producer failed permanently
     STALLED = 9  #: alive, with records to read, and no offset advanced for `streaming.supervision.stall_timeout_ms`
 
@@ -89,6 +92,7 @@ _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (PeerLostError, Exit.RESTART),
     (PeersMissingError, Exit.RESTART),
     (StoppedBeforeStartError, Exit.DONE),
+    (ProducerFailedError, Exit.RESTART),
     (TransactionAbortedError, Exit.RESTART),
     (TopicsChangedError, Exit.RESTART),
     (TransactionFailedError, Exit.REPLACED),

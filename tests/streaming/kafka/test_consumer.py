@@ -358,12 +358,19 @@ def test_what_a_recreated_log_holds_is_new_though_its_offsets_are_lower(client: 
     assert passed_on(reads) == [0, 1]
 
 
-def test_partitions_that_are_taken_up_again_are_read_again(client: FakeClient) -> None:
+def given_up_and_begun(reads: ConsumerClient) -> None:
+    reads.give_up([PLACE])
+    reads.begin({PLACE: 4})
+
+
+@pytest.mark.parametrize("begin_again", [given_up_and_begun, lambda reads: reads.begin_again({PLACE: 4})])
+def test_partitions_that_are_taken_up_again_are_read_again(
+    client: FakeClient, begin_again: Callable[[ConsumerClient], None]
+) -> None:
     reads = started(client)
     client.coming = [Record(4), Record(5)]
     assert passed_on(reads) == [4, 5]
-    reads.give_up([PLACE])
-    reads.begin({PLACE: 4})
+    begin_again(reads)
     client.coming = [Record(4), Record(5), Record(6)]
     assert passed_on(reads) == [4, 5, 6]
 

@@ -175,6 +175,7 @@ class Moves(RuleBasedStateMachine):
         self.workers = [self.table.worker(), self.table.worker()]
         self.owner: dict[TopicPartition, int] = {}
         self.life: dict[TopicPartition, int] = {}
+        self.start: dict[TopicPartition, int] = {}
         self.read: dict[TopicPartition, int] = {}
         self.on_the_way: list[deque[tuple[TopicPartition, int, int, int]]] = [deque(), deque()]
         self.completed: dict[TopicPartition, int] = {}
@@ -191,7 +192,7 @@ class Moves(RuleBasedStateMachine):
         self.workers[worker].take_up({partition: start}, committed=True)
         self.owner[partition] = worker
         self.life[partition] = self.life.get(partition, 0) + 1
-        self.read[partition] = self.committed[partition] = start
+        self.start[partition] = self.read[partition] = self.committed[partition] = start
 
     @rule(partition=partitions, records=st.integers(1, 9))
     def hand_on(self, partition: TopicPartition, records: int) -> None:
@@ -234,16 +235,32 @@ class Moves(RuleBasedStateMachine):
         if partition not in self.owner:
             return
         self.workers[self.owner.pop(partition)].give_up([partition])
-        for column in (self.read, self.completed, self.durable, self.committed):
+        for column in (self.start, self.read, self.completed, self.durable, self.committed):
             column.pop(partition, None)
+
+    @rule()
+    def begin_again(self) -> None:
+        self.table.abandon()
+        self.completed.clear()
+        begun: dict[TopicPartition, int] = {}
+        for worker in self.workers:
+            begun |= worker.go_back()
+        self.start = {p: self.durable.get(p, self.start[p]) for p in self.owner}
+        assert begun == self.start
+        self.read.update(begun)
+        for partition in begun:
+            self.life[partition] += 1
 
     @precondition(lambda self: self.owner)
     @invariant()
     def readers_see_what_is(self) -> None:
         seen: dict[TopicPartition, int] = {}
+        reads: dict[TopicPartition, int] = {}
         for worker in self.workers:
             seen |= worker.restarts()
+            reads |= worker.reads()
         assert seen == {p: self.committed[p] for p in self.owner}
+        assert reads == {p: self.read[p] for p in self.owner}
 
 
 TestMoves = Moves.TestCase

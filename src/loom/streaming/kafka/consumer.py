@@ -154,6 +154,11 @@ class ConsumerClient:
         self._client_partitions |= _of_client(offsets)
         self._positions.update(offsets)
 
+    def begin_again(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Read partitions that are read already from these offsets on."""
+        self._consumer.incremental_unassign(list(_of_client(offsets).values()))
+        self.begin(offsets)
+
     def learn(self, partitions: Iterable[TopicPartition]) -> None:
         """Learn where these partitions are, before `begin`, where nothing else has asked this client about their topics.
 
@@ -208,9 +213,7 @@ class ConsumerClient:
         committed = self.group.committed(found.offsets)
         moved = {p: had.offset for p, had in committed.items() if had != found.committed.get(p)}
         if moved:
-            self._consumer.incremental_unassign([ClientPartition(*partition) for partition in moved])
-            self._consumer.incremental_assign([ClientPartition(*p, offset) for p, offset in moved.items()])
-            self._positions.update(moved)
+            self.begin_again(moved)
             _log.info("start_offsets_moved", partitions=len(moved), first=str(min(moved)))
         now = replace(found, offsets={**found.offsets, **moved}, committed={**found.committed, **committed})
         self.group.found(now)
@@ -284,12 +287,9 @@ class ConsumerClient:
 
     def leave(self, topic: str) -> None:
         """The topic is gone: read it no more, and answer for its positions no more."""
-        for partition in [partition for partition in self._positions if partition.topic == topic]:
-            self._left[partition] = self._positions.pop(partition)
-            self._jumped.pop(partition, None)
-            self.group.leave(partition)
-            self._consumer.incremental_unassign([ClientPartition(*partition)])
-        self._client_partitions = _of_client(self._positions)
+        gone = {partition: offset for partition, offset in self._positions.items() if partition.topic == topic}
+        self._left |= gone
+        self.give_up(gone)
 
     def restart_topic(self, topic: str) -> None:
         """The topic was recreated, so our offsets belong to another log: `on_out_of_range` says where to continue.

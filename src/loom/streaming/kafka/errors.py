@@ -13,6 +13,7 @@ __all__ = [
     "FencedError",
     "KafkaTransportError",
     "OffsetOutOfRangeError",
+    "ProducerFailedError",
     "SecondInstanceError",
     "TopicMissingError",
     "TopicsChangedError",
@@ -89,6 +90,17 @@ class DeliveryFailedError(KafkaTransportError):
     >>> raise DeliveryFailedError("orders.priced refuses the record made of orders.raw[0]@7: too large")
     Traceback (most recent call last):
     loom.streaming.kafka.errors.DeliveryFailedError: orders.priced refuses the record made of orders.raw[0]@7: too large
+    """
+
+
+class ProducerFailedError(DeliveryFailedError):
+    """A producer has failed for good, through no fault of a record; another one can write what it could not.
+
+    A flow under at-least-once goes on with another one; where it cannot, exit code 7: restart.
+
+    >>> raise ProducerFailedError("nothing can be written any more: out of order sequence number")
+    Traceback (most recent call last):
+    loom.streaming.kafka.errors.ProducerFailedError: nothing can be written any more: out of order sequence number
     """
 
 

@@ -38,6 +38,7 @@ from loom.streaming.kafka.undelivered import (
     OutgoingRecord,
     Refusal,
     Undelivered,
+    failure_of,
 )
 from loom.streaming.record import NO_TIMESTAMP, TopicPartition
 
@@ -233,7 +234,8 @@ class TopicWriter:
             self._producer.purge()
             self._producer.flush(0)
         except Exception as error:  # noqa: BLE001 - closing may not hide what the run ended with
-            _log.warning("close_failed", what="producer", reason=str(error))
+            if not (isinstance(error, KafkaException) and kafka_error(error).fatal()):
+                _log.warning("close_failed", what="producer", reason=str(error))
 
     def _hand_over(self, record: OutgoingRecord, delivered: Any) -> str | None:
         """One record to the client, waiting while its queue is full. Returns why it was refused, or `None`."""
@@ -285,7 +287,7 @@ class TopicWriter:
         problem = answers[0] if answers else None
         if problem is not None:
             if problem.code() not in REFUSED_FOR_GOOD:
-                raise DeliveryFailedError(f"{record.topic} cannot be written: {problem.str()}")
+                raise failure_of(problem)(f"{record.topic} cannot be written: {problem.str()}")
             refused = problem.str()
         if refused is not None:
             self._refused(Refusal(record, refused))
@@ -307,7 +309,7 @@ class TopicWriter:
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
-            self._undelivered.failed(f"the producer failed permanently: {error.str()}")
+            self._undelivered.failed(error)
 
     def _poll(self, wait_s: float) -> None:
         try:
@@ -329,7 +331,19 @@ class TopicWriter:
             if isinstance(failed, TransactionAbortedError) and self._undelivered.guilty is not None:
                 return DeliveryFailedError(self._undelivered.guilty)
             return failed
-        return denied(error, what) if is_denied(error) else DeliveryFailedError(f"{what}: {error.str()}")
+        if is_denied(error):
+            return denied(error, what)
+        error = self._cause_of(error)
+        return failure_of(error)(f"{what}: {error.str()}")
+
+    def _cause_of(self, error: KafkaError) -> KafkaError:
+        """What the client has failed with for good, where an error only says that it has."""
+        if error.code() == KafkaError._FATAL:
+            try:
+                self._producer.poll(0)
+            except KafkaException as told:
+                return kafka_error(told)
+        return error
 
     def _check(self) -> None:
         if self._transactions is not None and (failure := self._transactions.failure()) is not None:

@@ -15,10 +15,11 @@ from loom.streaming.kafka.errors import (
     BrokerUnavailableError,
     DeliveryFailedError,
     KafkaTransportError,
+    ProducerFailedError,
 )
 from loom.streaming.kafka.limits import record_size
 
-__all__ = ["NEIGHBOUR_REFUSED", "REFUSED_FOR_GOOD", "OutgoingRecord", "Refusal", "Undelivered"]
+__all__ = ["NEIGHBOUR_REFUSED", "REFUSED_FOR_GOOD", "OutgoingRecord", "Refusal", "Undelivered", "failure_of"]
 
 #: bytes of a key that an error shows
 _SHOWN_KEY = 80
@@ -38,6 +39,18 @@ REFUSED_FOR_GOOD = frozenset(
         KafkaError._UNKNOWN_PARTITION,
         KafkaError.POLICY_VIOLATION,
         KafkaError.INVALID_TIMESTAMP,
+    }
+)
+#: What is said of records whose producer has failed for good: the broker has lost its place in what that writes
+#: (`enable.idempotence`), or the client has dropped what it still held.
+_PRODUCER_FAILED = frozenset(
+    {
+        KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+        KafkaError.UNKNOWN_PRODUCER_ID,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError._FATAL,
+        KafkaError._PURGE_QUEUE,
+        KafkaError._PURGE_INFLIGHT,
     }
 )
 #: refusals of a whole produce batch, which do not say for which of its records; most likely the largest
@@ -120,7 +133,7 @@ class Undelivered:
             self._late = self._late or what
         else:
             self._fatal = what
-            self._kind = _kind(error)
+            self._kind = failure_of(error)
             self._fatal_size = size if code in _BATCH_TOO_LARGE else None
 
     def _made_of(self, first: Any, last: Any) -> str:
@@ -128,9 +141,11 @@ class Undelivered:
             return f"the record made of {self._place(first)}"
         return f"a record made of one of those from {self._place(first)} to {self._place(last)}"
 
-    def failed(self, reason: str) -> None:
-        """The client itself has failed permanently."""
-        self._fatal = self._fatal or reason
+    def failed(self, error: KafkaError) -> None:
+        """The client itself has failed for good."""
+        if self._fatal is None:
+            self._fatal = f"the producer failed permanently: {error.str()}"
+            self._kind = failure_of(error)
 
     def check(self, given_up: Callable[[str], KafkaTransportError] | None) -> None:
         """Raise what has been noted. `given_up` makes the error of a transaction that only came too late."""
@@ -141,9 +156,12 @@ class Undelivered:
             raise DeliveryFailedError(late) if given_up is None else given_up(late)
 
 
-def _kind(error: KafkaError) -> type[KafkaTransportError]:
+def failure_of(error: KafkaError) -> type[KafkaTransportError]:
+    """The kind of end of a run that an error of its producer is."""
     if is_denied(error):
         return AuthorizationFailedError
+    if error.fatal() or error.code() in _PRODUCER_FAILED:
+        return ProducerFailedError
     # The client has tried for as long as `message.timeout.ms` says.
     return BrokerUnavailableError if error.code() == KafkaError._MSG_TIMED_OUT else DeliveryFailedError
 

@@ -29,7 +29,7 @@ from loom.streaming.runtime.member_transactions import MemberTransactions
 from loom.streaming.runtime.output_table import OutputTable
 from loom.streaming.runtime.preflight import Preflight
 from loom.streaming.runtime.producers import NoProducers, ProducerPool, RecordWriter
-from loom.streaming.runtime.recoveries import Recoveries
+from loom.streaming.runtime.recoveries import NextTransaction, OtherProducers, Recoveries, Recovery
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.signals import SignalHandlers
 from loom.streaming.runtime.stages.fuse import build_stage
@@ -184,26 +184,37 @@ class Assembly:
         return self.exactly_once if isinstance(self.exactly_once, MemberTransactions) else None
 
     def recovers(self, most: int, renew: Callable[[], CompiledPlan]) -> None:
-        """Let the run be taken up again after a transaction that was aborted; `renew` makes a plan with fresh steps."""
-        exactly_once = self.exactly_once
-        if exactly_once is None or not most:
+        """Let the run be taken up again after an aborted transaction or a failed producer.
+
+        `renew` makes a plan with fresh steps.
+        """
+        recovery = self._recovery() if most else None
+        if recovery is None:
             return
+        memory = Memory(self.plan)
         try:
-            memory = Memory(self.plan)
             memory.check()
         except CannotForgetError as error:
-            _log.warning("recovery_needs_restart", reason=str(error))
+            # Without transactions it takes a client that fails for good, which is rare.
+            log = _log.info if self.exactly_once is None else _log.warning
+            log("recovery_needs_restart", reason=str(error))
             return
 
         def renewed() -> CompiledPlan:
             memory.restore()
             return renew()
 
-        def writers() -> RecordWriter:
-            exactly_once.take_up_again()
+        self.state.recoveries = Recoveries(most, renewed, recovery, self.state.stop)
+
+    def _recovery(self) -> Recovery | None:
+        def producers() -> RecordWriter:
             return self.open_producers(CLIENT_RECORDS)
 
-        self.state.recoveries = Recoveries(most, renewed, exactly_once, writers, self.state.stop)
+        if self.exactly_once is not None:
+            return NextTransaction(self.exactly_once, producers)
+        # Where offsets are committed ahead of their results, what is lost with a client cannot be read again.
+        behind = self._reads_kafka and self.plan.source.mode.commits_behind_mark
+        return OtherProducers(producers) if behind else None
 
     def open_producers(self, view: RecordAccessor) -> RecordWriter:
         """The producers of the process, for its sink part."""

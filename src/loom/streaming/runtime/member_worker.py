@@ -220,12 +220,20 @@ class MemberWorker(SourceWorker):
             return self._committer
         return CommittedElsewhere()
 
-    def _rejoin(self, partitions: Iterable[TopicPartition]) -> None:
+    def _leave_unfinished(self) -> None:
         leaving = {partition: tenure for partition, (tenure, _) in self._leaving.items()}
         leaving |= {partition: awaiting.tenure for partition, awaiting in self._awaiting.items()}
         self._leaving.clear()
         self._awaiting.clear()
+        rows = self._offsets.rows
+        lost = [
+            row.partition for row in rows if row.start is not None and not self._share.has(row.partition, row.tenure)
+        ]
+        self._records.give_up(lost)
+        self._offsets.give_up({*leaving, *lost})
         self._share.gave_up(self._slot, leaving)
+
+    def _rejoin(self, partitions: Iterable[TopicPartition]) -> None:
         self._share.grant_again(self._slot)
 
     def _claim(self) -> Claim | None:

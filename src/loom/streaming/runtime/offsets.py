@@ -211,6 +211,23 @@ class WorkerOffsets:
         """Give up all of them."""
         self.give_up(list(self._rows))
 
+    def go_back(self) -> dict[TopicPartition, int]:
+        """Begin again at what is durable: what is in flight counts no more, and what is committed is still known.
+
+        Returns where each partition that was taken up begins.
+        """
+        starts: dict[TopicPartition, int] = {}
+        for partition, row in list(self._rows.items()):
+            if row.start is None:
+                continue
+            starts[partition] = row.start if row.committable is None else row.committable
+            again = PartitionOffsets(partition, row.resume)
+            again.committable, again.tenure = row.committable, row.tenure
+            again.committed, again.committed_at, again.commits = row.committed, row.committed_at, row.commits
+            self._table.take_up(again, starts[partition])
+            self._rows[partition] = again
+        return starts
+
     def hold(self, tenures: Positions) -> None:
         """A member of the group has these partitions, each under this number. Their positions are said again in its name."""
         for partition, tenure in tenures.items():

@@ -98,7 +98,8 @@ class SupervisionSettings(LoomFrozenStruct):
 
     `restarts` is how often in a row `loom run` starts a flow again that does not move on; 0 means that it runs without a
     supervisor. `stall_timeout_ms` is how long an offset may stay the same with records after it; `None` means no limit.
-    `recoveries` is how often in a row a run goes on in place after a transaction that was aborted, instead of ending.
+    `recoveries` is how often in a row a run goes on in place after a transaction that was aborted, or a producer that failed
+    for good, instead of ending.
     `on_poison` is what happens to a record that kills the process whenever it is processed: the flow stays down, or the
     record goes to the route of `TASK` errors.
     """

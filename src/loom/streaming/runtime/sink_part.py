@@ -83,7 +83,7 @@ class SinkPart:
         try:
             for results in values:
                 if results.batch.attempt != self._state.attempt:
-                    continue  # of an epoch that was aborted
+                    continue  # of an epoch that was given up
                 if results.results:
                     self._unflushed += len(results.results)
                     if self._unwritten is not None:
@@ -123,7 +123,7 @@ class SinkPart:
         return states
 
     def _taken_up_again(self, fault: BaseException) -> BaseException | None:
-        """Go on after a transaction that was aborted: what is left of this attempt is dropped, and the sources begin again.
+        """Go on after an epoch that was given up: what is left of this attempt is dropped, and the sources begin again.
 
         Returns why the run ends, if it does. What fails on the way counts as another attempt.
         """
@@ -132,7 +132,7 @@ class SinkPart:
             if recoveries is None or self._hosted or not recoveries.may_go_on(fault):
                 return fault
             try:
-                self._writers = recoveries.writers()
+                self._writers = recoveries.writers(self._writers)
             except BaseException as failed:  # noqa: BLE001 - judged above, or returned
                 fault = failed
             else:

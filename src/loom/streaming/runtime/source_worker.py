@@ -141,14 +141,25 @@ class SourceWorker:
         return self._room.kept_by()
 
     def _take_up_again(self) -> None:
-        """The epoch was aborted: begin again at the committed offsets, with a stage and steps that have seen nothing."""
-        partitions = list(self._records.positions)
-        self._records.give_up(partitions)
-        self._offsets.close()
+        """The epoch was given up: begin again with a stage and steps that have seen nothing."""
         # Calls in progress are cancelled and resources closed: what comes of them belongs to an epoch that never was.
         self._stage.close()
-        self._build()
-        self._rejoin(partitions)
+        self._leave_unfinished()
+        if self._mode.transaction:
+            # Where it was aborted the broker alone knows what is committed.
+            partitions = list(self._records.positions)
+            self._records.give_up(partitions)
+            self._offsets.close()
+            self._build()
+            self._rejoin(partitions)
+        else:
+            starts = self._offsets.go_back()
+            self._records.begin_again(starts)
+            self._build()
+            self.standing.joined(starts)
+
+    def _leave_unfinished(self) -> None:
+        """Give up what was being given up, as it is."""
 
     def _rejoin(self, partitions: Iterable[TopicPartition]) -> None:
         for partition in partitions:

@@ -59,7 +59,10 @@ METRICS: dict[str, Metric] = {
         _gauge("open_circuits", "Workers in which the circuit breaker of a scope is open", "step"),
         _counter("node_records_total", "Records that a node is done with, by how", "step", "outcome"),
         _histogram("node_duration_seconds", "How long a node took for a batch; one batch a second is measured", "step"),
-        _counter("recoveries_total", "How often the run was taken up again in place after an aborted transaction"),
+        _counter(
+            "recoveries_total",
+            "How often the run was taken up again in place after an aborted transaction or a failed producer",
+        ),
         _counter(
             "restarts_total",
             "How often a supervisor has started this process again (loom run with restarts or processes)",
