@@ -171,3 +171,21 @@ def test_a_run_that_has_committed_ahead_ends_since_it_could_not_read_again(broke
 
     with pytest.raises(ProducerFailedError):
         run_through_a_failure(broker, refused, flow(refused), config(broker, delivery="at_most_once"), 300)
+
+
+@pytest.mark.parametrize("membership", ["fixed", "group"])
+def test_a_run_that_is_stopped_while_its_producer_fails_leaves_the_rest_to_the_next_one(
+    broker: RefusingBroker, membership: str
+) -> None:
+    refused = Refused(broker, at=100)
+    settings = config(broker, membership=membership, batch_size=20)
+    write(broker, *range(300))
+    refused.armed.set()
+
+    run_until(StreamingRunner.from_dict(flow(refused), settings), lambda _: refused.refused.is_set())
+    run_until(
+        StreamingRunner.from_dict(flow(Counted()), settings),
+        lambda _: sum(positions(broker.bootstrap, "numbers").values()) == 300,
+    )
+
+    assert written(broker).keys() == set(range(300))
