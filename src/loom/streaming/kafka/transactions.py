@@ -71,9 +71,9 @@ class Transactions:
     """The transactions of one process. Used by one thread at a time.
 
     `metadata` returns, by topic, the text that is committed with an offset. `checked` receives the offsets right before they are
-    sent; it returns those that may be sent, or raises. `committed` receives them once they are the group's. `waiting` is called between the slices of every wait and may raise.
-    `group_at` fetches the offsets of the group; it is called only for a transaction that outlasted its timeout. `patience_s`
-    is how long one call is retried while the coordinator refuses it.
+    sent; it returns those that may be sent, or raises. `committed` receives them once they are the group's. `waiting` is called
+    between the slices of every wait and may raise. `group_at` fetches the offsets of the group; it is called only for a
+    transaction that outlasted its timeout. `patience_s` is how long one call is retried while the coordinator refuses it.
     """
 
     def __init__(
