@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, Producer
+from msgspec.structs import replace
 
 from loom.cli.exit_codes import Exit, exit_for
 from loom.streaming import Message, RecordStep, StreamingRunner
 from loom.streaming.kafka import SecondInstanceError, TopicPartition, TransactionAbortedError
+from loom.streaming.kafka import consumer as consumer_module
 from loom.streaming.kafka import transactions as transactions_module
 from loom.streaming.kafka.consumer import ConsumerClient
 from loom.streaming.kafka.offset_metadata import OffsetMetadata
 from loom.streaming.kafka.settings import ConsumerSettings
+from loom.streaming.kafka.start_offsets import StartPositions
 from loom.streaming.kafka.transactions import Transactions
 from loom.streaming.runtime import refencing
 from tests.support.one_way import Number, OneWay, running
@@ -165,6 +168,29 @@ def test_a_run_goes_on_behind_what_it_has_committed_before_the_abort(
         until(lambda: one_way.position() == 9)
     assert (len(aborted), raised) == (1, [])
     assert one_way.written() == list(range(9))
+
+
+@pytest.mark.parametrize("membership", ["fixed", "group"])
+def test_a_run_never_goes_on_before_what_it_has_committed_whatever_a_broker_says(
+    one_way: OneWay, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], membership: str
+) -> None:
+    one_way.write(3)
+    run = runner(one_way, FirstTime, membership=membership)
+    with aborting(1, monkeypatch, behind=3) as aborted, running(run) as raised:
+        until(lambda: one_way.position() == 3)
+        for name in ("resolve_start", "start_in"):
+            found = getattr(consumer_module, name)
+            monkeypatch.setattr(consumer_module, name, lambda *given, found=found, **more: stale(found(*given, **more)))
+        one_way.write(3, start=3)
+        until(lambda: one_way.position() == 6)
+    assert (len(aborted), raised) == (1, [])
+    assert one_way.written() == list(range(6))
+    assert "positions_behind" in capsys.readouterr().err
+
+
+def stale(found: StartPositions) -> StartPositions:
+    """What a coordinator would say that knows nothing of the last transaction."""
+    return replace(found, offsets={partition: max(offset - 3, 0) for partition, offset in found.offsets.items()})
 
 
 def run_id(one_way: OneWay) -> str | None:

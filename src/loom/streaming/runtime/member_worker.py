@@ -264,7 +264,8 @@ class MemberWorker(SourceWorker):
     def _take_up(self, granted: Granted) -> list[SourceBatch]:
         if not self.feed.is_reading:
             return []
-        starts = {p: offset for p, offset in granted.starts.items() if self._share.has(p, granted.tenures[p])}
+        mine = {p: offset for p, offset in granted.starts.items() if self._share.has(p, granted.tenures[p])}
+        starts = self._not_behind(mine)
         # A tenure may follow another one at once.
         batches = self._drop(starts)
         self._records.learn(starts)

@@ -6,6 +6,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
+from msgspec.structs import replace
+
+from loom.core.logger import get_logger
 from loom.streaming.compiler.model import CompiledSource
 from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.kafka.client_records import CLIENT_RECORDS
@@ -29,7 +32,7 @@ from loom.streaming.runtime.pace import Pace
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.source_loop import Committer, RecordReader, SourceLoop
 from loom.streaming.runtime.stages.stage import Stage
-from loom.streaming.runtime.stages.stage_io import GoneLogs, SourceBatch
+from loom.streaming.runtime.stages.stage_io import GoneLogs, Positions, SourceBatch
 from loom.streaming.runtime.standing import Standing
 from loom.streaming.runtime.stop import StartGivenUp
 from loom.streaming.runtime.telemetry.source_meter import SourceMeter
@@ -37,6 +40,8 @@ from loom.streaming.runtime.topic_changes import TopicChanges
 from loom.streaming.runtime.wall_clock import WallClock
 
 __all__ = ["SourceWorker"]
+
+_log = get_logger(__name__)
 
 
 class SourceWorker:
@@ -63,6 +68,8 @@ class SourceWorker:
         #: all partitions of the source's topics, of all workers
         self._all = [TopicPartition(topic, number) for topic, numbers in topics.items() for number in numbers]
         self._offsets = state.offsets.worker()
+        #: what this run had committed when it last began again after an aborted transaction
+        self._left_at: dict[TopicPartition, int] = {}
         #: partitions wait to be taken up
         self._joins = False
         #: how many parts the engine has open
@@ -148,6 +155,7 @@ class SourceWorker:
         if self._mode.transaction:
             # Where it was aborted the broker alone knows what is committed.
             partitions = list(self._records.positions)
+            self._left_at |= self._offsets.durable()
             self._records.give_up(partitions)
             self._offsets.close()
             self._build()
@@ -157,6 +165,19 @@ class SourceWorker:
             self._records.begin_again(starts)
             self._build()
             self.standing.joined(starts)
+
+    def _not_behind(self, starts: Positions) -> Positions:
+        """These offsets, without any from before what this run has committed itself.
+
+        A broker that has just taken the group over, or has lost it and does not know, may answer with an older one.
+        """
+        left_at = self._left_at
+        behind = {
+            partition: left_at[partition] for partition in starts if starts[partition] < left_at.get(partition, 0)
+        }
+        if behind:
+            _log.warning("positions_behind", partitions=len(behind), first=str(min(behind)), note="told by the broker")
+        return {**starts, **behind}
 
     def _leave_unfinished(self) -> None:
         """Give up what was being given up, as it is."""
@@ -243,7 +264,10 @@ class SourceWorker:
         self._records.waiting = self.state.stop.check_start
         try:
             by_snapshots = self.state.epochs.by_snapshots
-            found = self._records.start(joining, fallback, self._all, fallback_first=by_snapshots)
+            found = self._records.resolve(joining, fallback, self._all, fallback_first=by_snapshots)
+            found = replace(found, offsets=self._not_behind(found.offsets))
+            self._records.begin(found.offsets)
+            self._records.group.found(found)
             failpoint(Failpoint.POSITIONED)
             if self._owns_group:
                 found = self._take_over(found)
@@ -274,6 +298,7 @@ class SourceWorker:
     def _take(self, change: TopicChange) -> GoneLogs:
         """A topic was deleted, or recreated: no offset in its old log may be committed any more."""
         gone = {row.partition for row in self._offsets.rows if row.partition.topic == change.topic}
+        self._left_at = {p: offset for p, offset in self._left_at.items() if p.topic != change.topic}
         self._offsets.give_up(gone)
         if self._isolating is not None:
             self._isolating.forget(change.topic)
