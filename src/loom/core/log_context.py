@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from loom.core.tracing import current_place
+from loom.core.tracing import current_ids
 
 __all__ = ["current_log_context", "log_context", "run_log_context"]
 
@@ -24,9 +24,9 @@ _runs: dict[int, Mapping[str, Any]] = {}
 
 def current_log_context() -> Mapping[str, Any]:
     """What a line that is written now says beside its own fields."""
-    current, place = _current.get(), current_place.get()
-    if place is not None:
-        current = {**current, "trace_id": place.trace_id, "span_id": place.parent_id}
+    current, ids = _current.get(), current_ids()
+    if ids is not None:
+        current = {**current, "trace_id": ids[0], "span_id": ids[1]}
     runs = list(_runs.values())
     if len(runs) == 1:
         return {**runs[0], **current} if current else runs[0]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import random
 import re
+import struct
+from binascii import hexlify
 from contextvars import ContextVar
 
 from loom.core.model import LoomFrozenStruct
@@ -15,14 +17,17 @@ from loom.core.model import LoomFrozenStruct
 __all__ = [
     "TraceParent",
     "child",
+    "current_ids",
     "current_place",
     "format_traceparent",
+    "ids_of_each",
     "new_place",
     "new_span_bytes",
     "new_span_id",
     "new_trace_id",
     "new_traces",
     "parse_traceparent",
+    "place_of",
 ]
 
 _NO_TRACE = "0" * 32
@@ -33,6 +38,9 @@ _KNOWN_FLAGS = 0x03
 
 #: version, trace id, parent id, flags, and what a later version may add after another dash
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+
+#: trace and span, as bytes and by their digits
+_IDS, _HEX_IDS = struct.Struct("24s"), struct.Struct("32s16s")
 
 
 class TraceParent(LoomFrozenStruct):
@@ -54,8 +62,8 @@ class TraceParent(LoomFrozenStruct):
         return bool(self.flags & _SAMPLED)
 
 
-#: the span at work in this thread or task, for its log lines
-current_place: ContextVar[TraceParent | None] = ContextVar("loom_current_place", default=None)
+#: the span at work in this thread or task, for its log lines: the `traceparent` header that names it
+current_place: ContextVar[bytes | None] = ContextVar("loom_current_place", default=None)
 
 #: Seeded by the system. Of our own, since with the one that anyone may seed two processes could make the same ids.
 _generator = random.Random()
@@ -136,16 +144,35 @@ def new_place(parent: TraceParent | None = None) -> TraceParent:
     return TraceParent(parent.trace_id, f"{_draw(64):016x}", parent.flags | _SAMPLED)
 
 
-def new_traces(count: int) -> list[tuple[TraceParent, bytes]]:
-    """New spans, each of a new trace, as `new_place` makes them, and what a `traceparent` header says of each.
+def new_traces(count: int) -> tuple[bytes, list[bytes]]:
+    """New spans, each of a new trace, as `new_place` makes them: trace and span by 24 bytes each, and as `traceparent` headers.
 
-    >>> [(place, header)] = new_traces(1)
-    >>> header.decode() == format_traceparent(place)
+    >>> ids, [header] = new_traces(1)
+    >>> ids.hex() == header[3:35].decode() + header[36:52].decode()
     True
 
     Args:
         count: how many.
     """
-    drawn = _draw(192 * count).to_bytes(24 * count, "big").hex()
-    ids = [(drawn[at : at + 32], drawn[at + 32 : at + 48]) for at in range(0, 48 * count, 48)]
-    return [(TraceParent(trace_id, span_id), f"00-{trace_id}-{span_id}-01".encode()) for trace_id, span_id in ids]
+    drawn = _draw(192 * count).to_bytes(24 * count, "big")
+    return drawn, list(map(b"00-%b-%b-01".__mod__, _HEX_IDS.iter_unpack(hexlify(drawn))))
+
+
+def ids_of_each(ids: bytes) -> list[bytes]:
+    """Trace and span of each of several spans.
+
+    Args:
+        ids: those of all of them.
+    """
+    return [each for (each,) in _IDS.iter_unpack(ids)]
+
+
+def place_of(header: bytes) -> TraceParent:
+    """What a `traceparent` header of our own says."""
+    return TraceParent(header[3:35].decode(), header[36:52].decode(), int(header[53:], 16))
+
+
+def current_ids() -> tuple[str, str] | None:
+    """The trace and the id of the span at work in this thread or task; `None` without one."""
+    header = current_place.get()
+    return None if header is None else (header[3:35].decode(), header[36:52].decode())

@@ -12,8 +12,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span, Status
 
 from loom.core.observability.otlp.encoding import Envelope, SpanEncoder
-from loom.core.observability.otlp.protobuf import attributes, varint
-from loom.core.observability.spans import FinishedSpan, SpanError, SpanRole, SpanRun, SpanShape
+from loom.core.observability.otlp.protobuf import attributes, padded_varint, varint
+from loom.core.observability.spans import MOST_IN_RUN, FinishedSpan, SpanError, SpanRole, SpanRun, SpanShape
 from loom.core.tracing import TraceParent
 
 KINDS = {
@@ -67,7 +67,7 @@ def spans(draw: st.DrawFn) -> FinishedSpan:
 
 
 def parsed(*written: FinishedSpan) -> list[Span]:
-    encoder, into = SpanEncoder(), list[bytes]()
+    encoder, into = SpanEncoder(), list[bytes | bytearray]()
     count = sum(encoder.write(span, into) for span in written)
     found = list(ScopeSpans.FromString(b"".join(into)).spans)
     assert len(found) == count
@@ -147,42 +147,35 @@ def runs(draw: st.DrawFn) -> list[FinishedSpan]:
     path = tuple(draw(st.lists(st.sampled_from(sorted(inside)), max_size=4)))
     places = draw(st.lists(PLACES, min_size=1, max_size=5, unique=True))
     continues = draw(st.booleans())
-    return [
-        FinishedSpan(
-            shape,
-            place,
-            draw(TIMES),
-            draw(TIMES),
-            parent_id=draw(ids(16)) if continues else None,
-            values=(draw(VALUES),),
-            path=path,
-            times=draw(st.lists(TIMES, min_size=len(path), max_size=len(path))),
-        )
-        for place in places
-    ]
+    found = []
+    for place in places:
+        *times, ended = draw(st.lists(TIMES, min_size=len(path) + 1, max_size=len(path) + 1))
+        parent_id = draw(ids(16)) if continues else None
+        values = (draw(st.integers(0, MOST_IN_RUN - 1)),)
+        begun = times[0] if times else ended
+        found.append(FinishedSpan(shape, place, begun, ended, 0, parent_id, None, values, path, times))
+    return found
 
 
 @given(st.lists(runs(), min_size=1, max_size=2))
 def test_a_run_is_written_as_each_of_its_spans_would_be(written: list[list[FinishedSpan]]) -> None:
     encoder = SpanEncoder()
     for spans_of_run in written:
-        run, into = SpanRun(spans_of_run[0].shape, spans_of_run[0].path), list[bytes]()
+        first = spans_of_run[0]
+        run = SpanRun(
+            first.shape,
+            first.path,
+            bytes.fromhex("".join([span.place.trace_id + span.place.parent_id for span in spans_of_run])),
+            [int(value) for span in spans_of_run for value in span.values],
+            list(zip(*((*span.times, span.ended_ns) for span in spans_of_run), strict=True)),
+            [span.parent_id for span in spans_of_run if span.parent_id is not None],
+        )
+        body, count, records = encoder.write_run(run)
+        found = list(ScopeSpans.FromString(bytes(body)).spans)
+        assert (len(found), len(spans_of_run)) == (count, records)
         for span in spans_of_run:
-            run.places.append(span.place)
-            run.values += span.values
-            on_path = [part for lap in zip(span.path, span.times, strict=True) for part in lap]
-            run.trail += [span.begun_ns, *on_path, span.ended_ns]
-            if span.parent_id is not None:
-                run.parent_ids.append(span.parent_id)
-        count = encoder.write_run(run, into)
-        found = list(ScopeSpans.FromString(b"".join(into)).spans)
-        assert (len(found), len(run)) == (count, len(spans_of_run))
-        # Values of one length are written together.
-        outer = [(found[at].trace_id.hex(), found[at].span_id.hex()) for at in range(0, count, 1 + len(run.path))]
-        by_place = {(span.place.trace_id, span.place.parent_id): span for span in spans_of_run}
-        for place in outer:
-            check_next(found, by_place.pop(place))
-        assert (found, by_place) == ([], {})
+            check_next(found, span)
+        assert found == []
 
 
 def check_next(found: list[Span], span: FinishedSpan) -> None:
@@ -221,7 +214,7 @@ def plain(value: AnyValue) -> Any:
 def test_a_request_says_who_sends_it(
     resource: dict[str, Any], schema: str, name: str, version: str, spans_schema: str, span: FinishedSpan
 ) -> None:
-    into: list[bytes] = []
+    into: list[bytes | bytearray] = []
     count = SpanEncoder().write(span, into)
     body = Envelope(resource, schema, name, version, spans_schema).around(into)
     (sent,) = ExportTraceServiceRequest.FromString(body).resource_spans
@@ -240,6 +233,14 @@ def test_whole_numbers_of_every_length(bits: int) -> None:
             assert pair.value.int_value == number
     # As short as can be: no byte that says nothing.
     assert len(varint(1 << bits)) == bits // 7 + 1
+
+
+@pytest.mark.parametrize("number", [0, 1, 127, 128, (1 << 35) - 1])
+def test_a_number_that_takes_more_bytes_than_it_needs_is_read_all_the_same(number: int) -> None:
+    for width in range(len(varint(number)), 11):
+        padded = padded_varint(number, width)
+        assert len(padded) == width
+        assert AnyValue.FromString(b"\x18" + padded).int_value == number
 
 
 def test_what_no_text_can_hold_is_written_all_the_same() -> None:

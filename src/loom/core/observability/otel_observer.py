@@ -96,7 +96,7 @@ class OtelObserver:
         """Send the spans of a batch, soon.
 
         Args:
-            batch: it is asked for them on the thread that sends.
+            batch: it is asked for them before this returns.
         """
         self._sender.add_all(batch)
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import enum
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import compress
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -19,6 +18,7 @@ from loom.core.model import LoomFrozenStruct
 from loom.core.tracing import TraceParent
 
 __all__ = [
+    "MOST_IN_RUN",
     "AttributeValue",
     "FinishedSpan",
     "Sampling",
@@ -31,6 +31,9 @@ __all__ = [
 ]
 
 AttributeValue: TypeAlias = str | bool | int | float
+
+#: values of spans in a run are less
+MOST_IN_RUN = 1 << 56
 
 
 class SpanRole(enum.StrEnum):
@@ -160,51 +163,30 @@ class FinishedSpan(msgspec.Struct, frozen=True, gc=False):
     inner_errors: Mapping[str, SpanError] = {}
 
 
-class SpanRun:
+class SpanRun(NamedTuple):
     """Spans of one shape, with one value each, in which the same happened and nothing failed: by columns, which costs least.
+
+    Each of `path` begins when the one before it has ended, and the first and the last of them begin and end with the span.
 
     Args:
         shape: what they have in common.
         path: as in `FinishedSpan`.
+        ids: of each its trace and its own id, 24 bytes, one after the other.
+        values: of each that of the attribute that varies, at least 0 and less than `MOST_IN_RUN`.
+        times: of all of them when each of `path` began, and last when they ended; in nanoseconds since 1970.
+        parent_ids: of each the span that it continues, in another process; empty if they begin their traces.
     """
 
-    __slots__ = ("parent_ids", "path", "places", "shape", "trail", "values")
-
-    def __init__(self, shape: SpanShape, path: tuple[str, ...]) -> None:
-        self.shape = shape
-        self.path = path
-        #: of each its trace and its id
-        self.places: list[TraceParent] = []
-        #: of each the span that it continues, in another process; empty if they begin their traces
-        self.parent_ids: list[str] = []
-        self.values: list[AttributeValue] = []
-        #: of each when it began, each of `path` with the time when it began, and when it ended; in nanoseconds since 1970
-        self.trail: list[Any] = []
-
-    def times(self) -> list[list[int]]:
-        """Of all of them when they began, when each of `path` began, and when they ended."""
-        trail, each = self.trail, 2 * len(self.path) + 2
-        return [*(trail[at::each] for at in range(0, each, 2)), trail[each - 1 :: each]]
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def chosen(self, which: Sequence[bool]) -> SpanRun:
-        """A run of some of them.
-
-        Args:
-            which: whether each is one.
-        """
-        run, each = SpanRun(self.shape, self.path), 2 * len(self.path) + 2
-        run.places = list(compress(self.places, which))
-        run.parent_ids = list(compress(self.parent_ids, which))
-        run.values = list(compress(self.values, which))
-        run.trail = list(compress(self.trail, [one for one in which for _ in range(each)]))
-        return run
+    shape: SpanShape
+    path: tuple[str, ...]
+    ids: bytes
+    values: Sequence[int]
+    times: Sequence[Sequence[int]]
+    parent_ids: Sequence[str] = ()
 
 
 class SpanBatch(Protocol):
-    """Spans of records that were followed together. They are made where they are sent, many at once, which costs least."""
+    """Spans of records that were followed together. They are made only if they are not lost anyway."""
 
     def __len__(self) -> int:
         """How many records they are of."""

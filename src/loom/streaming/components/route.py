@@ -275,10 +275,10 @@ def _build(build: StageBuilder, node: CompiledChoice, after: NodeInput | None, a
             code.line(f"{code.name('cell', cell)}.at = {NO_CHILD}")
         chosen, what = _write_choice(code, node, fail, build.message)
         if node.default is None:
+            failed = f"{code.name('nowhere', nowhere)}({what}, {code.payload}, origin, {code.meta})"
             code.line(
                 f"if {chosen} is None:",
-                f"    {code.name('nowhere', nowhere)}({what}, {code.payload}, origin, {code.meta})",
-                f"    {code.done}",
+                *(f"    {line}" for line in code.ending(failed)),
             )
         _write_branches(code, node, chosen, build)
 

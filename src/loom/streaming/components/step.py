@@ -222,10 +222,11 @@ def _build_single(build: StageBuilder, step: CompiledStep, after: NodeInput, abo
         given, result = code.payload, code.variable()
         argument = code.message(build.message) if whole else given
         code.attempt(fail, f"{result} = {code.name('call', call)}({argument})")
+        unusual = _is_unusual(code, result, parts.plain)
+        odd = f"{code.name('odd', parts.odd)}({result}, {given}, origin, {code.meta})"
         code.line(
-            f"if {_is_unusual(code, result, parts.plain)}:",
-            f"    {code.name('odd', parts.odd)}({result}, {given}, origin, {code.meta})",
-            f"    {code.done}",
+            f"if {unusual}:",
+            *(f"    {line}" for line in code.ending(odd)),
         )
         code.payload, code.classes = result, parts.plain
 

@@ -40,7 +40,7 @@ class Delivery:
         self._client: HttpClient | None = None
         self._envelope: Envelope | None = None
 
-    def deliver(self, spans: Iterable[bytes]) -> str | None:
+    def deliver(self, spans: Iterable[bytes | bytearray]) -> str | None:
         """Send one request, several times if it is worth it.
 
         Args:

@@ -1,31 +1,37 @@
-"""Spans to the bytes of an OTLP request. Called by the thread that sends them.
+"""Spans to the bytes of an OTLP request.
 
 Fields and their numbers are those of opentelemetry-proto 1.x (`trace.proto`). Their order does not matter to who parses them,
-so all that spans of a shape which took the same path have in common is encoded once. Where many come together, each with those
-inside of it is one `struct.pack` of ids, times and values, called without a loop of our own.
+so all that spans of a shape have in common is encoded once. Where many come together that took the same path, `run_layout` knows
+where ids, times and values are in their bytes.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import compress, repeat
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from loom.core.observability.otlp.protobuf import AttributeKey, attributes, message, text, varint
+from loom.core.observability.otlp.run_layout import (
+    BEGIN,
+    END,
+    FAR,
+    IS_REMOTE,
+    NEAR,
+    PARENT_ID,
+    REMOTE_IS_KNOWN,
+    SPAN_ID,
+    SPANS,
+    TRACE_ID,
+    RunLayout,
+)
 from loom.core.observability.spans import FinishedSpan, SpanError, SpanRole, SpanRun, SpanShape
 from loom.core.tracing import TraceParent, new_span_bytes
 
-__all__ = ["Envelope", "SpanEncoder"]
+__all__ = ["Envelope", "SpanEncoder", "WrittenRun"]
 
-_SPANS = b"\x12"  # field 2 of ScopeSpans
-_TRACE_ID, _SPAN_ID, _PARENT_ID = b"\x0a\x10", b"\x12\x08", b"\x22\x08"
-_BEGIN, _END = b"\x39", b"\x41"
 _ATTRIBUTES, _LINKS = 9, 13
 _KINDS = {SpanRole.INTERNAL: 1, SpanRole.PRODUCER: 4, SpanRole.CONSUMER: 5}
-#: field 16: sampled, and it is known whether the parent is in another process
-_SAMPLED, _REMOTE_IS_KNOWN, _IS_REMOTE = 0x001, 0x100, 0x200
-_FLAGS = struct.Struct("<2sI")
 _LINK_FLAGS = struct.Struct("<cI")
 _TIMES = struct.Struct("<cQcQ")
 _EVENT_TIME = struct.Struct("<cQ")
@@ -33,18 +39,14 @@ _EXCEPTION = text(2, "exception")
 #: a flow has few shapes and paths; a step that is attempted again and again makes new ones each time
 _MOST_SHAPES, _MOST_PATHS = 10_000, 1_000
 #: of a span inside another one, trace id and parent with the tags around them, up to its own id
-_BELOW = len(_TRACE_ID) + 16 + len(_PARENT_ID) + 8 + len(_SPAN_ID)
-_OWN_ID = slice(_BELOW - len(_SPAN_ID) - 8, _BELOW - len(_SPAN_ID))
-#: of an outer span its own id, up to the tag of its end, and what those inside of it say of it
-_IDS = struct.Struct(f"{len(_SPAN_ID) + 8 + 1}s{_BELOW}s")
-
-_NEAR, _FAR = (_FLAGS.pack(b"\x85\x01", _SAMPLED | _REMOTE_IS_KNOWN | remote) for remote in (0, _IS_REMOTE))
+_BELOW = len(TRACE_ID) + 16 + len(PARENT_ID) + 8 + len(SPAN_ID)
+_OWN_ID = slice(_BELOW - len(SPAN_ID) - 8, _BELOW - len(SPAN_ID))
 
 
 class _Outer:
     """What is the same in all spans of a shape."""
 
-    __slots__ = ("constant", "inside", "paths", "shape", "varying")
+    __slots__ = ("constant", "inside", "layouts", "shape", "varying")
 
     def __init__(self, shape: SpanShape) -> None:
         self.shape = shape
@@ -52,64 +54,30 @@ class _Outer:
         self.varying = tuple(AttributeKey(_ATTRIBUTES, name) for name in shape.varying)
         #: of the spans inside, by name
         self.inside: dict[str, bytes] = {}
-        #: by what came to pass inside, the length of the values, and whether the span continues another one
-        self.paths: dict[tuple[tuple[str, ...], int, bool], _Path] = {}
+        #: by what came to pass inside, and whether the span continues another one
+        self.layouts: dict[tuple[tuple[str, ...], bool], RunLayout] = {}
 
     def learn(self, name: str) -> bytes:
         """What is the same in all spans of a name inside of those of this shape."""
-        return self.inside.setdefault(name, _constant(self.shape.inside[name]) + _NEAR)
+        return self.inside.setdefault(name, _constant(self.shape.inside[name]) + NEAR)
 
-    def follow(self, path: tuple[str, ...], length: int, continues: bool) -> _Path:
-        """What is the same in all spans that took a path."""
-        if len(self.paths) > _MOST_PATHS:
-            self.paths.clear()
+    def lay_out(self, path: tuple[str, ...], continues: bool) -> RunLayout:
+        """The bytes of all spans that took a path."""
+        if len(self.layouts) > _MOST_PATHS:
+            self.layouts.clear()
+        shape, (varying,) = self.shape, self.varying
+        about = text(5, shape.name) + attributes(_ATTRIBUTES, shape.attributes)
         inside = [self.inside.get(name) or self.learn(name) for name in path]
-        return self.paths.setdefault((path, length, continues), _Path(self.constant, inside, length, continues))
+        layout = RunLayout(about, _KINDS[shape.role], varying, inside, continues=continues)
+        return self.layouts.setdefault((path, continues), layout)
 
 
-class _Path:
-    """What is the same in all spans of a run, and of others that are like it.
+class WrittenRun(NamedTuple):
+    """A run as the fields of a `ScopeSpans`, with how many spans they are, and of how many records."""
 
-    Args:
-        constant: of the outer ones.
-        inside: those of the others.
-        length: of the encoded values.
-        continues: the outer ones have parents.
-    """
-
-    __slots__ = ("_inside", "_pack", "_start")
-
-    def __init__(self, constant: bytes, inside: list[bytes], length: int, continues: bool) -> None:
-        behind = f"Q18s{len(_SPAN_ID) + 8 + 1}sQ{length}s{f'{len(_PARENT_ID) + 8}s' if continues else ''}"
-        body = constant + (_FAR if continues else _NEAR) + _BEGIN
-        self._start = _SPANS + varint(len(body) + struct.calcsize(f"<{behind}")) + body
-        parts = [f"{len(self._start)}s{behind}"]
-        self._inside = []
-        for inner in inside:
-            body = inner + _BEGIN
-            start = _SPANS + varint(len(body) + 8 + 1 + 8 + _BELOW + 8) + body
-            parts.append(f"{len(start)}sQcQ{_BELOW}sQ")
-            self._inside.append(start)
-        self._pack = struct.Struct(f"<{''.join(parts)}").pack
-
-    def written(self, run: SpanRun, values: Sequence[bytes]) -> Iterator[bytes]:
-        """The spans of a run, each with those inside of it.
-
-        Args:
-            run: the spans.
-            values: theirs, encoded.
-        """
-        inside, times = self._inside, run.times()
-        drawn = memoryview(new_span_bytes(len(run) * len(inside))).cast("Q")
-        of_place = [f"1208{place.parent_id}410a10{place.trace_id}2208{place.parent_id}1208" for place in run.places]
-        own, below = zip(*_IDS.iter_unpack(bytes.fromhex("".join(of_place))), strict=True)
-        # Of what the spans inside say of the outer one, it takes the trace alone.
-        columns: list[Iterable[Any]] = [repeat(self._start), times[0], below, own, times[-1], values]
-        if run.parent_ids:
-            columns.append([_PARENT_ID + bytes.fromhex(parent_id) for parent_id in run.parent_ids])
-        for at, start in enumerate(inside):
-            columns += (repeat(start), times[at + 1], repeat(_END), times[at + 2], below, drawn[at :: len(inside)])
-        return map(self._pack, *columns)
+    body: bytearray
+    spans: int
+    records: int
 
 
 class SpanEncoder:
@@ -126,7 +94,7 @@ class SpanEncoder:
     def __init__(self) -> None:
         self._known: dict[SpanShape, _Outer] = {}
 
-    def write(self, span: FinishedSpan, into: list[bytes]) -> int:
+    def write(self, span: FinishedSpan, into: list[bytes | bytearray]) -> int:
         """Append the bytes of a span and of those inside of it.
 
         Args:
@@ -142,29 +110,16 @@ class SpanEncoder:
         values = b"".join([key.with_value(value) for key, value in zip(outer.varying, span.values, strict=True)])
         return _write_one_by_one(outer, span, below, values, into)
 
-    def write_run(self, run: SpanRun, into: list[bytes]) -> int:
-        """Append the bytes of the spans of a run, each with those inside of it.
+    def write_run(self, run: SpanRun) -> WrittenRun:
+        """The bytes of the spans of a run, each with those inside of it.
 
         Args:
             run: the spans.
-            into: what is appended to.
-
-        Returns:
-            How many spans they are.
         """
         outer = self._known.get(run.shape) or self._learn(run.shape)
-        (key,) = outer.varying
-        values = [key.with_value(value) for value in run.values]
-        lengths = list(map(len, values))
-        for length in set(lengths):
-            path_key = run.path, length, bool(run.parent_ids)
-            path = outer.paths.get(path_key) or outer.follow(*path_key)
-            if lengths.count(length) == len(lengths):
-                into += path.written(run, values)
-            else:
-                chosen = [length == other for other in lengths]
-                into += path.written(run.chosen(chosen), list(compress(values, chosen)))
-        return len(run) * (1 + len(run.path))
+        path, continues, records = run.path, bool(run.parent_ids), len(run.values)
+        layout = outer.layouts.get((path, continues)) or outer.lay_out(path, continues)
+        return WrittenRun(layout.written(run), records * (1 + len(path)), records)
 
     def _learn(self, shape: SpanShape) -> _Outer:
         if len(self._known) > _MOST_SHAPES:
@@ -172,15 +127,17 @@ class SpanEncoder:
         return self._known.setdefault(shape, _Outer(shape))
 
 
-def _write_one_by_one(outer: _Outer, span: FinishedSpan, below: bytes, values: bytes, into: list[bytes]) -> int:
+def _write_one_by_one(
+    outer: _Outer, span: FinishedSpan, below: bytes, values: bytes, into: list[bytes | bytearray]
+) -> int:
     """A span with what few have, and those inside of it."""
     clock = span.clock_ns
-    parts = [outer.constant, below[:18], _SPAN_ID, below[_OWN_ID]]
+    parts = [outer.constant, below[:18], SPAN_ID, below[_OWN_ID]]
     if span.parent_id is None:
-        parts.append(_NEAR)
+        parts.append(NEAR)
     else:
-        parts += (_PARENT_ID, bytes.fromhex(span.parent_id), _FAR)
-    parts += (_TIMES.pack(_BEGIN, span.begun_ns + clock, _END, span.ended_ns + clock), values)
+        parts += (PARENT_ID, bytes.fromhex(span.parent_id), FAR)
+    parts += (_TIMES.pack(BEGIN, span.begun_ns + clock, END, span.ended_ns + clock), values)
     if span.state:
         parts.append(text(3, span.state))
     parts.extend(map(_link, span.links))
@@ -190,7 +147,7 @@ def _write_one_by_one(outer: _Outer, span: FinishedSpan, below: bytes, values: b
     return 1 + _write_inside(outer, span, below, into)
 
 
-def _write_inside(outer: _Outer, span: FinishedSpan, below: bytes, into: list[bytes]) -> int:
+def _write_inside(outer: _Outer, span: FinishedSpan, below: bytes, into: list[bytes | bytearray]) -> int:
     """The spans inside one, with their errors. An error is at the first that has its name."""
     clock, last = span.clock_ns, span.ended_ns
     failed = dict(span.inner_errors)
@@ -202,7 +159,7 @@ def _write_inside(outer: _Outer, span: FinishedSpan, below: bytes, into: list[by
     inside += [(name, last, last, error) for name, error in failed.items()]
     for name, began, ended, error in inside:
         constant = outer.inside.get(name) or outer.learn(name)
-        times = _TIMES.pack(_BEGIN, began + clock, _END, ended + clock)
+        times = _TIMES.pack(BEGIN, began + clock, END, ended + clock)
         parts = (constant, below, new_span_bytes(), times, _failure(error, clock) if error is not None else b"")
         into.append(message(2, b"".join(parts)))
     return len(inside)
@@ -226,7 +183,7 @@ class Envelope:
         self._schema = text(3, schema)
         self._resource_schema = text(3, resource_schema)
 
-    def around(self, spans: Iterable[bytes]) -> bytes:
+    def around(self, spans: Iterable[bytes | bytearray]) -> bytes:
         """An `ExportTraceServiceRequest` that holds spans.
 
         Args:
@@ -234,7 +191,7 @@ class Envelope:
         """
         parts = (self._scope, *spans, self._schema)
         length = sum(map(len, parts))
-        start = _SPANS + varint(length)
+        start = SPANS + varint(length)
         around = len(self._resource) + len(start) + length + len(self._resource_schema)
         return b"".join((b"\x0a", varint(around), self._resource, start, *parts, self._resource_schema))
 
@@ -245,8 +202,8 @@ def _constant(shape: SpanShape) -> bytes:
 
 
 def _link(place: TraceParent) -> bytes:
-    flags = _LINK_FLAGS.pack(b"\x35", _REMOTE_IS_KNOWN | _IS_REMOTE)
-    ids = (_TRACE_ID, bytes.fromhex(place.trace_id), _SPAN_ID, bytes.fromhex(place.parent_id))
+    flags = _LINK_FLAGS.pack(b"\x35", REMOTE_IS_KNOWN | IS_REMOTE)
+    ids = (TRACE_ID, bytes.fromhex(place.trace_id), SPAN_ID, bytes.fromhex(place.parent_id))
     return message(_LINKS, b"".join((*ids, flags)))
 
 

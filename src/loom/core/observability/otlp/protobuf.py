@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["AttributeKey", "attributes", "message", "text", "varint"]
+__all__ = ["AttributeKey", "attributes", "message", "padded_varint", "text", "varint"]
 
 _VARINT, _LENGTH = 0, 2
 _DOUBLE = struct.Struct("<Bd")
@@ -33,6 +33,19 @@ def varint(number: int) -> bytes:
 _MORE: Sequence[bytes] = [bytes((n | 0x80,)) for n in range(1 << 7)]
 #: seven bits after which none come
 _LAST: Sequence[bytes] = [bytes((n,)) for n in range(1 << 7)]
+
+
+def padded_varint(number: int, width: int) -> bytes:
+    """A whole number in more bytes than it needs, so that others take its place; a parser takes the last ones for zeros.
+
+    >>> padded_varint(1, 3).hex()
+    '818000'
+
+    Args:
+        number: not negative.
+        width: how many bytes.
+    """
+    return bytes([number >> 7 * at & 0x7F | 0x80 for at in range(width - 1)]) + _LAST[number >> 7 * (width - 1)]
 
 
 def message(field: int, body: bytes) -> bytes:
@@ -71,6 +84,14 @@ class AttributeKey:
             number = varint(value)
             return self._of_int[len(number)] + number
         return self._around(_any_value(value))
+
+    def before_int(self, length: int) -> bytes:
+        """The attribute with a whole number, up to the number.
+
+        Args:
+            length: the bytes of the number, 1 to 10.
+        """
+        return self._of_int[length]
 
     def _around(self, held: bytes, more: int = 0) -> bytes:
         """The attribute up to the last `more` bytes of its value."""

@@ -1,5 +1,7 @@
 """Spans that wait, and the thread that sends them. Whoever hands one over never waits.
 
+Runs are encoded by the thread that hands them over: what they are made of is in its caches then, and it frees what it has made.
+
 A collector that is away, slow or refuses loses spans. They are counted, and said: once when it begins, once when it is over.
 """
 
@@ -9,11 +11,11 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from loom.core.observability.otlp.delivery import Delivery
 from loom.core.observability.otlp.destination import Limits
-from loom.core.observability.otlp.encoding import Envelope, SpanEncoder
+from loom.core.observability.otlp.encoding import Envelope, SpanEncoder, WrittenRun
 from loom.core.observability.otlp.http_client import HttpClient
 from loom.core.observability.otlp.losses import Losses
 from loom.core.observability.spans import FinishedSpan, SpanBatch, SpanRun
@@ -45,10 +47,12 @@ class SpanSender:
         _senders.add(self)
 
     def _forget(self) -> None:
-        self._waiting: deque[FinishedSpan | SpanBatch] = deque()
+        self._waiting: deque[FinishedSpan | WrittenRun] = deque()
         #: runs and followed records among what waits
         self._count = 0
         self._counting = threading.Lock()
+        #: the encoder of runs of each thread
+        self._encoders = _Encoders()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._wake, self._closing = threading.Event(), threading.Event()
@@ -63,24 +67,30 @@ class SpanSender:
         Args:
             span: one that is over.
         """
-        self._take(span, 1, 1 + len(span.path))
+        if self._count >= self._most:
+            with self._counting:
+                self.losses.overflow(1 + len(span.path))
+            return
+        self._take((span,), 1)
 
     def add_all(self, batch: SpanBatch) -> None:
         """Take the spans of a batch; all of them are lost if too many wait.
 
         Args:
-            batch: asked for them on the thread that sends.
+            batch: asked for them here.
         """
-        self._take(batch, len(batch), batch.spans)
+        if self._count >= self._most:
+            with self._counting:
+                self.losses.overflow(batch.spans)
+            return
+        write = self._encoders.of_thread.write_run
+        self._take([write(one) if isinstance(one, SpanRun) else one for one in batch], len(batch))
 
-    def _take(self, one: FinishedSpan | SpanBatch, records: int, spans: int) -> None:
+    def _take(self, spans: Sequence[FinishedSpan | WrittenRun], records: int) -> None:
         with self._counting:
             before = self._count
-            if before >= self._most:
-                self.losses.overflow(spans)
-                return
             self._count = after = before + records
-            self._waiting.append(one)
+            self._waiting.extend(spans)
         if self._thread is None:
             self._start()
         elif before < self._enough <= after:
@@ -126,17 +136,21 @@ class SpanSender:
             delivery.close()
 
     def _send(
-        self, encoder: SpanEncoder, delivery: Delivery, pending: Iterator[FinishedSpan | SpanRun | None], enough: int
+        self, encoder: SpanEncoder, delivery: Delivery, pending: Iterator[FinishedSpan | WrittenRun | None], enough: int
     ) -> None:
         """Send one request, and more while there are enough spans for one."""
         losses, most = self.losses, self._limits.at_once
         while True:
-            written: list[bytes] = []
+            written: list[bytes | bytearray] = []
             spans = 0
             for one in pending:
                 if one is None:
                     break
-                spans += encoder.write_run(one, written) if isinstance(one, SpanRun) else encoder.write(one, written)
+                if isinstance(one, WrittenRun):
+                    written.append(one.body)
+                    spans += one.spans
+                else:
+                    spans += encoder.write(one, written)
                 if spans >= most:
                     break
             if not spans:
@@ -149,7 +163,7 @@ class SpanSender:
             if self._count < enough:
                 return
 
-    def _pending(self) -> Iterator[FinishedSpan | SpanRun | None]:
+    def _pending(self) -> Iterator[FinishedSpan | WrittenRun | None]:
         """What waits, one by one; `None` while there is nothing."""
         waiting = self._waiting
         while True:
@@ -157,11 +171,15 @@ class SpanSender:
             with self._counting:
                 one = waiting.popleft() if waiting else None
                 if one is not None:
-                    self._count -= 1 if isinstance(one, FinishedSpan) else len(one)
-            if one is None or isinstance(one, FinishedSpan):
-                yield one
-            else:
-                yield from one
+                    self._count -= one.records if isinstance(one, WrittenRun) else 1
+            yield one
+
+
+class _Encoders(threading.local):
+    """An encoder for each thread that hands spans over."""
+
+    def __init__(self) -> None:
+        self.of_thread = SpanEncoder()
 
 
 _senders: weakref.WeakSet[SpanSender] = weakref.WeakSet()

@@ -31,7 +31,6 @@ __all__ = [
     "Generated",
     "Lap",
     "LoopWriter",
-    "RecordWriter",
     "Watch",
     "WorkOnRecord",
     "build_function",
@@ -69,6 +68,8 @@ class CodeWriter:
     tombstones = False
     #: writes that records come to a node, where the code says so; a function asks whether anybody wants to know
     lap: Lap | None = None
+    #: the record is known to have no headers
+    bare = False
     #: an expression for the headers that carry the trace of a record which came without any; `None` where none is followed
     traced: str | None = None
 
@@ -143,13 +144,20 @@ class CodeWriter:
             fail: makes the record an error with what was raised; that ends the work on the record.
             lines: the statements.
         """
+        failed = f"{self.name('fail', fail)}(error, {self.payload}, origin, {self.meta})"
         self.line(
             "try:",
             *(f"    {line}" for line in lines),
             "except BaseException as error:",
-            f"    {self.name('fail', fail)}(error, {self.payload}, origin, {self.meta})",
-            f"    {self.done}",
+            *(f"    {line}" for line in self.ending(failed)),
         )
+
+    def ending(self, *lines: str) -> list[str]:
+        """Lines that hand the record to what may end the run, and end the work on it here."""
+        return [*lines, self.done]
+
+    def others(self) -> None:
+        """Written before others are called, which may tell of nodes by themselves, or end the run."""
 
     def part(self, view: RecordAccessor, part: str) -> str:
         """An expression for a part of the record: what the view offers, else a call of its callable."""
@@ -187,6 +195,10 @@ class CodeWriter:
         self.call(take)
         self.end()
 
+    def compiled(self) -> Callable[..., Any]:
+        """The function that was written."""
+        raise NotImplementedError
+
     def _compiled(self, head: str, before: Sequence[str] = ()) -> Any:
         """The function, made inside one whose parameters are its names, since a closure's are looked up fastest."""
         body = [head, *before, *self._lines]
@@ -211,17 +223,25 @@ class Watch(NamedTuple):
 
 
 class LoopWriter(CodeWriter):
-    """The loop over one batch of records. Their metadata is still untouched; messages bring theirs along."""
+    """The loop over one batch of records. Their metadata is still untouched; messages bring theirs along.
+
+    Where an expression for the headers of a record is given, the loop ends before the first that has some, and returns it.
+    """
 
     done, fuses = "continue", True
 
-    def __init__(self, *, lap: Lap | None = None, watch: Watch | None = None, messages: bool = False) -> None:
+    def __init__(
+        self, *, lap: Lap | None = None, watch: Watch | None = None, messages: bool = False, headers: str | None = None
+    ) -> None:
         super().__init__("", indent=2)
         self.meta = "meta" if messages else "None"
         self.lap = lap
         #: by callable, the variable with its result for the batch; it is called once, before the loop
         self._of_batch: dict[Callable[[Sequence[Any]], Any], str] = {}
         self.payload = self.variable()
+        if headers is not None:
+            self.bare = True
+            self.line(f"if {headers}:", "    return origin")
         #: what the function begins with
         self._before: list[str] = []
         if watch is not None:
@@ -234,29 +254,12 @@ class LoopWriter(CodeWriter):
             self._of_batch[ask] = f"{prefix}_of_batch_{len(self._of_batch)}"
         return self._of_batch[ask]
 
-    def compiled(self) -> Callable[[Sequence[Any]], None]:
+    def compiled(self) -> Callable[[Sequence[Any]], Any]:
         """The function that runs the loop over one batch of records."""
         asked = [f"    {name} = {self.name('ask', ask)}(origins)" for ask, name in self._of_batch.items()]
-        made: Callable[[Sequence[Any]], None] = self._compiled(
+        made: Callable[[Sequence[Any]], Any] = self._compiled(
             "def run(origins):", [*asked, *self._before, "    for origin in origins:"]
         )
-        return made
-
-
-class RecordWriter(CodeWriter):
-    """The work on one record that is followed: as in the loop, but by itself, with headers that carry its trace."""
-
-    done, fuses, traced = "return", True, "traced"
-
-    def __init__(self, lap: Lap | None, *, messages: bool) -> None:
-        super().__init__("", indent=1)
-        self.meta = "meta" if messages else "None"
-        self.lap = lap
-        self.payload = self.variable()
-
-    def compiled(self) -> WorkOnRecord:
-        """The function that takes the record and these headers, or `None` where the loop for many is to set none."""
-        made: WorkOnRecord = self._compiled("def run(origin, traced):")
         return made
 
 
@@ -275,8 +278,9 @@ class FunctionWriter(CodeWriter):
         return made
 
 
-#: (record, its headers with its trace if it came without any)
-WorkOnRecord: TypeAlias = Callable[[Any, Any], None]
+#: (record, its headers with its trace if it came without any). Returns the nodes that it has come to, if its one result has these
+#: headers and the times are among those of the timer; else `None`, and nodes and times are in the trail.
+WorkOnRecord: TypeAlias = Callable[[Any, Any], tuple[str, ...] | None]
 #: Writes that records come to a node.
 Lap: TypeAlias = Callable[[CodeWriter, StepId], None]
 #: Writes a node: takes the payload from `code.payload`, and leaves what it makes of it there, or ends.
@@ -319,7 +323,7 @@ def build_loop(
     classes: frozenset[type],
     without_value: Callable[[Any], None],
     undecoded: Callable[[BaseException, bytes, Any], None],
-    code: LoopWriter | RecordWriter,
+    code: CodeWriter,
     begin: StepId | None = None,
 ) -> Any:
     """What `code` writes, the loop over one batch of records or the work on one; `inside` writes what happens to each, of
@@ -333,13 +337,11 @@ def build_loop(
     decoded = [
         f"value = {code.part(view, 'value')}",
         "if value is None:",
-        f"    {take_none}(origin)",
-        f"    {code.done}",
+        *(f"    {line}" for line in code.ending(f"{take_none}(origin)")),
         "try:",
         f"    {code.payload} = {decoder}(value)",
         "except BaseException as error:",
-        f"    {refuse}(error, value, origin)",
-        f"    {code.done}",
+        *(f"    {line}" for line in code.ending(f"{refuse}(error, value, origin)")),
     ]
     if view.may_be_messages:
         # `code.classes` stays empty: nothing tells of which class the payload of a message is.
@@ -347,8 +349,7 @@ def build_loop(
             f"if isinstance(origin, {code.name('Message', Message)}):",
             f"    {code.payload} = origin.payload",
             f"    if {code.payload} is {code.name('TOMBSTONE', TOMBSTONE)}:",
-            f"        {take_none}(origin)",
-            f"        {code.done}",
+            *(f"        {line}" for line in code.ending(f"{take_none}(origin)")),
             "    meta = origin.meta",
             "else:",
         )

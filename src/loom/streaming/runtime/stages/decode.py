@@ -13,25 +13,21 @@ from loom.streaming.formats.format import FramedFormat
 from loom.streaming.formats.registry import reading_of
 from loom.streaming.kafka.record_accessor import RecordAccessor
 from loom.streaming.message import TOMBSTONE, Message, MessageMeta
-from loom.streaming.runtime.stages.codegen import (
-    Emitter,
-    Lap,
-    LoopWriter,
-    RecordWriter,
-    Watch,
-    WorkOnRecord,
-    build_loop,
-)
+from loom.streaming.runtime.stages.codegen import CodeWriter, Emitter, Lap, LoopWriter, Watch, WorkOnRecord, build_loop
 from loom.streaming.runtime.stages.declared import exact_classes
 from loom.streaming.runtime.stages.failures import NOT_DECODED, Fail
 from loom.streaming.runtime.stages.node_input import NodeInput
+from loom.streaming.runtime.stages.node_timer import NodeTimer
 from loom.streaming.runtime.stages.read_back import dead_letter_decoder
+from loom.streaming.runtime.stages.record_code import RecordWriter
 from loom.streaming.runtime.stages.told_apart import DecodeRecord, labelled_decoder
 
-__all__ = ["Head", "build_head", "build_record", "can_watch", "of_one"]
+__all__ = ["BareHead", "Head", "build_bare", "build_head", "build_record", "can_watch", "of_one"]
 
 #: takes the records of one batch
 Head = Callable[[Sequence[Any]], None]
+#: takes those before the first that has headers, and returns that one; `None` if none has any
+BareHead = Callable[[Sequence[Any]], Any]
 
 
 def can_watch(source: CompiledSource) -> bool:
@@ -69,6 +65,22 @@ def build_head(
     return loop
 
 
+def build_bare(
+    source: CompiledSource,
+    view: RecordAccessor,
+    entry: NodeInput,
+    fail: Fail,
+    inside: Emitter,
+    watch: Watch | None = None,
+) -> BareHead | None:
+    """The loop of `build_head` for records without headers; `None` where it costs less to ask a whole batch for them first."""
+    headers = view.expressions.get("headers")
+    if headers is None or view.may_be_messages:
+        return None
+    loop: BareHead = _written(LoopWriter(watch=watch, headers=headers), source, view, entry, fail, inside, None)
+    return loop
+
+
 def build_record(
     source: CompiledSource,
     view: RecordAccessor,
@@ -76,22 +88,29 @@ def build_record(
     fail: Fail,
     inside: Emitter,
     *,
-    lap: Lap,
+    timer: NodeTimer,
     begin: StepId,
 ) -> WorkOnRecord:
     """The work on one record that is followed, for a source that can watch out for those; the rest as in `build_head`."""
-    code = RecordWriter(lap, messages=view.may_be_messages)
+    code = RecordWriter(timer, messages=view.may_be_messages)
     work: WorkOnRecord = _written(code, source, view, entry, fail, inside, begin)
+    if code.meets:
+        code = RecordWriter(timer, messages=view.may_be_messages, at_once=True)
+        work = _written(code, source, view, entry, fail, inside, begin)
     return work
 
 
 def of_one(head: Head) -> WorkOnRecord:
     """The work on one record by a loop over many, which sets no headers with its trace."""
-    return lambda origin, _traced: head((origin,))
+
+    def work(origin: Any, _traced: Any) -> None:
+        head((origin,))
+
+    return work
 
 
 def _written(
-    code: LoopWriter | RecordWriter,
+    code: CodeWriter,
     source: CompiledSource,
     view: RecordAccessor,
     entry: NodeInput,

@@ -64,6 +64,7 @@ def build_expansion(
         found = f"{code.name('several', several)}({code.name('expand', expand)}({argument}), {name!r})"
         # Taken whole inside the boundary: an expansion that raises part-way emits nothing.
         code.attempt(fail, f"{results} = list({found})")
+        code.others()
         code.line(
             f"for {at}, {result} in enumerate({results}):",
             f"    if type({result}) in {code.name('plain', plain)}:",

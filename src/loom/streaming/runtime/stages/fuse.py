@@ -15,7 +15,7 @@ from loom.streaming.metrics import Counts
 from loom.streaming.runtime.error_log import ErrorLog
 from loom.streaming.runtime.stages.builder import StageBuilder
 from loom.streaming.runtime.stages.codegen import Lap
-from loom.streaming.runtime.stages.decode import Head, build_head, build_record, can_watch, of_one
+from loom.streaming.runtime.stages.decode import BareHead, Head, build_bare, build_head, build_record, can_watch, of_one
 from loom.streaming.runtime.stages.failures import NOT_DECODED
 from loom.streaming.runtime.stages.laps import noted_lap, timed_lap
 from loom.streaming.runtime.stages.node_input import NOWHERE
@@ -58,13 +58,18 @@ def build_stage(
 
         timed = telling(timed_lap(timer)) if timer.times_batches else stage.head
         if tracer is not None:
-            noted, watched = noted_lap(timer), None
+            watched: Head | None = None
+            bare: tuple[BareHead, BareHead] | None = None
             if can_watch(plan.source):
                 watched = build_head(plan.source, view, entry, undecoded, inside, watch=tracer.watch)
-                followed = build_record(plan.source, view, entry, undecoded, inside, lap=noted, begin=source)
+                unwatched = build_bare(plan.source, view, entry, undecoded, inside)
+                looking = build_bare(plan.source, view, entry, undecoded, inside, tracer.watch)
+                if unwatched is not None and looking is not None:
+                    bare = unwatched, looking
+                followed = build_record(plan.source, view, entry, undecoded, inside, timer=timer, begin=source)
             else:
-                followed = of_one(telling(noted))
-            stage.head = timed = tracer.head(stage.head, timed, followed, watched, stage.results)
+                followed = of_one(telling(noted_lap(timer)))
+            stage.head = timed = tracer.head(stage.head, timed, followed, watched, bare, stage.results)
         stage.time_with(timer, timed)
 
     def refuse(error: Exception, origin: Any) -> None:

@@ -45,6 +45,8 @@ class NodeTimer:
         self._due = float("-inf") if every_s is not None else float("inf")
         #: the nodes that followed records have come to, each followed by the time in nanoseconds since 1970; always the same list
         self.trail: list[Any] = []
+        #: the same times alone, each record's with that of its end, where its way is known otherwise; always the same list
+        self.times: list[int] = []
         #: a record is followed, and what happens now has to do with it alone
         self.follows = False
         #: the batch is being timed, whether a record of it is followed or not

@@ -121,6 +121,8 @@ def _headers(
     headers = f"{code.name('headers_for', headers_for)}({code.payload}, origin, None)"
     if not _says_nothing_by_itself(output):
         return headers
+    if code.bare:
+        return "None"
     if view.set_headers is None and view.known is None:
         return _or_traced(code, f"{headers} if {code.part(view, 'headers')} else None")
     # Most batches have no headers at all; then no record is checked.

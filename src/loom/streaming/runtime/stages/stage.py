@@ -50,6 +50,7 @@ class TracesRecords(Protocol):
         timed: Callable[[Sequence[Any]], None],
         followed: WorkOnRecord,
         watched: Callable[[Sequence[Any]], None] | None,
+        bare: tuple[Callable[[Sequence[Any]], Any], Callable[[Sequence[Any]], Any]] | None,
         results: list[Result],
     ) -> Callable[[Sequence[Any]], None]:
         """A loop over a batch that follows some of its records."""

@@ -7,7 +7,8 @@ order and results are what they would be without. Built only where an observer t
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from time import monotonic, time_ns
 from typing import Any
 
@@ -22,6 +23,7 @@ from loom.core.tracing import (
     new_place,
     new_traces,
     parse_traceparent,
+    place_of,
 )
 from loom.streaming.compiler.model import walk_nodes
 from loom.streaming.compiler.plan import CompiledPlan
@@ -35,17 +37,15 @@ from loom.streaming.record import TopicPartitionOffset
 from loom.streaming.runtime.error_log import ErrorLog
 from loom.streaming.runtime.output_table import OutputTable
 from loom.streaming.runtime.stages.codegen import Watch, WorkOnRecord
-from loom.streaming.runtime.stages.decode import of_one
+from loom.streaming.runtime.stages.decode import BareHead, Head, of_one
 from loom.streaming.runtime.stages.node_timer import NodeTimer
 from loom.streaming.runtime.stages.stage_io import Result
-from loom.streaming.runtime.telemetry.followed_batch import FollowedBatch, Picked, failed_span
+from loom.streaming.runtime.telemetry.followed_batch import FollowedBatch, Picks, failed_span
 from loom.streaming.runtime.telemetry.follower import Follower
 from loom.streaming.runtime.telemetry.sampling import Sampler
 from loom.streaming.runtime.telemetry.span_shapes import SpanShapes, shapes_of
 
 __all__ = ["RecordTracer", "TracedErrors", "tracer_of"]
-
-Head = Callable[[Sequence[Any]], None]
 
 _TRACESTATE = "tracestate"
 _ORIGIN = 5
@@ -76,7 +76,9 @@ class RecordTracer:
         self._headers = BatchHeaders()
         #: access to the records of the stage, which need not find out the same
         self.view = self._view = replace(view, known=self._headers)
-        self._follower = follower = Follower(tracing, timer, view.coordinates or view.place)
+        self._follower = follower = Follower(tracing, timer)
+        #: where a record was read
+        self._found = view.coordinates or view.place
         #: what a loop asks for the records to follow
         self.watch = Watch(follower.first, follower.work)
         #: a node is at work on a batch with records that are followed
@@ -89,12 +91,18 @@ class RecordTracer:
         self._sampler = Sampler(tracing.sampling.ratio)
         #: the records of the current batch
         self._origins: Sequence[Any] = ()
-        #: the place of sampled records that a node may still hold, by the id of the record, which is held too
-        self._remembered: OrderedDict[int, tuple[Any, TraceParent]] = OrderedDict()
+        #: the header with the trace of sampled records that a node may still hold, by the id of the record, which is held too
+        self._remembered: OrderedDict[int, tuple[Any, bytes]] = OrderedDict()
         self._second, self._errors_in_second = 0, 0
 
     def head(
-        self, plain: Head, timed: Head, followed: WorkOnRecord, watched: Head | None, results: list[Result]
+        self,
+        plain: Head,
+        timed: Head,
+        followed: WorkOnRecord,
+        watched: Head | None,
+        bare: tuple[BareHead, BareHead] | None,
+        results: list[Result],
     ) -> Head:
         """A loop over a batch that follows the sampled records of it.
 
@@ -103,28 +111,42 @@ class RecordTracer:
             timed: the one of a batch that is timed, in which all records take it.
             followed: the work on a single record that is followed.
             watched: the plain loop that looks out for these by itself; without it the batch is split at each.
+            bare: the plain and the watched loop for records without headers.
             results: where the stage collects.
         """
         headers, timer, follower = self._headers, self._timer, self._follower
         followed_and_timed = of_one(timed)
 
-        def run(origins: Sequence[Any]) -> None:
+        def follow(origins: Sequence[Any], picks: Picks, loop: BareHead | None) -> Any:
             self._origins = origins
             measures = timer.on
-            rest = timed if measures else plain
-            picked = self._picked(origins)
+            follower.begin(origins, picks, results, followed_and_timed if measures else followed)
             try:
-                if not picked:
-                    rest(origins)
+                if loop is not None:
+                    return loop(origins)
+                return _split(origins, picks.at, timed if measures else plain, follower)
+            finally:
+                self._tell(results)
+
+        def run(origins: Sequence[Any]) -> None:
+            self._origins = origins
+            drawn = self._sampler.of_batch(len(origins))
+            if bare is not None and not timer.on:
+                unwatched, looking = bare
+                met = follow(origins, self._begun(origins, drawn), looking) if drawn else unwatched(origins)
+                if met is None:
                     return
-                follower.begin(origins, picked, results, followed_and_timed if measures else followed)
-                try:
-                    if watched is None or measures:
-                        _split(origins, picked, rest, follower)
-                    else:
-                        watched(origins)
-                finally:
-                    self._tell(results)
+                done = next(at for at, origin in enumerate(origins) if origin is met)
+                self._origins = origins = origins[done:]
+                drawn = [at - done for at in drawn if at >= done]
+                for at in drawn:
+                    self._remembered.pop(id(origins[at]), None)
+            picks = self._picked(origins, drawn)
+            try:
+                if picks is None:
+                    (timed if timer.on else plain)(origins)
+                else:
+                    follow(origins, picks, None if timer.on else watched)
             finally:
                 headers.absent = False
 
@@ -145,7 +167,8 @@ class RecordTracer:
             # What others than the followed record bring about is none of its path.
             follows, timer.follows = timer.follows, False
             shown = self._tracing.is_asked
-            token, said = self._tracing.enter(place) if shown else None, current_place.set(place)
+            token = self._tracing.enter(place) if shown else None
+            said = current_place.set(format_traceparent(place).encode())
             try:
                 work(items)
             finally:
@@ -170,7 +193,7 @@ class RecordTracer:
         for index, result in enumerate(results):
             found = self._remembered.get(id(result[_ORIGIN]))
             if found is not None:
-                results[index] = self._marked(result, _header_of(found[1]))
+                results[index] = self._marked(result, (TRACEPARENT, found[1]))
         if not self._gathers:
             self._remembered.clear()
 
@@ -186,45 +209,46 @@ class RecordTracer:
         parent, state = self._trace_of(origin) if origin is not None else _NOBODY
         self._tracing.add(failed_span(error, step, place, parent, state, self._shapes, now))
 
-    def _picked(self, origins: Sequence[Any]) -> Sequence[Picked]:
-        """The records to follow, in order."""
-        drawn = self._sampler.of_batch(len(origins))
-        found: list[Picked]
+    def _picked(self, origins: Sequence[Any], drawn: Sequence[int]) -> Picks | None:
+        """The records to follow; `None` for none."""
         if not self._view.any_headers(origins):
             self._headers.absent = True
-            if not drawn:
-                return ()
-            found = [
-                (at, place, None, None, ((TRACEPARENT, header),))
-                for at, (place, header) in zip(drawn, new_traces(len(drawn)), strict=True)
-            ]
-        else:
-            traced = dict.fromkeys(drawn, _NOBODY)
-            for at, origin in enumerate(origins):
-                parent, state = self._trace_of(origin)
-                if parent is None:
-                    continue
-                if parent.sampled:
-                    traced[at] = (parent, state)
-                else:
-                    # Whoever began the trace has decided against it.
-                    traced.pop(at, None)
-            found = [(at, new_place(traced[at][0]), *traced[at], None) for at in sorted(traced)]
+            return self._begun(origins, drawn) if drawn else None
+        traced = dict.fromkeys(drawn, _NOBODY)
+        for at, origin in enumerate(origins):
+            parent, state = self._trace_of(origin)
+            if parent is None:
+                continue
+            if parent.sampled:
+                traced[at] = (parent, state)
+            else:
+                # Whoever began the trace has decided against it.
+                traced.pop(at, None)
+        return self._noted(origins, _continued(sorted(traced), traced)) if traced else None
+
+    def _begun(self, origins: Sequence[Any], drawn: Sequence[int]) -> Picks:
+        """Those that were drawn of records without headers, each with a trace of its own."""
+        ids, headers = new_traces(len(drawn))
+        return self._noted(origins, Picks(drawn, ids, headers, list(zip(zip(repeat(TRACEPARENT), headers)))))
+
+    def _noted(self, origins: Sequence[Any], picks: Picks) -> Picks:
         if self._gathers:
             # Before they are at work: one may be what fills a batch.
-            for at, place, *_ in found:
-                self._remember(origins[at], place)
-        return found
+            for at, header in zip(picks.at, picks.headers, strict=True):
+                self._remember(origins[at], header)
+        return picks
 
     def _tell(self, results: list[Result]) -> None:
         """Hand over the spans of a batch, and let the results of their records carry the trace, those that do not yet."""
-        follower, trail = self._follower, self._timer.trail
-        for place, before, after in follower.unmarked:
-            wanted = _header_of(place)
+        follower, times = self._follower, self._timer.times
+        for header, before, after in follower.unmarked:
+            wanted = (TRACEPARENT, header)
             for index in range(before, after):
                 results[index] = self._marked(results[index], wanted)
-        self._tracing.add_all(FollowedBatch(self._shapes, follower.records, trail.copy(), follower.errors))
-        trail.clear()
+        picks = follower.picks
+        places = list(map(self._found, [self._origins[at] for at in picks.at[: len(follower.ways)]]))
+        self._tracing.add_all(FollowedBatch(self._shapes, picks, places, follower.ways, times, follower.errors))
+        times.clear()
 
     def _marked(self, result: Result, wanted: tuple[str, bytes]) -> Result:
         slot, value, key, time_ms, headers, origin = result
@@ -234,14 +258,14 @@ class RecordTracer:
             headers = rewritten(Headers.of(headers).pairs, dict((wanted,))) if headers else (wanted,)
         return slot, value, key, time_ms, headers, origin
 
-    def _remember(self, origin: Any, place: TraceParent) -> None:
-        self._remembered[id(origin)] = (origin, place)
+    def _remember(self, origin: Any, header: bytes) -> None:
+        self._remembered[id(origin)] = (origin, header)
         if len(self._remembered) > _MOST_REMEMBERED:
             self._remembered.popitem(last=False)
 
     def _links(self, items: list[Any]) -> list[TraceParent]:
         known = self._remembered
-        return [known[id(item[1])][1] for item in items if id(item[1]) in known] if known else []
+        return [place_of(known[id(item[1])][1]) for item in items if id(item[1]) in known] if known else []
 
     def _trace_of(self, origin: Any) -> tuple[TraceParent | None, str | None]:
         try:
@@ -263,10 +287,10 @@ class RecordTracer:
         return self._errors_in_second <= _MOST_ERRORS_PER_S
 
 
-def _split(origins: Sequence[Any], picked: Sequence[Picked], rest: Head, follower: Follower) -> None:
+def _split(origins: Sequence[Any], picked: Sequence[int], rest: Head, follower: Follower) -> None:
     """A batch in which each record that is followed is handed over alone, between parts that are not."""
     done = 0
-    for at, *_ in picked:
+    for at in picked:
         if at > done:
             rest(origins[done:at])
         follower.work(origins[at])
@@ -315,5 +339,15 @@ def tracer_of(
     )
 
 
-def _header_of(place: TraceParent) -> tuple[str, bytes]:
-    return TRACEPARENT, format_traceparent(place).encode()
+def _continued(at: Sequence[int], traced: Mapping[int, tuple[TraceParent | None, str | None]]) -> Picks:
+    """Records of which some came with a trace."""
+    parents = [traced[index][0] for index in at]
+    places = [new_place(parent) for parent in parents]
+    return Picks(
+        at,
+        bytes.fromhex("".join([place.trace_id + place.parent_id for place in places])),
+        [format_traceparent(place).encode() for place in places],
+        [None] * len(at),
+        parents,
+        [traced[index][1] for index in at],
+    )
