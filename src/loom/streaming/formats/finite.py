@@ -19,7 +19,7 @@ from msgspec import inspect
 from loom.core.config.shape import bare
 from loom.core.model import LoomFrozenStruct
 from loom.core.shown import shown
-from loom.streaming.formats.type_nodes import type_info
+from loom.streaming.formats.type_nodes import once_per_type, type_info
 
 __all__ = ["NULL", "FiniteNumbers", "NotFiniteError", "check_decimals"]
 
@@ -157,6 +157,7 @@ def check_decimals(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     return write
 
 
+@once_per_type
 def _floats_of(hint: Any) -> _Floats:
     """Where a value of this type may hold a float. What msgspec cannot tell may hold one anywhere."""
     try:

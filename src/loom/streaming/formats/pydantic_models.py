@@ -14,7 +14,7 @@ import msgspec
 from loom.core.config.shape import bare, is_union
 from loom.core.errors import LoomError
 from loom.streaming.formats.hooks import DecHook, EncHook
-from loom.streaming.formats.type_nodes import strangers, type_info
+from loom.streaming.formats.type_nodes import once_per_type, strangers, type_info
 
 __all__ = [
     "ModelReader",
@@ -89,10 +89,9 @@ def model_reader(payload: Any) -> ModelReader | None:
 def dec_hook_for(payload: Any, hook: DecHook | None) -> DecHook | None:
     """The hook for a payload type: the author's, and for models inside it pydantic."""
     try:
-        inside = [cls for _, cls in strangers(type_info(payload)) if is_model(cls)]
+        if not _holds_models(payload):
+            return hook
     except (TypeError, NameError):
-        return hook
-    if not inside:
         return hook
     from pydantic import ValidationError
 
@@ -105,6 +104,11 @@ def dec_hook_for(payload: Any, hook: DecHook | None) -> DecHook | None:
             raise ValueError(_reason(error)) from None
 
     return decode
+
+
+@once_per_type
+def _holds_models(payload: Any) -> bool:
+    return any(is_model(cls) for _, cls in strangers(type_info(payload)))
 
 
 def json_enc_hook(hook: EncHook | None) -> EncHook:

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
 
 from msgspec import inspect as known
 
-__all__ = ["strangers", "type_info", "type_nodes"]
+__all__ = ["once_per_type", "strangers", "type_info", "type_nodes"]
+
+Found = TypeVar("Found")
 
 #: so many types are remembered: a process has few, and a test suite many
 _KEPT = 128
 
 
+def once_per_type(find: Callable[[Any], Found]) -> Callable[[Any], Found]:
+    """Computes something of a type once: each worker of a process builds a stage, and after a rebalance another.
+
+    What it returns is shared, so it must not be changed. An exception is not remembered.
+    """
+    remembered = lru_cache(maxsize=_KEPT, typed=True)(find)
+
+    @wraps(find)
+    def found(payload: Any) -> Found:
+        try:
+            hash(payload)
+        except TypeError:
+            return find(payload)
+        return remembered(payload)
+
+    return found
+
+
+@once_per_type
 def type_info(payload: Any) -> known.Type:
-    """What msgspec knows of a type, computed once: each worker of a process builds a stage, and after a rebalance another.
+    """What msgspec knows of a type.
 
     >>> type_info(int) is type_info(int)
     True
 
     Raises what `msgspec.inspect.type_info` raises.
     """
-    try:
-        hash(payload)
-    except TypeError:
-        return known.type_info(payload)
-    return _type_info(payload)
-
-
-_type_info = lru_cache(maxsize=_KEPT, typed=True)(known.type_info)
+    return known.type_info(payload)
 
 
 def type_nodes(node: Any) -> Iterator[tuple[str, Any]]:
