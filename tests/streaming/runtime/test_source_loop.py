@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from loom.streaming.runtime.source_loop import SourceLoop
 from loom.streaming.runtime.stages.buffering import BufferingNodes
 from loom.streaming.runtime.stages.stage_io import EndMark, SourceBatch
 from loom.streaming.runtime.stop import StopSignal
+from loom.streaming.runtime.waker import Waker
 
 PLACE = TopicPartition("numbers", 0)
 
@@ -82,7 +84,12 @@ class Fed:
     """A feed and everything around it."""
 
     def __init__(
-        self, reader: FakeReader, *nodes: Any, confirming: FakeConfirming | None = None, snapshots: bool | None = None
+        self,
+        reader: FakeReader,
+        *nodes: Any,
+        confirming: FakeConfirming | None = None,
+        snapshots: bool | None = None,
+        watchful: bool = False,
     ) -> None:
         self.reader, self.confirming = reader, confirming
         self.stage: Any = FakeStage(*nodes)
@@ -99,6 +106,7 @@ class Fed:
             snapshots=snapshots is not False,
             size=len,
             clock=lambda: self.now,
+            watchful=watchful,
         )
 
     def next(self) -> SourceBatch | None:
@@ -361,7 +369,7 @@ def test_an_epoch_ends_with_a_mark_when_its_time_is_over_and_something_was_hande
 @pytest.mark.parametrize(
     ("due", "has_news", "rests"),
     [
-        (None, False, 0.05),
+        (None, False, 0.25),
         # Of an epoch of a second, 20 ms are left.
         (None, True, 0.02),
         (0.01, True, 0.01),
@@ -385,6 +393,31 @@ def test_a_worker_that_waits_for_calls_rests_until_something_is_due(
     node._credit, node._due = 0, None if due is None else fed.now + due
     fed.feed.rest(fed.now)
     assert waits == [pytest.approx(rests)]
+
+
+@pytest.mark.parametrize("why", ["a stop", "the engine's snapshots", "its group"])
+def test_a_worker_that_waits_for_calls_looks_after_other_things_as_well(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed = Fed(FakeReader(), FakeNode(credit=0), snapshots=True if "snapshots" in why else None, watchful="group" in why)
+    if "stop" in why:
+        fed.state.stop.request("test")
+    waits: list[float] = []
+    monkeypatch.setattr(fed.stage.room, "wait", waits.append)
+    fed.stage.room.elsewhere = 1
+    fed.feed.rest(fed.now)
+    assert waits == [pytest.approx(0.05)]
+
+
+def test_a_stop_ends_the_rest_of_a_worker_that_waits_for_calls() -> None:
+    fed = Fed(FakeReader())
+    left, earlier = Waker(), weakref.WeakSet[Waker]()
+    earlier.add(left)
+    fed.state.stop.wakes(left)
+    del left
+    assert not earlier
+    fed.state.stop.request("test")
+    assert fed.stage.room.wake.wait(0)
 
 
 def test_a_flow_that_is_idle_makes_no_marks() -> None:

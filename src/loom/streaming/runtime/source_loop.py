@@ -31,8 +31,11 @@ _MOST_BATCHES = 8
 _MOST_BYTES = 64 * 1024 * 1024
 
 
-#: seconds that a worker waits for the end of a call while it reads nothing; a stop is seen that late at most
-_LONGEST_REST = 0.050
+#: Seconds that a worker waits for the end of a call, or for a stop, while it reads nothing: each time that it is woken costs
+#: as much as several calls.
+_LONGEST_REST = 0.250
+#: the same where something else may need the worker
+_LONGEST_WATCHFUL_REST = 0.050
 #: the shortest such wait, where something is due before
 _SHORTEST_REST = 0.001
 
@@ -80,6 +83,7 @@ class SourceLoop:
         size: Callable[[Sequence[Any]], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
         meter: Callable[[SourceBatch], None] | None = None,
+        watchful: bool = False,
     ) -> None:
         self._reader = reader
         #: told of each batch with records, where metrics are on
@@ -97,6 +101,9 @@ class SourceLoop:
         #: monotonic seconds, by which epochs end and nodes that wait are woken
         self._clock = clock
         stage.room.clock = clock
+        state.stop.wakes(stage.room.wake)
+        #: something else than the end of a call or a stop may need a worker that reads nothing
+        self._watchful = watchful or state.epochs.by_snapshots
         #: whether the engine calls `snapshot`; it does not for a dynamic source
         self._snapshots = snapshots
         self._thread = threading.get_ident()
@@ -241,7 +248,10 @@ class SourceLoop:
     def _until_due(self) -> float:
         """Seconds until a node or the end of the epoch needs the worker, as far as that is known."""
         now, due = self._clock(), self._stage.room.due()
-        rest = _LONGEST_REST if due is None else min(_LONGEST_REST, due - now)
+        # A stop has a limit, which has to be looked after.
+        is_watchful = self._watchful or self._state.stop.requested
+        longest = _LONGEST_WATCHFUL_REST if is_watchful else _LONGEST_REST
+        rest = longest if due is None else min(longest, due - now)
         # An epoch that is over stays so until there is something to mark the end of, which is looked for while reading.
         if self._phase is _Phase.READING and self._has_news():
             rest = min(rest, self._epochs.left(now))

@@ -139,6 +139,7 @@ class SourceWorker:
             meter=None
             if self._timings is None
             else SourceMeter(self._timings, CLIENT_RECORDS, self._topics, self._offsets).took,
+            watchful=source.settings.shares_group,
         )
 
     def _kept(self) -> int:

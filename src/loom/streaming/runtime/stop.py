@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 from loom.core.errors import LoomError
 from loom.core.logger import get_logger
 from loom.streaming.runtime.run_errors import ForcedShutdownError, StalledError
+from loom.streaming.runtime.waker import Waker
 
 __all__ = ["StartGivenUp", "StopSignal"]
 
@@ -30,6 +32,8 @@ class StopSignal:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._requested = threading.Event()
+        #: whose rests it ends
+        self._wakers: list[weakref.ref[Waker]] = []
         self._deadline: float | None = None
         #: when the stop was requested, and when its progress was last logged, in monotonic seconds
         self._requested_at = self._said_at = 0.0
@@ -47,6 +51,10 @@ class StopSignal:
         self.overdue: Callable[[LoomError], None] | None = None
         #: whether a second signal means what it would without us; a supervisor sees to that itself
         self.forced_by_signal = True
+
+    def wakes(self, waker: Waker) -> None:
+        """A request ends the rest of this worker as well. It is forgotten when nothing else refers to it."""
+        self._wakers = [*(known for known in self._wakers if known() is not None), weakref.ref(waker)]
 
     @property
     def requested(self) -> bool:
@@ -72,6 +80,10 @@ class StopSignal:
                 timer.daemon = True
                 timer.start()
             self._requested.set()
+            for known in self._wakers:
+                waker = known()
+                if waker is not None:
+                    waker.set()
 
     def request_stalled(self, found: StalledError, limit_s: float) -> None:
         """Stop a run that does not move on, within `limit_s` seconds unless the config allows other ones."""

@@ -22,6 +22,7 @@ from loom.streaming import ErrorKind, FromTopic, IntoTopic, Process, ResourceSco
 from loom.streaming.runtime.scopes.call import Call
 from loom.streaming.runtime.scopes.inner import InnerProcess
 from loom.streaming.runtime.scopes.loop_calls import LoopCalls
+from loom.streaming.runtime.waker import Waker
 from loom.streaming.testing import StreamingTestRunner
 from tests.support.running import in_memory, numbers
 from tests.support.waiting import LONG_S
@@ -156,7 +157,7 @@ def test_tasks_that_are_cancelled_between_two_calls_go_on() -> None:
 
 
 def test_calls_that_are_handed_over_before_the_first_ones_begin_take_no_place_twice() -> None:
-    calls = LoopCalls(cast(InnerProcess, None), 2, None, deque(), deque(), threading.Event())
+    calls = LoopCalls(cast(InnerProcess, None), 2, None, deque(), deque(), Waker())
     assert [len(calls.put([Call([], [])])) for _ in range(3)] == [1, 1, 0]
     assert len(calls.unfinished()) == 3
 

@@ -7,7 +7,6 @@ and is given the next call. Each call has a context (`contextvars`) of its own.
 from __future__ import annotations
 
 import asyncio
-import threading
 import types
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from loom.streaming.runtime.scopes.call import Call, CallTimedOutError
 from loom.streaming.runtime.scopes.call_tasks import CallTasks, Signal
 from loom.streaming.runtime.scopes.inner import InnerProcess
+from loom.streaming.runtime.waker import Waker
 
 if TYPE_CHECKING:
     import anyio
@@ -71,7 +71,7 @@ class LoopCalls:
         timeout_s: float | None,
         begun: deque[Call],
         completed: deque[Any],
-        wake: threading.Event,
+        wake: Waker,
     ) -> None:
         self._process = process
         self._limit = limit

@@ -7,12 +7,12 @@ told of the end. The stage asks once per batch, never per record.
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.stages.stage_io import EndMark, Positions
+from loom.streaming.runtime.waker import Waker
 
 __all__ = ["BufferingNode", "BufferingNodes"]
 
@@ -70,7 +70,7 @@ class BufferingNodes:
         self._told = 0
         #: how many calls are in progress on other threads; their ends set `wake`
         self.elsewhere = 0
-        self.wake = threading.Event()
+        self.wake = Waker()
         #: let such calls go on as far as they can without waiting; for a clock that does not move by itself
         self.settles: list[Callable[[], None]] = []
         #: nodes that make calls: another member is to have these partitions, so begin nothing with them that may take long
@@ -93,8 +93,7 @@ class BufferingNodes:
 
     def wait(self, seconds: float) -> None:
         """Wait until a call elsewhere has ended, at most so long."""
-        if self.wake.wait(seconds):
-            self.wake.clear()
+        self.wake.wait(seconds)
 
     def settle(self) -> None:
         """Return when calls elsewhere cannot go on by themselves."""
