@@ -216,11 +216,10 @@ class LoopCalls:
             call.cancel = worker.call = None
             if timeout_s is not None:
                 self._deadlines.pop(call, None)
-            is_first = not completed
             completed.append(call)
-            if is_first:  # else the worker has been woken for those before it, or soon is
+            if len(completed) == 1:  # else the worker has been woken for those before it, or soon is
                 if waiting and later is not None:
-                    later(_GATHER_S, wake.set)
+                    later(_GATHER_S, self._wake_if_completed)
                 else:
                     wake.set()
             if task is not None and task.cancelling() and not limit.cancel_called:
@@ -228,6 +227,10 @@ class LoopCalls:
             if stretch >= _STRETCH:
                 stretch = 0
                 yield from _checkpoint().__await__()
+
+    def _wake_if_completed(self) -> None:
+        if self._completed:
+            self._wake.set()
 
     async def _attempt(self, call: Call, limit: anyio.CancelScope) -> None:
         """Run a call from one async step to the next."""

@@ -1,0 +1,109 @@
+"""The tasks that make calls: parked, ended when no more are expected, cancelled by somebody, and what is told of their calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import anyio
+import anyio.lowlevel
+
+from loom.streaming.runtime.scopes.async_resources import AsyncResources
+from loom.streaming.runtime.scopes.call import AsyncStep, Call, Suspension
+from loom.streaming.runtime.scopes.inner import InnerProcess
+from loom.streaming.runtime.scopes.loop_calls import LoopCalls
+from loom.streaming.runtime.waker import Waker
+from tests.support.waiting import LONG_S
+
+
+class OneStep:
+    """An inner process of one async step, which awaits what the record of the call makes."""
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        self._fault = fault
+        self._step = AsyncStep(self._run, (), self.resume, self.resume, ())
+
+    async def _run(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        return await work()
+
+    def resume(self, result: Any) -> None:
+        """What came of it."""
+
+    def enter(self, call: Call) -> None:
+        call.pending.append(Suspension(self._step, call.items[0], (), ()))
+
+    def go_on(self, call: Call, at: Suspension, function: Callable[..., None], what: Any) -> None:
+        function(what)
+
+    def fail_all(self, call: Call, error: BaseException) -> None:
+        if self._fault is not None:
+            raise self._fault
+
+
+class Drained(deque[Any]):
+    """A worker on another thread takes everything just before the next call is added."""
+
+    drains = False
+
+    def append(self, call: Any, /) -> None:
+        if self.drains:
+            self.clear()
+        super().append(call)
+
+
+class Calling:
+    """A scope's calls, without a worker."""
+
+    def __init__(self, limit: int, fault: Exception | None = None) -> None:
+        self.completed, self.wake = Drained(), Waker()
+        process = cast(InnerProcess, OneStep(fault))
+        self.calls = LoopCalls(process, limit, None, deque(), self.completed, self.wake)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        with anyio.fail_after(LONG_S):
+            async with anyio.create_task_group() as hosts, anyio.create_task_group() as tasks:
+                self.calls.open(tasks, hosts)
+                try:
+                    yield
+                finally:
+                    await self.calls.close()
+
+    def put(self, *works: Callable[[], Awaitable[Any]]) -> list[Call]:
+        made = [Call(cast(Any, [work]), [], resources=AsyncResources("scope", ())) for work in works]
+        for start in self.calls.put(made):
+            start()
+        return made
+
+    async def until_completed(self, count: int) -> None:
+        while len(self.completed) < count:
+            await anyio.lowlevel.checkpoint()
+        for _ in range(10):  # until their tasks have parked, or ended
+            await anyio.lowlevel.checkpoint()
+
+
+def tasks_of_calls() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == "calls"]
+
+
+async def at_once() -> None:
+    await anyio.lowlevel.checkpoint()
+
+
+def test_a_worker_that_takes_what_has_ended_meanwhile_is_woken_for_the_next() -> None:
+    async def run() -> None:
+        calling = Calling(1)
+        async with calling.open():
+            calling.put(at_once)
+            await calling.until_completed(1)
+            assert calling.wake.wait(0)
+            calling.completed.drains = True
+            calling.put(at_once)
+            await calling.until_completed(1)
+            while not calling.wake.wait(0):
+                await anyio.lowlevel.checkpoint()
+
+    anyio.run(run)
