@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
+import pytest
 
 from loom.streaming.runtime.scopes.async_resources import AsyncResources
 from loom.streaming.runtime.scopes.call import AsyncStep, Call, Suspension
@@ -93,6 +94,39 @@ async def at_once() -> None:
     await anyio.lowlevel.checkpoint()
 
 
+@pytest.mark.own_event_loop
+def test_a_task_without_a_call_is_parked_until_no_more_are_expected() -> None:
+    async def run() -> None:
+        calling = Calling(3)
+        async with calling.open():
+            calling.put(at_once, at_once, at_once)
+            await calling.until_completed(3)
+            parked = set(tasks_of_calls())
+            assert len(parked) == 3
+            calling.calls.is_ending = True
+            calling.put(at_once, at_once)
+            await calling.until_completed(5)
+            assert len(tasks_of_calls()) == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_calls_that_come_though_none_were_expected_are_made(backend: str) -> None:
+    pytest.importorskip(backend)
+
+    async def run() -> None:
+        calling = Calling(2)
+        async with calling.open():
+            calling.calls.is_ending = True
+            for count in (3, 6, 7):
+                calling.put(*[at_once] * (count - len(calling.completed)))
+                await calling.until_completed(count)
+            assert not calling.calls.unfinished()
+
+    anyio.run(run, backend=backend)
+
+
 def test_a_worker_that_takes_what_has_ended_meanwhile_is_woken_for_the_next() -> None:
     async def run() -> None:
         calling = Calling(1)
@@ -107,3 +141,49 @@ def test_a_worker_that_takes_what_has_ended_meanwhile_is_woken_for_the_next() ->
                 await anyio.lowlevel.checkpoint()
 
     anyio.run(run)
+
+
+@pytest.mark.own_event_loop
+def test_parked_tasks_that_somebody_cancels_take_the_next_calls() -> None:
+    async def run() -> None:
+        calling = Calling(2)
+        async with calling.open():
+            calling.put(at_once, at_once)
+            await calling.until_completed(2)
+            for task in (parked := tasks_of_calls()):
+                task.cancel()
+            for _ in range(10):
+                await anyio.lowlevel.checkpoint()
+            assert set(tasks_of_calls()) == set(parked)
+            calling.put(at_once, at_once)
+            await calling.until_completed(4)
+
+    asyncio.run(run())
+
+
+@pytest.mark.own_event_loop
+def test_a_task_that_is_cancelled_before_it_begins_is_not_waited_for() -> None:
+    async def run() -> None:
+        calling = Calling(2)
+        async with calling.open():
+            calling.put(at_once, at_once)
+            for task in tasks_of_calls():
+                task.cancel()
+
+    asyncio.run(run())
+
+
+@pytest.mark.own_event_loop
+def test_a_fault_of_a_task_ends_the_scope() -> None:
+    async def run() -> None:
+        calling = Calling(2, fault=LookupError("lost"))
+        async with calling.open():
+            forever, _ = calling.put(anyio.sleep_forever, anyio.sleep_forever)
+            while forever.cancel is None:
+                await anyio.lowlevel.checkpoint()
+            forever.cancel()
+            await anyio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as raised:
+        asyncio.run(run())
+    assert raised.value.subgroup(lambda error: isinstance(error, LookupError)) is not None

@@ -49,5 +49,8 @@ class CallRunner(Protocol):
     def close_batch(self, batch: CallBatch) -> None:
         """Every call of a batch is done: close its resources, then complete it."""
 
+    def expect_no_more(self) -> None:
+        """The stream ends: hardly any more attempts come, so what is kept ready for them may be let go."""
+
     def settle(self) -> None:
         """Let the calls go on as far as they can without waiting for time or for others."""

@@ -41,18 +41,32 @@ class CallTasks:
         self._context = copy_context()
         #: calls something after some seconds; `None` where that needs a task
         self.later: Callable[[float, Callable[[], None]], object] | None = self._loop.call_later if self._loop else None
-        #: where the loop is one of asyncio: those that have not ended, and what one of them failed with
+        #: where the loop is one of asyncio: those that have not told that they end, and what one of them failed with
         self._tasks: set[asyncio.Task[None]] = set()
         self._fault: BaseException | None = None
 
-    def start(self, work: Callable[[T], Coroutine[Any, Any, None]], what: T) -> None:
-        """Start a task. Called by the task that owns the group."""
+    def start(self, work: Callable[[T], Coroutine[Any, Any, None]], what: T) -> asyncio.Task[None] | None:
+        """Start a task. Called by the task that owns the group.
+
+        Returns:
+            Where the loop is one of asyncio, the task, which has not begun. It has to call `left` when it ends, and `failed` in
+            place of raising an exception: callbacks of its end would cost as much again.
+        """
         if self._loop is None:
             self._group.start_soon(work, what, name="calls")
-            return
+            return None
         task = self._loop.create_task(work(what), name="calls", context=self._context.copy())
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        return task
+
+    def left(self, task: asyncio.Task[None]) -> None:
+        """A task is about to end."""
+        self._tasks.discard(task)
+
+    def failed(self, fault: Exception) -> None:
+        """A task is about to end because of a fault."""
+        self._fault = self._fault or fault
+        self._group.cancel_scope.cancel()
 
     def signal(self) -> Signal:
         """A signal that is not set."""
@@ -66,17 +80,13 @@ class CallTasks:
         """Returns when every task has ended, however long that takes: a task group does so as well."""
         import anyio
 
-        if self._tasks:
+        # One that was cancelled before it began has told nothing.
+        tasks = [task for task in self._tasks if not task.done()]
+        if tasks:
             with anyio.CancelScope(shield=True):
-                await asyncio.wait(self._tasks)
+                await asyncio.wait(tasks)
         if self._fault is not None:
             raise self._fault
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (fault := task.exception()) is not None:
-            self._fault = self._fault or fault
-            self._group.cancel_scope.cancel()
 
 
 class _Future:

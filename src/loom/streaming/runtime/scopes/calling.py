@@ -62,7 +62,7 @@ class CallingScope:
         stage = build.stage
         assert stage.gate is not None
         self._stage = stage
-        self._is_held = False
+        self._is_held = self._stopped = False
         self._gate: ReorderBuffer = stage.gate
         self._room = stage.room
         self._flush = stage.flush
@@ -88,7 +88,6 @@ class CallingScope:
         self._deadlines: deque[Call] = deque()
         #: no call starts before this time, by the policy
         self._not_before = 0.0
-        self._stopped = False
         #: partitions that are to be another's: nothing that a policy delays is begun or repeated for them
         self._leaving: set[TopicPartition] = set()
         self._shared = None if per_batch else runner.resources()
@@ -302,6 +301,7 @@ class CallingScope:
 
     def end(self, mark: EndMark) -> None:
         """Calls in progress are awaited, and at the end of the input all others. A stop waits for none that a policy delays."""
+        self._runner.expect_no_more()
         if mark is EndMark.INPUT:
             self._policy.input_over()
         elif self._emits_on_stop:

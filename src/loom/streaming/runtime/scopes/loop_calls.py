@@ -1,7 +1,7 @@
 """The calls of one scope inside the event loop: at most so many at once, in tasks that make one call after the other. Hot path.
 
 A task, a cancel scope and their ends cost more than a call that only waits, so tasks stay: one that has nothing to do is parked
-and is given the next call. Each call has a context (`contextvars`) of its own.
+and is given the next call, until no more are expected. Each call has a context (`contextvars`) of its own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _STRETCH = 32
 class _Worker:
     """A task that makes calls."""
 
-    __slots__ = ("call", "given", "limit")
+    __slots__ = ("call", "given", "limit", "task")
 
     def __init__(self, call: Call) -> None:
         #: the call in progress; `None` while there is none
@@ -45,6 +45,8 @@ class _Worker:
         self.limit: anyio.CancelScope | None = None
         #: set when a parked worker has a call, or is to end
         self.given: Signal | None = None
+        #: where the loop is one of asyncio
+        self.task: asyncio.Task[None] | None = None
 
     @property
     def is_at_work(self) -> bool:
@@ -88,13 +90,20 @@ class LoopCalls:
         #: set when a call begins while none is in progress; only where there is a time limit
         self._some: anyio.Event | None = None
         self._closing = False
+        #: Hardly any more calls come, so a task that has nothing to do ends. Set from any thread.
+        self.is_ending = False
         self._context = copy_context()
         self._tasks: CallTasks | None = None
         self._hosts: TaskGroup | None = None
+        self._make_limit: Callable[[], anyio.CancelScope] | None = None
 
     def open(self, calls: TaskGroup, hosts: TaskGroup) -> None:
         """Called by the task that owns these groups: one for the calls, and one for their resources."""
+        import anyio
+
         self._tasks, self._hosts = CallTasks(calls), hosts
+        # The class for this loop, so that it is not looked up for each task.
+        self._make_limit = type(anyio.CancelScope())
         self._context = copy_context()
         if self._timeout_s is not None:
             calls.start_soon(self._watch, self._timeout_s, name="time limits of calls")
@@ -138,32 +147,40 @@ class LoopCalls:
 
     def _start(self, worker: _Worker) -> None:
         assert self._tasks is not None
-        self._tasks.start(self._work, worker)
+        worker.task = self._tasks.start(self._work, worker)
 
     async def _work(self, worker: _Worker) -> None:
         """One task: a cancel scope serves all calls until one of them is cancelled."""
         import anyio
 
-        task = _asyncio_task()
+        tasks, make_limit, task = self._tasks, self._make_limit, worker.task
+        assert tasks is not None
+        assert make_limit is not None
         try:
             while True:
-                limit = worker.limit = anyio.CancelScope()
+                limit = worker.limit = make_limit()
                 try:
                     with limit:
                         await self._make_calls(worker, limit, task)
                 except anyio.get_cancelled_exc_class():
                     # Somebody has cancelled the task: while it was parked, or while it made a call that was cancelled too.
-                    if self._is_ending() or (worker.is_at_work and not limit.cancel_called):
+                    if self._is_cancelling() or (worker.is_at_work and not limit.cancel_called):
                         raise
-                if self._closing:
+                if self._closing or (self.is_ending and worker.call is None and not self._waiting):
                     return
                 if task is not None and task.cancelling():
                     await _forget_cancellation(task)
                 if worker.call is not None and (limit.cancel_called or worker.call.cancelled):
                     self._fail(worker, worker.call)
+        except Exception as fault:
+            if task is None:
+                raise
+            tasks.failed(fault)
         finally:
             if not self._closing:
                 del self._workers[worker]
+            if task is not None:
+                tasks.left(task)
 
     @types.coroutine
     def _make_calls(
@@ -184,6 +201,8 @@ class LoopCalls:
                     call = worker.call = waiting.popleft()
                     if completed and not waiting:
                         wake.set()
+                elif self.is_ending:
+                    return
                 else:
                     yield from self._park(worker).__await__()
                     continue
@@ -282,9 +301,9 @@ class LoopCalls:
 
         if not isinstance(error, anyio.get_cancelled_exc_class()):
             return False
-        return limit.cancel_called or self._is_ending()
+        return limit.cancel_called or self._is_cancelling()
 
-    def _is_ending(self) -> bool:
+    def _is_cancelling(self) -> bool:
         import anyio
 
         return self._closing or anyio.current_effective_deadline() == -inf
@@ -315,14 +334,6 @@ class LoopCalls:
                 if at <= now and call.cancel is not None:
                     call.cancel()
             await anyio.sleep_until(next_at)
-
-
-def _asyncio_task() -> asyncio.Task[Any] | None:
-    """The current task where the loop is one of asyncio."""
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
 
 
 async def _forget_cancellation(task: asyncio.Task[Any]) -> None:

@@ -87,6 +87,9 @@ class LoopRunner:
     def close_batch(self, batch: CallBatch) -> None:
         self._tell(partial(self._close_batch, batch))
 
+    def expect_no_more(self) -> None:
+        self._calls.is_ending = True
+
     def settle(self) -> None:
         bridge = self._bridge
         if bridge is None:

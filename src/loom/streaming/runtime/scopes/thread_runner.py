@@ -87,6 +87,9 @@ class ThreadRunner:
         self.completed.append(batch)
         self._wake.set()
 
+    def expect_no_more(self) -> None:
+        """Threads end when the runner is closed."""
+
     def settle(self) -> None:
         """A blocking call ends in its own time."""
         with self._changed:
