@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from loom.core.errors import LoomError
 from loom.core.logger import get_logger
@@ -86,6 +86,8 @@ class AsyncBridge:
         #: what runs, by name
         self._running: Counter[str] = Counter()
         self._soon: Callable[[Callable[[], object]], object] | None = None
+        #: ends the loop; to be called in it
+        self._stop: Callable[[], object] | None = None
         self._portal: BlockingPortal | None = None
         self._thread: threading.Thread | None = None
 
@@ -177,15 +179,14 @@ class AsyncBridge:
             self._refuse_own_loop()
             self._state = _State.CLOSED
             self._changed.wait_for(lambda: not self._running, _left(deadline))
-            portal, thread, unfinished = self._portal, self._thread, list(self._running.elements())
-        if portal is None or thread is None or not thread.is_alive():
+            stop, thread, unfinished = self._stop, self._thread, list(self._running.elements())
+        if stop is None or thread is None or not thread.is_alive():
             return True
-        # From a thread of its own, because a coroutine that blocks the loop would hold this call up as well.
-        stopper = threading.Thread(target=_stop, args=(portal,), daemon=True, name="loom-async-bridge-stop")
-        stopper.start()
+        # Without waiting for it: a coroutine that blocks the loop would hold this call up as well.
+        with suppress(AsyncBridgeClosedError):  # it has ended by itself
+            self.soon(stop)
         thread.join(_left(deadline))
         if not thread.is_alive() and not unfinished:
-            stopper.join(1)  # it has nothing left to do but to end
             return True
         _log.warning(
             "async_bridge_abandoned", running_calls=len(unfinished), names=unfinished[:_NAMED], timeout_s=timeout
@@ -212,31 +213,40 @@ class AsyncBridge:
             return self._portal
 
     def _start(self) -> None:
-        started: Future[tuple[BlockingPortal, Callable[[Callable[[], object]], object]]] = Future()
+        started: Future[_Loop] = Future()
         self._thread = threading.Thread(
             target=_serve, args=(self._backend, self._options, started), daemon=True, name="loom-async-bridge"
         )
         self._thread.start()
-        self._portal, self._soon = started.result()
+        self._portal, self._soon, self._stop = started.result()
 
     def _refuse_own_loop(self) -> None:
         if self._thread is not None and self._thread.ident == threading.get_ident():
             raise AsyncBridgeError("called from the bridge's own event loop, where it would wait for itself; use await")
 
 
-def _serve(
-    backend: str,
-    options: dict[str, Any],
-    started: Future[tuple[BlockingPortal, Callable[[Callable[[], object]], object]]],
-) -> None:
+class _Loop(NamedTuple):
+    """A loop that has been started."""
+
+    portal: BlockingPortal
+    #: calls a function in it
+    soon: Callable[[Callable[[], object]], object]
+    #: ends it; to be called in it
+    stop: Callable[[], object]
+
+
+def _serve(backend: str, options: dict[str, Any], started: Future[_Loop]) -> None:
     """The loop's thread: open a portal, hand it over, and serve it until it is stopped."""
     import anyio
     from anyio.from_thread import BlockingPortal
 
     async def serve() -> None:
         async with BlockingPortal() as portal:
-            started.set_result((portal, _caller_of(backend)))
-            await portal.sleep_until_stopped()
+            stopping = anyio.Event()
+            started.set_result(_Loop(portal, _caller_of(backend), stopping.set))
+            await stopping.wait()
+            # What still runs now is past the limit, or was left running by a coroutine that has returned.
+            await portal.stop(cancel_remaining=True)
 
     try:
         anyio.run(serve, backend=backend, backend_options=options)
@@ -281,12 +291,6 @@ def _outcome(
     except BaseException:
         future.cancel()  # an interrupt of the waiting thread; without effect when the coroutine has ended
         raise
-
-
-def _stop(portal: BlockingPortal) -> None:
-    with suppress(RuntimeError, CancelledError):  # it has ended by itself
-        # What still runs now is past the limit, or was left running by a coroutine that has returned.
-        portal.call(portal.stop, True)
 
 
 def _left(deadline: float | None) -> float | None:
