@@ -11,7 +11,7 @@ from bench.async_kafka import AT_ONCE, WAIT_S
 from bench.kafka import KafkaJob
 from bench.latency import LatencyJob
 from bench.members import SESSION_MS, MembersJob
-from bench.observed import METRICS, collecting, traces
+from bench.observed import METRICS, collector, traces
 from bench.orders import Order, PricedOrder, price, validate
 from loom.streaming import FromTopic, IntoTopic, Process, StreamFlow, StreamingRunner, WithAsync, step
 
@@ -57,8 +57,7 @@ def run_metrics(job: KafkaJob) -> int:
 
 def run_traces(job: KafkaJob) -> int:
     """At least once, with traces at 1 %, to a collector that answers."""
-    with collecting() as endpoint:
-        return _run(job, "at_least_once", observed=traces(endpoint))
+    return _run(job, "at_least_once", observed=traces(collector()))
 
 
 def run_calls(job: KafkaJob) -> int:

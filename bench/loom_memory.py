@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bench.observed import METRICS, collecting, traces
+from bench.observed import METRICS, collector, traces
 from bench.orders import Order, PricedOrder, price, validate
 from loom.core.observability import ObservabilityRuntime
 from loom.streaming import FromTopic, IntoTopic, Message, Process, RecordStep, StreamFlow, step
@@ -76,8 +76,7 @@ def run_metrics(records: Sequence[KafkaRecord]) -> int:
 
 def run_traces(records: Sequence[KafkaRecord]) -> int:
     """The same with traces at 1 %, to a collector that answers."""
-    with collecting() as endpoint:
-        return run_in_memory(_flow(check_step, price_step), records, observed=traces(endpoint))
+    return run_in_memory(_flow(check_step, price_step), records, observed=traces(collector()))
 
 
 def run_in_memory(

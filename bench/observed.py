@@ -1,20 +1,21 @@
 """What it costs to be observed: the contenders of `memory` and `kafka` with metrics, and with traces at 1 %.
 
 The collector of the traces is a process of its own, which takes what comes: a contender pays for making and sending spans alone.
+It is started once in a process, so that a warm-up starts it and what is measured does not wait for it.
 """
 
 from __future__ import annotations
 
+import atexit
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tests.support.die_with_parent import die_with_parent
 
-__all__ = ["METRICS", "collecting", "traces"]
+__all__ = ["METRICS", "collector", "traces"]
 
 #: the `observability` section of a run that is scraped by nobody
 METRICS: dict[str, Any] = {"prometheus": {"config": {"port": 0}}}
@@ -25,16 +26,20 @@ def traces(endpoint: str) -> dict[str, Any]:
     return {"otel": {"endpoint": endpoint, "sample_ratio": 0.01}}
 
 
-@contextmanager
-def collecting() -> Iterator[str]:
-    """A collector, by its address, during the block."""
-    command = die_with_parent([sys.executable, "-m", "bench.observed"])
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
+@cache
+def collector() -> str:
+    """The address of a collector, which is there until this process ends."""
+    process = subprocess.Popen(
+        die_with_parent([sys.executable, "-m", "bench.observed"]), stdout=subprocess.PIPE, text=True
+    )
+    atexit.register(_end, process)
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
 
 
 class _Collector(BaseHTTPRequestHandler):

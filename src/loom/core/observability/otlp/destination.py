@@ -57,7 +57,7 @@ class Limits(LoomFrozenStruct):
     """
 
     waiting: int = 10_000
-    at_once: int = 2_048
+    at_once: int = 4_096
     delay_s: float = 5.0
 
 

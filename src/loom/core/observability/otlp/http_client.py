@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import http.client
 import os
+import socket
 import ssl
 import zlib
 from contextlib import suppress
@@ -21,6 +22,9 @@ __all__ = ["Answer", "CollectorAddressError", "HttpClient"]
 
 #: what is read of an answer; nothing in it is used
 _MOST_READ = 1 << 20
+#: Bytes that the system keeps of a request, as far as its limits go. A request that fits is handed over at once; each part of a
+#: longer one makes this thread wait for the interpreter's lock, and whoever holds it let go of it.
+_SEND_BUFFER = 1 << 20
 #: the window of zlib, and a header and trailer of gzip around
 _GZIP = 16 + zlib.MAX_WBITS
 #: what is raised where the other side has closed a connection that was kept open
@@ -93,6 +97,8 @@ class HttpClient:
         connection = self._connection
         if connection is None:
             connection = self._connection = self._open()
+            connection.connect()
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         connection.request("POST", self._target, body, self._headers)
         with connection.getresponse() as response:
             response.read(_MOST_READ)
