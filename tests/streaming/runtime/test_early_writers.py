@@ -63,7 +63,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     note(TopicWriter, "__init__", "producer")
     note(TopicWriter, "close", "producer closed")
     note(Preflight, "group", "group")
-    note(ConsumerClient, "resolve", "positions")
+    note(ConsumerClient, "start", "positions")
     return noted
 
 

@@ -265,7 +265,7 @@ class MemberWorker(SourceWorker):
         if not self.feed.is_reading:
             return []
         mine = {p: offset for p, offset in granted.starts.items() if self._share.has(p, granted.tenures[p])}
-        starts = self._not_behind(mine)
+        starts = {**mine, **self._where_older(mine)}
         # A tenure may follow another one at once.
         batches = self._drop(starts)
         self._records.learn(starts)

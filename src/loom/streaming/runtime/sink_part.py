@@ -159,7 +159,8 @@ class SinkPart:
         began = time.monotonic()
         try:
             failpoint(Failpoint.BEFORE_FLUSH)
-            self._writers.flush(self._offsets.pending())
+            pending = self._offsets.pending()
+            self._writers.flush(pending)
             states = {slot: state for slot, sink in self._hosted.items() if (state := sink.flush()) is not None}
             failpoint(Failpoint.DURABLE)
         except BaseException as error:
@@ -168,7 +169,7 @@ class SinkPart:
             raise
         for span in spans:
             span.end()
-        if self._state.recoveries is not None and self._offsets.pending():
+        if self._state.recoveries is not None and pending:
             self._state.recoveries.progressed()
         self._offsets.publish()
         self._state.metrics.durable += self._unflushed

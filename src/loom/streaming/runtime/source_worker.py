@@ -6,8 +6,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
-from msgspec.structs import replace
-
 from loom.core.logger import get_logger
 from loom.streaming.compiler.model import CompiledSource
 from loom.streaming.failpoints import Failpoint, failpoint
@@ -167,18 +165,17 @@ class SourceWorker:
             self._build()
             self.standing.joined(starts)
 
-    def _not_behind(self, starts: Positions) -> Positions:
-        """These offsets, without any from before what this run has committed itself.
+    def _where_older(self, told: Positions) -> dict[TopicPartition, int]:
+        """Where the broker has told an offset from before what this run has committed itself, that of this run.
 
-        A broker that has just taken the group over, or has lost it and does not know, may answer with an older one.
+        One that has just taken the group over, or has lost it and does not know, may answer so.
         """
         left_at = self._left_at
-        behind = {
-            partition: left_at[partition] for partition in starts if starts[partition] < left_at.get(partition, 0)
-        }
-        if behind:
-            _log.warning("positions_behind", partitions=len(behind), first=str(min(behind)), note="told by the broker")
-        return {**starts, **behind}
+        ours = {partition: left_at[partition] for partition in told if told[partition] < left_at.get(partition, 0)}
+        if ours:
+            why = "the broker told older offsets than this run has committed; it begins at its own"
+            _log.warning("positions_behind", partitions=len(ours), first=str(min(ours)), note=why)
+        return ours
 
     def _leave_unfinished(self) -> None:
         """Give up what was being given up, as it is."""
@@ -265,10 +262,9 @@ class SourceWorker:
         self._records.waiting = self.state.stop.check_start
         try:
             by_snapshots = self.state.epochs.by_snapshots
-            found = self._records.resolve(joining, fallback, self._all, fallback_first=by_snapshots)
-            found = replace(found, offsets=self._not_behind(found.offsets))
-            self._records.begin(found.offsets)
-            self._records.group.found(found)
+            found = self._records.start(joining, fallback, self._all, fallback_first=by_snapshots)
+            if ours := self._where_older(found.offsets):
+                self._records.begin_again(ours)
             failpoint(Failpoint.POSITIONED)
             if self._owns_group:
                 found = self._take_over(found)
