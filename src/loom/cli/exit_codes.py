@@ -49,9 +49,7 @@ class Exit(IntEnum):
         5  #: no broker, or one that rejects us, no topic or offset, no flow to watch, a directory not to be written
     )
     FORCED = 6  #: a stop that took longer than allowed
-    RESTART = (
-        7  #: a transaction was aborted (nothing of it is visible), a producer failed, or the topics changed: restart
-    )
+    RESTART = 7  #: a transaction was aborted (nothing of it is visible), a producer failed, or topics changed: restart
     REPLACED = 8  #: another instance took over or shares the group, or the transactional producer failed permanently
     STALLED = 9  #: alive, with records to read, and no offset advanced for `streaming.supervision.stall_timeout_ms`
 

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from loom.streaming.kafka.client_statistics import ClientStatistics
 from loom.streaming.kafka.errors import AuthenticationFailedError, KafkaTransportError
 
-__all__ = ["CLIENT_LOG", "Ears", "is_denied", "is_transient", "kafka_error", "make_client"]
+__all__ = ["CLIENT_LOG", "Ears", "is_denied", "is_transient", "kafka_error", "make_client", "raised_by"]
 
 #: The client's own log lines: hundreds while a broker is unreachable, so they are shown only if a level was set, as
 #: `--debug` does. What an operator must know of them is said by us.
@@ -100,6 +100,15 @@ def kafka_error(error: KafkaException) -> KafkaError:
     """The client's error inside its exception."""
     found: KafkaError = error.args[0]
     return found
+
+
+def raised_by(producer: Producer, wait_s: float) -> KafkaError | None:
+    """What a producer raises while it serves its events: it does so with a fatal error from whichever call serves them."""
+    try:
+        producer.poll(wait_s)
+    except KafkaException as told:
+        return kafka_error(told)
+    return None
 
 
 #: A client that has asked for its first connection and is given something to do waits for half of this before it connects

@@ -18,7 +18,7 @@ from loom.core.logger import get_logger
 from loom.streaming.failpoints import Failpoint, failpoint
 from loom.streaming.formats.format import WholeErrors
 from loom.streaming.headers import Headers
-from loom.streaming.kafka.client_config import is_denied, kafka_error, make_client
+from loom.streaming.kafka.client_config import is_denied, kafka_error, make_client, raised_by
 from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
 from loom.streaming.kafka.dead_letter import shortened
 from loom.streaming.kafka.errors import DeliveryFailedError, KafkaTransportError, TransactionAbortedError
@@ -312,11 +312,8 @@ class TopicWriter:
             self._undelivered.failed(error)
 
     def _poll(self, wait_s: float) -> None:
-        try:
-            self._producer.poll(wait_s)
-        except KafkaException as error:
-            # The client raises a fatal error from whichever call serves its events.
-            raise self._broken(kafka_error(error), "nothing can be written any more") from None
+        if (error := raised_by(self._producer, wait_s)) is not None:
+            raise self._broken(error, "nothing can be written any more")
 
     def _flush_slice(self) -> int:
         try:
@@ -333,17 +330,10 @@ class TopicWriter:
             return failed
         if is_denied(error):
             return denied(error, what)
-        error = self._cause_of(error)
-        return failure_of(error)(f"{what}: {error.str()}")
-
-    def _cause_of(self, error: KafkaError) -> KafkaError:
-        """What the client has failed with for good, where an error only says that it has."""
         if error.code() == KafkaError._FATAL:
-            try:
-                self._producer.poll(0)
-            except KafkaException as told:
-                return kafka_error(told)
-        return error
+            # It only says that there was an earlier one.
+            error = raised_by(self._producer, 0) or error
+        return failure_of(error)(f"{what}: {error.str()}")
 
     def _check(self) -> None:
         if self._transactions is not None and (failure := self._transactions.failure()) is not None:

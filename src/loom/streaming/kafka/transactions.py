@@ -16,7 +16,14 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as ClientPartition
 
 from loom.streaming.failpoints import Failpoint, failpoint
-from loom.streaming.kafka.client_config import CLIENT_LOG, is_denied, is_transient, kafka_error, make_client
+from loom.streaming.kafka.client_config import (
+    CLIENT_LOG,
+    is_denied,
+    is_transient,
+    kafka_error,
+    make_client,
+    raised_by,
+)
 from loom.streaming.kafka.cluster_faults import ClusterFaults, denied
 from loom.streaming.kafka.errors import (
     FencedError,
@@ -283,12 +290,9 @@ class Transactions:
         return None
 
     def _fatal_error(self) -> KafkaError | None:
-        """The fatal error of this producer. The client raises it from whichever call serves its events."""
+        """The fatal error of this producer."""
         if self._fatal is None:
-            try:
-                self.producer.poll(_LOOK_S)
-            except KafkaException as told:
-                self._fatal = kafka_error(told)
+            self._fatal = raised_by(self.producer, _LOOK_S)
         return self._fatal
 
     def _outlasted(self) -> bool:

@@ -157,7 +157,7 @@ class Undelivered:
 
 
 def failure_of(error: KafkaError) -> type[KafkaTransportError]:
-    """The kind of end of a run that an error of its producer is."""
+    """The class of the error with which a run ends when its producer has failed like this."""
     if is_denied(error):
         return AuthorizationFailedError
     if error.fatal() or error.code() in _PRODUCER_FAILED:
