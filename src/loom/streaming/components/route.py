@@ -276,10 +276,8 @@ def _build(build: StageBuilder, node: CompiledChoice, after: NodeInput | None, a
         chosen, what = _write_choice(code, node, fail, build.message)
         if node.default is None:
             failed = f"{code.name('nowhere', nowhere)}({what}, {code.payload}, origin, {code.meta})"
-            code.line(
-                f"if {chosen} is None:",
-                *(f"    {line}" for line in code.ending(failed)),
-            )
+            with code.block(f"if {chosen} is None:"):
+                code.line(*code.ending(failed))
         _write_branches(code, node, chosen, build)
 
     record, tombstone = build.emitted(node.path, emit, None), build_function(emit, None, tombstones=True)

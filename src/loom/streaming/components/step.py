@@ -224,10 +224,8 @@ def _build_single(build: StageBuilder, step: CompiledStep, after: NodeInput, abo
         code.attempt(fail, f"{result} = {code.name('call', call)}({argument})")
         unusual = _is_unusual(code, result, parts.plain)
         odd = f"{code.name('odd', parts.odd)}({result}, {given}, origin, {code.meta})"
-        code.line(
-            f"if {unusual}:",
-            *(f"    {line}" for line in code.ending(odd)),
-        )
+        with code.block(f"if {unusual}:"):
+            code.line(*code.ending(odd))
         code.payload, code.classes = result, parts.plain
 
     run = build.emitted(step.path, emit, after)

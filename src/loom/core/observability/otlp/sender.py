@@ -67,11 +67,8 @@ class SpanSender:
         Args:
             span: one that is over.
         """
-        if self._count >= self._most:
-            with self._counting:
-                self.losses.overflow(1 + len(span.path))
-            return
-        self._take((span,), 1)
+        if self._has_room_for(1 + len(span.path)):
+            self._take((span,), 1)
 
     def add_all(self, batch: SpanBatch) -> None:
         """Take the spans of a batch; all of them are lost if too many wait.
@@ -79,12 +76,17 @@ class SpanSender:
         Args:
             batch: asked for them here.
         """
-        if self._count >= self._most:
+        if self._has_room_for(batch.spans):
+            write = self._encoders.of_thread.write_run
+            self._take([write(one) if isinstance(one, SpanRun) else one for one in batch], len(batch))
+
+    def _has_room_for(self, spans: int) -> bool:
+        """Whether they may wait; else they are counted as lost, before anything is done for them."""
+        has_room = self._count < self._most
+        if not has_room:
             with self._counting:
-                self.losses.overflow(batch.spans)
-            return
-        write = self._encoders.of_thread.write_run
-        self._take([write(one) if isinstance(one, SpanRun) else one for one in batch], len(batch))
+                self.losses.overflow(spans)
+        return has_room
 
     def _take(self, spans: Sequence[FinishedSpan | WrittenRun], records: int) -> None:
         with self._counting:
