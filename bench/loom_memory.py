@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bench.memory import let_go
 from bench.observed import METRICS, collector, traces
 from bench.orders import Order, PricedOrder, price, validate
 from loom.core.observability import ObservabilityRuntime
@@ -102,7 +103,7 @@ def run_in_memory(
     with serving_metrics(observability, built, None, "bench"):
         driver.run(built.dataflow, BytewaxRuntimeConfig(), Layout())
     observability.close()
-    return len(written.values)
+    return let_go(written.values)
 
 
 class _ListWorker:

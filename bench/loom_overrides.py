@@ -12,6 +12,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.run import cli_main
 
 from bench.loom_memory import CONFIG, check_step, price_step
+from bench.memory import let_go
 from bench.orders import Order, PricedOrder, decode, encode
 from loom.streaming import FromTopic, IntoTopic, Message, MessageMeta, Process, StreamFlow
 from loom.streaming.bytewax import build_dataflow
@@ -29,7 +30,7 @@ def run(records: Sequence[bytes]) -> int:
     """How many results the sink was handed."""
     written = _Collect()
     cli_main(build_dataflow(compile_flow(_FLOW, config=CONFIG), source=_Messages(records), sink=written))
-    return len(written.values)
+    return let_go(written.values)
 
 
 class _Messages(FixedPartitionedSource[Message[Order], None]):

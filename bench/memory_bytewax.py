@@ -11,6 +11,7 @@ from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.run import cli_main
 
+from bench.memory import let_go
 from bench.orders import decode, encode, price, validate
 
 BATCH = 1_000
@@ -25,7 +26,7 @@ def bytewax_maps(records: Sequence[bytes]) -> int:
         stream = op.map(name, stream, step)
     op.output("output", stream, _Collect(written))
     cli_main(flow)
-    return len(written)
+    return let_go(written)
 
 
 class _Batches(DynamicSource[bytes]):
