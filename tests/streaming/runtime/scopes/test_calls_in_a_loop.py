@@ -157,8 +157,8 @@ def test_tasks_that_are_cancelled_between_two_calls_go_on() -> None:
 
 
 def test_calls_that_are_handed_over_before_the_first_ones_begin_take_no_place_twice() -> None:
-    calls = LoopCalls(cast(InnerProcess, None), 2, None, deque(), deque(), Waker())
-    assert [len(calls.put([Call([], [])])) for _ in range(3)] == [1, 1, 0]
+    calls = LoopCalls(cast(InnerProcess, None), 2, None, deque(), deque(), Waker(), lambda: None)
+    assert [(calls.add([Call([], [])]), len(calls.deal())) for _ in range(3)] == [(True, 1), (True, 1), (False, 0)]
     assert len(calls.unfinished()) == 3
 
 

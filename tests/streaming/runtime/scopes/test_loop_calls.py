@@ -61,7 +61,7 @@ class Calling:
     def __init__(self, limit: int, fault: Exception | None = None) -> None:
         self.completed, self.wake = Drained(), Waker()
         process = cast(InnerProcess, OneStep(fault))
-        self.calls = LoopCalls(process, limit, None, deque(), self.completed, self.wake)
+        self.calls = LoopCalls(process, limit, None, deque(), self.completed, self.wake, self.deal)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -75,9 +75,13 @@ class Calling:
 
     def put(self, *works: Callable[[], Awaitable[Any]]) -> list[Call]:
         made = [Call(cast(Any, [work]), [], resources=AsyncResources("scope", ())) for work in works]
-        for start in self.calls.put(made):
-            start()
+        if self.calls.add(made):
+            self.deal()
         return made
+
+    def deal(self) -> None:
+        for start in self.calls.deal():
+            start()
 
     async def until_completed(self, count: int) -> None:
         while len(self.completed) < count:
@@ -139,6 +143,49 @@ def test_a_worker_that_takes_what_has_ended_meanwhile_is_woken_for_the_next() ->
             await calling.until_completed(1)
             while not calling.wake.wait(0):
                 await anyio.lowlevel.checkpoint()
+
+    anyio.run(run)
+
+
+def test_a_task_at_work_takes_the_next_call_and_nobody_is_told_of_it() -> None:
+    async def run() -> None:
+        calling, may_end = Calling(1), anyio.Event()
+        async with calling.open():
+            calling.put(may_end.wait)
+            await anyio.lowlevel.checkpoint()
+            assert not calling.calls.add([Call(cast(Any, [at_once]), [], resources=AsyncResources("scope", ()))])
+            may_end.set()
+            await calling.until_completed(2)
+
+    anyio.run(run)
+
+
+@pytest.mark.parametrize(("ending", "look"), [(False, 2), (True, 3)], ids=["parks", "ends"])
+def test_a_call_that_comes_while_a_task_finds_none_is_made(
+    ending: bool, look: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread hands it over just behind the last look of the task, and sees it at work."""
+    calling, told = Calling(1), []
+
+    class Late(deque[Any]):
+        looks = 0
+
+        def __bool__(self) -> bool:
+            found = len(self) > 0
+            self.looks += len(calling.completed) == 1
+            if self.looks == look and not told:
+                late = Call(cast(Any, [at_once]), [], resources=AsyncResources("scope", ()))
+                told.append(calling.calls.add([late]))
+            return found
+
+    monkeypatch.setattr(calling.calls, "_waiting", Late())
+
+    async def run() -> None:
+        async with calling.open():
+            calling.calls.is_ending = ending
+            calling.put(at_once)
+            await calling.until_completed(2)
+            assert told == [False]
 
     anyio.run(run)
 

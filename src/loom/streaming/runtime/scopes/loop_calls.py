@@ -64,6 +64,7 @@ class LoopCalls:
         begun: is given each call that begins, where there is such a limit.
         completed: is given each call that has ended.
         wake: set then.
+        deal_again: calls `deal`, for calls that found no task while one was about to end.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class LoopCalls:
         begun: deque[Call],
         completed: deque[Any],
         wake: Waker,
+        deal_again: Callable[[], None],
     ) -> None:
         self._process = process
         self._limit = limit
@@ -81,7 +83,8 @@ class LoopCalls:
         self._begun = begun
         self._completed = completed
         self._wake = wake
-        #: handed over, and not begun yet
+        self._deal_again = deal_again
+        #: handed over, and not begun yet; appended to by the thread of the worker
         self._waiting: deque[Call] = deque()
         #: where there is a time limit: in progress, in the order of the times at which they have to be done
         self._deadlines: dict[Call, float] = {}
@@ -123,26 +126,35 @@ class LoopCalls:
         """The calls that have not ended. May be called from any thread."""
         return [*(call for worker in list(self._workers) if (call := worker.call) is not None), *list(self._waiting)]
 
-    def put(self, calls: Sequence[Call]) -> list[Callable[[], None]]:
-        """Begin calls, or let them wait for their turn.
+    def add(self, calls: Sequence[Call]) -> bool:
+        """Let calls wait for their turn. Called by any thread.
 
         Returns:
-            What the task that owns the groups has to call, to start tasks for those that have none. Their places are taken.
+            Whether a task could take one of them at once, so that `deal` is to be called in the loop. Else a task does as soon
+            as it has made its call: it looks for others once more after it has said that it has none.
         """
-        parked, workers = self._parked, self._workers
+        self._waiting.extend(calls)
+        return bool(self._parked) or len(self._workers) < self._limit
+
+    def deal(self) -> list[Callable[[], None]]:
+        """Hand calls that wait to tasks that have none.
+
+        Returns:
+            What the task that owns the groups has to call, to start tasks. Their places are taken.
+        """
+        waiting, parked, workers = self._waiting, self._parked, self._workers
         new: list[Callable[[], None]] = []
-        for call in calls:
+        while waiting and (parked or len(workers) < self._limit):
+            call = waiting.popleft()
             if parked:
                 worker = parked.pop()
                 worker.call = call
                 assert worker.given is not None
                 worker.given.set()
-            elif len(workers) < self._limit:
+            else:
                 worker = _Worker(call)
                 workers[worker] = None
                 new.append(partial(self._start, worker))
-            else:
-                self._waiting.append(call)
         return new
 
     def _start(self, worker: _Worker) -> None:
@@ -179,6 +191,8 @@ class LoopCalls:
         finally:
             if not self._closing:
                 del self._workers[worker]
+                if self._waiting:
+                    self._deal_again()
             if task is not None:
                 tasks.left(task)
 
@@ -286,6 +300,8 @@ class LoopCalls:
         assert self._tasks is not None
         worker.given = given = self._tasks.signal()
         self._parked.append(worker)
+        if self._waiting:
+            self._deal_again()  # they came while nobody was parked
         try:
             await given.wait()
         except BaseException:

@@ -1,6 +1,7 @@
 """Runs the calls of one scope of one worker in the event loop of the bridge. `LoopCalls` makes them.
 
-The worker hands calls over in lots, with one callback for each lot, and finds those that have ended in `completed`.
+The worker hands calls over in lots, and finds those that have ended in `completed`. The loop is told of a lot only where a task
+could take a call of it at once: to wake another thread costs as much as several calls.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class LoopRunner:
         self._step_id = step_id
         self._dependencies = dependencies
         timeout_s = None if timeout_ms is None else timeout_ms / 1000
-        self._calls = LoopCalls(process, limit, timeout_s, self.begun, self.completed, self._wake)
+        self._calls = LoopCalls(process, limit, timeout_s, self.begun, self.completed, self._wake, self._look)
         self._inbox: deque[Callable[[], None]] = deque()
         #: a callback is on its way that empties the inbox
         self._called = False
@@ -79,7 +80,8 @@ class LoopRunner:
         return made
 
     def submit(self, calls: Sequence[Call]) -> None:
-        self._tell(partial(self._begin, calls))
+        if self._calls.add(calls) or self._bridge is None:
+            self._ring()
 
     def cancel(self, call: Call) -> None:
         self._tell(partial(self._cancel, call))
@@ -133,6 +135,10 @@ class LoopRunner:
 
     def _tell(self, what: Callable[[], None]) -> None:
         self._inbox.append(what)
+        self._ring()
+
+    def _ring(self) -> None:
+        """Let the loop look."""
         if self._bridge is None:
             self._bridge = bridge = self._stage.services.bridge
             self._stage.hold(self, f"calls of {self._step_id}", self.close)
@@ -168,18 +174,16 @@ class LoopRunner:
             hosts.cancel_scope.cancel()
 
     def _look(self) -> None:
-        """Empty the inbox. Called in the loop, also outside of any task, where nothing can be started."""
+        """Empty the inbox, and deal calls. Called in the loop, also outside of any task, where nothing can be started."""
         if self._arrived is None:
             return  # the task of the scope is about to look
         self._called = False
         inbox = self._inbox
         while inbox:
             inbox.popleft()()
+        self._to_start.extend(self._calls.deal())
         if self._to_start or self._closing:
             self._arrived.set()
-
-    def _begin(self, calls: Sequence[Call]) -> None:
-        self._to_start.extend(self._calls.put(calls))
 
     def _cancel(self, call: Call) -> None:
         if call.cancel is not None:
