@@ -64,7 +64,7 @@ class LoopCalls:
         begun: is given each call that begins, where there is such a limit.
         completed: is given each call that has ended.
         wake: set then.
-        deal_again: calls `deal`, for calls that found no task while one was about to end.
+        deal_again: calls `deal`, for calls that came while a task found none.
     """
 
     def __init__(
@@ -301,7 +301,7 @@ class LoopCalls:
         worker.given = given = self._tasks.signal()
         self._parked.append(worker)
         if self._waiting:
-            self._deal_again()  # they came while nobody was parked
+            self._deal_again()
         try:
             await given.wait()
         except BaseException:

@@ -80,7 +80,7 @@ class LoopRunner:
         return made
 
     def submit(self, calls: Sequence[Call]) -> None:
-        if self._calls.add(calls) or self._bridge is None:
+        if self._calls.add(calls):
             self._ring()
 
     def cancel(self, call: Call) -> None:
