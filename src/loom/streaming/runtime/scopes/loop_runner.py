@@ -60,7 +60,7 @@ class LoopRunner:
         timeout_s = None if timeout_ms is None else timeout_ms / 1000
         self._calls = LoopCalls(process, limit, timeout_s, self.begun, self.completed, self._wake, self._look)
         self._inbox: deque[Callable[[], None]] = deque()
-        #: a callback is on its way that empties the inbox
+        #: a callback is on its way that calls `_look`
         self._called = False
         self._bridge: AsyncBridge | None = None
         self._served: Future[None] | None = None
@@ -81,7 +81,7 @@ class LoopRunner:
 
     def submit(self, calls: Sequence[Call]) -> None:
         if self._calls.add(calls):
-            self._ring()
+            self._wake_loop()
 
     def cancel(self, call: Call) -> None:
         self._tell(partial(self._cancel, call))
@@ -135,10 +135,10 @@ class LoopRunner:
 
     def _tell(self, what: Callable[[], None]) -> None:
         self._inbox.append(what)
-        self._ring()
+        self._wake_loop()
 
-    def _ring(self) -> None:
-        """Let the loop look."""
+    def _wake_loop(self) -> None:
+        """Have `_look` called in the loop; the first time, start the task of the scope, which calls it."""
         if self._bridge is None:
             self._bridge = bridge = self._stage.services.bridge
             self._stage.hold(self, f"calls of {self._step_id}", self.close)
