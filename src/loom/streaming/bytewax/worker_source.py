@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from bytewax.inputs import AbortExecution, DynamicSource, StatelessSourcePartition
 
 from loom.streaming.runtime.run_state import RunState
 from loom.streaming.runtime.stages.stage_io import SourceBatch
+from loom.streaming.runtime.wall_clock import ALWAYS_DUE
 from loom.streaming.runtime.worker_source import OpenWorker, WorkerSource
 
 __all__ = ["DrivenSource"]
@@ -37,6 +40,10 @@ class _Driven(StatelessSourcePartition[SourceBatch]):
         except BaseException as fault:
             self._state.failed(fault)
             raise
+
+    def next_awake(self) -> datetime:
+        # A worker that has nothing to hand over rests by itself, and knows better than the engine what ends that.
+        return ALWAYS_DUE
 
     def close(self) -> None:
         self._source.close()

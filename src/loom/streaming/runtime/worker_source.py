@@ -14,7 +14,7 @@ class WorkerSource(Protocol):
     """What one worker reads. Opened, asked and closed on the worker's thread."""
 
     def next_batch(self) -> list[SourceBatch]:
-        """The next batches, none while there is nothing to do. Raises `StopIteration` at the end."""
+        """The next batches; none while there is nothing to do, after a rest. Raises `StopIteration` at the end."""
 
     def close(self) -> None:
         """Release what it holds; never raises."""

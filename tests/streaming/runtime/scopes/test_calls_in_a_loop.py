@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 from weakref import WeakSet
 
 import anyio
@@ -19,10 +18,6 @@ from msgspec.structs import replace
 from loom.core.async_bridge import AsyncBridge
 from loom.core.model import LoomFrozenStruct
 from loom.streaming import ErrorKind, FromTopic, IntoTopic, Process, ResourceScope, Retry, StreamFlow, WithAsync, step
-from loom.streaming.runtime.scopes.call import Call
-from loom.streaming.runtime.scopes.inner import InnerProcess
-from loom.streaming.runtime.scopes.loop_calls import LoopCalls
-from loom.streaming.runtime.waker import Waker
 from loom.streaming.testing import StreamingTestRunner
 from tests.support.running import in_memory, numbers
 from tests.support.waiting import LONG_S
@@ -154,12 +149,6 @@ def test_tasks_that_are_cancelled_between_two_calls_go_on() -> None:
     keyed = [replace(one, key=b"%d" % (n % 2 if n else 9)) for n, one in enumerate(numbers(0, 1, 2, 3))]
     out = in_memory(calling(work, block, max_concurrency=3, ordering="key"), keyed)
     assert (sorted(one.n for one in out.payloads()), out.counts.failed) == ([0, 1, 2, 3], {})
-
-
-def test_calls_that_are_handed_over_before_the_first_ones_begin_take_no_place_twice() -> None:
-    calls = LoopCalls(cast(InnerProcess, None), 2, None, deque(), deque(), Waker(), lambda: None)
-    assert [(calls.add([Call([], [])]), len(calls.deal())) for _ in range(3)] == [(True, 1), (True, 1), (False, 0)]
-    assert len(calls.unfinished()) == 3
 
 
 def test_a_call_that_is_cancelled_leaves_its_place_to_the_next(bridge: AsyncBridge) -> None:

@@ -34,7 +34,7 @@ class OneStep:
         """What came of it."""
 
     def enter(self, call: Call) -> None:
-        call.pending.append(Suspension(self._step, call.items[0], (), ()))
+        call.pending = [Suspension(self._step, call.items[0], (), ())]
 
     def go_on(self, call: Call, at: Suspension, function: Callable[..., None], what: Any) -> None:
         function(what)
@@ -226,11 +226,17 @@ def test_a_fault_of_a_task_ends_the_scope() -> None:
         calling = Calling(2, fault=LookupError("lost"))
         async with calling.open():
             forever, _ = calling.put(anyio.sleep_forever, anyio.sleep_forever)
-            while forever.cancel is None:
+            while forever.maker is None:
                 await anyio.lowlevel.checkpoint()
-            forever.cancel()
+            forever.maker.cancel()
             await anyio.sleep_forever()
 
     with pytest.raises(BaseExceptionGroup) as raised:
         asyncio.run(run())
     assert raised.value.subgroup(lambda error: isinstance(error, LookupError)) is not None
+
+
+def test_calls_that_are_handed_over_before_the_first_ones_begin_take_no_place_twice() -> None:
+    calls = Calling(2).calls
+    assert [(calls.add([Call([], [])]), len(calls.deal())) for _ in range(3)] == [(True, 1), (True, 1), (False, 0)]
+    assert len(calls.unfinished()) == 3

@@ -7,7 +7,7 @@ of them, so nothing may lead from one back to itself: an error does so by its tr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -15,7 +15,7 @@ from loom.streaming.errors import LoomStreamingError
 from loom.streaming.runtime.stages.node_input import ChildIndex, Indexes, Item
 from loom.streaming.runtime.stages.reorder_buffer import InFlightInput
 
-__all__ = ["AsyncStep", "Call", "CallTimedOutError", "Exit", "Outcome", "Suspension", "exits_left"]
+__all__ = ["AsyncStep", "Call", "CallMaker", "CallTimedOutError", "Exit", "Outcome", "Suspension", "exits_left"]
 
 
 class CallTimedOutError(LoomStreamingError, TimeoutError):
@@ -36,8 +36,6 @@ class Outcome(msgspec.Struct, eq=False, gc=False):
     errors: tuple[BaseException, ...] = ()
     #: the step ids of results that were dropped
     drops: tuple[str, ...] = ()
-    #: a fault that is no record's
-    ends_run: BaseException | None = None
 
 
 class AsyncStep(msgspec.Struct, eq=False):
@@ -62,6 +60,13 @@ class Suspension(msgspec.Struct, eq=False, gc=False):
     indexes: Indexes
 
 
+class CallMaker(Protocol):
+    """Makes one call at a time."""
+
+    def cancel(self) -> None:
+        """Cancel the call in progress."""
+
+
 class Call(msgspec.Struct, eq=False, gc=False):
     """A record, or a batch of them, on its way through the inner process."""
 
@@ -83,26 +88,37 @@ class Call(msgspec.Struct, eq=False, gc=False):
     attempt: int = 0
     #: when it has to be done, in seconds of the worker's clock
     deadline: float = 0.0
-    outcome: Outcome = msgspec.field(default_factory=Outcome)
-    #: async steps that are to be run next, the first one first
-    pending: list[Suspension] = []
+    #: what has come of the attempt in progress, or of the last one, if anything has; see `noted`
+    outcome: Outcome | None = None
+    #: a fault that is no record's
+    ends_run: BaseException | None = None
+    #: async steps that are to be run next, the first one first; `None` where there is none
+    pending: list[Suspension] | None = None
     #: the step that it awaits
     awaits: Suspension | None = None
-    #: cancels the attempt in progress
-    cancel: Callable[[], None] | None = None
+    #: makes the attempt in progress
+    maker: CallMaker | None = None
     cancelled: bool = False
     #: the attempt in progress has ended
     done: bool = False
     #: its offsets are kept
     is_kept: bool = False
 
+    @property
+    def errors(self) -> tuple[BaseException, ...]:
+        """What steps raised in the attempt in progress, or in the last one."""
+        return self.outcome.errors if self.outcome is not None else ()
+
+    def noted(self) -> Outcome:
+        """Its outcome, to be added to. Most calls wait long before they have one, and what waits is kept small."""
+        outcome = self.outcome
+        if outcome is None:
+            outcome = self.outcome = Outcome()
+        return outcome
+
     def drop_outcome(self) -> None:
         """Its outcome has left the scope, or never will."""
-        self.outcome, self.batch = _NO_OUTCOME, None
-
-
-#: of calls that are done with; shared, and never changed
-_NO_OUTCOME = Outcome()
+        self.outcome = self.batch = None
 
 
 def exits_left(exits: Iterable[Exit], lost: Collection[int]) -> Iterator[Exit]:

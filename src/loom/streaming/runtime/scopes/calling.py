@@ -10,15 +10,15 @@ One call goes: `take` → `CallSchedule` → `CallPolicy.before` → runner → 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from math import inf
 from typing import Any
 
-from loom.streaming.kafka.record_headers import key_bytes
 from loom.streaming.message import MessageMeta
 from loom.streaming.record import TopicPartition
 from loom.streaming.runtime.scopes.batches import CallBatches
-from loom.streaming.runtime.scopes.call import Call, Outcome, exits_left
+from loom.streaming.runtime.scopes.call import Call, exits_left
+from loom.streaming.runtime.scopes.call_keys import keys_of
 from loom.streaming.runtime.scopes.call_runner import CallBatch, CallRunner
 from loom.streaming.runtime.scopes.kept_offsets import KeptOffsets
 from loom.streaming.runtime.scopes.policy import NO_POLICY, CallPolicy
@@ -115,7 +115,7 @@ class CallingScope:
     def take(self, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
         """Keep a record until its call is done."""
         items = ((payload, origin, meta, self._indexes() if self._indexes is not None else ()),)
-        keys = self._keys_of(items) if self._by_key else ()
+        keys = keys_of(items, self._key) if self._by_key else ()
         shared = self._shared
         call = Call(items, (self._keep(origin),), keys, False, shared)
         if shared is None:
@@ -127,7 +127,7 @@ class CallingScope:
 
     def _take_each(self, items: list[Item]) -> None:
         for item in items:
-            keys = self._keys_of((item,)) if self._by_key else ()
+            keys = keys_of((item,), self._key) if self._by_key else ()
             self._add(Call((item,), (self._keep(item[1]),), keys, False, self._shared))
 
     def _take_one(self, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
@@ -136,7 +136,7 @@ class CallingScope:
     def _take_batch(self, items: list[Item]) -> None:
         keep = self._keep
         flights = [keep(item[1]) for item in items]
-        self._add(Call(items, flights, self._keys_of(items) if self._by_key else (), True, self._shared))
+        self._add(Call(items, flights, keys_of(items, self._key) if self._by_key else (), True, self._shared))
 
     def _add(self, call: Call) -> None:
         self._kept.add(call)
@@ -150,19 +150,6 @@ class CallingScope:
             batch.calls.append(call)
             batch.left += 1
         self._schedule.add(call)
-
-    def _keys_of(self, items: Sequence[Item]) -> tuple[Any, ...]:
-        key = self._key
-        if len(items) == 1:
-            _, origin, meta, _ = items[0]
-            has = key(origin) if meta is None else key_bytes(meta.key)
-            return (has,) if has is not None else ()
-        found = dict[Any, None]()
-        for _, origin, meta, _ in items:
-            has = key(origin) if meta is None else key_bytes(meta.key)
-            if has is not None:
-                found[has] = None
-        return tuple(found)
 
     def start(self) -> None:
         """Start what may start."""
@@ -182,7 +169,7 @@ class CallingScope:
                 continue
             attempt = call.attempt = call.attempt + 1
             if attempt > 1:
-                call.outcome, call.done, call.cancelled = Outcome(), False, False
+                call.outcome, call.done, call.cancelled = None, False, False
             beginning.append(call)
         if beginning:
             if not self._is_held:
@@ -272,19 +259,8 @@ class CallingScope:
 
     def tick(self, now: float) -> None:
         """Commit what is done, cancel what has had its time, start what may start."""
-        completed = self._runner.completed
-        while completed:
-            found = completed.popleft()
-            self._room.elsewhere -= 1
-            if isinstance(found, CallBatch):
-                self._commit_batch(found)
-                continue
-            found.done = True
-            if found.outcome.ends_run is not None:
-                raise found.outcome.ends_run
-            if self._policy is NO_POLICY or not self._is_repeated(found, now):
-                self._schedule.done(found)
-                self._finish(found)
+        if self._runner.completed:
+            self._take_back(now)
         deadlines, begun = self._deadlines, self._runner.begun
         while begun and self._timeout is not None:
             call = begun.popleft()
@@ -298,6 +274,26 @@ class CallingScope:
                 self._runner.cancel(call)
         self._flush()
         self._kept.settle()
+
+    def _take_back(self, now: float) -> None:
+        """Commit what the runner has completed."""
+        completed, room, schedule = self._runner.completed, self._room, self._schedule
+        is_final = self._policy is NO_POLICY
+        while completed:
+            found = completed.popleft()
+            room.elsewhere -= 1
+            if isinstance(found, CallBatch):
+                self._commit_batch(found)
+                continue
+            found.done = True
+            if found.ends_run is not None:
+                raise found.ends_run
+            if is_final or not self._is_repeated(found, now):
+                schedule.done(found)
+                if found.batch is None:
+                    self._commit(found)
+                else:
+                    self._finish(found)
 
     def end(self, mark: EndMark) -> None:
         """Calls in progress are awaited, and at the end of the input all others. A stop waits for none that a policy delays."""
@@ -353,19 +349,21 @@ class CallingScope:
         outcome, policy = call.outcome, self._policy
         if policy is not NO_POLICY:
             policy.leaving(call)
-        for cells, indexes, function, arguments in exits_left(outcome.exits, call.lost) if call.lost else outcome.exits:
-            if cells:
-                for cell, index in zip(cells, indexes, strict=True):
-                    cell.at = index
-            function(*arguments)
-        for step in outcome.drops:
-            self._counts.drops[step] += 1
+        if outcome is not None:
+            exits = exits_left(outcome.exits, call.lost) if call.lost else outcome.exits
+            for cells, indexes, function, arguments in exits:
+                if cells:
+                    for cell, index in zip(cells, indexes, strict=True):
+                        cell.at = index
+                function(*arguments)
+            for step in outcome.drops:
+                self._counts.drops[step] += 1
         call.is_kept = False
         del self._calls[call]
         if policy is not NO_POLICY:
             policy.forget(call, self._room.now)
         self._release(call.flights)
-        call.drop_outcome()
+        call.outcome = call.batch = None
 
     def _seal(self) -> None:
         """The stage's batch is over, and with it the calls that share its resources."""
@@ -389,7 +387,7 @@ class CallingScope:
     def _close(self) -> None:
         """The runner is closed, and nothing is committed any more. Calls that have not ended may still write to theirs."""
         for call in self._calls:
-            call.outcome, call.batch = Outcome(), None
+            call.drop_outcome()
 
     def _told(self) -> str | None:
         """What a stop waits for."""

@@ -42,7 +42,7 @@ class _Drops(Counter[str]):
         return 0
 
     def __setitem__(self, step: str, count: int) -> None:
-        self._current.call.outcome.drops += (step,)
+        self._current.call.noted().drops += (step,)
 
 
 class _CallCounts(Counts):
@@ -86,7 +86,7 @@ class InnerProcess:
             for cell, index in zip(at.step.cells, at.indexes, strict=True):
                 cell.at = index
         later = call.pending
-        if not later:
+        if later is None:
             function(what, *at.state)
             return
         call.pending = []
@@ -97,7 +97,7 @@ class InnerProcess:
     def fail_all(self, call: Call, error: BaseException) -> None:
         """Make every input of a call an error, in place of all else that came of it."""
         self._current.call = call
-        call.outcome = type(call.outcome)()
+        call.outcome = None
         at = call.awaits
         if at is not None and at.indexes == call.items[0][3] and not call.is_batch:
             # No expansion has made several of the record, so it is known which step has failed it.
@@ -107,7 +107,7 @@ class InnerProcess:
                 for cell, index in zip(self._cells, indexes, strict=True):
                     cell.at = index
                 self._fail(error, payload, origin, meta)
-        call.pending.clear()
+        call.pending = None
 
 
 class _InnerBuilder(StageBuilder):
@@ -123,6 +123,7 @@ class _InnerBuilder(StageBuilder):
             outer.stage,
             outer.log_drop,
             outer.error_log,
+            message=outer.message,
         )
         self._outer = outer
         self._current = current
@@ -173,7 +174,11 @@ class _InnerBuilder(StageBuilder):
 
         def suspend(argument: Any, *state: Any) -> None:
             indexes = tuple([cell.at for cell in cells]) if cells else ()
-            current.call.pending.append(Suspension(step, argument, state, indexes))
+            call, suspended = current.call, Suspension(step, argument, state, indexes)
+            if call.pending is None:
+                call.pending = [suspended]
+            else:
+                call.pending.append(suspended)
 
         return suspend
 
@@ -191,7 +196,7 @@ class _InnerBuilder(StageBuilder):
         current, cells, originals = self._current, above.cells, place.cells
 
         def fail(error: BaseException, payload: Any, origin: Any, meta: MessageMeta | None) -> None:
-            outcome = current.call.outcome
+            outcome = current.call.noted()
             outcome.errors += (error,)
             indexes = tuple([cell.at for cell in cells])
             outcome.exits.append((originals, indexes, real, (error, payload, origin, meta)))
@@ -211,12 +216,12 @@ class _InnerBuilder(StageBuilder):
         def noting(take: Receive) -> Receive:
             def note(payload: Any, origin: Any, meta: MessageMeta | None) -> None:
                 indexes = tuple([cell.at for cell in cells]) if cells else ()
-                current.call.outcome.exits.append((originals, indexes, take, (payload, origin, meta)))
+                current.call.noted().exits.append((originals, indexes, take, (payload, origin, meta)))
 
             return note
 
         def batch(items: list[Item]) -> None:
-            current.call.outcome.exits.append(((), (), real.batch, (items,)))
+            current.call.noted().exits.append(((), (), real.batch, (items,)))
 
         return NodeInput(noting(real.record), noting(real.tombstone), batch)
 

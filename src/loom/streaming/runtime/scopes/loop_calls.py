@@ -36,22 +36,30 @@ _STRETCH = 32
 class _Worker:
     """A task that makes calls."""
 
-    __slots__ = ("call", "given", "limit", "task")
+    __slots__ = ("call", "given", "is_cancelled", "limit", "task")
 
     def __init__(self, call: Call) -> None:
         #: the call in progress; `None` while there is none
         self.call: Call | None = call
-        #: cancels the call in progress
+        #: the scope of its calls
         self.limit: anyio.CancelScope | None = None
+        #: that scope was cancelled here
+        self.is_cancelled = False
         #: set when a parked worker has a call, or is to end
         self.given: Signal | None = None
         #: where the loop is one of asyncio
         self.task: asyncio.Task[None] | None = None
 
+    def cancel(self) -> None:
+        """Cancel the call in progress, or the wait for one."""
+        self.is_cancelled = True
+        if self.limit is not None:
+            self.limit.cancel()
+
     @property
     def is_at_work(self) -> bool:
         """Whether the call has begun."""
-        return self.call is not None and self.call.cancel is not None
+        return self.call is not None and self.call.maker is not None
 
 
 class LoopCalls:
@@ -78,6 +86,8 @@ class LoopCalls:
         deal_again: Callable[[], None],
     ) -> None:
         self._process = process
+        # Made once, and not by each task: one more object for each call that waits.
+        self._enter, self._go_on = process.enter, process.go_on
         self._limit = limit
         self._timeout_s = timeout_s
         self._begun = begun
@@ -95,7 +105,7 @@ class LoopCalls:
         self._closing = False
         #: Hardly any more calls come, so a task that has nothing to do ends. Set from any thread.
         self.is_ending = False
-        self._context = copy_context()
+        self._new_context = copy_context().copy
         self._tasks: CallTasks | None = None
         self._hosts: TaskGroup | None = None
         self._make_limit: Callable[[], anyio.CancelScope] | None = None
@@ -107,7 +117,7 @@ class LoopCalls:
         self._tasks, self._hosts = CallTasks(calls), hosts
         # The class for this loop, so that it is not looked up for each task.
         self._make_limit = type(anyio.CancelScope())
-        self._context = copy_context()
+        self._new_context = copy_context().copy
         if self._timeout_s is not None:
             calls.start_soon(self._watch, self._timeout_s, name="time limits of calls")
 
@@ -117,8 +127,8 @@ class LoopCalls:
         for worker in self._workers:
             if worker.given is not None:
                 worker.given.set()
-            elif worker.limit is not None:
-                worker.limit.cancel()
+            else:
+                worker.cancel()
         if self._tasks is not None:
             await self._tasks.ended()
 
@@ -170,19 +180,20 @@ class LoopCalls:
         assert make_limit is not None
         try:
             while True:
-                limit = worker.limit = make_limit()
+                worker.is_cancelled = False
+                worker.limit = make_limit()
                 try:
-                    with limit:
-                        await self._make_calls(worker, limit, task)
+                    with worker.limit:
+                        await self._make_calls(worker, task)
                 except anyio.get_cancelled_exc_class():
                     # Somebody has cancelled the task: while it was parked, or while it made a call that was cancelled too.
-                    if self._is_cancelling() or (worker.is_at_work and not limit.cancel_called):
+                    if self._is_cancelling() or (worker.is_at_work and not worker.is_cancelled):
                         raise
                 if self._closing or (self.is_ending and worker.call is None and not self._waiting):
                     return
                 if task is not None and task.cancelling():
                     await _forget_cancellation(task)
-                if worker.call is not None and (limit.cancel_called or worker.call.cancelled):
+                if worker.call is not None and (worker.is_cancelled or worker.call.cancelled):
                     self._fail(worker, worker.call)
         except Exception as fault:
             if task is None:
@@ -197,18 +208,18 @@ class LoopCalls:
                 tasks.left(task)
 
     @types.coroutine
-    def _make_calls(
-        self, worker: _Worker, limit: anyio.CancelScope, task: asyncio.Task[Any] | None
-    ) -> Generator[Any, Any, None]:
+    def _make_calls(self, worker: _Worker, task: asyncio.Task[Any] | None) -> Generator[Any, Any, None]:
         """Make one call after the other, each in a context of its own, until one is cancelled or the scope is closed.
 
-        A coroutine by hand: what a call awaits is passed on to the event loop here, and its answer into the context of the call.
+        A coroutine by hand: what a step awaits is passed on to the event loop here, and its answer into the context of the call.
+        Nothing else is between the two, and little is kept for a call that waits: after a wait all of it has to be fetched from
+        memory again, which takes longer than what is done with it.
         """
-        waiting, completed, wake, new_context = self._waiting, self._completed, self._wake, self._context.copy
-        cancel, timeout_s, stretch = limit.cancel, self._timeout_s, 0
+        waiting, completed, wake, new_context = self._waiting, self._completed, self._wake, self._new_context
+        enter, go_on, timeout_s, stretch = self._enter, self._go_on, self._timeout_s, 0
         assert self._tasks is not None
         later = self._tasks.later
-        while not (limit.cancel_called or self._closing):
+        while not (worker.is_cancelled or self._closing):
             call = worker.call
             if call is None:
                 if waiting:
@@ -229,24 +240,39 @@ class LoopCalls:
                     return
                 if timeout_s is not None:
                     self._limit_time(call, timeout_s)
-                call.cancel = cancel
-                run, attempt = new_context().run, self._attempt(call, limit)
-                send = attempt.send
-                try:
-                    wants = run(send, None)
-                    stretch = 0
-                    while True:
-                        try:
-                            answer = yield wants
-                        except BaseException as error:  # noqa: BLE001 - thrown into what waits
-                            wants = run(attempt.throw, error)
-                        else:
-                            wants = run(send, answer)
-                except StopIteration:
-                    pass
+                call.maker = worker
+                context = new_context()
+                context.run(enter, call)
+                while (pending := call.pending) is not None:
+                    at = call.awaits = pending.pop(0)
+                    if not pending:
+                        call.pending = pending = None
+                    step = at.step
+                    try:
+                        made = (
+                            step.function(at.argument, **call.resources.given(step.names))
+                            if step.names
+                            else step.function(at.argument)
+                        )
+                        wants = context.run(made.send, None)
+                        stretch = 0
+                        while True:
+                            try:
+                                answer = yield wants
+                            except BaseException as error:  # noqa: BLE001 - thrown into what waits
+                                wants = context.run(made.throw, error)
+                            else:
+                                wants = context.run(made.send, answer)
+                    except StopIteration as end:
+                        context.run(go_on, call, at, step.resume, end.value)
+                    except BaseException as error:
+                        if self._is_cancelled(error, worker):
+                            raise
+                        context.run(go_on, call, at, step.fail, error)
+                call.awaits = None
             except Exception as error:  # noqa: BLE001 - raised again by the worker
-                call.outcome.ends_run, stretch = error, 0
-            call.cancel = worker.call = None
+                call.ends_run, stretch = error, 0
+            call.maker = worker.call = None
             if timeout_s is not None:
                 self._deadlines.pop(call, None)
             completed.append(call)
@@ -255,7 +281,7 @@ class LoopCalls:
                     later(_GATHER_S, self._wake_if_completed)
                 else:
                     wake.set()
-            if task is not None and task.cancelling() and not limit.cancel_called:
+            if task is not None and task.cancelling() and not worker.is_cancelled:
                 yield from _forget_cancellation(task).__await__()
             if stretch >= _STRETCH:
                 stretch = 0
@@ -265,32 +291,11 @@ class LoopCalls:
         if self._completed:
             self._wake.set()
 
-    async def _attempt(self, call: Call, limit: anyio.CancelScope) -> None:
-        """Run a call from one async step to the next."""
-        process = self._process
-        call.awaits = None
-        process.enter(call)
-        while call.pending:
-            at = call.awaits = call.pending.pop(0)
-            step = at.step
-            try:
-                if step.names:
-                    result = await step.function(at.argument, **call.resources.given(step.names))
-                else:
-                    result = await step.function(at.argument)
-            except BaseException as error:
-                if self._is_cancelled(error, limit):
-                    raise
-                process.go_on(call, at, step.fail, error)
-            else:
-                process.go_on(call, at, step.resume, result)
-        call.awaits = None
-
     def _fail(self, worker: _Worker, call: Call) -> None:
         """A call was cancelled."""
         limit_ms = round((self._timeout_s or 0.0) * 1000)
         self._process.fail_all(call, CallTimedOutError(f"the call took longer than {limit_ms} ms and was cancelled"))
-        call.cancel = worker.call = None
+        call.maker = worker.call = None
         self._deadlines.pop(call, None)
         self._completed.append(call)
         self._wake.set()
@@ -311,13 +316,13 @@ class LoopCalls:
         finally:
             worker.given = None
 
-    def _is_cancelled(self, error: BaseException, limit: anyio.CancelScope) -> bool:
+    def _is_cancelled(self, error: BaseException, worker: _Worker) -> bool:
         """Whether an exception is the loop's way to end this call; a step may raise the like by itself."""
         import anyio
 
         if not isinstance(error, anyio.get_cancelled_exc_class()):
             return False
-        return limit.cancel_called or self._is_cancelling()
+        return worker.is_cancelled or self._is_cancelling()
 
     def _is_cancelling(self) -> bool:
         import anyio
@@ -347,8 +352,8 @@ class LoopCalls:
                 if at > now:
                     next_at = at
                     break
-                if at <= now and call.cancel is not None:
-                    call.cancel()
+                if at <= now and call.maker is not None:
+                    call.maker.cancel()
             await anyio.sleep_until(next_at)
 
 

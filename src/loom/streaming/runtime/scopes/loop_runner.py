@@ -186,8 +186,8 @@ class LoopRunner:
             self._arrived.set()
 
     def _cancel(self, call: Call) -> None:
-        if call.cancel is not None:
-            call.cancel()
+        if call.maker is not None:
+            call.maker.cancel()
 
     def _close_batch(self, batch: CallBatch) -> None:
         assert self._tasks is not None

@@ -31,7 +31,7 @@ class CallPolicy(Protocol):
         """
 
     def after(self, call: Call, now: float) -> float | None:
-        """An attempt (`call.attempt`, from 1 on) is done; `call.outcome.errors` holds what its steps raised.
+        """An attempt (`call.attempt`, from 1 on) is done; `call.errors` holds what its steps raised.
 
         May change the outcome, for example to note in an error how many attempts there were.
 

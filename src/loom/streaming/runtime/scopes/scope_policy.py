@@ -68,7 +68,7 @@ class ScopePolicy:
         return self._rules.before(call, now)
 
     def after(self, call: Call, now: float) -> float | None:
-        errors = [error for error in call.outcome.errors if not isinstance(error, _NEVER)]
+        errors = [error for error in call.errors if not isinstance(error, _NEVER)]
         again = self._rules.after(call, errors, now)
         if again is not None:
             self._counts.retries[self._step_id] += 1

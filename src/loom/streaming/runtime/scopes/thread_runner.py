@@ -126,7 +126,7 @@ class ThreadRunner:
         try:
             process.enter(call)
         except Exception as error:  # noqa: BLE001 - raised again by the worker
-            call.outcome.ends_run = error
+            call.ends_run = error
         self._free.append(process)
         with self._changed:
             self._running.discard(call)

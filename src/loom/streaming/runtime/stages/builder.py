@@ -62,6 +62,7 @@ class StageBuilder:
         error_log: ErrorLog,
         observability: ObservabilityRuntime | None = None,
         timer: NodeTimer | None = None,
+        message: Callable[[Any, Any], Message[Any]] | None = None,
     ) -> None:
         self.builder_of = builder_of
         #: told of batches that nodes collect
@@ -77,7 +78,7 @@ class StageBuilder:
         #: what the steps are given that are built now
         self.provides: Provides | None = None
         #: makes a message whose metadata is built on first access
-        self.message: Callable[[Any, Any], Message[Any]] = message_class(view)
+        self.message: Callable[[Any, Any], Message[Any]] = message or message_class(view)
         self._failures = Failures(
             plan.name, slots.errors, plan.unrouted, view, counts, self._emitter, log_drop, error_log
         )
