@@ -84,7 +84,10 @@ def run_and_verify(broker: ApacheKafka, name: str, contender: Contender, records
 
 def run_job(job: KafkaJob) -> Sample:
     """Called in the contender's own process. Connecting is part of the work, importing is not."""
-    run = resolve(KAFKA[job.contender].run)
+    contender = KAFKA[job.contender]
+    if contender.beforehand is not None:
+        resolve(contender.beforehand)()
+    run = resolve(contender.run)
     return measured(lambda: run(job), job.records)
 
 

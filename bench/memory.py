@@ -11,7 +11,8 @@ from bench.orders import decode, encode, make_orders, price, validate
 from bench.result import Suite
 
 BATCH = 1_000
-WARM_UP = 20_000
+#: records before those that are measured: a hundred batches, of which one has records that are followed where there are traces
+WARM_UP = 100_000
 
 
 def run_job(job: Job) -> Sample:

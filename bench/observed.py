@@ -1,7 +1,7 @@
 """What it costs to be observed: the contenders of `memory` and `kafka` with metrics, and with traces at 1 %.
 
 The collector of the traces is a process of its own, which takes what comes: a contender pays for making and sending spans alone.
-It is started once in a process, so that a warm-up starts it and what is measured does not wait for it.
+It is started once in a process, before anything is measured.
 """
 
 from __future__ import annotations
