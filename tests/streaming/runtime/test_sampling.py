@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loom.streaming.runtime.telemetry.sampling import Gaps, Sampler
+from loom.streaming.runtime.telemetry.sampling import Sampler
 
 
-@pytest.mark.parametrize("ratio", [0.5, 0.01, 0.001])
-def test_about_as_many_are_followed_as_the_ratio_says(ratio: float) -> None:
-    gaps, records = Gaps(ratio), 1_000_000
-    followed = sum(len(gaps.among(1_000)) for _ in range(records // 1_000))
-    # Eight standard deviations: never by chance.
-    assert abs(followed - records * ratio) < 8 * (records * ratio * (1 - ratio)) ** 0.5
+@pytest.mark.parametrize("records", [1, 5, 1_000])
+@pytest.mark.parametrize("ratio", [0.5, 0.3, 0.05, 0.01, 0.001])
+def test_about_as_many_are_followed_as_the_ratio_says(ratio: float, records: int) -> None:
+    sampler, batches = Sampler(ratio), 2_000_000 // records
+    followed = sum(len(sampler.of_batch(records)) for _ in range(batches))
+    # One batch of so many is looked at: the last of these may have been, or not. Beside that eight standard deviations.
+    chance = 8 * (batches * records * ratio) ** 0.5
+    assert abs(followed - batches * records * ratio) < min(records, 1_000) + chance
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.05, 0.01, 0.001])
@@ -28,38 +31,61 @@ def test_each_record_of_a_batch_is_as_likely_as_any(ratio: float) -> None:
         assert abs(followed[at] - batches * ratio) < 8 * (batches * ratio * (1 - ratio)) ** 0.5
 
 
-def test_those_that_are_followed_come_from_some_batches() -> None:
+@pytest.mark.parametrize("sizes", [(1, 50), (50, 1), (1_000, 3)])
+def test_batches_of_different_sizes_do_not_change_that(sizes: tuple[int, int]) -> None:
+    sampler, rounds, followed, read = Sampler(0.05), 200_000, 0, 0
+    chosen = random.Random(7)
+    for _ in range(rounds):
+        size = chosen.choice(sizes)
+        read += size
+        followed += len(sampler.of_batch(size))
+    assert 0.9 < followed / (read * 0.05) < 1.1
+
+
+def test_those_that_are_followed_are_neighbours_in_few_batches() -> None:
     sampler = Sampler(0.01)
-    counts = [len(sampler.of_batch(1_000)) for _ in range(2_000)]
-    # Of one batch in sixteen, one record in six; no more than that, so that they are not all neighbours.
-    assert [sum(count > 0 for count in counts[at : at + 16]) for at in range(0, 2_000, 16)] == [1] * 125
-    assert max(counts) < 300
+    followed = [list(sampler.of_batch(1_000)) for _ in range(2_000)]
+    # All records of one batch in a hundred.
+    assert [sum(map(bool, followed[at : at + 100])) for at in range(0, 2_000, 100)] == [1] * 20
+    assert {len(found) for found in followed} == {0, 1_000}
     # Not of the same one of them each time.
-    assert len({next(n for n, count in enumerate(counts[at : at + 16]) if count) for at in range(0, 2_000, 16)}) > 3
+    places = {next(n for n, found in enumerate(followed[at : at + 100]) if found) for at in range(0, 2_000, 100)}
+    assert len(places) > 3
+
+
+def test_where_much_is_followed_each_batch_has_its_share() -> None:
+    sampler = Sampler(0.3)
+    assert {len(sampler.of_batch(200)) for _ in range(100)} <= {59, 60, 61}
+
+
+def test_of_a_large_batch_about_a_thousand_are_followed_at_once() -> None:
+    sampler = Sampler(0.05)
+    followed = [list(sampler.of_batch(5_000)) for _ in range(800)]
+    assert {len(found) for found in followed} == {0, 1_000}
+    # Neighbours, where the first record follows the last one.
+    assert all(sum(b - a != 1 for a, b in pairwise(found)) <= 1 for found in followed)
+    assert any(0 in found and 4_999 in found for found in followed)
+    assert any(0 not in found for found in followed if found)
 
 
 def test_a_sampler_follows_all_or_none() -> None:
-    assert [list(Sampler(1.0).of_batch(2)), list(Sampler(0.0).of_batch(2))] == [[0, 1], []]
+    assert [list(Sampler(ratio).of_batch(2)) for ratio in (1.0, 0.0)] == [[0, 1], []]
+    assert not any(Sampler(1e-300).of_batch(5) for _ in range(1_000))
 
 
 @given(st.lists(st.integers(0, 50)), st.floats(0, 1))
 def test_the_indices_of_a_batch_are_in_it_and_in_order(batches: list[int], ratio: float) -> None:
-    gaps = Gaps(ratio)
+    sampler = Sampler(ratio)
     for records in batches:
-        followed = list(gaps.among(records))
+        followed = list(sampler.of_batch(records))
         assert followed == sorted(set(followed))
         assert all(0 <= at < records for at in followed)
-
-
-def test_all_or_none() -> None:
-    assert list(Gaps(1.0).among(5)) == [0, 1, 2, 3, 4]
-    assert not Gaps(0.0).among(1 << 40)
-    assert not Gaps(1e-300).among(1 << 40)
 
 
 def test_whoever_seeds_the_process_does_not_choose_the_records() -> None:
     chosen = []
     for _ in range(2):
         random.seed(1)
-        chosen.append(tuple(Gaps(0.5).among(200)))
+        sampler = Sampler(0.5)
+        chosen.append([tuple(sampler.of_batch(5)) for _ in range(200)])
     assert chosen[0] != chosen[1]

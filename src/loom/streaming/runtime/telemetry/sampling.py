@@ -1,26 +1,26 @@
-"""Which records of those that come without a trace are followed: few random numbers for those that are, none for the others."""
+"""Which records of those that come without a trace are followed: one random number for those that are, none for the others."""
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 
-__all__ = ["Gaps", "Sampler"]
+__all__ = ["Sampler"]
 
-_NEVER = 1 << 62
-#: the smallest share of records that are followed; of one in so many, none
-_LEAST = 1e-16
-#: one batch in so many is looked at, as long as no more than a fifth of its records is followed
-_MOST_BATCHES, _MOST_OF_BATCH = 16, 0.2
+#: One batch in so many is looked at, as long as no more than so many of its records are followed.
+_MOST_BATCHES, _MOST_RECORDS = 100, 1_000
+#: From this share on it is each batch: where much is followed, few records are to show it too.
+_OF_EACH_BATCH = 0.1
+#: below this share that makes no difference any more
+_LEAST = 0.001
 
 
 class Sampler:
     """Draws the records of batches that are followed, each with the same probability.
 
-    Those that are come from some batches and not from all: the first record that is followed in a batch takes many times as
-    long as the next ones do, since nothing that works on it is in the caches of the processor. Of so many batches in a row it is
-    one, whichever, so that about as many records are followed in any minute.
+    Those that are come from few batches, and are neighbours there: the first record that is followed in a batch takes many times
+    as long as the next ones do, since nothing that works on it is in the caches of the processor. Of so many batches in a row it
+    is one, whichever, so that about as many records are followed in any minute.
 
     >>> list(Sampler(1.0).of_batch(3))
     [0, 1, 2]
@@ -30,63 +30,36 @@ class Sampler:
     """
 
     def __init__(self, ratio: float) -> None:
-        self._apart = apart = max(1, int(min(_MOST_BATCHES, _MOST_OF_BATCH / ratio))) if ratio > 0 else 1
-        self._records = Gaps(ratio * apart)
+        self._ratio = ratio
+        # Of its own: whoever seeds the one of the process would have the same records followed in all of them.
         self._random = random.Random()
-        #: of the batches in a row, those that are left, and how many are left behind the one that is looked at
+        #: of the batches in a row, how many they are, those that are left, and how many are left behind the one that is looked at
+        self._apart = 1
         self._left = self._behind = 0
 
     def of_batch(self, records: int) -> Sequence[int]:
-        """The indices of those that are followed.
+        """The indices of those that are followed, in order.
 
         Args:
             records: how many there are in the batch.
         """
         if self._left == 0:
-            self._left, self._behind = self._apart, self._random.randrange(self._apart)
+            self._apart = self._left = self._batches_apart(records)
+            self._behind = self._random.randrange(self._apart)
         self._left -= 1
-        return self._records.among(records) if self._left == self._behind else ()
-
-
-class Gaps:
-    """Draws how many records pass until the next one is followed, so that each is with the same probability.
-
-    >>> list(Gaps(1.0).among(3)), list(Gaps(0.0).among(3))
-    ([0, 1, 2], [])
-
-    Args:
-        ratio: the share of records that are followed, 0 to 1.
-    """
-
-    def __init__(self, ratio: float) -> None:
-        #: below that no record is ever followed, and the logarithm is as good as none
-        self._none_in_one = math.log1p(-ratio) if _LEAST < ratio < 1 else 0.0
-        self._all = ratio >= 1
-        # Of its own: whoever seeds the one of the process would have the same records followed in all of them.
-        self._random = random.Random()
-        self._next = self._gap()
-
-    def among(self, records: int) -> Sequence[int]:
-        """The indices of those that are followed, of the next records.
-
-        Args:
-            records: how many they are.
-        """
-        following = self._next
-        if following >= records:
-            self._next = following - records
+        if self._left != self._behind or not records:
             return ()
-        if self._all:
+        draw = self._random
+        count = int(records * self._ratio * self._apart + draw.random())
+        if count >= records:
             return range(records)
-        found = []
-        none_in_one, draw, log = self._none_in_one, self._random.random, math.log
-        while following < records:
-            found.append(following)
-            following += 1 + int(log(1 - draw()) / none_in_one)
-        self._next = following - records
-        return found
+        # From any of them on, and again from the first, so that those at the ends are as likely.
+        first = draw.randrange(records)
+        end = first + count
+        return range(first, end) if end <= records else [*range(end - records), *range(first, records)]
 
-    def _gap(self) -> int:
-        if self._all:
-            return 0
-        return int(math.log(1 - self._random.random()) / self._none_in_one) if self._none_in_one else _NEVER
+    def _batches_apart(self, records: int) -> int:
+        """Of how many batches of about this size one is looked at: four times as many for half the share."""
+        ratio = max(self._ratio, _LEAST)
+        by_share = (_OF_EACH_BATCH / ratio) ** 2
+        return max(1, int(min(_MOST_BATCHES, by_share, _MOST_RECORDS / (ratio * max(records, 1)))))
