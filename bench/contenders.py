@@ -24,7 +24,7 @@ class Contender(msgspec.Struct, frozen=True):
     run: str
     #: in memory: makes of the records, before anything is measured, what `run` takes
     prepare: str | None = None
-    #: on Kafka: called before anything is measured, for what is there already where such a flow runs
+    #: on Kafka: called before anything is measured
     beforehand: str | None = None
     #: a file of pins in this folder, for one that runs in an environment of its own
     requirements: str | None = None
@@ -80,7 +80,7 @@ KAFKA = {
     "loom_exactly_once": Contender("bench.loom_kafka:run_exactly_once"),
     "loom_metrics": Contender("bench.loom_kafka:run_metrics", needs="prometheus_client", aside=True),
     "loom_traces": Contender(
-        "bench.loom_kafka:run_traces", beforehand="bench.observed:collector", needs="opentelemetry", aside=True
+        "bench.loom_kafka:run_traces", beforehand="bench.observed:stand_by", needs="opentelemetry", aside=True
     ),
 }
 LATENCY = {

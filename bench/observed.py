@@ -11,11 +11,12 @@ import subprocess
 import sys
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from typing import Any
 
 from tests.support.die_with_parent import die_with_parent
 
-__all__ = ["METRICS", "collector", "traces"]
+__all__ = ["METRICS", "collector", "stand_by", "traces"]
 
 #: the `observability` section of a run that is scraped by nobody
 METRICS: dict[str, Any] = {"prometheus": {"config": {"port": 0}}}
@@ -35,6 +36,12 @@ def collector() -> str:
     atexit.register(_end, process)
     assert process.stdout is not None
     return process.stdout.readline().strip()
+
+
+def stand_by() -> None:
+    """What is there before the first record is followed: the collector, and the modules, as those of all contenders are."""
+    import_module("loom.core.observability.otel_observer")
+    collector()
 
 
 def _end(process: subprocess.Popen[str]) -> None:
