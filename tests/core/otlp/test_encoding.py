@@ -216,7 +216,7 @@ def test_a_request_says_who_sends_it(
 ) -> None:
     into: list[bytes | bytearray] = []
     count = SpanEncoder().write(span, into)
-    body = Envelope(resource, schema, name, version, spans_schema).around(into)
+    body = b"".join(Envelope(resource, schema, name, version, spans_schema).around(into))
     (sent,) = ExportTraceServiceRequest.FromString(body).resource_spans
     assert {pair.key: plain(pair.value) for pair in sent.resource.attributes} == resource
     assert sent.schema_url == schema

@@ -146,6 +146,27 @@ def test_many_spans_are_several_requests(collector: ScriptedCollector, monkeypat
     assert observer.lost == 0
 
 
+def test_a_request_that_the_system_takes_in_parts_arrives_whole(collector: ScriptedCollector) -> None:
+    names = [letter * 3_000_000 for letter in "abc"]
+    sent(collector, *map(span, names))
+    assert sorted(collector.names) == names
+
+
+def test_a_request_of_more_pieces_than_the_system_takes_arrives_whole(collector: ScriptedCollector) -> None:
+    collector.go.clear()
+    observer = OtelObserver(OtelSettings(endpoint=collector.endpoint))
+    observer.add(span("first"))
+    assert collector.came.acquire(timeout=LONG_S)
+    for number in range(2_000):
+        observer.add(span(f"{number}"))
+    collector.go.set()
+    observer.close()
+    assert sorted(collector.names) == sorted(["first", *map(str, range(2_000))])
+    assert (
+        max(len(list(scope.spans)) for one in collector.requests for scope in one.resource_spans[0].scope_spans) > 1_024
+    )
+
+
 def test_what_comes_after_a_close_is_sent_too(collector: ScriptedCollector) -> None:
     observer = sent(collector, span("a"))
     observer.add(span("b"))

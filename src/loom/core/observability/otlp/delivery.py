@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
@@ -63,7 +63,7 @@ class Delivery:
         if self._client is not None:
             self._client.close()
 
-    def _attempts(self, client: HttpClient, body: bytes) -> str | None:
+    def _attempts(self, client: HttpClient, body: Sequence[bytes | bytearray]) -> str | None:
         deadline, wait = time.monotonic() + _LONGEST, _FIRST_WAIT
         for left in reversed(range(_MOST_ATTEMPTS)):
             reason, pause = _attempt(client, body)
@@ -78,7 +78,7 @@ class Delivery:
         return None
 
 
-def _attempt(client: HttpClient, body: bytes) -> tuple[str | None, float | None]:
+def _attempt(client: HttpClient, body: Sequence[bytes | bytearray]) -> tuple[str | None, float | None]:
     """Why a request was not taken, and the seconds after which it may be sent again: 0 if nobody says, `None` for never."""
     try:
         answer = client.post(body)

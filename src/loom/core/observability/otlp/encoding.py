@@ -183,8 +183,8 @@ class Envelope:
         self._schema = text(3, schema)
         self._resource_schema = text(3, resource_schema)
 
-    def around(self, spans: Iterable[bytes | bytearray]) -> bytes:
-        """An `ExportTraceServiceRequest` that holds spans.
+    def around(self, spans: Iterable[bytes | bytearray]) -> list[bytes | bytearray]:
+        """An `ExportTraceServiceRequest` that holds spans, in pieces that follow one another.
 
         Args:
             spans: what a `SpanEncoder` has written.
@@ -193,7 +193,7 @@ class Envelope:
         length = sum(map(len, parts))
         start = SPANS + varint(length)
         around = len(self._resource) + len(start) + length + len(self._resource_schema)
-        return b"".join((b"\x0a", varint(around), self._resource, start, *parts, self._resource_schema))
+        return [b"\x0a" + varint(around) + self._resource + start, *parts, self._resource_schema]
 
 
 def _constant(shape: SpanShape) -> bytes:

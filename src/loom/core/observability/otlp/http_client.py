@@ -11,8 +11,9 @@ import os
 import socket
 import ssl
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from loom.core.errors import LoomError
@@ -25,6 +26,8 @@ _MOST_READ = 1 << 20
 #: Bytes that the system keeps of a request, as far as its limits go. A request that fits is handed over at once; each part of a
 #: longer one makes this thread wait for the interpreter's lock, and whoever holds it let go of it.
 _SEND_BUFFER = 1 << 20
+#: Pieces of a request that are handed over as they are; the system takes 1,024 (`IOV_MAX` of Linux).
+_MOST_PIECES = 500
 #: the window of zlib, and a header and trailer of gzip around
 _GZIP = 16 + zlib.MAX_WBITS
 #: what is raised where the other side has closed a connection that was kept open
@@ -63,11 +66,11 @@ class HttpClient:
         self._connection: http.client.HTTPConnection | None = None
         self._target = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
 
-    def post(self, body: bytes) -> Answer:
+    def post(self, body: Sequence[bytes | bytearray]) -> Answer:
         """Send one request. A connection that has been closed since the last one is opened again.
 
         Args:
-            body: as it is without compression.
+            body: pieces that follow one another, as they are without compression.
 
         Raises:
             OSError: if the collector cannot be reached or does not answer in time.
@@ -93,13 +96,15 @@ class HttpClient:
         if connection is not None:
             connection.close()
 
-    def _post(self, body: bytes) -> Answer:
+    def _post(self, body: Sequence[bytes | bytearray]) -> Answer:
         connection = self._connection
         if connection is None:
             connection = self._connection = self._open()
-            connection.connect()
-            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        connection.request("POST", self._target, body, self._headers)
+        if connection.sock is None:
+            _connect(connection)
+        connection.request("POST", self._target, body, {**self._headers, "content-length": str(sum(map(len, body)))})
+        if isinstance(connection, _AtOnce):
+            connection.flush()
         with connection.getresponse() as response:
             response.read(_MOST_READ)
             # Only the next read finds the end of an answer in chunks.
@@ -107,10 +112,13 @@ class HttpClient:
                 self.close()
             return Answer(response.status, response.headers.get("Retry-After"))
 
-    def _compressed(self, body: bytes) -> bytes:
+    def _compressed(self, body: Sequence[bytes | bytearray]) -> Sequence[bytes | bytearray]:
         if self._destination.compression == "gzip":
-            return zlib.compress(body, 6, wbits=_GZIP)
-        return zlib.compress(body) if self._destination.compression == "deflate" else body
+            return [zlib.compress(b"".join(body), 6, wbits=_GZIP)]
+        if self._destination.compression == "deflate":
+            return [zlib.compress(b"".join(body))]
+        # TLS would make records of its own of each piece.
+        return body if self._url.scheme == "http" and len(body) <= _MOST_PIECES else [b"".join(body)]
 
     def _open(self) -> http.client.HTTPConnection:
         url, timeout = self._url, self._destination.timeout_s
@@ -118,11 +126,11 @@ class HttpClient:
         proxy = _proxy_of(url)
         if url.scheme == "http":
             if proxy is None:
-                return http.client.HTTPConnection(host, port, timeout=timeout)
+                return _AtOnce(host, port, timeout)
             self._target = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
             if proxy.username is not None:
                 self._headers["proxy-authorization"] = _basic(proxy)
-            return http.client.HTTPConnection(proxy.hostname or "", proxy.port or 80, timeout=timeout)
+            return _AtOnce(proxy.hostname or "", proxy.port or 80, timeout)
         if proxy is None:
             return http.client.HTTPSConnection(host, port, timeout=timeout, context=self._trust())
         through = http.client.HTTPSConnection(
@@ -137,6 +145,36 @@ class HttpClient:
         if destination.client_certificate is not None:
             context.load_cert_chain(destination.client_certificate, destination.client_key)
         return context
+
+
+def _connect(connection: http.client.HTTPConnection) -> None:
+    connection.connect()
+    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+
+
+class _AtOnce(http.client.HTTPConnection):
+    """Hands the system all pieces of a request at once, by `flush`, and copies none of them.
+
+    After each call of the system this thread waits for the interpreter's lock, and whoever holds that is disturbed meanwhile.
+    """
+
+    def __init__(self, host: str, port: int | None, timeout: float) -> None:
+        super().__init__(host, port, timeout=timeout)
+        self._pieces: list[Any] = []
+
+    def send(self, data: Any) -> None:
+        """Keep a piece of a request."""
+        self._pieces.append(data)
+
+    def flush(self) -> None:
+        """Send what is kept."""
+        pieces, self._pieces = self._pieces, []
+        while pieces:
+            sent = self.sock.sendmsg(pieces)
+            while pieces and sent >= len(pieces[0]):
+                sent -= len(pieces.pop(0))
+            if sent:
+                pieces[0] = memoryview(pieces[0])[sent:]
 
 
 def _checked(address: str) -> SplitResult:
