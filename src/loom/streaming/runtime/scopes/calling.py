@@ -290,10 +290,7 @@ class CallingScope:
                 raise found.ends_run
             if is_final or not self._is_repeated(found, now):
                 schedule.done(found)
-                if found.batch is None:
-                    self._commit(found)
-                else:
-                    self._finish(found)
+                self._finish(found)
 
     def end(self, mark: EndMark) -> None:
         """Calls in progress are awaited, and at the end of the input all others. A stop waits for none that a policy delays."""
@@ -363,7 +360,7 @@ class CallingScope:
         if policy is not NO_POLICY:
             policy.forget(call, self._room.now)
         self._release(call.flights)
-        call.outcome = call.batch = None
+        call.drop_outcome()
 
     def _seal(self) -> None:
         """The stage's batch is over, and with it the calls that share its resources."""

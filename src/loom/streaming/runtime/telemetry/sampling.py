@@ -1,4 +1,4 @@
-"""Which records of those that come without a trace are followed: one random number for those that are, none for the others."""
+"""Which records of those that come without a trace are followed. No random number is drawn for a record, few for a batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Sampler"]
 _MOST_BATCHES, _MOST_RECORDS = 100, 1_000
 #: From this share on it is each batch: where much is followed, few records are to show it too.
 _OF_EACH_BATCH = 0.1
-#: below this share that makes no difference any more
+#: below this share it is one of the most batches anyway; at least so much, so that it can be divided by
 _LEAST = 0.001
 
 
